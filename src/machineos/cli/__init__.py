@@ -1,0 +1,1 @@
+"""The commands: arguments in, text or JSON out. No decisions are made here."""

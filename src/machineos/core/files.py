@@ -1,0 +1,112 @@
+"""Files that are either old or new, never half: atomic writes, bounded reads, locks.
+
+Invariant: a final name appears only after its content is on the disk (write, fsync, rename, fsync
+of the folder), so a crash at any line leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from machineos.errors import ConflictError, DocumentError, Fault, MissingError, SpaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[BinaryIO]:
+    """Yield a file that becomes ``path`` when the block ends well and vanishes when it does not.
+
+    ``mode`` is set before the first byte is written. ``durable=False`` skips the two fsyncs, for
+    caches that can be made again. Raises: SpaceError when the disk is full.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            os.fchmod(file.fileno(), mode)
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise SpaceError(f"{path}: no space left on the device") from error
+        raise
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        fsync_folder(path.parent)
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace the content of ``path`` by ``data``, whole or not at all."""
+    with atomic(path, mode=mode) as file:
+        file.write(data)
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return the content of the regular file ``path``, at most ``limit`` bytes.
+
+    A symbolic link in the last component, a FIFO or a device is refused, and opening never blocks.
+    Raises: MissingError, DocumentError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} does not exist") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DocumentError(str(path), [Fault("", 0, "is a symbolic link")]) from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise DocumentError(str(path), [Fault("", 0, "is not a regular file")])
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise DocumentError(str(path), [Fault("", 0, f"is larger than {limit} bytes")])
+    return data
+
+
+@contextmanager
+def locked(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` (created when absent) for the length of the block.
+
+    Raises: ConflictError when another process holds it and ``wait`` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise ConflictError(
+                f"{what} is in use by another process", hint="wait until it has ended"
+            ) from error
+        yield
+
+
+def safe_join(root: Path, name: str) -> Path:
+    """Return ``root/name`` for a single path component. Raises: ValueError for anything else."""
+    if not name or name in {".", ".."} or "/" in name or "\0" in name or len(name) > 255:
+        raise ValueError(f"{name[:80]!r} is not a file name")
+    return root / name

@@ -1,0 +1,85 @@
+"""Strict JSON for documents from outside: bounded in size and depth, no duplicate keys.
+
+Both json and msgspec take the last of two equal keys in silence; two readers that disagree about
+which one counts is how signed documents get two meanings (CVE-2021-41190 and its kin), so equal
+keys are a fault here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from machineos.errors import DocumentError, Fault
+
+T = TypeVar("T")
+MAX_DEPTH = 32
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+
+
+def parse_json(data: bytes, *, name: str, limit: int = 4 << 20) -> Any:  # noqa: ANN401
+    """Return the value of a JSON document.
+
+    Raises: DocumentError for anything but one well-formed UTF-8 document of at most ``limit`` bytes
+    without duplicate keys, NaN, infinities, or more than ``MAX_DEPTH`` levels.
+    """
+    if len(data) > limit:
+        raise _fault(name, f"is larger than {limit} bytes")
+    _check_depth(data, name)
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=lambda pairs: _no_duplicates(pairs, name),
+            parse_constant=lambda text: _refuse_constant(text, name),
+        )
+    except UnicodeDecodeError as error:
+        raise _fault(name, "is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise DocumentError(name, [Fault("", error.lineno, f"is not JSON: {error.msg}")]) from error
+    except ValueError as error:  # integers of more than 4300 digits
+        raise _fault(name, f"is not acceptable JSON: {error}") from error
+
+
+def decode_json(data: bytes, model: type[T], *, name: str, limit: int = 4 << 20) -> T:
+    """Return the document as ``model`` (a msgspec Struct; unknown keys as the model says).
+
+    Raises: DocumentError.
+    """
+    value = parse_json(data, name=name, limit=limit)
+    try:
+        return msgspec.convert(value, model)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        raise DocumentError(name, [Fault(path.rstrip("`").lstrip("$."), 0, message)]) from error
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise _fault(name, f"has the key {key[:80]!r} twice")
+        result[key] = value
+    return result
+
+
+def _refuse_constant(text: str, name: str) -> None:
+    raise _fault(name, f"holds {text}")
+
+
+def _check_depth(data: bytes, name: str) -> None:
+    depth = 0
+    for token in _BRACKETS.finditer(data):
+        first = token[0][0]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _fault(name, f"is nested deeper than {MAX_DEPTH} levels")
+        elif first in b"]}":
+            depth -= 1
+
+
+def _fault(name: str, message: str) -> DocumentError:
+    return DocumentError(name, [Fault("", 0, message)])

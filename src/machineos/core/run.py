@@ -1,0 +1,174 @@
+"""The only door to other programs.
+
+Argument lists only, a fixed environment, standard input closed unless bytes are given, always a
+timeout, and the end of standard error in the error. Secrets go through ``input`` or ``pass_fds``,
+never through ``argv`` or the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from machineos.errors import MissingToolError, ToolError, ToolTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_STDERR_TAIL = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a program left: exit status and what was captured (empty where it was redirected)."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text without the final newline."""
+        return self.stdout.decode("utf-8", "replace").rstrip("\n")
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the whole environment that programs get: nothing of the caller's own leaks in."""
+    return {"PATH": PATH, "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/nonexistent", **(extra or {})}
+
+
+def find(program: str) -> str | None:
+    """Return the path of ``program`` on the fixed PATH, None if it is not installed."""
+    return shutil.which(program, path=PATH)
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    timeout: float,
+    input: bytes | None = None,  # noqa: A002 (the standard library's name for it)
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    success: Sequence[int] = (0,),
+    check: bool = True,
+) -> Result:
+    """Run a program to its end and return what it wrote.
+
+    ``timeout`` is in seconds; the whole process group is killed when it is over, and also when we
+    are interrupted. ``env`` is added to ``environment()``; ``success`` lists the good exit codes.
+
+    Raises: MissingToolError, ToolTimeoutError, ToolError (exit status not in ``success``).
+    """
+    args = tuple(os.fspath(arg) for arg in argv)
+    source: int | IO[bytes]
+    if input is not None:
+        source = subprocess.PIPE
+    else:
+        source = subprocess.DEVNULL if stdin is None else stdin
+    process = _start(args, source, stdout, stderr, cwd, env, pass_fds)
+    try:
+        out, err = process.communicate(input, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        _kill_group(process)
+        raise ToolTimeoutError(f"{args[0]}: no end after {timeout:.0f} s") from error
+    except BaseException:
+        _kill_group(process)
+        raise
+    result = Result(args, process.returncode, out or b"", err or b"")
+    if check and result.status not in success:
+        raise ToolError(describe(result))
+    return result
+
+
+def spawn(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    log: IO[bytes] | int,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    detach: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a program that goes on running; all it writes goes to ``log``.
+
+    With ``detach`` it gets a session of its own and outlives us, without it only a process group.
+    Raises: MissingToolError.
+    """
+    args = tuple(os.fspath(arg) for arg in argv)
+    try:
+        return subprocess.Popen(
+            args,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=environment(env),
+            pass_fds=tuple(pass_fds),
+            start_new_session=detach,
+            process_group=None if detach else 0,
+        )
+    except FileNotFoundError as error:
+        raise _missing(args[0], cwd) from error
+
+
+def describe(result: Result) -> str:
+    """Return one message for a failed run: program, status, the end of standard error."""
+    status = result.status
+    how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    tail = result.stderr[-_STDERR_TAIL:].decode("utf-8", "replace").strip()
+    words = " ".join(result.argv[:3])
+    return f"{words}: {how}" + (f": {tail}" if tail else "")
+
+
+def _start(  # noqa: PLR0913 (the one call that hands everything to Popen)
+    args: tuple[str, ...],
+    source: int | IO[bytes],
+    stdout: int | IO[bytes] | None,
+    stderr: int | IO[bytes] | None,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    pass_fds: Sequence[int],
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            args,
+            stdin=source,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.PIPE if stderr is None else stderr,
+            cwd=cwd,
+            env=environment(env),
+            pass_fds=tuple(pass_fds),
+            process_group=0,
+        )
+    except FileNotFoundError as error:
+        raise _missing(args[0], cwd) from error
+
+
+def _missing(program: str, cwd: Path | None) -> MissingToolError:
+    if cwd is not None and not cwd.is_dir():
+        return MissingToolError(f"{program}: working directory {cwd} does not exist")
+    return MissingToolError(
+        f"{program} is not installed", hint="scripts/setup installs every tool that is used"
+    )
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()

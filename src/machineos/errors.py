@@ -1,0 +1,187 @@
+"""Every error that machineOS raises on purpose.
+
+    MachineOSError                  exit code 1
+    +-- UsageError                  2   the command line contradicts itself
+    +-- DocumentError               3   a document has faults; carries all of them
+    +-- VerificationError           4   something is not what it claims to be
+    |   +-- DigestError                 bytes do not have the digest or size they should
+    |   +-- SignatureError              a signature or a certificate chain does not verify
+    |   +-- ArchiveError                an image or archive holds a member that is not allowed
+    |   +-- PolicyError                 validly signed, but not for here: other product, too old
+    +-- MissingError                5   a named object does not exist
+    +-- ConflictError               6   an object exists already, or is in use
+    +-- TransferError               7   a registry or the network failed
+    |   +-- StalledError                no progress within the time allowed
+    |   +-- AuthError                   the registry refused the credentials
+    +-- ToolError                   8   a program failed
+    |   +-- MissingToolError            a program is not installed
+    |   +-- ToolTimeoutError            a program did not end in time
+    +-- MachineError                9   a virtual machine or its TPM is not in the needed state
+    +-- SpaceError                 10   not enough room
+    +-- BootError                  11   the appliance cannot go on booting
+
+A message says what failed and on which object; ``hint`` says what to do next. Only ``cli`` turns an
+error into text and an exit code. 130 is the exit code after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "ArchiveError",
+    "AuthError",
+    "BootError",
+    "ConflictError",
+    "DigestError",
+    "DocumentError",
+    "Fault",
+    "MachineError",
+    "MachineOSError",
+    "MissingError",
+    "MissingToolError",
+    "PolicyError",
+    "SignatureError",
+    "SpaceError",
+    "StalledError",
+    "ToolError",
+    "ToolTimeoutError",
+    "TransferError",
+    "UsageError",
+    "VerificationError",
+]
+
+
+class MachineOSError(Exception):
+    """Root of the tree: ``message`` says what failed, ``hint`` what to do next."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MachineOSError):
+    """The command line contradicts itself."""
+
+    exit_code = 2
+
+
+class Fault:
+    """One fault of a document: where (``path`` and 1-based ``line``, 0 if unknown) and what."""
+
+    __slots__ = ("line", "message", "path")
+
+    def __init__(self, path: str, line: int, message: str) -> None:
+        self.path = path
+        self.line = line
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"Fault({self.path!r}, {self.line}, {self.message!r})"
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        return f"{where}{self.path or 'document'}: {self.message}"
+
+
+class DocumentError(MachineOSError):
+    """A document cannot be used; ``faults`` holds every fault that was found, in document order."""
+
+    exit_code = 3
+
+    def __init__(self, name: str, faults: Sequence[Fault], *, hint: str = "") -> None:
+        self.name = name
+        self.faults = tuple(faults)
+        lines = "\n".join(f"  {fault}" for fault in self.faults)
+        count = len(self.faults)
+        super().__init__(f"{name}: {count} fault{'s' if count != 1 else ''}\n{lines}", hint=hint)
+
+
+class VerificationError(MachineOSError):
+    """Something is not what it claims to be."""
+
+    exit_code = 4
+
+
+class DigestError(VerificationError):
+    """Bytes do not have the digest or the size that was promised."""
+
+
+class SignatureError(VerificationError):
+    """A signature or a certificate chain does not verify."""
+
+
+class ArchiveError(VerificationError):
+    """An image or archive holds a member that is not allowed."""
+
+
+class PolicyError(VerificationError):
+    """Validly signed, but not for here: another product, another machine, too old."""
+
+
+class MissingError(MachineOSError):
+    """A named object does not exist."""
+
+    exit_code = 5
+
+
+class ConflictError(MachineOSError):
+    """An object exists already, or is in use."""
+
+    exit_code = 6
+
+
+class TransferError(MachineOSError):
+    """A registry or the network failed; ``status`` is the HTTP status, 0 if there was none."""
+
+    exit_code = 7
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class StalledError(TransferError):
+    """No progress within the time allowed."""
+
+
+class AuthError(TransferError):
+    """The registry refused the credentials."""
+
+
+class ToolError(MachineOSError):
+    """A program failed; the end of what it wrote to standard error is in the message."""
+
+    exit_code = 8
+
+
+class MissingToolError(ToolError):
+    """A program is not installed."""
+
+
+class ToolTimeoutError(ToolError):
+    """A program did not end in time."""
+
+
+class MachineError(MachineOSError):
+    """A virtual machine or its TPM is not in the state that was needed."""
+
+    exit_code = 9
+
+
+class SpaceError(MachineOSError):
+    """There is not enough room for what was asked."""
+
+    exit_code = 10
+
+
+class BootError(MachineOSError):
+    """The appliance cannot go on booting; the message is the one line for the console."""
+
+    exit_code = 11

@@ -1,0 +1,1 @@
+"""OCI image layouts and registries: read, write, copy and verify by digest."""
