@@ -17,6 +17,7 @@
     |   +-- MissingToolError            a program is not installed
     |   +-- ToolTimeoutError            a program did not end in time
     +-- MachineError                9   a virtual machine or its TPM is not in the needed state
+    |   +-- TpmError                    a TPM refused a command or answered nonsense
     +-- SpaceError                 10   not enough room
     +-- BootError                  11   the appliance cannot go on booting
 
@@ -49,6 +50,7 @@ __all__ = [
     "StalledError",
     "ToolError",
     "ToolTimeoutError",
+    "TpmError",
     "TransferError",
     "UsageError",
     "VerificationError",
@@ -100,7 +102,10 @@ class DocumentError(MachineOSError):
         self.faults = tuple(faults)
         lines = "\n".join(f"  {fault}" for fault in self.faults)
         count = len(self.faults)
-        super().__init__(f"{name}: {count} fault{'s' if count != 1 else ''}\n{lines}", hint=hint)
+        text = f"{count} fault{'s' if count != 1 else ''}\n{lines}"
+        if count == 1 and not self.faults[0].path and not self.faults[0].line:
+            text = self.faults[0].message  # the document as a whole: one line says it better
+        super().__init__(f"{name}: {text}", hint=hint)
 
 
 class VerificationError(MachineOSError):
@@ -173,6 +178,14 @@ class MachineError(MachineOSError):
     """A virtual machine or its TPM is not in the state that was needed."""
 
     exit_code = 9
+
+
+class TpmError(MachineError):
+    """A TPM refused a command; ``code`` is its return code, 0 when it gave no proper answer."""
+
+    def __init__(self, message: str, *, hint: str = "", code: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
 
 
 class SpaceError(MachineOSError):

@@ -34,6 +34,7 @@ class Home:
     state: Path
     runtime: Path
     cache: Path
+    user: Path
 
     @property
     def keysets(self) -> Path:
@@ -56,6 +57,7 @@ def home(environ: Mapping[str, str] | None = None) -> Home:
         state=folder("XDG_STATE_HOME", user / ".local/state"),
         runtime=folder("XDG_RUNTIME_DIR", Path(f"/run/user/{os.getuid()}")),
         cache=folder("XDG_CACHE_HOME", user / ".cache"),
+        user=user,
     )
 
 

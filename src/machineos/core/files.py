@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
 import tempfile
 from contextlib import contextmanager
@@ -65,6 +66,33 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         file.write(data)
 
 
+@contextmanager
+def appearing(final: Path, *, what: str) -> Iterator[Path]:
+    """Yield a hidden folder (0700) that becomes ``final`` when the block ends well, with all in it
+    on the disk, and vanishes when it does not. ``what`` names it in messages.
+
+    Raises: ConflictError when ``final`` exists, or comes to be with content meanwhile.
+    """
+    if os.path.lexists(final):
+        raise ConflictError(f"{what} exists already: {final}")
+    final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(prefix=f".{final.name[:64]}.", dir=final.parent))
+    try:
+        yield hidden
+        for folder, _, _ in os.walk(hidden):
+            fsync_folder(Path(folder))
+        try:
+            hidden.rename(final)
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                raise ConflictError(f"{what} exists already: {final}") from error
+            raise
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    fsync_folder(final.parent)
+
+
 def read_bounded(path: Path, limit: int) -> bytes:
     """Return the content of the regular file ``path``, at most ``limit`` bytes.
 
@@ -79,9 +107,11 @@ def read_bounded(path: Path, limit: int) -> bytes:
         if error.errno == errno.ELOOP:
             raise DocumentError(str(path), [Fault("", 0, "is a symbolic link")]) from error
         raise
+    # Before fdopen, which refuses a folder in its own way and leaves the descriptor open.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DocumentError(str(path), [Fault("", 0, "is not a regular file")])
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise DocumentError(str(path), [Fault("", 0, "is not a regular file")])
         data = file.read(limit + 1)
     if len(data) > limit:
         raise DocumentError(str(path), [Fault("", 0, f"is larger than {limit} bytes")])

@@ -131,7 +131,7 @@ def describe(result: Result) -> str:
     return f"{words}: {how}" + (f": {tail}" if tail else "")
 
 
-def _start(  # noqa: PLR0913 (the one call that hands everything to Popen)
+def _start(
     args: tuple[str, ...],
     source: int | IO[bytes],
     stdout: int | IO[bytes] | None,

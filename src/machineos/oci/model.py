@@ -64,9 +64,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
         return result
 
 
-EMPTY_DESCRIPTOR = Descriptor(
-    media_type=EMPTY, digest=Digest.of(b"{}"), size=2, data=b"{}"
-)
+EMPTY_DESCRIPTOR = Descriptor(media_type=EMPTY, digest=Digest.of(b"{}"), size=2, data=b"{}")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,133 @@
+"""From the open configuration to a mounted, verified root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from machineos.errors import BootError
+from machineos.host.mount import bind
+from machineos.manifest import handover, system, targets
+from machineos.manifest.volumes import image_volume, mount_image
+from machineos.oci.atomfs import root_hash_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+    from machineos.manifest.install import Target
+    from machineos.manifest.system import System
+    from machineos.oci.layout import LayoutRepository
+    from machineos.oci.model import Descriptor
+
+RUN = "run/machineos"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What is going to run: the merged system, its id ranges, the publishers that signed it."""
+
+    system: System
+    idmaps: dict[str, int]
+    publishers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The verified image of one target."""
+
+    target: Target
+    layer: Descriptor
+    config: Descriptor
+    signatures: tuple[bytes, ...]
+
+
+def load_generation(config: Path, *, ca_pem: bytes, product: UUID) -> Generation:
+    """Read the system file of ``config`` and verify every document that it names, again.
+
+    Raises: MissingError, DocumentError, SignatureError, PolicyError.
+    """
+    read = system.folder_reader(config)
+    stored = system.parse_system(read(system.SYSTEM_FILE, system.MAX_SYSTEM))
+    verified = system.load_verified(read, stored, ca_pem=ca_pem, at=None, product=product)
+    return Generation(
+        system.merge(verified),
+        stored.idmaps,
+        tuple(document.publisher.certificate_der for document in verified),
+    )
+
+
+def find_image(store: LayoutRepository, target: Target) -> Image:
+    """Return the image of ``target`` out of the store, checked by digest.
+
+    Raises: MissingError, VerificationError.
+    """
+    manifest = targets.verify_target(store, target)
+    if len(manifest.layers) != 1:
+        raise BootError(f"the image of {target.service_name} has {len(manifest.layers)} layers")
+    layer = manifest.layers[0]
+    signatures = targets.root_hash_signatures(store, target, manifest)[layer.digest]
+    return Image(target, layer, manifest.config, signatures)
+
+
+def mount_target(store: LayoutRepository, image: Image, target: Path, run: Path) -> None:
+    """Mount the image at ``target``. Raises: VerificationError."""
+    target.mkdir(parents=True, exist_ok=True)
+    blob = store.blob_path(image.layer.digest)
+    mount_image(
+        image_volume(blob, image.layer, signatures=image.signatures, folder=run / "signatures"),
+        target,
+    )
+
+
+def prepare_signature(store: LayoutRepository, image: Image, run: Path) -> None:
+    """Write the signature of an image that mosd is going to mount, where the handover says."""
+    blob = store.blob_path(image.layer.digest)
+    image_volume(blob, image.layer, signatures=image.signatures, folder=run / "signatures")
+
+
+def add_modules(bootkit: Path, root: Path, kernel: str) -> None:
+    """Show the kernel modules of the bootkit in the root, where the kernel's helpers look."""
+    source = bootkit / "usr/lib/modules"
+    if not (source / kernel).is_dir():
+        raise BootError(f"the bootkit has no modules for this kernel, {kernel}")
+    bind(source, root / "usr/lib/modules", read_only=True)
+
+
+def make_handover(
+    generation: Generation, images: tuple[Image, ...], *, store: Path, data: Path, run: Path
+) -> handover.Handover:
+    """Return the document for mosd: every target that is neither hostfs nor bootkit."""
+    services = []
+    for image in images:
+        target = image.target
+        if target.service_type == "hostfs":
+            continue
+        services.append(
+            handover.Service(
+                name=target.service_name,
+                version=target.version,
+                type=target.service_type,
+                image=target.digest,
+                config=str(image.config.digest),
+                layer=handover.Layer(
+                    digest=str(image.layer.digest),
+                    root_hash=root_hash_of(image.layer),
+                    blob=str(store / "blobs" / image.layer.digest.algorithm / image.layer.digest.hex),
+                    signature=str(run / "signatures" / f"{image.layer.digest.hex}.p7s"),
+                ),
+                network=target.network,
+                nsgroup=target.nsgroup,
+                hostid=generation.idmaps.get(target.nsgroup, 0),
+                storage=target.storage or (),
+            )
+        )
+    return handover.Handover(
+        version=handover.VERSION,
+        generation=generation.system.manifests[-1],
+        product=generation.system.product,
+        store=str(store),
+        data=str(data),
+        services=tuple(services),
+    )
+

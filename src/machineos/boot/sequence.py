@@ -1,0 +1,268 @@
+"""What happens in which order, per mode; docs/boot draws it.
+
+    run        identity -> configuration -> generation -> enforce -> root -> door -> hand over
+    install    identity -> medium -> enforce -> root -> door -> hand over to the installer
+    provision  medium -> TPM -> power off
+
+The order is the security: nothing from a disk is used before the anchor that vouches for it, the
+kernel enforces before the first volume is opened, and the TPM is shut before other code runs.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machineos.boot import environment, media, root
+from machineos.boot.enforce import enforce
+from machineos.boot.handover import fresh_overlays, switch_root
+from machineos.boot.identity import DMI_SERIAL, check_machine
+from machineos.core.files import write_atomic
+from machineos.errors import BootError, MachineOSError
+from machineos.host import blockdev, kernel, keyring
+from machineos.host.mount import Flag, bind, mount
+from machineos.host.tpm import Tpm
+from machineos.host.tpm_transport import DeviceTransport
+from machineos.manifest.handover import encode_handover
+from machineos.manifest.verify import fetch_verified
+from machineos.oci.layout import LayoutRegistry, LayoutRepository
+from machineos.trust import configvolume, seal, seal_provision
+from machineos.trust.tpm_policy import parse_policies
+from machineos.trust.verify import DeviceIdentity, verify_sudi
+
+if TYPE_CHECKING:
+    from machineos.boot.console import Console
+    from machineos.boot.settings import Anchors, Settings
+    from machineos.core.clock import Clock
+
+SYSROOT = Path("/sysroot")
+RUN = Path("/run/machineos")
+STORE = Path("/atomfs-store")
+CONFIG = Path("/config")
+DATA = Path("/var/lib/machineos/data")
+POLICIES = Path("/.extra/tpm2-pcr-signature.json")
+INSTALL_KEY = "machineos:configuration-key"
+_DISK_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the TPM gave us. ``key`` opens the configuration."""
+
+    identity: DeviceIdentity
+    sudi: bytes
+    key: bytes
+
+
+def run(
+    settings: Settings, anchors: Anchors, console: Console, clock: Clock, *, modules: Path
+) -> None:
+    """Run the mode of this initrd; returns only after provisioning. Raises: MachineOSError."""
+    environment.check_command_line(settings, environment.read_text("/proc/cmdline"))
+    environment.load_modules(settings, modules)
+    load_drivers(settings, modules)
+    environment.floor_clock(settings, clock)
+    RUN.mkdir(mode=0o755)
+    if settings.mode == "provision":
+        provision(settings, anchors, console, clock)
+    elif settings.mode == "install":
+        boot_installer(settings, anchors, console, clock)
+    else:
+        boot_machine(settings, anchors, console, clock)
+
+
+def load_drivers(settings: Settings, folder: Path) -> None:
+    """Load the drivers of the buses and disks that are there, until nothing new appears."""
+    loaded: set[str] = set()
+    while True:
+        present = {
+            environment.read_text(str(path))
+            for path in Path("/sys/bus").glob("*/devices/*/modalias")
+        }
+        wanted = [
+            name
+            for pattern, names in settings.drivers
+            if any(fnmatch.fnmatchcase(alias, pattern) for alias in present)
+            for name in names
+            if name not in loaded
+        ]
+        if not wanted:
+            return
+        for name in dict.fromkeys(wanted):
+            kernel.load_module(folder / name)
+            loaded.add(name)
+
+
+def boot_machine(settings: Settings, anchors: Anchors, console: Console, clock: Clock) -> None:
+    """Mode ``run``. Raises: MachineOSError."""
+    with Tpm(DeviceTransport()) as tpm:
+        machine = unseal_machine(tpm, anchors)
+        console.say(f"this is {machine.identity.serial} of product {machine.identity.product}")
+        config = open_configuration(machine, clock)
+        mount(configvolume_device(), CONFIG, "ext4", Flag.RDONLY | _DATA_FLAGS)
+        generation = root.load_generation(
+            CONFIG, ca_pem=anchors.manifest_ca, product=machine.identity.product
+        )
+        console.say(f"generation {generation.system.manifests[-1][:12]} verified")
+        mount(partition_of(config.disk, "machine-store").device, STORE, "ext4", _DATA_FLAGS)
+        store = LayoutRepository(STORE / "mos")
+        images = tuple(
+            root.find_image(store, entry.target) for entry in generation.system.targets
+        )
+        enforce(anchors, generation.publishers)
+        console.say("the kernel enforces: only signed volumes can be executed")
+        mount_root(settings, store, images)
+        document = root.make_handover(
+            generation, images, store=STORE / "mos", data=DATA, run=RUN
+        )
+        write_atomic(RUN / "boot.json", encode_handover(document), mode=0o644)
+        leave(tpm, anchors, machine, console)
+    for source in (CONFIG, STORE):
+        bind(source, SYSROOT / source.relative_to("/"), read_only=False)
+    console.say("handing over to systemd")
+    switch_root(SYSROOT)
+
+
+def boot_installer(settings: Settings, anchors: Anchors, console: Console, clock: Clock) -> None:
+    """Mode ``install``: the installer's root from the medium. Raises: MachineOSError."""
+    with Tpm(DeviceTransport()) as tpm:
+        machine = unseal_machine(tpm, anchors)
+        console.say(f"this is {machine.identity.serial} of product {machine.identity.product}")
+        folder = RUN / "medium"
+        medium = environment.wait_for(
+            "the install medium", lambda: find_medium(folder), clock, seconds=_DISK_SECONDS
+        )
+        registry = LayoutRegistry(medium.folder / "oci")
+        name, _, tag = medium.index.live.rpartition(":")
+        fetched = fetch_verified(
+            registry.repository(name), tag, ca_pem=anchors.manifest_ca, at=None, product=None
+        )
+        console.say(f"install medium {medium.device} verified")
+        store = registry.repository("mos")
+        images = tuple(
+            root.find_image(store, target) for target in fetched.verified.install.targets
+        )
+        enforce(anchors, [fetched.verified.publisher.certificate_der])
+        mount_root(settings, store, images)
+        keyring.add_secret(INSTALL_KEY, machine.key)
+        leave(tpm, anchors, machine, console)
+    console.say("handing over to the installer")
+    switch_root(SYSROOT, arguments=("--unit=machineos-install.target",))
+
+
+def provision(settings: Settings, anchors: Anchors, console: Console, clock: Clock) -> None:
+    """Mode ``provision``: give the TPM its identity, keys and policies. Raises: MachineOSError."""
+    device = environment.wait_for(
+        "the disk with the device identity", find_identity_disk, clock, seconds=_DISK_SECONDS
+    )
+    files = media.read_files(device, ("cert.pem", "privkey.pem"), RUN / "identity")
+    identity = verify_sudi(files["cert.pem"], ca_pem=anchors.sudi_ca, at=clock.now())
+    check_machine(identity, environment.read_text(DMI_SERIAL))
+    with Tpm(DeviceTransport()) as tpm:
+        seal_provision.provision(
+            tpm,
+            luks_policy_key=anchors.policy_key,
+            admin_policy_key=anchors.admin_policy_key,
+            sudi_cert=files["cert.pem"],
+            sudi_key=files["privkey.pem"],
+            policy_version=settings.policy_version,
+        )
+        seal.close_door(tpm)
+    console.say(f"provisioned successfully: {identity.serial} of product {identity.product}")
+
+
+def unseal_machine(tpm: Tpm, anchors: Anchors) -> Machine:
+    """Return identity and key from the TPM, checked. Raises: BootError, PolicyError."""
+    try:
+        signed = parse_policies(POLICIES.read_bytes())
+    except FileNotFoundError as error:
+        raise BootError("this boot image carries no signed TPM policy") from error
+
+    with seal.opened(
+        tpm, policies=signed, policy_key_pem=anchors.policy_key, srk_name=None
+    ) as sealed:
+        sudi = sealed.read(seal.Index.SUDI_CERT)
+        identity = verify_sudi(sudi, ca_pem=anchors.sudi_ca, at=None)
+        check_machine(identity, environment.read_text(DMI_SERIAL))
+        return Machine(identity, sudi, sealed.read(seal.Index.CONFIGURATION_KEY))
+
+
+def open_configuration(machine: Machine, clock: Clock) -> blockdev.Partition:
+    """Find and open the configuration volume of this machine. Raises: BootError."""
+
+    def candidates() -> list[blockdev.Partition] | None:
+        found = [p for p in blockdev.partitions() if p.label == configvolume.LABEL]
+        return found or None
+
+    try:
+        found = environment.wait_for("a disk", candidates, clock, seconds=_DISK_SECONDS)
+    except BootError as error:
+        raise BootError("no disk has a configuration volume: nothing is installed here") from error
+    return configvolume.open_config(machine.key, found, RUN)
+
+
+def configvolume_device() -> Path:
+    """Return the device node of the open configuration volume."""
+    return Path("/dev/mapper") / configvolume.NAME
+
+
+def partition_of(disk: str, label: str) -> blockdev.Partition:
+    """Return the partition ``label`` of that very disk. Raises: BootError."""
+    for partition in blockdev.partitions():
+        if partition.disk == disk and partition.label == label:
+            return partition
+    raise BootError(f"disk {disk} has no partition {label}")
+
+
+def mount_root(
+    settings: Settings, store: LayoutRepository, images: tuple[root.Image, ...]
+) -> None:
+    """Mount hostfs and what belongs on it. Raises: BootError, VerificationError."""
+    by_name = {image.target.service_name: image for image in images}
+    for needed in ("hostfs", "bootkit"):
+        if needed not in by_name:
+            raise BootError(f"the generation has no {needed}")
+    root.mount_target(store, by_name["hostfs"], SYSROOT, RUN)
+    root.mount_target(store, by_name["bootkit"], RUN / "bootkit", RUN)
+    root.add_modules(RUN / "bootkit", SYSROOT, settings.kernel)
+    for name, image in by_name.items():
+        if name not in {"hostfs", "bootkit"}:
+            root.prepare_signature(store, image, RUN)
+    fresh_overlays(SYSROOT, RUN / "fresh")
+
+
+def leave(tpm: Tpm, anchors: Anchors, machine: Machine, console: Console) -> None:
+    """Shut the TPM for everything after us and leave behind what is public."""
+    public = RUN / "trust"
+    public.mkdir(exist_ok=True)
+    write_atomic(public / "manifest-ca.pem", anchors.manifest_ca)
+    write_atomic(public / "sudi-ca.pem", anchors.sudi_ca)
+    write_atomic(public / "device.pem", machine.sudi)
+    seal.close_door(tpm)
+    try:
+        unseal_machine(tpm, anchors)
+    except MachineOSError:
+        console.say("the TPM gives out no secret any more")
+        return
+    raise BootError("the TPM still gives out its secrets after its door was closed")
+
+
+def find_medium(folder: Path) -> media.Medium | None:
+    """Return the install medium when one is there."""
+    devices = [*blockdev.optical(), *(disk.device for disk in blockdev.disks())]
+    for device in devices:
+        if media.volume_label(device) == "OCI-BOOT":
+            medium = media.mount_medium(device, folder)
+            if medium is not None:
+                return medium
+    return None
+
+
+def find_identity_disk() -> Path | None:
+    """Return the disk with the device identity when it is there."""
+    return media.find_labelled((disk.device for disk in blockdev.disks()), "trust-data")
+
+
+_DATA_FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC

@@ -1,0 +1,82 @@
+"""How mosd reaches the kernel: verity volumes, forwarding, the sysctls that forwarding needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machineos.core.files import read_bounded
+from machineos.errors import ConflictError, ToolError
+from machineos.host import dmverity, nft
+from machineos.manifest.volumes import image_volume
+from machineos.service.network import BRIDGE, FAMILY, TABLE, render_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from machineos.core.clock import Clock
+    from machineos.oci.model import Descriptor
+    from machineos.service.network import Forward
+
+_MAX_SIGNATURE = 64 << 10
+_BRIDGE_SECONDS = 20.0
+
+
+class VerityVolumes:
+    """dm-verity devices whose root hash somebody signed whom the kernel trusts."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+
+    def open(self, layer: Descriptor, *, blob: Path, signature: Path) -> Path:
+        """Return the device of ``layer``. Raises: VerificationError, ConflictError, ToolError."""
+        signatures = (read_bounded(signature, _MAX_SIGNATURE),)
+        volume = image_volume(blob, layer, signatures=signatures, folder=self._scratch)
+        return dmverity.open_volume(volume.volume)
+
+    def close(self, digest: str) -> None:
+        """Close the device of a layer. Raises: ToolError when it is in use."""
+        dmverity.close_volume(f"{digest}-verity")
+
+
+class Forwarding:
+    """The nftables table and the kernel switches behind it. ``proc`` is /proc, ``sys`` is /sys."""
+
+    def __init__(self, *, proc: Path, sys: Path, clock: Clock) -> None:
+        self._proc = proc
+        self._sys = sys
+        self._clock = clock
+
+    def __call__(self, forwards: Sequence[Forward]) -> None:
+        """Make exactly ``forwards`` hold. Raises: ToolError (nothing has changed)."""
+        self._wait_for_bridge()
+        nft.apply(nft.replace_table(FAMILY, TABLE, render_table(forwards)))
+        # After the table: its first chain is what makes route_localnet harmless.
+        for name in (
+            "ipv4/ip_forward",
+            "ipv6/conf/all/forwarding",
+            f"ipv4/conf/{BRIDGE}/route_localnet",
+        ):
+            self._switch_on(name)
+
+    def _switch_on(self, name: str) -> None:
+        path = self._proc / "sys/net" / name
+        try:
+            path.write_text("1")
+        except FileNotFoundError as error:
+            if name.startswith("ipv6/"):  # a kernel started without IPv6
+                return
+            raise ToolError(f"{path} does not exist") from error
+        except OSError as error:
+            raise ToolError(f"{path}: {error.strerror}") from error
+
+    def _wait_for_bridge(self) -> None:
+        """Wait for systemd-networkd, which makes the bridge from dist/network."""
+        deadline = self._clock.monotonic() + _BRIDGE_SECONDS
+        while not (self._sys / "class/net" / BRIDGE).exists():
+            if self._clock.monotonic() > deadline:
+                raise ConflictError(
+                    f"there is no bridge {BRIDGE}",
+                    hint="is systemd-networkd running, with 25-mos0.netdev?",
+                )
+            self._clock.sleep(0.1)

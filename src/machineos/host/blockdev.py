@@ -1,0 +1,90 @@
+"""Block devices as sysfs shows them. Shared with the initrd: standard library only.
+
+Invariant: a partition is named together with the disk it is on, so that a second disk with the same
+partition names is a second candidate and never mixed with the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSFS = Path("/sys/class/block")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """One partition: its kernel name, its disk's kernel name, its GPT name."""
+
+    disk: str
+    name: str
+    label: str
+
+    @property
+    def device(self) -> Path:
+        """The device node."""
+        return Path("/dev") / self.name
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Disk:
+    """A whole disk. ``size`` in bytes."""
+
+    name: str
+    size: int
+    read_only: bool
+    removable: bool
+
+    @property
+    def device(self) -> Path:
+        """The device node."""
+        return Path("/dev") / self.name
+
+
+def partitions(sysfs: Path = SYSFS) -> tuple[Partition, ...]:
+    """Return every partition with a GPT name, sorted by disk."""
+    found = []
+    for entry in sysfs.iterdir():
+        fields = _uevent(entry)
+        if fields.get("DEVTYPE") == "partition" and fields.get("PARTNAME"):
+            disk = entry.resolve().parent.name
+            found.append(Partition(disk, entry.name, fields["PARTNAME"]))
+    return tuple(sorted(found))
+
+
+def disks(sysfs: Path = SYSFS) -> tuple[Disk, ...]:
+    """Return every real disk (no loop, device-mapper, memory or optical device), sorted."""
+    found = []
+    for entry in sysfs.iterdir():
+        if _uevent(entry).get("DEVTYPE") != "disk" or "/virtual/" in str(entry.resolve()):
+            continue
+        if entry.name.startswith(("sr", "fd")):
+            continue
+        found.append(
+            Disk(
+                entry.name,
+                int(_attribute(entry, "size") or 0) * 512,
+                _attribute(entry, "ro") == "1",
+                _attribute(entry, "removable") == "1",
+            )
+        )
+    return tuple(sorted(found))
+
+
+def optical(sysfs: Path = SYSFS) -> tuple[Path, ...]:
+    """Return the device nodes of optical drives, sorted."""
+    return tuple(
+        sorted(Path("/dev") / entry.name for entry in sysfs.iterdir() if entry.name[:2] == "sr")
+    )
+
+
+def _uevent(entry: Path) -> dict[str, str]:
+    text = _attribute(entry, "uevent")
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def _attribute(entry: Path, name: str) -> str:
+    try:
+        return (entry / name).read_text("utf-8", "replace").strip()
+    except OSError:  # the device went away between listing and reading
+        return ""

@@ -1,0 +1,110 @@
+"""The kernel's key service (keyrings(7)): trusted certificates and keys that only the kernel holds.
+
+Shared with the initrd: standard library only. A secret goes in through a buffer, never through argv.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+import re
+from pathlib import Path
+
+from machineos.errors import MissingError, SignatureError, ToolError
+
+SECONDARY = ".secondary_trusted_keys"
+MACHINE = ".machine"
+PLATFORM = ".platform"
+USER_KEYRING = -4
+
+_ADD_KEY = {"x86_64": 248, "aarch64": 217}
+_KEYCTL = {"x86_64": 250, "aarch64": 219}
+_REVOKE, _SETPERM, _SEARCH, _READ = 3, 5, 10, 11
+_POSSESSOR_ALL = 0x3F000000
+_LINE = re.compile(r"^([0-9a-f]{8}) \S+ +\d+ +\S+ [0-9a-f]{8} +-?\d+ +-?\d+ keyring +(\S+?):")
+
+
+def find_keyring(name: str, *, proc_keys: Path = Path("/proc/keys")) -> int:
+    """Return the serial number of a system keyring. Raises: MissingError."""
+    for line in proc_keys.read_text("utf-8", "replace").splitlines():
+        match = _LINE.match(line)
+        if match and match[2] == name:
+            return int(match[1], 16)
+    raise MissingError(f"this kernel has no keyring {name}")
+
+
+def add_certificate(keyring: int, der: bytes, *, what: str) -> int:
+    """Put an X.509 certificate into a system keyring.
+
+    The kernel accepts it only when a key that is already trusted there vouches for it.
+    Raises: SignatureError when the kernel does not.
+    """
+    serial, code = _add_key("asymmetric", "", der, keyring)
+    if serial > 0:
+        return serial
+    if code in {errno.ENOKEY, errno.EKEYREJECTED, errno.EPERM, errno.EBADMSG}:
+        raise SignatureError(
+            f"{what}: the kernel does not accept this certificate ({errno.errorcode[code]}): "
+            "no key that it trusts vouches for it"
+        )
+    raise ToolError(f"{what}: add_key: {errno.errorcode.get(code, code)}")
+
+
+def add_secret(description: str, secret: bytes) -> int:
+    """Put a secret into root's user keyring, readable only by whoever possesses that keyring."""
+    serial, code = _add_key("user", description, secret, USER_KEYRING)
+    if serial <= 0:
+        raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
+    _keyctl(_SETPERM, serial, _POSSESSOR_ALL, what=description)
+    return serial
+
+
+def read_secret(description: str) -> bytes:
+    """Return a secret of root's user keyring. Raises: MissingError."""
+    serial = _search(description)
+    buffer = ctypes.create_string_buffer(4096)
+    length = _keyctl(_READ, serial, buffer, ctypes.c_size_t(len(buffer)), what=description)
+    return buffer.raw[:length]
+
+
+def revoke_secret(description: str) -> None:
+    """Make a secret unreadable for good. Raises: MissingError."""
+    _keyctl(_REVOKE, _search(description), what=description)
+
+
+def _search(description: str) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    serial: int = libc.syscall(
+        _KEYCTL[platform.machine()],
+        _SEARCH,
+        ctypes.c_int(USER_KEYRING),
+        b"user",
+        description.encode(),
+        0,
+    )
+    if serial <= 0:
+        raise MissingError(f"the kernel holds no key {description}")
+    return serial
+
+
+def _add_key(kind: str, description: str, payload: bytes, keyring: int) -> tuple[int, int]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    serial: int = libc.syscall(
+        _ADD_KEY[platform.machine()],
+        kind.encode(),
+        description.encode(),
+        payload,
+        ctypes.c_size_t(len(payload)),
+        ctypes.c_int(keyring),
+    )
+    return serial, ctypes.get_errno()
+
+
+def _keyctl(operation: int, *arguments: object, what: str) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    result: int = libc.syscall(_KEYCTL[platform.machine()], operation, *arguments)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise ToolError(f"key {what}: keyctl: {errno.errorcode.get(code, code)}")
+    return result

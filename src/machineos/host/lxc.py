@@ -1,0 +1,73 @@
+"""LXC: the grammar of its configuration file and the command that runs one container.
+
+LXC reads a value up to the end of the line, trims it, and takes off one pair of equal quotes
+around the whole; there is no escape. So every value is written inside double quotes, which keeps
+all of it, and a value with a newline goes on the command line (``--define``), where nothing is
+interpreted. The container's own command also goes on the command line, never into
+``lxc.init.cmd``, whose quoting cannot express every argument. Tried with LXC 5.0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machineos.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM = "/usr/bin/lxc-start"
+# lxc-start uses newuidmap when it finds one, and then needs /etc/subuid: root needs neither.
+PATH = "/usr/sbin:/sbin"
+DEFAULT_PROFILE = "lxc-container-default-cgns"
+_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
+_ENABLED = Path("/sys/module/apparmor/parameters/enabled")
+
+Setting = tuple[str, str]
+
+
+def fits_in_file(value: str) -> bool:
+    """Whether ``value`` can be written into a configuration file."""
+    return "\n" not in value
+
+
+def render(settings: Sequence[Setting]) -> str:
+    """Return the text of a configuration file. Raises: ToolError for a value it cannot hold."""
+    for key, value in settings:
+        if not fits_in_file(value) or "\0" in value:
+            raise ToolError(f"LXC: the value of {key} holds a newline or a zero byte")
+    return "".join(f'{key} = "{value}"\n' for key, value in settings)
+
+
+def argv_start(
+    name: str, *, folder: Path, config: Path, defines: Sequence[Setting], command: Sequence[str]
+) -> list[str]:
+    """Return the command that runs ``command`` as the container ``name`` and stays in front."""
+    argv = [PROGRAM, "--foreground", f"--name={name}", f"--lxcpath={folder}", f"--rcfile={config}"]
+    argv += [f"--define={key}={value}" for key, value in defines]
+    return [*argv, "--", *command]
+
+
+def mount_entry(source: str, dest: str, fstype: str, options: str) -> Setting:
+    """Return a mount of the container; ``dest`` is absolute inside it."""
+    fields = (source, dest.lstrip("/"), fstype, options)
+    return ("lxc.mount.entry", " ".join(_escape(field) for field in fields) + " 0 0")
+
+
+def apparmor_profile(enabled: Path = _ENABLED, profiles: Path = _PROFILES) -> str:
+    """Return the profile for containers that this kernel has, ``unconfined`` if it has none."""
+    try:
+        if enabled.read_text().strip() != "Y":
+            return "unconfined"
+        loaded = {line.rpartition(" (")[0] for line in profiles.read_text().splitlines()}
+    except OSError:
+        return "unconfined"
+    return DEFAULT_PROFILE if DEFAULT_PROFILE in loaded else "unconfined"
+
+
+def _escape(field: str) -> str:
+    """Escape as fstab(5) does."""
+    for char in ("\\", " ", "\t", "\n"):
+        field = field.replace(char, f"\\{ord(char):03o}")
+    return field

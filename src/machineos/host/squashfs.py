@@ -1,0 +1,78 @@
+"""squashfs images, made by ``mksquashfs`` (squashfs-tools), read as far as their superblock.
+
+Invariant: the same tree and epoch give the same bytes, whatever the order of the folder, the number
+of processors, or the time.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from machineos.core.run import run
+from machineos.errors import VerificationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMPRESSION = "zstd"
+HEADER = 96
+_MAGIC = b"hsqs"
+_TIMEOUT = 3600.0
+
+
+def argv_make(tree: Path, output: Path, *, epoch: int, keep_times: bool = False) -> list[str]:
+    """Return the command that packs the folder ``tree`` into the new file ``output``."""
+    times = [] if keep_times else ["-all-time", str(epoch)]
+    return [
+        "mksquashfs",
+        str(tree),
+        str(output),
+        "-noappend",
+        "-comp",
+        COMPRESSION,
+        "-xattrs",
+        "-no-exports",
+        *times,
+        "-mkfs-time",
+        str(epoch),
+        "-no-progress",
+        "-quiet",
+        "-exit-on-error",
+    ]
+
+
+def make(tree: Path, output: Path, *, epoch: int, keep_times: bool = False) -> None:
+    """Pack the folder ``tree`` into ``output``, all times ``epoch`` seconds unless ``keep_times``.
+
+    Raises: ToolError, MissingToolError, ToolTimeoutError.
+    """
+    run(argv_make(tree, output, epoch=epoch, keep_times=keep_times), timeout=_TIMEOUT)
+
+
+def argv_unpack(image: Path, tree: Path) -> list[str]:
+    """Return the command that writes the files of ``image`` into the new folder ``tree``."""
+    flags = ["-no-progress", "-quiet", "-strict-errors", "-no-wildcards", "-dest", str(tree)]
+    return ["unsquashfs", *flags, str(image)]
+
+
+def unpack(image: Path, tree: Path) -> None:
+    """Write the files of ``image`` into the new folder ``tree``. Verify the image first.
+
+    Raises: ToolError, MissingToolError, ToolTimeoutError.
+    """
+    run(argv_unpack(image, tree), timeout=_TIMEOUT)
+
+
+def parse_size(header: bytes, *, what: str) -> int:
+    """Return the bytes that the image uses, from its first ``HEADER`` bytes (format 4.0, bytes 40
+    to 47 of the superblock). Raises: VerificationError."""
+    if len(header) < HEADER or header[:4] != _MAGIC:
+        raise VerificationError(f"{what}: is not a squashfs image")
+    major, minor = struct.unpack_from("<HH", header, 28)
+    if (major, minor) != (4, 0):
+        raise VerificationError(f"{what}: is squashfs {major}.{minor}, only 4.0 is known")
+    (size,) = struct.unpack_from("<Q", header, 40)
+    if size < HEADER:
+        raise VerificationError(f"{what}: its squashfs superblock claims {size} bytes")
+    return int(size)

@@ -1,0 +1,132 @@
+"""The images that a verified manifest names: what must hold before one is stored or mounted.
+
+The chain continues here: the signed document names the digest and size of an image manifest, which
+names its layers and, in their annotations, the dm-verity root hashes. The signatures of these root
+hashes come as an artifact that refers to the image (``artifacts.root_hash_artifact``); the kernel
+alone judges them; what is returned here are candidates, those that end in the publisher's own
+signature, so that nobody else's can crowd them out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from machineos.core.digest import Digest
+from machineos.errors import DigestError, MachineOSError, VerificationError
+from machineos.manifest.artifacts import (
+    LAYER_DIGEST,
+    LAYER_ROOT_HASH,
+    PKCS7,
+    ROOT_HASH_SIGNATURE,
+    Referrers,
+)
+from machineos.oci.atomfs import parse_layer_type, root_hash_of
+from machineos.oci.model import CONFIG, Manifest, parse_manifest
+
+if TYPE_CHECKING:
+    from machineos.manifest.install import Target
+    from machineos.oci.model import Descriptor
+    from machineos.oci.repository import Repository
+    from machineos.trust.verify import Publisher
+
+REPOSITORY = "mos"  # where a registry, and the machine's store, keeps the images of targets
+MAX_CANDIDATES = 8  # signatures of one layer that are worth trying
+
+
+def verify_target(repository: Repository, target: Target) -> Manifest:
+    """Return the image manifest of a target of a verified manifest.
+
+    Digest and size are those that were signed, and every layer can be mounted under dm-verity. The
+    layers themselves are checked when they are read or copied.
+
+    Raises: MissingError, TransferError, DigestError, DocumentError, VerificationError.
+    """
+    name = f"image of {target.service_name}"
+    digest = target.image
+    descriptor, data = repository.manifest(str(digest))
+    if len(data) != target.size:
+        raise DigestError(f"{name}: {len(data)} bytes, the manifest says {target.size}")
+    digest.check(data, name)
+    manifest = parse_manifest(data, name=name, media_type=descriptor.media_type)
+    check_image(manifest, name)
+    return manifest
+
+
+def check_image(manifest: Manifest, name: str) -> None:
+    """Raise VerificationError unless every layer is mountable and names its root hash."""
+    if manifest.config.media_type != CONFIG:
+        raise VerificationError(
+            f"{name}: is not an image: its configuration is {manifest.config.media_type!r:.80}"
+        )
+    if not manifest.layers:
+        raise VerificationError(f"{name}: has no layers")
+    for layer in manifest.layers:
+        if parse_layer_type(layer.media_type) is None:
+            raise VerificationError(
+                f"{name}: layer {layer.digest} is {layer.media_type!r:.80}, "
+                "not squashfs or EROFS with dm-verity"
+            )
+        root_hash_of(layer)
+
+
+def root_hash_signatures(
+    repository: Repository, target: Target, manifest: Manifest, publisher: Publisher
+) -> dict[Digest, tuple[bytes, ...]]:
+    """Return for each layer the PKCS#7 signatures of its root hash by ``publisher``.
+
+    ``manifest`` is what ``verify_target`` returned, ``publisher`` who signed the document that
+    names the target. A layer for which there is none is in the result with an empty tuple. At most
+    ``MAX_CANDIDATES`` different ones are kept of each; others' signatures do not take their place.
+
+    Raises: TransferError.
+    """
+    layers = {layer.digest: layer for layer in manifest.layers}
+    expected = {digest: root_hash_of(layer) for digest, layer in layers.items()}
+    found: dict[Digest, dict[bytes, None]] = {digest: {} for digest in expected}
+    referrers = Referrers(repository, target.image, ROOT_HASH_SIGNATURE)
+    for artifact in referrers.manifests():
+        # As many as the image has layers: more is not ours, and each costs a request.
+        for entry in artifact.layers[: len(manifest.layers)]:
+            digest = _claimed_layer(entry, expected)
+            if digest is None or len(found[digest]) >= MAX_CANDIDATES:
+                continue
+            blob = referrers.blob(entry)
+            if blob is not None and signed_by(blob, layers[digest], publisher):
+                found[digest][blob] = None
+    if referrers.broken is not None and not all(found.values()):
+        raise referrers.broken
+    return {digest: tuple(blobs) for digest, blobs in found.items()}
+
+
+def _claimed_layer(entry: Descriptor, expected: dict[Digest, str]) -> Digest | None:
+    if entry.media_type != PKCS7:
+        return None
+    try:
+        digest = Digest.parse(entry.annotations.get(LAYER_DIGEST, ""))
+    except MachineOSError:
+        return None
+    if expected.get(digest) != entry.annotations.get(LAYER_ROOT_HASH, "none"):
+        return None
+    return digest
+
+
+def signed_by(candidate: bytes, layer: Descriptor, publisher: Publisher) -> bool:
+    """Whether a candidate ends in the publisher's signature of the layer's root hash.
+
+    A PKCS#7 without attributes, as dm-verity wants it, ends with the raw signature of its content.
+    The kernel still parses and judges the whole; this finds a missing or foreign one early.
+    """
+    key = x509.load_der_x509_certificate(publisher.certificate_der).public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        return False
+    signature = candidate[-(key.key_size // 8) :]
+    try:
+        key.verify(signature, root_hash_of(layer).encode(), padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        return False
+    return True

@@ -1,0 +1,236 @@
+"""Names of images and registries, as people and manifests write them.
+
+Owns the grammar of repository names and tags (OCI distribution specification 1.1, "Pulling
+manifests") and the spellings ``docker://...``, ``oci:DIR[:TAG]`` and ``host:port/name:tag``.
+Invariant: a value that exists is well formed, so its parts go into URLs and folder names as they
+are; nothing in them can climb out of either.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from machineos.core.digest import Digest
+from machineos.errors import DocumentError, Fault, MachineOSError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+DEFAULT_TAG = "latest"
+_MAX_TEXT = 1024
+_MAX_NAME = 255
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:.]{{2,45}}\])(?::([0-9]{{1,5}}))?")
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if it is a repository name (``machine/install``). Raises: DocumentError."""
+    if len(name) > _MAX_NAME:
+        raise _fault(name, f"repository name is longer than {_MAX_NAME} characters")
+    if not _NAME.fullmatch(name):
+        raise _fault(
+            name,
+            "is not a repository name (lower-case letters and digits, joined by '.', '_', '-', "
+            "in parts separated by '/')",
+        )
+    return name
+
+
+def check_tag(tag: str) -> str:
+    """Return ``tag`` if it is one. Raises: DocumentError."""
+    if not _TAG.fullmatch(tag):
+        raise _fault(
+            tag, "is not a tag (up to 128 letters, digits, '_', '.', '-'; not '.' or '-' first)"
+        )
+    return tag
+
+
+def check_host(host: str) -> str:
+    """Return ``host`` if it is ``name``, ``name:port`` or an address, IPv6 in brackets.
+
+    Raises: DocumentError.
+    """
+    match = _HOST.fullmatch(host) if len(host) <= _MAX_NAME else None
+    if match is None:
+        raise _fault(host, "is not a registry (host or host:port, without a scheme)")
+    if match[1].startswith("["):
+        try:
+            ipaddress.IPv6Address(match[1][1:-1])
+        except ValueError as error:
+            raise _fault(host, "is not an IPv6 address") from error
+    if match[2] is not None and not 0 < int(match[2]) < 65536:
+        raise _fault(host, "has a port that is not between 1 and 65535")
+    return host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (with or without a port) is this machine by definition, not by a lookup."""
+    match = _HOST.fullmatch(host)
+    name = (match[1] if match else host).lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """``[host[:port]/]name[:tag][@digest]``; ``host`` is empty when none was written."""
+
+    name: str
+    host: str = ""
+    tag: str | None = None
+    digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.host:
+            check_host(self.host)
+        if self.tag is not None:
+            check_tag(self.tag)
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read a reference. Raises: DocumentError."""
+        _check_text(text)
+        rest, at, digest = text.partition("@")
+        host, slash, name = rest.partition("/")
+        if not slash or not _looks_like_host(host):
+            host, name = "", rest
+        name, colon, tag = name.partition(":")
+        return _named(
+            text,
+            lambda: cls(
+                host=host,
+                name=name,
+                tag=check_tag(tag) if colon else None,
+                digest=Digest.parse(digest) if at else None,
+            ),
+        )
+
+    @property
+    def selector(self) -> str:
+        """What to ask the repository for: the digest if there is one, else the tag."""
+        return str(self.digest) if self.digest else self.tag or DEFAULT_TAG
+
+    def __str__(self) -> str:
+        host = f"{self.host}/" if self.host else ""
+        tag = f":{self.tag}" if self.tag is not None else ""
+        return f"{host}{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """Where an image is: in a layout ``folder`` or in a registry (``reference`` with a host).
+
+    Exactly one of the two is set; ``selector`` is the tag or digest in it.
+    """
+
+    selector: str
+    folder: Path | None = None
+    reference: Reference | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ImageSource:
+        """Read ``oci:DIR:TAG``, ``oci:DIR@DIGEST`` or ``docker://host/name[:tag][@digest]``.
+
+        Raises: DocumentError.
+        """
+        _check_text(text)
+        if text.startswith("docker://"):
+            reference = _named(text, lambda: Reference.parse(text.removeprefix("docker://")))
+            if not reference.host:
+                raise _fault(text, "names no registry host: docker://host[:port]/name[:tag]")
+            return cls(selector=reference.selector, reference=reference)
+        if text.startswith("oci:"):
+            return cls._layout(text)
+        raise _fault(text, "is neither docker://host/name:tag nor oci:DIR:TAG")
+
+    @classmethod
+    def _layout(cls, text: str) -> ImageSource:
+        body = text.removeprefix("oci:")
+        folder, at, digest = body.partition("@")
+        if at:
+            selector = _named(text, lambda: str(Digest.parse(digest)))
+        else:
+            folder, colon, selector = body.partition(":")
+            if not colon:
+                raise _fault(text, "names no tag: oci:DIR:TAG")
+            if selector.startswith(("sha256:", "sha512:")):
+                selector = _named(text, lambda: str(Digest.parse(selector)))
+            else:
+                selector = _named(text, lambda: check_tag(selector))
+        if not folder:
+            raise _fault(text, "names no folder: oci:DIR:TAG")
+        return cls(selector=selector, folder=Path(folder))
+
+    def __str__(self) -> str:
+        if self.reference is not None:
+            return f"docker://{self.reference}"
+        joint = "@" if ":" in self.selector else ":"
+        return f"oci:{self.folder}{joint}{self.selector}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLocation:
+    """What ``--repo`` takes: a registry ``host`` or the ``folder`` with one layout per name."""
+
+    host: str = ""
+    folder: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> RegistryLocation:
+        """Read ``host[:port]`` or ``oci:DIR``. Raises: DocumentError."""
+        _check_text(text)
+        if text.startswith("oci:"):
+            folder = text.removeprefix("oci:")
+            if not folder:
+                raise _fault(text, "names no folder: oci:DIR")
+            return cls(folder=Path(folder))
+        return cls(host=check_host(text))
+
+    def __str__(self) -> str:
+        return self.host if self.folder is None else f"oci:{self.folder}"
+
+
+def _looks_like_host(part: str) -> bool:
+    return part == "localhost" or any(mark in part for mark in ".:[")
+
+
+def _check_text(text: str) -> None:
+    if not text:
+        raise _fault(text, "is empty")
+    if len(text) > _MAX_TEXT:
+        raise _fault(text, f"is longer than {_MAX_TEXT} characters")
+    if not text.isprintable():
+        raise _fault(text, "holds characters that cannot be printed")
+
+
+def _named(text: str, build: Callable[[], T]) -> T:
+    """Return ``build()``; a part that is wrong is reported under the whole text."""
+    try:
+        return build()
+    except DocumentError as error:
+        if error.name == _shown(text):
+            raise
+        raise _fault(text, f"{error.name} {error.faults[0].message}") from error
+    except MachineOSError as error:
+        raise _fault(text, error.message) from error
+
+
+def _fault(text: str, message: str) -> DocumentError:
+    return DocumentError(_shown(text), [Fault("", 0, message)])
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,0 +1,229 @@
+"""One connection at a time: time limits, stalls, and when to try again.
+
+Owns the limits of every exchange with a registry. Invariant: no read waits without end, however
+slowly the bytes drip, in the status line, in the headers, in the framing of a chunked body or in
+the body itself.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from machineos.errors import StalledError, TransferError
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from urllib3.response import BaseHTTPResponse, HTTPResponse
+
+    from machineos.core.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how much, all in seconds and bytes.
+
+    A body that brings less than ``window_bytes`` in ``window_seconds`` of waiting has stalled, and
+    so has one that is silent for ``read_seconds``. ``attempts`` counts failures without progress.
+    """
+
+    connect_seconds: float = 10
+    read_seconds: float = 30
+    answer_seconds: float = 60
+    document_seconds: float = 60
+    window_seconds: float = 20
+    window_bytes: int = 16 << 10
+    attempts: int = 5
+    back_off: float = 0.5
+    back_off_max: float = 15
+    retry_after_max: float = 60
+    redirects: int = 5
+    pages: int = 100
+    referrers: int = 1000
+    tags: int = 10_000
+    piece: int = 8 << 20
+
+
+class PassingError(TransferError):
+    """A failure that may be over in a moment; ``after`` is what the server asked us to wait."""
+
+    def __init__(
+        self, message: str, *, status: int = 0, after: float | None = None, weight: int = 1
+    ) -> None:
+        super().__init__(message, status=status)
+        self.after = after
+        self.weight = weight
+
+
+class Retry:
+    """Counts the failures of one operation and waits between its attempts."""
+
+    def __init__(self, limits: Limits, clock: Clock, jitter: random.Random) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._jitter = jitter
+        self._failures = 0
+
+    def progress(self) -> None:
+        """Something useful came in: failures before it no longer count."""
+        self._failures = 0
+
+    def failed(self, error: TransferError) -> None:
+        """Wait before the next attempt, or raise ``error`` when it cannot help or was the last."""
+        if not isinstance(error, PassingError | StalledError):
+            raise error
+        self._failures += error.weight if isinstance(error, PassingError) else 1
+        if self._failures >= self._limits.attempts:
+            raise error
+        pause = min(self._limits.back_off * 2 ** (self._failures - 1), self._limits.back_off_max)
+        pause *= 0.5 + self._jitter.random() / 2
+        after = error.after if isinstance(error, PassingError) else None
+        self._clock.sleep(max(pause, min(after or 0.0, self._limits.retry_after_max)))
+
+
+class Reader:
+    """Reads a body and notices when it stops or drips.
+
+    A read can hang inside the decoder of chunked bodies although bytes arrive, so a thread watches
+    how long the current read takes and shuts the socket; time that the consumer takes is not held
+    against the server.
+    """
+
+    def __init__(self, response: BaseHTTPResponse, limits: Limits, clock: Clock, what: str) -> None:
+        self._response = response
+        self._limits = limits
+        self._clock = clock
+        self._what = what
+        self._started: float | None = None
+        self._waited = 0.0
+        self._got = 0
+        self._stalled = False
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="oci-watch", daemon=True)
+
+    def __enter__(self) -> Reader:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes, none at the end. Raises: StalledError, TransferError."""
+        begin = self._clock.monotonic()
+        self._started = begin
+        try:
+            piece = self._response.read1(size, decode_content=False)
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise StalledError(f"{self._what}: nothing came for too long") from error
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            if self._stalled:
+                raise self._stall() from error
+            raise PassingError(f"{self._what}: the connection broke: {error}") from error
+        finally:
+            self._started = None
+        if self._stalled:
+            raise self._stall()
+        self._waited += self._clock.monotonic() - begin
+        self._got += len(piece)
+        if self._waited >= self._limits.window_seconds:
+            if self._got < self._limits.window_bytes and piece:
+                raise self._stall()
+            self._waited, self._got = 0.0, 0
+        return piece
+
+    def _stall(self) -> StalledError:
+        return StalledError(
+            f"{self._what}: less than {self._limits.window_bytes} bytes in "
+            f"{self._limits.window_seconds:.0f} s"
+        )
+
+    def _watch(self) -> None:
+        window = self._limits.window_seconds
+        while not self._done.wait(window / 2):
+            started = self._started
+            if started is not None and self._clock.monotonic() - started > window:
+                self._stalled = True
+                try:
+                    self._response.shutdown()
+                except (ValueError, OSError):
+                    return  # closed meanwhile
+
+
+def pool_manager(limits: Limits, ca_file: Path | None, *, tls: bool) -> urllib3.PoolManager:
+    """Return connections that keep to ``limits`` and trust the system's CAs and ``ca_file``.
+
+    Without ``tls`` the CAs are read only if a redirect leads to HTTPS: that takes 40 ms.
+    """
+    context = None
+    if tls or ca_file is not None:
+        context = ssl.create_default_context()
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+    manager = urllib3.PoolManager(
+        num_pools=8,
+        maxsize=16,
+        timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
+        ssl_context=context,
+        cert_reqs="CERT_REQUIRED",
+    )
+
+    class Plain(HTTPConnection):
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+            with _deadline(self.sock, limits.answer_seconds):
+                return super().getresponse()
+
+    class Secure(HTTPSConnection):
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+            with _deadline(self.sock, limits.answer_seconds):
+                return super().getresponse()
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+    return manager
+
+
+@contextmanager
+def _deadline(sock: socket.socket | None, seconds: float) -> Iterator[None]:
+    """Bound the time for status line and headers as a whole: a socket's own time limit starts anew
+    with every byte. Raises: TimeoutError."""
+    fired = threading.Event()
+
+    def shut() -> None:
+        fired.set()
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # closed meanwhile
+
+    timer = threading.Timer(seconds, shut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if fired.is_set():
+            raise TimeoutError("no complete answer in time") from error
+        raise
+    finally:
+        timer.cancel()
+    if fired.is_set():
+        raise TimeoutError("no complete answer in time")

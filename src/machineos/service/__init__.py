@@ -1,0 +1,1 @@
+"""Services: from a verified image to a running container, and what is known about it."""

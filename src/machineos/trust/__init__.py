@@ -1,0 +1,1 @@
+"""Keys, certificates and signatures: who may say what this machine runs."""

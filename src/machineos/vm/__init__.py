@@ -1,0 +1,1 @@
+"""Virtual machines: machine.yaml, QEMU and swtpm without a daemon."""

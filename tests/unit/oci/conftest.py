@@ -1,0 +1,114 @@
+"""Registries: a fake one, a real one, a folder."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fakes.registry import FakeRegistry, fake_registry, wait_until
+from machineos.core import run
+from machineos.oci.layout import LayoutRegistry
+from machineos.oci.registry import HttpRegistry, Limits
+
+from .samples import NoWaiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from machineos.oci.repository import Registry
+
+FAST = Limits(
+    connect_seconds=2,
+    read_seconds=1,
+    answer_seconds=1,
+    document_seconds=2,
+    window_seconds=0.3,
+    window_bytes=1000,
+    attempts=2,
+    piece=64 << 10,
+)
+_CONFIG = """\
+version: 0.1
+log: {{level: info}}
+storage:
+  filesystem: {{rootdirectory: {root}}}
+  delete: {{enabled: true}}
+http: {{addr: "127.0.0.1:0"}}
+"""
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with fake_registry() as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> NoWaiting:
+    return NoWaiting()
+
+
+@pytest.fixture
+def client(fake: FakeRegistry, clock: NoWaiting) -> Iterator[HttpRegistry]:
+    with HttpRegistry(fake.host, limits=FAST, clock=clock, seed=1) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Debian's docker-registry on a port that the kernel chose."""
+    folder = tmp_path_factory.mktemp("docker-registry")
+    (folder / "config.yml").write_text(_CONFIG.format(root=folder / "data"))
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = run.spawn(
+            ["docker-registry", "serve", folder / "config.yml"],
+            log=output,
+            env={"OTEL_TRACES_EXPORTER": "none"},
+        )
+    try:
+        wait_until(lambda: _port(log) is not None or process.poll() is not None)
+        port = _port(log)
+        assert port is not None, log.read_text()
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def _port(log: Path) -> int | None:
+    match = re.search(r"listening on 127\.0\.0\.1:([0-9]+)", log.read_text())
+    return int(match[1]) if match else None
+
+
+@pytest.fixture(
+    params=[
+        "layout",
+        "fake",
+        "fake without referrers API",
+        pytest.param("docker-registry", marks=pytest.mark.tool("docker-registry")),
+    ]
+)
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+    """Each kind of registry that there is, empty."""
+    if request.param == "layout":
+        yield LayoutRegistry(tmp_path / "registry", writable=True)
+    elif request.param == "docker-registry":
+        with HttpRegistry(request.getfixturevalue("docker_registry")) as client:
+            yield client
+    else:
+        fake = request.getfixturevalue("fake")
+        fake.faults.referrers_api = request.param == "fake"
+        with HttpRegistry(fake.host, limits=FAST) as client:
+            yield client
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A repository name of this test's own: the docker-registry is shared."""
+    slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:80]
+    return f"test/{slug}"

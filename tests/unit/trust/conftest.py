@@ -1,0 +1,40 @@
+"""Two keysets for all tests of the package; a test that changes one makes its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from machineos.trust.keyset import Keyset, create_keyset
+from vectors.clock import FixedClock
+
+
+@pytest.fixture(scope="session")
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture(scope="session")
+def keysets(tmp_path_factory: pytest.TempPathFactory, clock: FixedClock) -> Path:
+    root = tmp_path_factory.mktemp("keys") / "keysets"
+    for name in ("one", "two"):
+        create_keyset(root, name, organization="Acme Inc", passphrase=None, clock=clock)
+    return root
+
+
+@pytest.fixture(scope="session")
+def one(keysets: Path) -> Keyset:
+    return Keyset.open(keysets, "one")
+
+
+@pytest.fixture(scope="session")
+def two(keysets: Path) -> Keyset:
+    return Keyset.open(keysets, "two")
+
+
+@pytest.fixture
+def own(one: Keyset, tmp_path: Path) -> Keyset:
+    """A copy of a keyset, to change."""
+    return Keyset("k", shutil.copytree(one.root, tmp_path / "k"))

@@ -1,0 +1,691 @@
+"""Sealing and unsealing on a real software TPM: who may read, who may not, what a power cut leaves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from fakes.swtpm import Cut, Editor, PowerCutError, Recorder, SoftwareTpm, code_of, software_tpm
+from machineos.errors import (
+    BootError,
+    ConflictError,
+    MachineError,
+    PolicyError,
+    TpmError,
+    UsageError,
+)
+from machineos.host.tpm import Auth, Tpm, Transport
+from machineos.host.tpm_code import Rc
+from machineos.host.tpm_wire import (
+    Command,
+    Handle,
+    Hierarchy,
+    NvAttribute,
+    NvPublic,
+    Permanent,
+    Property,
+    SessionKind,
+)
+from machineos.trust.seal import (
+    DOOR,
+    Index,
+    Report,
+    State,
+    close_door,
+    opened,
+    provision,
+    raise_floor,
+    read_floor,
+    state,
+    unseal,
+)
+from machineos.trust.tpm_policy import (
+    SignedPolicy,
+    boot_policy,
+    policy_key,
+    sign_policy,
+    version_index,
+)
+from vectors.certificates import key as rsa_key
+
+pytestmark = pytest.mark.tool("swtpm")
+
+SUDI_CERT = b"-----BEGIN CERTIFICATE-----\n" + b"public but ours " * 100
+SUDI_KEY = b"-----BEGIN PRIVATE KEY-----\n" + hashlib.shake_128(b"sudi").digest(1676)
+SECURE_BOOT = hashlib.sha256(b"secure boot with our keys").digest()
+NEW_DBX = hashlib.sha256(b"secure boot after a dbx update").digest()
+UKI = hashlib.sha256(b"this UKI").digest()
+OTHER_UKI = hashlib.sha256(b"another UKI").digest()
+SECRETS = (Index.SUDI_CERT, Index.SUDI_KEY, Index.STORAGE_KEY, Index.CONFIGURATION_KEY)
+
+
+def pem(label: str) -> bytes:
+    return (
+        rsa_key(label)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+LUKS, ADMIN = pem("tpmpol-luks"), pem("tpmpol-admin")
+
+
+def measured(event: bytes) -> bytes:
+    return hashlib.sha256(bytes(32) + event).digest()
+
+
+def signed(
+    secure_boot: bytes = SECURE_BOOT,
+    uki: bytes = UKI,
+    version: str = "0001",
+    *,
+    by: str = "tpmpol-luks",
+    pcr12: bytes | None = None,
+    hints: bool = True,
+) -> SignedPolicy:
+    """Return the policy of one UKI as the builder would sign it."""
+    values = {7: measured(secure_boot), 11: measured(uki)}
+    if pcr12 is not None:
+        values[12] = pcr12
+    digest = boot_policy(values, version, version_index(policy_key(LUKS)).name)
+
+    def sign(message: bytes) -> bytes:
+        return rsa_key(by).sign(message, padding.PKCS1v15(), hashes.SHA256())
+
+    return SignedPolicy(
+        pcrs=tuple(values),
+        fingerprint=policy_key(pem(by)).fingerprint,
+        policy=digest,
+        signature=sign_policy(digest, sign),
+        version=version,
+        purpose="luks",
+        values=tuple(values.values()) if hints else (),
+    )
+
+
+@dataclass
+class Machine:
+    """A machine with a provisioned TPM; ``boot`` is a reset and what firmware and stub measure."""
+
+    chip: SoftwareTpm
+    report: Report
+
+    def boot(self, secure_boot: bytes = SECURE_BOOT, uki: bytes = UKI) -> None:
+        self.chip.power_cycle()
+        with self.chip.open() as tpm:
+            tpm.pcr_extend(7, secure_boot)
+            tpm.pcr_extend(11, uki)
+
+    def unseal(
+        self,
+        index: Index = Index.CONFIGURATION_KEY,
+        policies: Sequence[SignedPolicy] | None = None,
+        key: bytes = LUKS,
+        between: Callable[[Transport], Transport] = lambda wire: wire,
+    ) -> bytes:
+        with self.chip.open(between) as tpm:
+            return unseal(
+                tpm,
+                index,
+                policies=[signed()] if policies is None else policies,
+                policy_key_pem=key,
+                srk_name=self.report.srk_name,
+            )
+
+    def admin_password(self) -> bytes:
+        return self.unseal(Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN)
+
+
+def give(tpm: Tpm, **more: object) -> Report:
+    arguments: dict[str, object] = {
+        "luks_policy_key": LUKS,
+        "admin_policy_key": ADMIN,
+        "sudi_cert": SUDI_CERT,
+        "sudi_key": SUDI_KEY,
+    }
+    return provision(tpm, **(arguments | more))
+
+
+@pytest.fixture(scope="module")
+def chip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftwareTpm]:
+    with software_tpm(tmp_path_factory.mktemp("tpm")) as running:
+        yield running
+
+
+@pytest.fixture
+def machine(chip: SoftwareTpm) -> Machine:
+    chip.wipe()
+    with chip.open() as tpm:
+        made = Machine(chip, give(tpm))
+    made.boot()
+    return made
+
+
+# -- what works ----------------------------------------------------------------------------------
+
+
+def test_what_was_provisioned_comes_back(machine: Machine) -> None:
+    assert machine.report.policy_version == "0001"
+    assert machine.unseal(Index.SUDI_CERT) == SUDI_CERT
+    assert machine.unseal(Index.SUDI_KEY) == SUDI_KEY
+    configuration = machine.unseal(Index.CONFIGURATION_KEY)
+    storage = machine.unseal(Index.STORAGE_KEY)
+    assert len(configuration) == len(storage) == 32
+    assert len({configuration, storage, bytes(32)}) == 3
+    password = machine.admin_password()
+    assert password.startswith(b"trust-")
+    assert len(password) == 32
+    machine.boot()
+    assert machine.unseal() == configuration
+
+
+def test_several_secrets_in_one_opening(machine: Machine) -> None:
+    with machine.chip.open() as tpm:
+        with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
+            assert sealed.read(Index.SUDI_KEY) == SUDI_KEY
+            assert sealed.read(Index.SUDI_CERT) == SUDI_CERT
+            new = bytes(range(32))
+            sealed.write(Index.CONFIGURATION_KEY, new)
+            assert sealed.read(Index.CONFIGURATION_KEY) == new
+            with pytest.raises(PolicyError, match="has 32 bytes, not 3"):
+                sealed.write(Index.CONFIGURATION_KEY, b"abc")
+            with pytest.raises(BootError, match="NV_AUTHORIZATION"):
+                sealed.write(Index.STORAGE_KEY, new)
+        assert tpm.handles(0x03000000) == tpm.handles(0x80000000) == ()
+
+
+def test_two_machines_have_different_secrets(chip: SoftwareTpm) -> None:
+    seen = set()
+    for _ in range(2):
+        chip.wipe()
+        with chip.open() as tpm:
+            made = Machine(chip, give(tpm))
+        made.boot()
+        seen |= {made.unseal(), made.admin_password(), made.report.srk_name}
+    assert len(seen) == 6
+
+
+def test_a_second_signed_state_works(machine: Machine) -> None:
+    policies = [signed(), signed(NEW_DBX), signed(uki=OTHER_UKI), signed(pcr12=bytes(32))]
+    before = machine.unseal(policies=policies)
+    machine.boot(NEW_DBX)
+    assert machine.unseal(policies=policies) == before
+    with pytest.raises(PolicyError, match="PCR 7 is not a value this product signed"):
+        machine.unseal(policies=[signed()])
+
+
+def test_pcr_12_counts_when_the_policy_names_it(machine: Machine) -> None:
+    policies = [signed(pcr12=bytes(32))]
+    assert machine.unseal(policies=policies)
+    with machine.chip.open() as tpm:
+        tpm.pcr_extend(12, b"c" * 32)
+    with pytest.raises(PolicyError, match="PCR 12 is not a value .* command line"):
+        machine.unseal(policies=policies)
+
+
+# -- who gets nothing ----------------------------------------------------------------------------
+
+
+def test_owner_and_others_cannot_read(machine: Machine) -> None:
+    password = machine.admin_password()
+    with machine.chip.open() as tpm:
+        tpm.nv_undefine(
+            NvPublic(*_probe(tpm, password)), Auth(None, password)
+        )  # it is the password
+        for index in (*SECRETS, Index.ADMIN_PASSWORD):
+            public = tpm.nv_read_public(index)
+            for who, value in (
+                (Handle.of(Hierarchy.OWNER), password),
+                (Handle.of(Hierarchy.PLATFORM), b""),
+                (public.handle, b""),
+                (public.handle, password),
+            ):
+                with pytest.raises(TpmError) as caught:
+                    tpm.nv_read(public, Auth(None, value), by=who)
+                assert caught.value.code in {Rc.NV_AUTHORIZATION, Rc.AUTH_TYPE, 0x12F}
+
+
+def _probe(tpm: Tpm, password: bytes) -> tuple[int, NvAttribute, bytes, int]:
+    fields = (0x1500060, NvAttribute.OWNERWRITE | NvAttribute.OWNERREAD, b"", 4)
+    tpm.nv_define(NvPublic(*fields), Auth(None, password))
+    return fields
+
+
+def test_a_policy_session_without_the_policy_cannot_read(machine: Machine) -> None:
+    with machine.chip.open() as tpm:
+        key = tpm.read_storage_key(0x81000001)
+        for pcrs in ((), (7, 11)):
+            with tpm.session(SessionKind.POLICY, key) as session:
+                if pcrs:
+                    tpm.policy_pcr(session, *pcrs)
+                with pytest.raises(TpmError) as caught:
+                    tpm.nv_read(tpm.nv_read_public(Index.CONFIGURATION_KEY), Auth(session))
+                assert caught.value.code == Rc.POLICY_FAIL
+
+
+def test_after_the_door_is_closed_nothing_is_readable(machine: Machine) -> None:
+    with machine.chip.open() as tpm:
+        before = tpm.pcr_read(7, 11)
+        close_door(tpm, srk_name=machine.report.srk_name)
+        after = tpm.pcr_read(7, 11)
+    for pcr in (7, 11):
+        assert after[pcr] == hashlib.sha256(before[pcr] + DOOR[pcr]).digest()
+    assert DOOR[7].hex() == "b7135cbb321a66fa848b07288bd008b89bd5b7496c4569c5e1a4efd5f7c8e0a7"
+    for index in SECRETS:
+        with pytest.raises(PolicyError, match="the initrd has been left"):
+            machine.unseal(index)
+    with pytest.raises(PolicyError, match="the PCRs are not values this product signed"):
+        machine.unseal(policies=[signed(hints=False)])
+
+
+def test_the_door_closes_in_a_session_that_was_open(machine: Machine) -> None:
+    with machine.chip.open() as tpm:
+        with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
+            assert sealed.read(Index.CONFIGURATION_KEY)
+            close_door(tpm)
+            with pytest.raises(PolicyError, match="does not fulfil its signed policy"):
+                sealed.read(Index.CONFIGURATION_KEY)
+
+
+def test_the_door_of_a_machine_that_is_not_provisioned(chip: SoftwareTpm) -> None:
+    chip.wipe()
+    with chip.open() as tpm:
+        close_door(tpm)
+        assert tpm.pcr_read(7, 11) == {pcr: measured(DOOR[pcr]) for pcr in (7, 11)}
+        with pytest.raises(BootError, match="not provisioned"):
+            close_door(tpm, srk_name=b"pinned")
+
+
+@pytest.mark.parametrize(
+    ("secure_boot", "uki", "message"),
+    [
+        (NEW_DBX, UKI, "PCR 7 is not a value this product signed: Secure Boot state or certif"),
+        (SECURE_BOOT, OTHER_UKI, "PCR 11 is not a value this product signed: another UKI"),
+        (NEW_DBX, OTHER_UKI, "PCR 7 and PCR 11 are not values this product signed"),
+    ],
+)
+def test_another_boot_gets_nothing(
+    machine: Machine, secure_boot: bytes, uki: bytes, message: str
+) -> None:
+    machine.boot(secure_boot, uki)
+    with pytest.raises(PolicyError, match=message) as caught:
+        machine.unseal()
+    assert "\n" not in caught.value.message
+
+
+def test_forged_hints_do_not_help(machine: Machine) -> None:
+    """A policy for another UKI, dressed up as if it had expected this one."""
+    machine.boot(uki=OTHER_UKI)
+    forged = replace(signed(), values=signed(uki=OTHER_UKI).values)
+    with pytest.raises(PolicyError, match="provisioned for another product"):
+        machine.unseal(policies=[forged])
+    forged = replace(signed(uki=OTHER_UKI), signature=signed().signature)
+    with pytest.raises(PolicyError, match="signature of this UKI's TPM policy is wrong"):
+        machine.unseal(policies=[forged])
+
+
+def test_a_policy_of_a_stranger(machine: Machine) -> None:
+    stranger = signed(by="stranger")
+    with pytest.raises(PolicyError, match="no TPM policy signed with the product's key"):
+        machine.unseal(policies=[stranger])
+    luks = policy_key(LUKS)
+    with pytest.raises(PolicyError, match="signature of this UKI's TPM policy is wrong"):
+        machine.unseal(policies=[replace(stranger, fingerprint=luks.fingerprint)])
+    with pytest.raises(PolicyError, match="was sealed for another product's key"):
+        machine.unseal(policies=[stranger], key=pem("stranger"))
+    with pytest.raises(PolicyError, match="was sealed for another product's key"):
+        machine.unseal(Index.ADMIN_PASSWORD)
+    with pytest.raises(PolicyError, match="no TPM policy signed"):
+        machine.unseal(policies=[])
+
+
+def test_a_policy_without_version_or_pcr_7_is_not_used(machine: Machine) -> None:
+    for change in ({"version": None}, {"pcrs": (11,), "values": ()}):
+        with pytest.raises(PolicyError, match="no TPM policy signed"):
+            machine.unseal(policies=[replace(signed(), **change)])
+
+
+# -- the floor -----------------------------------------------------------------------------------
+
+
+def _raise(machine: Machine, version: str, policies: Sequence[SignedPolicy]) -> None:
+    with machine.chip.open() as tpm:
+        raise_floor(tpm, version, policies=policies, policy_key_pem=LUKS)
+
+
+def test_an_older_uki_is_refused_once_the_floor_was_raised(machine: Machine) -> None:
+    old, new = signed(), signed(uki=OTHER_UKI, version="0003")
+    machine.boot(uki=OTHER_UKI)
+    secret = machine.unseal(policies=[new])
+    _raise(machine, "0002", [new])
+    _raise(machine, "0002", [new])  # once more changes nothing
+    assert machine.unseal(policies=[new]) == secret
+    machine.boot()
+    with pytest.raises(PolicyError, match="too old: its policy version is 0001, the TPM .* 0002"):
+        machine.unseal(policies=[old])
+    with machine.chip.open() as tpm:
+        assert read_floor(tpm) == "0002"
+        # and the TPM itself refuses, whatever our own code thinks
+        key, public = tpm.read_storage_key(0x81000001), version_index(policy_key(LUKS))
+        with tpm.session(SessionKind.POLICY, key) as session, pytest.raises(TpmError) as caught:
+            tpm.policy_pcr(session, 7, 11)
+            tpm.policy_nv(session, public, b"0001", 9)
+        assert caught.value.code == Rc.POLICY
+
+
+def test_the_floor_only_rises_and_not_above_the_running_uki(machine: Machine) -> None:
+    policies = [signed(version="0005")]
+    _raise(machine, "0004", policies)
+    with pytest.raises(PolicyError, match="is 0004; it is never lowered to 0003"):
+        _raise(machine, "0003", policies)
+    with pytest.raises(PolicyError, match="0006 would lock out this UKI, which has 0005"):
+        _raise(machine, "0006", policies)
+    with machine.chip.open() as tpm:
+        assert read_floor(tpm, srk_name=machine.report.srk_name) == "0004"
+
+
+def test_nobody_else_writes_the_floor(machine: Machine) -> None:
+    password = machine.admin_password()
+    with machine.chip.open() as tpm:
+        public = tpm.nv_read_public(Index.POLICY_VERSION)
+        key = tpm.read_storage_key(0x81000001)
+        for who, value in ((Handle.of(Hierarchy.OWNER), password), (public.handle, b"")):
+            with pytest.raises(TpmError) as caught:
+                tpm.nv_write(public, b"0000", Auth(None, value), by=who)
+            assert caught.value.code in {Rc.NV_AUTHORIZATION, Rc.AUTH_TYPE, 0x12F}
+        # the policy of the first write holds only once
+        with tpm.session(SessionKind.POLICY, key) as session:
+            tpm.policy_nv_written(session, written=False)
+            tpm.policy_command_code(session, Command.NV_WRITE)
+            luks = policy_key(LUKS)
+            first = tpm.policy_get_digest(session)
+            tpm.policy_or(session, (luks.policy, first))
+            with pytest.raises(TpmError):
+                tpm.nv_write(public, b"0000", Auth(session))
+    with machine.chip.open() as tpm:
+        assert read_floor(tpm) == "0001"
+    machine.chip.power_cycle()  # outside the signed state
+    with pytest.raises(PolicyError):
+        _raise(machine, "0002", [signed(version="0009")])
+
+
+# -- TPMs in another state -----------------------------------------------------------------------
+
+
+def test_a_cleared_tpm_is_named_and_gets_no_new_key(machine: Machine) -> None:
+    with machine.chip.open() as tpm:
+        tpm.clear(Hierarchy.PLATFORM)
+        before = tpm.handles(0x01000000), tpm.handles(0x81000000)
+    with pytest.raises(BootError, match="the TPM is not provisioned, or was cleared") as caught:
+        machine.unseal()
+    assert "\n" not in caught.value.message
+    with machine.chip.open() as tpm:
+        assert (tpm.handles(0x01000000), tpm.handles(0x81000000)) == before == ((), ())
+
+
+def test_another_tpm_is_noticed(machine: Machine) -> None:
+    machine.chip.wipe()
+    with machine.chip.open() as tpm:
+        give(tpm)
+    machine.boot()
+    with pytest.raises(BootError, match="not the one this machine was provisioned with"):
+        machine.unseal()
+
+
+@pytest.mark.tool("tpm2")
+def test_a_tpm_without_sha256_pcrs(chip: SoftwareTpm) -> None:
+    chip.wipe()
+    with chip.open() as tpm:
+        made = Machine(chip, give(tpm))
+    chip.tool("tpm2_pcrallocate", "sha1:all+sha256:none")
+    try:
+        chip.power_cycle()
+        for act in (
+            lambda tpm: unseal(tpm, Index.SUDI_KEY, policies=[signed()], policy_key_pem=LUKS),
+            lambda tpm: close_door(tpm, srk_name=made.report.srk_name),
+            lambda tpm: give(tpm, again=True),
+        ):
+            with (
+                chip.open() as tpm,
+                pytest.raises((BootError, MachineError), match="no SHA-256 bank of PCRs"),
+            ):
+                act(tpm)
+    finally:
+        chip.tool("tpm2_pcrallocate", "sha1:all+sha256:all+sha384:all+sha512:all")
+        chip.wipe()
+
+
+def test_an_index_that_is_open_is_not_believed(machine: Machine) -> None:
+    """Somebody with the owner's password replaced a secret by one that he knows."""
+    password = machine.admin_password()
+    owner = Handle.of(Hierarchy.OWNER)
+    with machine.chip.open() as tpm:
+        public = tpm.nv_read_public(Index.CONFIGURATION_KEY)
+        tpm.nv_undefine(public, Auth(None, password))
+        attributes = NvAttribute.OWNERWRITE | NvAttribute.POLICYREAD | NvAttribute.OWNERREAD
+        planted = NvPublic(public.index, attributes, public.policy, 32)
+        tpm.nv_define(planted, Auth(None, password))
+        with pytest.raises(BootError, match="half provisioned: configuration key"):
+            unseal(tpm, Index.CONFIGURATION_KEY, policies=[signed()], policy_key_pem=LUKS)
+        tpm.nv_write(planted, bytes(32), Auth(None, password), by=owner)
+    with pytest.raises(PolicyError, match="can be read without a policy"):
+        machine.unseal()
+
+
+def test_dictionary_lockout_is_on_and_does_not_stop_a_boot(machine: Machine) -> None:
+    with machine.chip.open() as tpm:
+        found = tpm.properties(Property.MAX_AUTH_FAIL, 3)
+        assert found == {
+            Property.MAX_AUTH_FAIL: 32,
+            Property.LOCKOUT_INTERVAL: 600,
+            Property.LOCKOUT_RECOVERY: 86400,
+        }
+        password = b"guarded"
+        guarded = NvPublic(0x1500061, NvAttribute.AUTHREAD | NvAttribute.AUTHWRITE, b"", 4)
+    admin = machine.admin_password()
+    with machine.chip.open() as tpm:
+        tpm.nv_define(guarded, Auth(None, admin))
+        for _ in range(40):
+            with pytest.raises(TpmError) as caught:
+                tpm.nv_write(guarded, b"abcd", Auth(None, password))
+        assert caught.value.code == Rc.LOCKOUT
+        flags = Permanent(tpm.property(Property.PERMANENT))
+        assert Permanent.IN_LOCKOUT in flags
+    assert machine.unseal(Index.SUDI_KEY) == SUDI_KEY
+
+
+# -- provisioning --------------------------------------------------------------------------------
+
+
+def test_a_provisioned_tpm_is_left_alone(machine: Machine) -> None:
+    secret = machine.unseal()
+    with machine.chip.open() as tpm:
+        assert state(tpm) is State.PROVISIONED
+        for more in ({}, {"again": True}, {"again": True, "lockout_auth": b"wrong"}):
+            with pytest.raises(ConflictError):
+                give(tpm, **more)
+    assert machine.unseal() == secret
+
+
+def test_again_with_the_admin_password(machine: Machine) -> None:
+    secret, password = machine.unseal(), machine.admin_password()
+    with machine.chip.open() as tpm:
+        machine.report = give(tpm, again=True, lockout_auth=password, policy_version="0004")
+    machine.boot()
+    policies = [signed(version="0004")]
+    assert machine.unseal(policies=policies) not in {secret, bytes(32)}
+    with machine.chip.open() as tpm:
+        assert read_floor(tpm) == "0004"
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        ({"sudi_key": b"k" * 2049}, MachineError),
+        ({"sudi_cert": b""}, UsageError),
+        ({"policy_version": "1"}, Exception),
+        ({"luks_policy_key": b"no key"}, Exception),
+    ],
+)
+def test_bad_input_changes_nothing(
+    chip: SoftwareTpm, more: dict[str, object], error: type[Exception]
+) -> None:
+    chip.wipe()
+    probes: list[Recorder] = []
+
+    def probe(wire: Transport) -> Recorder:
+        probes.append(Recorder(wire))
+        return probes[0]
+
+    with chip.open(probe) as tpm, pytest.raises(error):
+        give(tpm, **more)
+    assert Command.CLEAR not in {code_of(command) for command in probes[0].commands}
+
+
+def test_a_full_tpm_says_so(chip: SoftwareTpm) -> None:
+    chip.wipe()
+    platform = Handle.of(Hierarchy.PLATFORM)
+    attributes = NvAttribute.PPWRITE | NvAttribute.PPREAD | NvAttribute.PLATFORMCREATE
+    defined = []
+    with chip.open() as tpm:
+        try:
+            for index in range(0x1400000, 0x1400200):  # what a clear does not remove
+                public = NvPublic(index, attributes, b"", 2048)
+                parameters = b"\0\0" + len(public.marshal()).to_bytes(2, "big") + public.marshal()
+                tpm.run(Command.NV_DEFINE_SPACE, (platform,), parameters, (Auth(),))
+                defined.append(public)
+        except TpmError as error:
+            assert error.code == Rc.NV_SPACE
+        with pytest.raises(MachineError, match="no room for NV index"):
+            give(tpm)
+        assert state(tpm) is not State.PROVISIONED
+        for public in defined:
+            tpm.run(Command.NV_UNDEFINE_SPACE, (platform, public.handle), b"", (Auth(),))
+        assert give(tpm).srk_name
+
+
+def _count(chip: SoftwareTpm) -> int:
+    chip.wipe()
+    probes: list[Recorder] = []
+
+    def probe(wire: Transport) -> Recorder:
+        probes.append(Recorder(wire))
+        return probes[0]
+
+    with chip.open(probe) as tpm:
+        give(tpm)
+    return len(probes[0].commands)
+
+
+@pytest.mark.parametrize("executed", [False, True])
+def test_a_power_cut_at_every_command(chip: SoftwareTpm, executed: bool) -> None:
+    commands = _count(chip)
+    assert commands > 30
+    outcomes = []
+    for at in range(commands):
+        chip.wipe()
+        with chip.open(lambda wire, at=at: Cut(wire, at, executed=executed)) as tpm:
+            with pytest.raises(PowerCutError):
+                give(tpm)
+        chip.power_cycle()
+        with chip.open() as tpm:
+            outcomes.append(state(tpm))
+            if outcomes[-1] is State.PROVISIONED:
+                with pytest.raises(ConflictError, match="provisioned already"):
+                    give(tpm)
+            else:
+                give(tpm)
+            assert state(tpm) is State.PROVISIONED
+        made = Machine(chip, Report(b"", "", ""))
+        made.boot()
+        with chip.open() as tpm:
+            with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
+                assert sealed.read(Index.SUDI_KEY) == SUDI_KEY
+                assert sealed.read(Index.SUDI_CERT) == SUDI_CERT
+                assert len({sealed.read(Index.CONFIGURATION_KEY), bytes(32)}) == 2
+    # it counts as provisioned from one command on, and never before everything is there
+    first = outcomes.index(State.PROVISIONED)
+    assert set(outcomes[first:]) == {State.PROVISIONED}
+    assert set(outcomes[:first]) == {State.EMPTY, State.PARTIAL}
+    assert commands - first <= 9  # only closing the session and looking at the result come after
+
+
+# -- the bus -------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_ever_in_clear_on_the_bus(chip: SoftwareTpm) -> None:
+    chip.wipe()
+    probes: list[Recorder] = []
+
+    def probe(wire: Transport) -> Recorder:
+        probes.append(Recorder(wire))
+        return probes[-1]
+
+    with chip.open(probe) as tpm:
+        machine = Machine(chip, give(tpm))
+    machine.boot()
+    secrets = {index: machine.unseal(index, between=probe) for index in SECRETS[1:]}
+    secrets[Index.ADMIN_PASSWORD] = machine.unseal(
+        Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN, probe
+    )
+    with chip.open(probe) as tpm:
+        give(tpm, again=True, lockout_auth=secrets[Index.ADMIN_PASSWORD])
+    bus = b"|".join(seen.everything for seen in probes)
+    assert len(bus) > 10000
+    for index, secret in secrets.items():
+        for start in range(0, len(secret) - 8, 8):
+            assert secret[start : start + 8] not in bus, index
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_an_interposer_that_changes_a_secret_is_noticed(machine: Machine, pinned: bool) -> None:
+    def spoil(command: bytes, answer: bytes) -> bytes:
+        if code_of(command) != Command.NV_READ or len(answer) < 100:
+            return answer
+        return answer[:20] + bytes([answer[20] ^ 1]) + answer[21:]
+
+    if not pinned:
+        machine.report = replace(machine.report, srk_name=None)
+    with pytest.raises(BootError, match="was changed on its way"):
+        machine.unseal(between=lambda wire: Editor(wire, answer=spoil))
+
+
+def test_an_interposer_that_keeps_the_door_open_is_noticed(machine: Machine) -> None:
+    """It drops PCR_Extend and answers in the TPM's place."""
+    good = bytes.fromhex("80020000001300000000000000000000010000")
+
+    def drop(command: bytes, answer: bytes) -> bytes:
+        return good if code_of(command) == Command.PCR_EXTEND else answer
+
+    with machine.chip.open(lambda wire: Editor(wire, answer=drop)) as tpm:
+        with pytest.raises(BootError, match="was changed on its way"):
+            close_door(tpm, srk_name=machine.report.srk_name)
+
+
+# -- other people's eyes -------------------------------------------------------------------------
+
+
+@pytest.mark.tool("tpm2")
+def test_tpm2_tools_see_the_layout(machine: Machine) -> None:
+    shown = machine.chip.tool("tpm2_nvreadpublic")
+    areas = dict(part.split(":\n", 1) for part in shown.replace("\n0x", "\n\n0x").split("\n\n"))
+    assert set(areas) == {f"0x{index:X}".replace("0X", "0x") for index in Index}
+    for index in SECRETS:
+        text = areas[f"0x{index:x}"]
+        assert "policyread" in text
+        assert "no_da" in text
+        for open_to in ("ownerread", "authread", "ppread"):
+            assert open_to not in text
+        assert policy_key(LUKS).policy.hex().upper() in text
+    assert policy_key(ADMIN).policy.hex().upper() in areas["0x1500001"]
+    assert "ownerwrite" not in areas["0x1500020"]
+    assert "authread" in areas["0x1500020"]
+    assert version_index(policy_key(LUKS)).name.hex() in areas["0x1500020"]
+    variable = machine.chip.tool("tpm2_getcap", "properties-variable")
+    for flag in ("ownerAuthSet", "endorsementAuthSet", "lockoutAuthSet"):
+        assert next(line for line in variable.splitlines() if flag in line).endswith("1")

@@ -1,0 +1,1 @@
+"""Test vectors, and the generators that make them."""
