@@ -149,19 +149,17 @@ class PowerCutError(Exception):
 
 
 class Cut(Recorder):
-    """The power goes at command ``at``: before the TPM sees it, or after it was executed."""
+    """The power goes when command ``at`` has been executed; nobody hears the answer."""
 
-    def __init__(self, wire: Transport, at: int, *, executed: bool) -> None:
+    def __init__(self, wire: Transport, at: int) -> None:
         super().__init__(wire)
         self._at = at
-        self._executed = executed
 
     def transmit(self, command: bytes) -> bytes:
-        if len(self.commands) == self._at:
-            if self._executed:
-                self.wire.transmit(command)
+        answer = super().transmit(command)
+        if len(self.commands) > self._at:
             raise PowerCutError
-        return super().transmit(command)
+        return answer
 
 
 def code_of(command: bytes) -> int:

@@ -129,15 +129,12 @@ def test_stop_is_firm_when_the_guest_does_not_listen(store, tiny):
         assert machine.state.status == "stopped"
 
 
-def test_stop_kills_a_qemu_that_hangs(store, tiny, folder):
+def test_stop_kills_a_qemu_that_hangs(store, tiny):
     start(store, tiny, options=StartOptions(paused=True))
     process = lifecycle.state_of(store, tiny).qemu
     process.send(signal.SIGSTOP)
     assert lifecycle.state_of(store, tiny).reason == "QEMU does not answer"
-    killer = threading.Timer(0.2, process.send, [signal.SIGKILL])
-    killer.start()
-    assert stop(store, tiny, force=True) in {"killed", "quit", "powered off"}
-    killer.join()
+    assert stop(store, tiny, force=True) == "killed"
     assert lifecycle.state_of(store, tiny).status == "stopped"
 
 
@@ -287,7 +284,9 @@ def test_one_disk_is_never_written_by_two_machines(store, folder):
     for name in "ab":
         store.create(tiny_machine(folder, name, f"  disks:\n  - {{file: {disk}, size: 8MiB}}\n"))
     with running(store, "a"):
-        with pytest.raises(MachineError, match=r"b: QEMU ended at its start: .*lock"):
+        with pytest.raises(
+            MachineError, match=r"b: QEMU ended at its start: .*another process using"
+        ):
             start(store, "b")
         assert lifecycle.state_of(store, "b").status == "failed"
 
@@ -369,8 +368,8 @@ def test_snapshot(store, folder):
         machine.load("base")  # forgets that it ignores the power button
         assert stop(store, "a", timeout=10) == "powered off"
     with running(store, "a", options=StartOptions(snapshot="base")) as machine:
-        machine.send("more")
-        machine.wait_console("more", 10)
+        machine.send("xyz")
+        machine.wait_console("xyz", 10)
         assert "ready" not in machine.console_text
         with pytest.raises(MachineError, match="loadvm absent"):
             machine.load("absent")
@@ -447,10 +446,11 @@ def test_secure_boot_firmware_with_our_keys_and_tpm(store, folder):
 def test_console_of_a_pipe(store, tiny):
     with running(store, tiny) as machine:
         machine.wait_console("ready", 10)
-        assert couple(machine, b"hello\x1dlost") == ("escape", b"")
+        assert couple(machine, b"hello\x1dlost")[0] == "escape"
         machine.wait_console("hello", 10)
-        left, output = couple(machine, b"world")
-        assert (left, output) == ("input ended", b"world")
+        assert "lost" not in machine.console_text
+        left, output = couple(machine, b"echo")
+        assert (left, output) == ("input ended", b"echo")
         assert couple(machine, b"q")[0] == "closed"
         machine.wait_exit(10)
         with pytest.raises(MachineError, match=r"no connection|no console"):

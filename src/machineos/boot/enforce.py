@@ -13,7 +13,7 @@ from machineos.host import ipe, keyring
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from machineos.boot.settings import Anchors
+    from machineos.manifest.bootsettings import Anchors
 
 
 def enforce(anchors: Anchors, publishers: Iterable[bytes]) -> None:

@@ -13,7 +13,7 @@ from machineos.host.mount import Flag, mount
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from machineos.boot.settings import Settings
+    from machineos.manifest.bootsettings import Settings
     from machineos.core.clock import Clock
 
 T = TypeVar("T")

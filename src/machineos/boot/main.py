@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from machineos.boot import environment, sequence
 from machineos.boot.console import Console
-from machineos.boot.settings import FOLDER, load_anchors, load_settings
+from machineos.manifest.bootsettings import FOLDER, load_anchors, load_settings
 from machineos.core.clock import SystemClock
 from machineos.errors import MachineOSError
 from machineos.host.kernel import Power, power
 
 if TYPE_CHECKING:
-    from machineos.boot.settings import Settings
+    from machineos.manifest.bootsettings import Settings
 
 RESTART_DELAY = 10.0
 # Modules that the standard library or cryptography import only when they are used.

@@ -19,17 +19,25 @@ if TYPE_CHECKING:
     from machineos.manifest.system import System
     from machineos.oci.layout import LayoutRepository
     from machineos.oci.model import Descriptor
+    from machineos.trust.verify import Publisher
 
 RUN = "run/machineos"
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What is going to run: the merged system, its id ranges, the publishers that signed it."""
+    """What is going to run: the merged system, its id ranges, and who signed each document."""
 
     system: System
     idmaps: dict[str, int]
-    publishers: tuple[bytes, ...]
+    publishers: dict[str, Publisher]
+
+    def images(self, store: LayoutRepository) -> tuple[Image, ...]:
+        """Return the image of every target, each by the publisher of its own document."""
+        return tuple(
+            find_image(store, entry.target, self.publishers[entry.source])
+            for entry in self.system.targets
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,14 @@ def load_generation(config: Path, *, ca_pem: bytes, product: UUID) -> Generation
     return Generation(
         system.merge(verified),
         stored.idmaps,
-        tuple(document.publisher.certificate_der for document in verified),
+        {document.sha256: document.publisher for document in verified},
     )
 
 
-def find_image(store: LayoutRepository, target: Target) -> Image:
+def find_image(store: LayoutRepository, target: Target, publisher: Publisher) -> Image:
     """Return the image of ``target`` out of the store, checked by digest.
+
+    ``publisher`` is who signed the manifest, and so the root hashes.
 
     Raises: MissingError, VerificationError.
     """
@@ -66,7 +76,7 @@ def find_image(store: LayoutRepository, target: Target) -> Image:
     if len(manifest.layers) != 1:
         raise BootError(f"the image of {target.service_name} has {len(manifest.layers)} layers")
     layer = manifest.layers[0]
-    signatures = targets.root_hash_signatures(store, target, manifest)[layer.digest]
+    signatures = targets.root_hash_signatures(store, target, manifest, publisher)[layer.digest]
     return Image(target, layer, manifest.config, signatures)
 
 

@@ -26,6 +26,7 @@ from machineos.host.mount import Flag, bind, mount
 from machineos.host.tpm import Tpm
 from machineos.host.tpm_transport import DeviceTransport
 from machineos.manifest.handover import encode_handover
+from machineos.manifest.medium import LABEL, LAYOUTS
 from machineos.manifest.verify import fetch_verified
 from machineos.oci.layout import LayoutRegistry, LayoutRepository
 from machineos.trust import configvolume, seal, seal_provision
@@ -34,7 +35,7 @@ from machineos.trust.verify import DeviceIdentity, verify_sudi
 
 if TYPE_CHECKING:
     from machineos.boot.console import Console
-    from machineos.boot.settings import Anchors, Settings
+    from machineos.manifest.bootsettings import Anchors, Settings
     from machineos.core.clock import Clock
 
 SYSROOT = Path("/sysroot")
@@ -108,10 +109,8 @@ def boot_machine(settings: Settings, anchors: Anchors, console: Console, clock: 
         console.say(f"generation {generation.system.manifests[-1][:12]} verified")
         mount(partition_of(config.disk, "machine-store").device, STORE, "ext4", _DATA_FLAGS)
         store = LayoutRepository(STORE / "mos")
-        images = tuple(
-            root.find_image(store, entry.target) for entry in generation.system.targets
-        )
-        enforce(anchors, generation.publishers)
+        images = generation.images(store)
+        enforce(anchors, [p.certificate_der for p in generation.publishers.values()])
         console.say("the kernel enforces: only signed volumes can be executed")
         mount_root(settings, store, images)
         document = root.make_handover(
@@ -134,17 +133,19 @@ def boot_installer(settings: Settings, anchors: Anchors, console: Console, clock
         medium = environment.wait_for(
             "the install medium", lambda: find_medium(folder), clock, seconds=_DISK_SECONDS
         )
-        registry = LayoutRegistry(medium.folder / "oci")
+        registry = LayoutRegistry(medium.folder / LAYOUTS)
         name, _, tag = medium.index.live.rpartition(":")
         fetched = fetch_verified(
             registry.repository(name), tag, ca_pem=anchors.manifest_ca, at=None, product=None
         )
         console.say(f"install medium {medium.device} verified")
         store = registry.repository("mos")
+        publisher = fetched.verified.publisher
         images = tuple(
-            root.find_image(store, target) for target in fetched.verified.install.targets
+            root.find_image(store, target, publisher)
+            for target in fetched.verified.install.targets
         )
-        enforce(anchors, [fetched.verified.publisher.certificate_der])
+        enforce(anchors, [publisher.certificate_der])
         mount_root(settings, store, images)
         keyring.add_secret(INSTALL_KEY, machine.key)
         leave(tpm, anchors, machine, console)
@@ -253,7 +254,7 @@ def find_medium(folder: Path) -> media.Medium | None:
     """Return the install medium when one is there."""
     devices = [*blockdev.optical(), *(disk.device for disk in blockdev.disks())]
     for device in devices:
-        if media.volume_label(device) == "OCI-BOOT":
+        if blockdev.volume_label(device) == LABEL:
             medium = media.mount_medium(device, folder)
             if medium is not None:
                 return medium

@@ -61,6 +61,11 @@ def home(environ: Mapping[str, str] | None = None) -> Home:
     )
 
 
+def environment() -> Mapping[str, str]:
+    """Return the caller's environment, for credential files and their helpers."""
+    return os.environ
+
+
 def main(group: click.Group) -> NoReturn:
     """Run a command and end the process: the console script of each command."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -96,9 +101,7 @@ def show_json(value: object) -> None:
 
 def show_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Print rows under their column names, each column as wide as its widest cell."""
-    widths = [
-        max(len(cell) for cell in cells) for cells in zip(columns, *rows, strict=True)
-    ]
+    widths = [max(len(cell) for cell in cells) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo(line.rstrip())

@@ -262,7 +262,7 @@ def show(
     _show_targets(install)
     if install.storage:
         click.echo()
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (item.label, str(item.size), "yes" if item.persistent else "no", item.nsgroup or "-")
             for item in install.storage
         ]
@@ -344,12 +344,11 @@ class _Opener:
 
     def _http(self, host: str) -> Registry:
         if host not in self._registries:
-            import os
-
             from machineos.oci.auth import Credentials, default_auth_paths
             from machineos.oci.registry import HttpRegistry
 
-            credentials = Credentials(default_auth_paths(os.environ))
+            environ = app.environment()
+            credentials = Credentials(default_auth_paths(environ), environ)
             registry = HttpRegistry(host, plain_http=self.plain_http, credentials=credentials)
             self._registries[host] = self._stack.enter_context(registry)
         return self._registries[host]
@@ -380,10 +379,12 @@ def _say(line: str) -> None:
 
 
 def _split(name: str) -> tuple[str, str]:
+    from machineos.oci.reference import check_name, check_tag
+
     path, colon, tag = name.rpartition(":")
     if not colon or not path:
         raise UsageError(f"--name {name[:80]!r} is not PATH:TAG", hint="machine/install:1.0.0")
-    return path, tag
+    return check_name(path), check_tag(tag)
 
 
 def _defaults(keyset: Keyset) -> Defaults:
@@ -495,7 +496,7 @@ def _install_json(install: Install) -> object:
 def _show_targets(install: Install) -> None:
     from machineos.core.digest import Digest
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for target in install.targets:
         ports = ", ".join(
             f"{port.host}->{port.container}/{port.protocol}" for port in target.network.ports or ()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from machineos.cli import app
+from machineos.cli.mosctl_install import install
 
 if TYPE_CHECKING:
     from machineos.service.status import ServiceStatus, Status
@@ -48,6 +49,9 @@ def status(*, status_file: Path, as_json: bool) -> None:
     for problem in found.problems:
         click.echo(f"problem     {problem}")
     _table(found)
+
+
+mosctl.add_command(install)
 
 
 @mosctl.group("service")

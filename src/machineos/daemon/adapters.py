@@ -71,7 +71,7 @@ class Forwarding:
             raise ToolError(f"{path}: {error.strerror}") from error
 
     def _wait_for_bridge(self) -> None:
-        """Wait for systemd-networkd, which makes the bridge from dist/network."""
+        """Wait for systemd-networkd, which makes the bridge from image/hostfs/network."""
         deadline = self._clock.monotonic() + _BRIDGE_SECONDS
         while not (self._sys / "class/net" / BRIDGE).exists():
             if self._clock.monotonic() > deadline:

@@ -14,8 +14,9 @@ from machineos.errors import MissingError
 from machineos.host import lxc
 from machineos.host.systemd import Systemctl, notify
 from machineos.manifest.handover import MAX_SIZE, parse_handover
-from machineos.service.manager import Folders, Manager
+from machineos.service.manager import Manager
 from machineos.service.storage import FolderStorage
+from machineos.service.surroundings import Folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable

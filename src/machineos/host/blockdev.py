@@ -6,6 +6,7 @@ partition names is a second candidate and never mixed with the first.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,31 @@ def optical(sysfs: Path = SYSFS) -> tuple[Path, ...]:
     return tuple(
         sorted(Path("/dev") / entry.name for entry in sysfs.iterdir() if entry.name[:2] == "sr")
     )
+
+
+def volume_label(device: Path) -> str:
+    """Return the label of the FAT or ISO 9660 file system on ``device``, empty for anything else.
+
+    Only a few fixed bytes are looked at; the kernel's parsers see nothing yet.
+    """
+    try:
+        descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # an empty drive cannot be opened
+        return ""
+    try:
+        sector = os.pread(descriptor, 512, 0)
+        volume = os.pread(descriptor, 72, 0x8000)
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    if volume[1:6] == b"CD001":
+        return volume[40:72].decode("ascii", "replace").strip()
+    if sector[510:512] == b"\x55\xaa":
+        for kind, label in ((0x52, 0x47), (0x36, 0x2B)):
+            if sector[kind : kind + 3] == b"FAT":
+                return sector[label : label + 11].decode("ascii", "replace").strip()
+    return ""
 
 
 def _uevent(entry: Path) -> dict[str, str]:

@@ -87,7 +87,7 @@ def last_words(log: bytes) -> str:
         text = "".join(char for char in line if char.isprintable()).strip()
         text = text.removeprefix(f"{PROGRAM}: ")
         if text and not text.startswith(_NOISE):
-            return text[:300]
+            return text[:300].rstrip(".")
     return ""
 
 

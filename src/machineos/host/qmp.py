@@ -94,8 +94,8 @@ def parse_events(data: bytes) -> Shutdown | None:
 async def _session(socket: Path, commands: Sequence[Command]) -> list[Any]:
     client = QMPClient("machine")
     client.logger = _quiet()  # the library reports what we raise anyway
-    await client.connect(str(socket))
     try:
+        await client.connect(str(socket))
         return [await client.execute(item.name, dict(item.arguments)) for item in commands]
     finally:
         await _leave(client)

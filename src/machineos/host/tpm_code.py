@@ -38,6 +38,7 @@ class Rc(IntEnum):
     POLICY = 0x126
     PCR = 0x127
     PCR_CHANGED = 0x128
+    AUTH_UNAVAILABLE = 0x12F
     REBOOT = 0x130
     COMMAND_CODE = 0x143
     NV_RANGE = 0x146

@@ -340,8 +340,8 @@ def read_storage_key(value: int, public: bytes) -> StorageKey:
     return StorageKey(Handle(value, name), x.rjust(32, b"\0"), y.rjust(32, b"\0"))
 
 
-# sign, decrypt, userWithAuth, and the exponent spelled out: what tpm2_loadexternal makes of a public
-# key, so that the predecessor's tools agree with us on its name.
+# sign, decrypt, userWithAuth, and the exponent spelled out: what tpm2_loadexternal makes of a key,
+# so that the predecessor's tools agree with us on its name.
 _POLICY_KEY_ATTRIBUTES = 0x00060040
 
 

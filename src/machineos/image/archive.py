@@ -482,7 +482,8 @@ def _xattrs(raw: dict[str, bytes], what: str, name: bytes) -> dict[str, bytes]:
     all else could steer overlayfs or the kernel's integrity code."""
     result = {}
     for key, value in sorted(raw.items()):
-        if key == "security.selinux":
+        # Neither can be kept: labels are the build host's, and squashfs stores no access lists.
+        if key == "security.selinux" or key.startswith("system.posix_acl_"):
             continue
         private = key.startswith(("user.overlay.", "user.fuseoverlayfs.", "user.containers."))
         if key != "security.capability" and (not key.startswith("user.") or private):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from machineos.boot.settings import Mode, Settings
+from machineos.manifest.bootsettings import Mode, Settings
 from machineos.core.files import write_atomic
 from machineos.host import ipe, shim
 from machineos.image import initrd, uki

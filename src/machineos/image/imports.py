@@ -69,9 +69,17 @@ def gather(
 
 
 def download(
-    url: str, sha256: str, folder: Path, *, allow_unpinned: bool, limit: int = MAX_DOWNLOAD
+    url: str,
+    sha256: str,
+    folder: Path,
+    *,
+    allow_unpinned: bool,
+    limit: int = MAX_DOWNLOAD,
+    ca_file: Path | None = None,
 ) -> tuple[Path, str]:
     """Return the file behind an ``https://`` URL and its sha256, from ``folder`` if it is there.
+
+    The server's certificate is checked against ``ca_file``, or against those of the system.
 
     Raises: PolicyError when no checksum is given and none is needed only with ``allow_unpinned``;
     DigestError; TransferError, also for more than ``limit`` bytes.
@@ -84,7 +92,7 @@ def download(
     incoming = folder / "incoming"
     with atomic(incoming, durable=False) as file:
         hasher = hashlib.sha256()
-        for chunk in _receive(url, limit):
+        for chunk in _receive(url, limit, ca_file):
             hasher.update(chunk)
             file.write(chunk)
     found = hasher.hexdigest()
@@ -194,9 +202,10 @@ def _own(target: Path, epoch: int) -> None:
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
-def _receive(url: str, limit: int) -> Iterator[bytes]:
+def _receive(url: str, limit: int, ca_file: Path | None) -> Iterator[bytes]:
     """Yield the body behind ``url``; every hop must be https."""
-    with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool:
+    certificates = None if ca_file is None else str(ca_file)
+    with urllib3.PoolManager(timeout=_TIMEOUT, retries=False, ca_certs=certificates) as pool:
         for _hop in range(_MAX_REDIRECTS + 1):
             if urlsplit(url).scheme != "https":
                 raise TransferError(f"{url}: leads away from https")

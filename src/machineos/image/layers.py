@@ -100,7 +100,7 @@ def _gunzip(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
     try:
         for chunk in chunks:
             data = chunk
-            while data:
+            while data := data if begun else data.lstrip(b"\0"):  # zeros may stand between members
                 begun = True
                 piece = decoder.decompress(data, _PIECE)
                 data = decoder.unconsumed_tail
@@ -110,8 +110,6 @@ def _gunzip(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
                     data = decoder.unused_data
                     decoder = zlib.decompressobj(wbits=31)
                     begun = False
-                    if not data.strip(b"\0"):  # padding behind the last member
-                        data = b""
     except zlib.error as error:
         raise ArchiveError(f"{what}: is not a gzip stream: {error}") from error
     if begun:

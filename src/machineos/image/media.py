@@ -12,18 +12,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from machineos.core.files import write_atomic
 from machineos.host import fat, xorriso
+from machineos.manifest.medium import INDEX_FILE, LABEL, LAYOUTS, VERSION, MediumIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machineos.oci.layout import LayoutRegistry
 
-LABEL = "OCI-BOOT"
-INDEX_FILE = "machineos.json"
 
 
 def build_medium(
@@ -47,12 +44,12 @@ def build_medium(
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
         work = Path(name)
         esp, tree, result = work / "esp.img", work / "tree", work / "result.iso"
-        (tree / "oci").mkdir(parents=True)
+        (tree / LAYOUTS).mkdir(parents=True)
         files = {"EFI/BOOT/BOOTX64.EFI": shim, "EFI/BOOT/grubx64.efi": kernel}
         fat.make_image(esp, label="EFIBOOT", files=files, epoch=epoch)
         if fill is not None:
-            fill(Layouts(tree / "oci", writable=True))
-            index = {"version": 1, "live": live, "install": install}
-            write_atomic(tree / INDEX_FILE, msgspec.json.encode(index) + b"\n")
+            fill(Layouts(tree / LAYOUTS, writable=True))
+            index = MediumIndex(version=VERSION, live=live, install=install)
+            write_atomic(tree / INDEX_FILE, index.to_bytes())
         xorriso.make(tree, esp, result, label=LABEL, epoch=epoch)
         shutil.move(result, output)

@@ -174,10 +174,10 @@ def assign_idmaps(existing: Mapping[str, int], groups: Iterable[str]) -> dict[st
     for group in groups:
         if group in result or not needs_idmap(group):
             continue
-        first = next(free, None)
-        if first is None:
+        found = next(free, None)
+        if found is None:
             raise ConflictError(f"no id range is free for group {group!r:.80}")
-        result[group] = first
+        result[group] = found
     return result
 
 

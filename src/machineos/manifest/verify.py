@@ -103,20 +103,20 @@ def fetch_verified(
     descriptor, data = fetch_install(repository, reference)
     certificates = Referrers(repository, descriptor.digest, CERTIFICATE)
     signatures = Referrers(repository, descriptor.digest, SIGNATURE)
-    reasons: list[str] = []
+    reasons: dict[str, None] = {}  # a set in order: thousands of pairs fail in a few ways
     other_product: PolicyError | None = None
     for certificate, signature in _pairs(certificates, signatures):
         try:
-            publisher_checked = verify_install(
+            verified = verify_install(
                 data, signature, certificate, ca_pem=ca_pem, at=at, product=product
             )
         except PolicyError as error:
             other_product = other_product or error
-            reasons.append(error.message)
+            reasons[error.message[:300]] = None
         except SignatureError as error:
-            reasons.append(error.message)
+            reasons[error.message[:300]] = None
         else:
-            return Fetched(publisher_checked, signature, certificate, descriptor)
+            return Fetched(verified, signature, certificate, descriptor)
     if other_product is not None:
         raise other_product
     broken = certificates.broken or signatures.broken

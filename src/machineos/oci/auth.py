@@ -281,7 +281,9 @@ def _key(key: str) -> str:
 
 
 def _mapping(body: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
-    value = body.get(key) or {}
+    value = body.get(key)
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise DocumentError(str(path), [Fault(key, 0, "is not an object")])
     return value

@@ -262,7 +262,7 @@ class _Walker:
             raise _refuse(self._source, child.digest, f"is one of over {MAX_BLOBS} blobs")
 
 
-class _Stopped(MachineOSError):
+class _Stopped(MachineOSError):  # noqa: N818 (it is a signal, no error)
     """Another worker failed; never leaves this module."""
 
 

@@ -231,7 +231,7 @@ class LayoutRepository:
         return tuple(sorted(name for name in names if name))
 
     def entries(self) -> tuple[Descriptor, ...]:
-        """Return the entries of ``index.json`` with their annotations, none when there is no layout.
+        """Return the entries of ``index.json`` with their annotations, none without a layout.
 
         Raises: DocumentError.
         """

@@ -60,9 +60,10 @@ _PROGRESS = 1 << 20  # so much between two failures, and the first no longer cou
 
 
 class HttpRegistry:
-    """The registry ``host`` (``name[:port]``), over TLS unless it is loopback or ``plain_http``.
+    """The registry ``host`` (``name[:port]``), over TLS unless ``plain_http`` or loopback.
 
-    ``seed`` makes the jitter of retries repeatable. Safe for use by several threads.
+    With ``ca_file`` it is TLS on loopback too. ``seed`` makes the jitter of retries repeatable.
+    Safe for use by several threads.
     """
 
     def __init__(

@@ -50,7 +50,8 @@ class Repository(Protocol):
 
     def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         """Store a blob; nothing is visible unless the bytes match the descriptor. A blob that is
-        there already is not read from ``chunks``. Raises: DigestError, SpaceError, TransferError."""
+        there already is not read from ``chunks``. Raises: DigestError, SpaceError,
+        TransferError."""
         ...
 
     def put_manifest(self, data: bytes, *, media_type: str, tag: str | None = None) -> Descriptor:

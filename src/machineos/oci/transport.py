@@ -63,7 +63,9 @@ class Transport:
         self.limits = limits
         self.clock = clock
         self._allow_http = plain_http
-        self.base = f"{'http' if plain_http or is_loopback(host) else 'https'}://{host}"
+        # Who names a CA means TLS, also on loopback.
+        clear = plain_http or (is_loopback(host) and ca_file is None)
+        self.base = f"{'http' if clear else 'https'}://{host}"
         self._jitter = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
         self._pool = pool_manager(limits, ca_file, tls=self.base.startswith("https:"))
         self._auth = Authenticator(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One fault: which ``object`` (a digest, or a tag that leads nowhere), reached from ``root``."""
+    """One fault of ``object`` (a digest, or a tag that leads nowhere), reached from ``root``."""
 
     root: str
     object: str

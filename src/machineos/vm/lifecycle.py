@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
-_FIRM = 5.0
+_FIRM = 3.0
 _GRACE = 3.0
 _POLL = 0.02
 _QMP_TIMEOUT = 10.0
@@ -325,20 +325,24 @@ def _event_log(paths: MachinePaths) -> Iterator[None]:
 def _stop_qemu(
     paths: MachinePaths, process: Process, clock: Clock, *, timeout: float
 ) -> HowStopped:
-    if timeout > 0 and _tell(paths, "system_powerdown") and process.wait(timeout, clock):
+    if (
+        timeout > 0
+        and _tell(paths, "system_powerdown", _QMP_TIMEOUT)
+        and process.wait(timeout, clock)
+    ):
         return "powered off"
     if not process.alive:
         return "powered off"
-    if _tell(paths, "quit") and process.wait(_FIRM, clock):
+    if _tell(paths, "quit", _FIRM) and process.wait(_FIRM, clock):
         return "quit"
     process.send(signal.SIGKILL)
     process.wait(_FIRM, clock)
     return "killed"
 
 
-def _tell(paths: MachinePaths, command: str) -> bool:
+def _tell(paths: MachinePaths, command: str, timeout: float) -> bool:
     try:
-        qmp.execute(paths.qmp, [qmp.Command(command)], timeout=_QMP_TIMEOUT)
+        qmp.execute(paths.qmp, [qmp.Command(command)], timeout=timeout)
     except MachineError:
         return False
     return True

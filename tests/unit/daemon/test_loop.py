@@ -19,8 +19,9 @@ from machineos.errors import DocumentError, MissingError
 from machineos.manifest.handover import Handover, Layer, Service, encode_handover
 from machineos.manifest.install import Network
 from machineos.service import status
-from machineos.service.manager import Folders, Manager
+from machineos.service.manager import Manager
 from machineos.service.storage import FolderStorage
+from machineos.service.surroundings import Folders
 
 
 def handover(tmp_path: Path, *services: Service) -> Handover:

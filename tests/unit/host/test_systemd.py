@@ -11,7 +11,7 @@ from machineos.core import run
 from machineos.errors import ToolError
 from machineos.host import systemd
 
-# In the form of systemctl show (systemd 257): one unit that runs, one that failed, one that is unknown.
+# In the form of systemctl show: a unit that runs, one that failed, one that is unknown.
 SHOW = """\
 Result=success
 NRestarts=2
@@ -63,7 +63,7 @@ def test_words_of_a_command_line() -> None:
 
 @pytest.mark.tool("systemd-analyze")
 def test_systemd_takes_our_units(tmp_path: Path) -> None:
-    units = Path(__file__).parents[3] / "dist/systemd"
+    units = Path(__file__).parents[3] / "src/machineos/image/hostfs/systemd"
     line = systemd.exec_line(["/bin/true", 'a"b', "$x", "%n", "new\nline", "é"])
     (tmp_path / "ours.service").write_text(f"[Service]\nType=exec\nExecStart={line}\n")
     (tmp_path / "mosd.service").write_text((units / "mosd.service").read_text())

@@ -470,6 +470,51 @@ def test_malformed_answers(answer: bytes) -> None:
         tpm.get_random(8)
 
 
+def _list(*numbers: int) -> bytes:
+    return struct.pack(f">{len(numbers)}I", *numbers)
+
+
+@pytest.mark.parametrize(
+    ("body", "call", "message"),
+    [
+        (b"\0\3abc", lambda tpm: tpm.get_random(2), "3 random bytes, not 2"),
+        (
+            b"\0" + _list(6, 1, 0x200, 7),
+            lambda tpm: tpm.property(Property.NV_BUFFER_MAX),
+            "does not know the property NV_BUFFER_MAX",
+        ),
+        (b"\0" + _list(5, 0), lambda tpm: tpm.handles(1), "another GET_CAPABILITY"),
+        (b"\0" + _list(1, 5000), lambda tpm: tpm.handles(1), "lists 5000 things"),
+        (
+            _list(0, 1) + b"\0\x0b\3\0\0\1" + _list(1) + b"\0\x20" + bytes(32),
+            lambda tpm: tpm.pcr_read(7),  # it shows PCR 16
+            "PCRs that it was not asked for",
+        ),
+        (
+            b"\0\x0e" + NvPublic(INDEX + 1, OPEN, b"", 8).marshal() + b"\0\0",
+            lambda tpm: tpm.nv_read_public(INDEX),
+            "has not the name it claims",
+        ),
+    ],
+)
+def test_answers_to_another_question(
+    body: bytes, call: Callable[[Tpm], object], message: str
+) -> None:
+    with Tpm(Scripted(_answer(0, body))) as tpm, pytest.raises(TpmError, match=message):
+        call(tpm)
+
+
+def test_a_tpm_that_does_not_start() -> None:
+    with Tpm(Scripted(_answer(Rc.FAILURE))) as tpm, pytest.raises(TpmError, match="STARTUP"):
+        tpm.startup()
+
+
+def test_a_salt_needs_a_point_of_the_curve() -> None:
+    with Tpm(Scripted(_answer(0))) as tpm, pytest.raises(TpmError, match="not a point of P-256"):
+        with tpm.session(SessionKind.HMAC, _KEY):
+            pass
+
+
 def test_endless_lists_end() -> None:
     page = _answer(0, b"\x01" + struct.pack(">II254I", 1, 254, *[0x01000000] * 254))
     with Tpm(Scripted(page)) as tpm, pytest.raises(TpmError, match="in no order"):

@@ -5,7 +5,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from machineos.errors import ArchiveError
@@ -273,6 +273,7 @@ _SAMPLE = (
 )
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(_SAMPLE) - 1), st.binary(min_size=1, max_size=12), st.booleans())
 def test_damage_is_an_archive_error_or_nothing(at: int, data: bytes, reseal: bool) -> None:
     damaged = _SAMPLE[:at] + data + _SAMPLE[at + len(data) :]

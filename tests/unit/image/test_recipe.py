@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from machineos.errors import DocumentError, MissingError
@@ -237,6 +237,7 @@ def test_loads_a_file(tmp_path: Path) -> None:
         load_recipe(tmp_path / "none.yaml", substitutions={})
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_recipe_or_a_document_error(text: str) -> None:
     try:

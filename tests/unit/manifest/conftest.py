@@ -1,4 +1,4 @@
-"""A small world: two certificate authorities, publishers, images in layouts, a published manifest."""
+"""A small world: two certificate authorities, publishers, images, a published manifest."""
 
 from __future__ import annotations
 
@@ -249,7 +249,6 @@ def template(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> 
     put_image(repository, "zot", contents=(b"hsqs zot base", b"hsqs zot top"))
     put_image(repository, "hostfs", version="v0.1.0", created="2025-06-06T06:06:06+02:00")
     put_image(repository, "bootkit")
-    return made
     made.publish()
     return made
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from machineos.core import run
-from machineos.core.digest import Digest
 from machineos.errors import (
     DigestError,
     DocumentError,
@@ -25,7 +24,7 @@ from machineos.oci.atomfs import root_hash_of
 from machineos.oci.layout import LayoutRegistry, LayoutRepository
 from machineos.oci.model import INDEX, TITLE, Descriptor, Index, parse_manifest
 
-from .conftest import NOW, OTHER_PRODUCT, PRODUCT, SOURCE, put_image
+from .conftest import NOW, PRODUCT, SOURCE, put_image
 
 TAR = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -271,7 +270,7 @@ def test_a_bad_tag_publishes_nothing(world, tag):
     assert not world.root.exists()
 
 
-class FullDisk(Exception):
+class FullDiskError(Exception):
     pass
 
 
@@ -282,7 +281,7 @@ def test_the_tag_comes_last(world):
         registry = Cut(world.registry, writes)
         try:
             world.publish(registry=registry)
-        except FullDisk:
+        except FullDiskError:
             own = world.registry.repository("machine/install")
             assert not (own.path / "index.json").exists() or own.tags() == ()
             writes += 1
@@ -314,7 +313,7 @@ class CutRepository:
 
     def _count(self) -> None:
         if self._left[0] == 0:
-            raise FullDisk
+            raise FullDiskError
         self._left[0] -= 1
 
     def put_blob(self, *args):

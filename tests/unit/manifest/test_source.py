@@ -362,21 +362,25 @@ def test_a_file_that_is_not_there_or_not_a_file(tmp_path):
     assert load_source(tmp_path / "good.yaml") == parse_source(SEED.encode())
 
 
+def faults_or_none(data: bytes):
+    try:
+        parse_source(data)
+    except DocumentError as error:
+        return error.faults
+    return None
+
+
 LINES = ONE.splitlines() + SEED.splitlines()
 
 
 @given(st.lists(st.sampled_from([*LINES, "x: 1", "    - {}", "", "  network: []"]), max_size=25))
 def test_any_heap_of_lines_is_read_or_refused_with_lines_that_exist(lines):
-    try:
-        parse_source("\n".join(lines).encode())
-    except DocumentError as error:
-        assert error.faults
-        assert all(0 <= fault.line <= len(lines) + 1 for fault in error.faults)
+    found = faults_or_none("\n".join(lines).encode())
+    assert found is None or found
+    assert all(0 <= fault.line <= len(lines) + 1 for fault in found or ())
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_reader(data):
-    try:
-        parse_source(data)
-    except DocumentError as error:
-        assert error.faults
+    found = faults_or_none(data)
+    assert found is None or found

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
     from machineos.oci.repository import Registry
 
-FAST = Limits(
+# Few attempts and small pieces; times as in real life, so that a busy machine fails no test.
+FAST = Limits(attempts=2, piece=64 << 10)
+# For what must run into a time limit.
+HASTY = Limits(
     connect_seconds=2,
     read_seconds=1,
-    answer_seconds=1,
+    answer_seconds=0.4,
     document_seconds=2,
     window_seconds=0.3,
     window_bytes=1000,
     attempts=2,
-    piece=64 << 10,
 )
 _CONFIG = """\
 version: 0.1
@@ -55,6 +57,12 @@ def clock() -> NoWaiting:
 @pytest.fixture
 def client(fake: FakeRegistry, clock: NoWaiting) -> Iterator[HttpRegistry]:
     with HttpRegistry(fake.host, limits=FAST, clock=clock, seed=1) as registry:
+        yield registry
+
+
+@pytest.fixture
+def hasty(fake: FakeRegistry, clock: NoWaiting) -> Iterator[HttpRegistry]:
+    with HttpRegistry(fake.host, limits=HASTY, clock=clock, seed=1) as registry:
         yield registry
 
 

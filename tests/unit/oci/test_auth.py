@@ -192,7 +192,8 @@ def test_an_identity_token_goes_into_the_body() -> None:
     method, url, headers, body = token_request(challenge, credential, "repository:a:pull")
     assert (method, url) == ("POST", "https://a/t")
     assert "Authorization" not in headers
-    assert body is not None and b"refresh_token=refresh" in body
+    assert body is not None
+    assert b"refresh_token=refresh" in body
 
 
 def test_the_helper_protocol() -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import os
+import ssl
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from fakes.registry import FakeRegistry, fake_registry
 from machineos.core.digest import Digest
@@ -24,7 +32,7 @@ from machineos.oci.layout import LayoutRepository
 from machineos.oci.model import EMPTY_DESCRIPTOR, INDEX, MANIFEST, Descriptor, Manifest, parse_index
 from machineos.oci.registry import HttpRegistry, Limits, fallback_tag
 
-from .conftest import FAST
+from .conftest import FAST, HASTY
 from .samples import NoWaiting, put_artifact, put_bytes, put_image
 
 if TYPE_CHECKING:
@@ -59,7 +67,8 @@ def test_a_broken_pull_goes_on_where_it_broke(stored: FakeRegistry, client: Http
     ranges = [item.headers.get("Range") for item in stored.seen]
     assert ranges[0] is None
     assert len(ranges) == 2
-    assert ranges[1] is not None and ranges[1] != "bytes=0-"
+    assert ranges[1] is not None
+    assert ranges[1] != "bytes=0-"
 
 
 def test_a_server_without_ranges_is_read_past(stored: FakeRegistry, client: HttpRegistry) -> None:
@@ -92,7 +101,7 @@ def test_a_pull_that_dies_leaves_no_name(
         copy_graph(client.repository("c"), sink, "1.0", tag="1.0")
     assert sink.tags() == ()
     assert not sink.has_blob(image.layers[0].digest)
-    assert not [path for path in tmp_path.rglob(".*")]
+    assert not list(tmp_path.rglob(".*"))
     stored.faults.die_after = []
     assert copy_graph(client.repository("c"), sink, "1.0", tag="1.0") == image.root
 
@@ -105,17 +114,17 @@ def test_a_pull_that_dies_leaves_no_name(
     [{"stall_after": 100}, {"drip": True}, {"drip_headers": True}, {"drip_chunk_size": True}],
     ids=lambda fault: next(iter(fault)),
 )
-def test_stalls_end(stored: FakeRegistry, client: HttpRegistry, fault: dict[str, object]) -> None:
+def test_stalls_end(stored: FakeRegistry, hasty: HttpRegistry, fault: dict[str, object]) -> None:
     for key, value in fault.items():
         setattr(stored.faults, key, value)
     with pytest.raises(StalledError):
-        read(client)
+        read(hasty)
 
 
-def test_a_slow_reader_is_not_a_stalled_server(stored: FakeRegistry, client: HttpRegistry) -> None:
-    with client.repository("a/b").open_blob(descriptor()) as chunks:
+def test_a_slow_reader_is_not_a_stalled_server(stored: FakeRegistry, hasty: HttpRegistry) -> None:
+    with hasty.repository("a/b").open_blob(descriptor()) as chunks:
         got = [next(chunks)]
-        threading.Event().wait(FAST.window_seconds * 2)
+        threading.Event().wait(HASTY.window_seconds * 2)
         got += chunks
     assert b"".join(got) == DATA
 
@@ -149,12 +158,11 @@ def test_one_wrong_bit_is_noticed_before_the_last_chunk(
     stored: FakeRegistry, client: HttpRegistry
 ) -> None:
     stored.faults.corrupt = True
-    got = 0
+    got: list[bytes] = []
     with client.repository("a/b").open_blob(descriptor()) as chunks:
         with pytest.raises(DigestError):
-            for chunk in chunks:
-                got += len(chunk)
-    assert got < len(DATA)
+            got.extend(chunks)
+    assert sum(len(chunk) for chunk in got) < len(DATA)
 
 
 def test_compressed_answers_are_refused(stored: FakeRegistry, client: HttpRegistry) -> None:
@@ -403,7 +411,7 @@ def test_redirects_to_elsewhere_are_refused(
     stored: FakeRegistry, client: HttpRegistry, where: str
 ) -> None:
     stored.faults.redirect = where
-    with pytest.raises(TransferError, match="sends us|plain HTTP"):
+    with pytest.raises(TransferError, match=r"sends us|plain HTTP"):
         read(client)
 
 
@@ -449,3 +457,51 @@ def test_a_missing_repository(fake: FakeRegistry, client: HttpRegistry) -> None:
 def test_hostile_hosts_are_refused(host: str) -> None:
     with pytest.raises(MachineOSError):
         HttpRegistry(host)
+
+
+# -- TLS
+
+
+def test_tls_needs_a_ca_that_we_know(clock: NoWaiting, tmp_path: Path) -> None:
+    ours, server_side = throw_away_tls(tmp_path / "ours")
+    strangers, _ = throw_away_tls(tmp_path / "strangers")
+    with fake_registry(server_side) as server:
+        server.blobs[("a/b", str(Digest.of(DATA)))] = DATA
+        with HttpRegistry(server.host, limits=FAST, clock=clock, ca_file=ours) as client:
+            assert read(client) == DATA
+            server.faults.redirect = "http://127.0.0.1:1"
+            with pytest.raises(TransferError, match="from https to"):
+                read(client)
+        with HttpRegistry(server.host, limits=FAST, clock=clock, ca_file=strangers) as client:
+            with pytest.raises(TransferError, match="TLS"):
+                client.repository("a/b").tags()
+    assert clock.slept == []  # a wrong certificate does not get better by waiting
+
+
+def throw_away_tls(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """Return the file of a CA and the server side of a certificate by it for 127.0.0.1."""
+    folder.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "throw-away")])
+    start = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=36500))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate_file, key_file)
+    return certificate_file, context

@@ -146,36 +146,33 @@ def test_copies_keep_digests(registry: Registry, name: str) -> None:
     assert sink.manifest("new")[1] == source.manifest("1.0")[1]
 
 
-@pytest.mark.parametrize(
-    "bad", ["", "../x", "a/../b", "A", "a//b", "/a", "a/", "a\0b", "a" * 256, "sha256:../..", "ä"]
+BAD_NAMES = ("", "../x", "a/../b", "A", "a//b", "/a", "a/", "a\0b", "a" * 256, "sha256:../..", "ä")
+BAD_REFERENCES = (
+    "../x",
+    "sha256:../../../etc/passwd",
+    "sha256:" + "A" * 64,
+    "sha256:" + "a" * 63,
+    "sha256:",
+    "md5:" + "a" * 32,
+    "sha256:" + "a" * 4096,
+    "a\0b",
+    "a" * 4096,
+    "a?b",
+    "",
 )
-def test_hostile_repository_names_are_refused(registry: Registry, bad: str) -> None:
-    with pytest.raises(DocumentError):
-        registry.repository(bad)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        "../x",
-        "sha256:../../../etc/passwd",
-        "sha256:" + "A" * 64,
-        "sha256:" + "a" * 63,
-        "sha256:",
-        "md5:" + "a" * 32,
-        "sha256:" + "a" * 4096,
-        "a\0b",
-        "a" * 4096,
-        "a?b",
-        "",
-    ],
-)
-def test_hostile_references_are_refused(registry: Registry, name: str, bad: str) -> None:
+def test_hostile_names_are_refused(registry: Registry, name: str) -> None:
+    for bad in BAD_NAMES:
+        with pytest.raises(DocumentError):
+            registry.repository(bad)
     repository = registry.repository(name)
     image = put_image(repository)
     data = repository.manifest("1.0")[1]
-    with pytest.raises(MachineOSError):
-        repository.manifest(bad)
-    with pytest.raises(MachineOSError):
-        repository.put_manifest(data, media_type=MANIFEST, tag=bad)
+    for bad in BAD_REFERENCES:
+        with pytest.raises(MachineOSError):
+            repository.manifest(bad)
+        with pytest.raises(MachineOSError):
+            repository.put_manifest(data, media_type=MANIFEST, tag=bad)
     assert repository.resolve("1.0") == image.root
+    assert repository.tags() == ("1.0",)

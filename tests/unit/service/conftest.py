@@ -264,7 +264,17 @@ class Store:
         """Return image digest, configuration digest, and layer."""
         image = self.folder / "new.squashfs"
         run.run(
-            ["mksquashfs", tree, image, "-noappend", "-quiet", "-no-progress", "-all-root"],
+            [
+                "mksquashfs",
+                tree,
+                image,
+                "-noappend",
+                "-quiet",
+                "-no-progress",
+                "-all-root",
+                "-noD",
+                "-noF",
+            ],
             timeout=60,
         )
         data = image.read_bytes()
@@ -322,7 +332,20 @@ def busybox_tree(tmp_path: Path) -> Path:
     source = run.find("busybox")
     assert source is not None
     shutil.copy(source, tree / "bin/busybox")
-    for name in ("sh", "id", "cat", "mount", "sleep", "unshare", "httpd", "nc", "ip", "touch"):
+    for name in (
+        "sh",
+        "id",
+        "cat",
+        "mount",
+        "sleep",
+        "unshare",
+        "httpd",
+        "nc",
+        "ip",
+        "touch",
+        "ls",
+        "readlink",
+    ):
         (tree / "bin" / name).symlink_to("busybox")
     (tree / "etc/passwd").write_text(
         "root:x:0:0:r:/root:/bin/sh\napp:x:1000:1001:a:/data:/bin/sh\n"

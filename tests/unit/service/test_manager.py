@@ -13,8 +13,9 @@ import pytest
 from machineos.host import mount
 from machineos.manifest.handover import Handover, Service
 from machineos.manifest.install import Mount, Network, Port
-from machineos.service.manager import Folders, Manager
+from machineos.service.manager import Manager
 from machineos.service.storage import FolderStorage
+from machineos.service.surroundings import Folders
 
 from .conftest import Machine, PlainVolumes, ProcessUnits, Store
 
@@ -181,6 +182,24 @@ def test_root_process_has_few_capabilities(host: Host, store: Store, busybox_tre
     # chown dac_override fowner fsetid kill setgid setuid net_bind_service
     expected = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 10))
     assert f"CapEff:\t{expected:016x}" in text
+
+
+def test_a_service_in_the_network_of_the_host(host: Host, store: Store, busybox_tree: Path) -> None:
+    script = "readlink /proc/self/ns/net; ls /sys; touch /run/x && echo end; exec sleep 60"
+    built = store.add(busybox_tree, shell(script))
+    manager = host.manager(
+        service("own", built, network=Network(type="host")),
+        service("bare", built, network=Network(type="host"), nsgroup="", hostid=0),
+        service("apart", built),
+    )
+    manager.reconcile()
+    ours = str(Path("/proc/self/ns/net").readlink())
+    own, bare, apart = (host.wait_output(name, "end\n") for name in ("own", "bare", "apart"))
+    assert own == f"{ours}\nend\n"  # no sysfs: only the owner of the network may mount it
+    assert bare.startswith(f"{ours}\n")
+    assert "kernel" in bare
+    assert ours not in apart
+    assert "kernel" in apart
 
 
 def test_two_groups_share_no_id_and_no_copy_is_made(

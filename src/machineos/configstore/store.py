@@ -1,0 +1,45 @@
+"""The git store of the configuration volume: ``/config/manifest.git``, work tree ``/config``.
+
+Invariant: a commit is durable (objects, ref and folders) before it is reported. Nothing here is
+trusted because it is here: readers verify signatures again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machineos.core.files import fsync_folder, safe_join, write_atomic
+from machineos.errors import ConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+GIT_FOLDER = "manifest.git"
+BRANCH = "refs/heads/master"
+_NAME, _MAIL = "machine", "root@machine.local"
+
+
+def create_store(folder: Path, files: Mapping[str, bytes], *, message: str, seconds: int) -> str:
+    """Make a new store whose first commit holds ``files`` and return the commit's name.
+
+    ``seconds`` is the time of the commit. Raises: ConflictError when there is a store already.
+    """
+    import pygit2
+
+    if (folder / GIT_FOLDER).exists():
+        raise ConflictError(f"{folder} holds a configuration store already")
+    pygit2.settings.enable_fsync_gitdir(enable=True)
+    repository = pygit2.init_repository(
+        str(folder / GIT_FOLDER), bare=True, initial_head="master"
+    )
+    for name, data in files.items():
+        write_atomic(safe_join(folder, name), data, mode=0o640)
+    builder = repository.TreeBuilder()
+    for name, data in sorted(files.items()):
+        builder.insert(name, repository.create_blob(data), pygit2.enums.FileMode.BLOB)
+    author = pygit2.Signature(_NAME, _MAIL, seconds, 0)
+    commit = repository.create_commit(BRANCH, author, author, message, builder.write(), [])
+    fsync_folder(folder / GIT_FOLDER)
+    fsync_folder(folder)
+    return str(commit)

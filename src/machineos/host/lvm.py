@@ -1,0 +1,53 @@
+"""Logical volumes, through ``lvm`` with JSON output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from machineos.core.jsondoc import parse_json
+from machineos.core.run import run
+from machineos.errors import DocumentError, Fault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TIMEOUT = 120.0
+
+
+def create_group(device: Path, group: str) -> None:
+    """Make ``device`` a physical volume and ``group`` on it. Raises: ToolError."""
+    run(["lvm", "pvcreate", "--yes", "-ff", str(device)], timeout=_TIMEOUT)
+    run(["lvm", "vgcreate", group, str(device)], timeout=_TIMEOUT)
+
+
+def create_volume(group: str, name: str, size: int) -> None:
+    """Make a volume of ``size`` bytes, rounded up to extents. Raises: ToolError."""
+    run(
+        ["lvm", "lvcreate", "--yes", "--wipesignatures", "y", "-n", name, "-L", f"{size}b", group],
+        timeout=_TIMEOUT,
+    )
+
+
+def activate(group: str) -> None:
+    """Make the volumes of a group available. Raises: ToolError."""
+    run(["lvm", "vgchange", "--activate", "y", "--sysinit", group], timeout=_TIMEOUT)
+
+
+def volumes(group: str) -> dict[str, int]:
+    """Return the volumes of a group and their sizes in bytes. Raises: ToolError, DocumentError."""
+    result = run(
+        ["lvm", "lvs", "--reportformat", "json", "--units", "b", "--nosuffix",
+         "-o", "lv_name,lv_size", group],
+        timeout=_TIMEOUT,
+    )  # fmt: skip
+    return parse_volumes(result.stdout)
+
+
+def parse_volumes(data: bytes) -> dict[str, int]:
+    """Read the JSON report of ``lvs``. Raises: DocumentError."""
+    body: Any = parse_json(data, name="lvs report")
+    try:
+        rows = body["report"][0]["lv"]
+        return {row["lv_name"]: int(row["lv_size"]) for row in rows}
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise DocumentError("lvs report", [Fault("report", 0, "has another shape")]) from error

@@ -1,0 +1,42 @@
+"""GPT partition tables, through ``sfdisk`` scripts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from machineos.core.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSpec:
+    """One partition: GPT name, type GUID, size in bytes (0: the rest of the disk)."""
+
+    label: str
+    kind: str
+    size: int
+
+
+def script(partitions: Sequence[PartitionSpec]) -> str:
+    """Return the sfdisk script for a new table with these partitions, aligned to 1 MiB."""
+    lines = ["label: gpt", "first-lba: 2048"]
+    for partition in partitions:
+        size = f"size={partition.size // 1024}KiB, " if partition.size else ""
+        lines.append(f'{size}type={partition.kind}, name="{partition.label}"')
+    return "\n".join(lines) + "\n"
+
+
+def write_table(device: Path, partitions: Sequence[PartitionSpec]) -> None:
+    """Replace the partition table of ``device`` and forget what was on it. Raises: ToolError."""
+    run(
+        ["sfdisk", "--quiet", "--wipe", "always", "--wipe-partitions", "always", str(device)],
+        input=script(partitions).encode(),
+        timeout=_TIMEOUT,
+    )

@@ -1,0 +1,38 @@
+"""``machineos.json`` on an install medium: which manifests its OCI layouts hold.
+
+Written by the builder, read by the initrd and the installer. It only points: what it names is
+verified like anything else.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from machineos.core.jsondoc import decode_json
+from machineos.errors import DocumentError, Fault
+
+INDEX_FILE = "machineos.json"
+LABEL = "OCI-BOOT"
+LAYOUTS = "oci"
+VERSION = 1
+
+
+class MediumIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``live`` names the manifest of the installer's own root, ``install`` the one to install
+    (both ``path:tag``); ``install`` is empty when it comes from a registry."""
+
+    version: int
+    live: str
+    install: str = ""
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content."""
+        return msgspec.json.encode(self) + b"\n"
+
+
+def parse_index(data: bytes) -> MediumIndex:
+    """Read the file. Raises: DocumentError."""
+    index = decode_json(data, MediumIndex, name=INDEX_FILE)
+    if index.version != VERSION:
+        raise DocumentError(INDEX_FILE, [Fault("version", 0, f"is {index.version}, not {VERSION}")])
+    return index

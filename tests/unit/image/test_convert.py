@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machineos.core.jsondoc import parse_json
+from machineos.errors import (
+    ArchiveError,
+    DigestError,
+    DocumentError,
+    MachineOSError,
+    MissingError,
+    VerificationError,
+)
+from machineos.host import squashfs
+from machineos.image.archive import Limits, Policy
+from machineos.image.convert import convert_image
+from machineos.image.filesystem import make_layer
+from machineos.oci.atomfs import NEW_ROOT_HASH, OLD_ROOT_HASH, parse_layer_type, root_hash_of
+from machineos.oci.layout import LayoutRepository
+from machineos.oci.model import Descriptor, Manifest, parse_manifest
+
+from .images import EPOCH, TAR, layout, put, put_index
+from .tarmaker import END, folder, member, symlink
+
+pytestmark = [pytest.mark.root, pytest.mark.tool("mksquashfs"), pytest.mark.tool("veritysetup")]
+LOWER = folder("bin/") + member("bin/x", b"1", mode=0o4755) + member("old", b"1") + END
+UPPER = member(".wh.old") + member("new", b"2", uid=1000) + END
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def convert(source: LayoutRepository, folder: Path, tag: str = "t", **options: Any) -> Descriptor:
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    try:
+        return convert_image(
+            source, tag, layout(folder / "out"), work=work, epoch=EPOCH, tag="t", **options
+        )
+    finally:
+        assert list(work.iterdir()) == []
+
+
+def manifest_of(repository: LayoutRepository, descriptor: Descriptor) -> Manifest:
+    return parse_manifest(repository.manifest(str(descriptor.digest))[1], name="m")
+
+
+def unpacked(folder: Path, descriptor: Descriptor) -> Path:
+    repository = LayoutRepository(folder / "out")
+    layer = manifest_of(repository, descriptor).layers[0]
+    squashfs.unpack(repository.blob_path(layer.digest), folder / "tree")
+    return folder / "tree"
+
+
+def refused(
+    source: LayoutRepository, folder: Path, kind: type[MachineOSError], message: str, **options: Any
+) -> None:
+    with pytest.raises(kind, match=message):
+        convert(source, folder, **options)
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.tool("zstd")
+@pytest.mark.parametrize("suffix", ["", "+gzip", "+zstd"])
+def test_layers_become_one_and_the_configuration_stays(tmp_path: Path, suffix: str) -> None:
+    source = layout(tmp_path / "in")
+    put(source, LOWER, UPPER, suffix=suffix)
+    said: list[str] = []
+    descriptor = convert(source, tmp_path, progress=said.append)
+    out = LayoutRepository(tmp_path / "out")
+    assert out.resolve("t") == descriptor
+    manifest = manifest_of(out, descriptor)
+    (layer,) = manifest.layers
+    assert parse_layer_type(layer.media_type) is not None
+    assert layer.annotations[OLD_ROOT_HASH] == layer.annotations[NEW_ROOT_HASH]
+    config = parse_json(out.blob(manifest.config, limit=1 << 20), name="config")
+    assert config["config"] == {"Entrypoint": ["/bin/x"], "Env": ["A=b"], "User": "7"}
+    assert config["rootfs"] == {"type": "layers", "diff_ids": [str(layer.digest)]}
+    assert len(config["history"]) == 1
+    assert config["created"] == "2023-11-14T22:13:20Z"
+    tree = unpacked(tmp_path, descriptor)
+    assert names(tree) == ["bin", "new"]
+    assert (tree / "new").stat().st_uid == 1000
+    assert (tree / "new").stat().st_mtime == 1000
+    assert (tree / "bin/x").stat().st_mode & 0o7777 == 0o755
+    assert any("set-user-id bit from bin/x" in line for line in said)
+
+
+def test_same_image_same_digest_whatever_the_compression(tmp_path: Path) -> None:
+    results = set()
+    for suffix in ("", "+gzip"):
+        (tmp_path / f"d{suffix}").mkdir()
+        source = layout(tmp_path / f"d{suffix}" / "in")
+        put(source, LOWER, UPPER, suffix=suffix)
+        results.add(convert(source, tmp_path / f"d{suffix}").digest)
+    assert len(results) == 1
+
+
+def test_docker_media_types_are_read(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    kind = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+    put(source, LOWER, suffix="+gzip", media_type=kind)
+    assert (unpacked(tmp_path, convert(source, tmp_path)) / "old").read_text() == "1"
+
+
+def test_an_index_gives_the_image_of_the_platform(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    here, there = put(source, LOWER, tag=None), put(source, UPPER, tag=None)
+    put_index(source, {"linux/arm64": there, "linux/amd64": here}, "t")
+    assert (unpacked(tmp_path, convert(source, tmp_path)) / "old").exists()
+    (tmp_path / "x").mkdir()
+    refused(
+        source, tmp_path / "x", MissingError, "no image for linux/mips", platform=("linux", "mips")
+    )
+
+
+def test_a_converted_image_stays_as_it_is(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(source, LOWER)
+    first = convert(source, tmp_path)
+    (tmp_path / "again").mkdir()
+    second = convert(LayoutRepository(tmp_path / "out"), tmp_path / "again")
+    assert second == first
+    manifest = manifest_of(LayoutRepository(tmp_path / "again" / "out"), second)
+    assert LayoutRepository(tmp_path / "again" / "out").has_blob(manifest.layers[0].digest)
+
+
+def verity_image(tmp_path: Path, source: LayoutRepository, **annotations: str) -> None:
+    """An image whose one layer is damaged in its hash tree, but has the digest of its manifest."""
+    import msgspec
+
+    from machineos.core.digest import Digest
+    from machineos.oci.model import MANIFEST
+
+    tree = tmp_path / "layer-tree"
+    tree.mkdir()
+    noise = b"".join(Digest.of(b"%d" % i).hex.encode() for i in range(2000))
+    (tree / "f").write_bytes(noise)
+    layer = make_layer(tree, tmp_path / "layer", epoch=EPOCH)
+    data = bytearray(layer.path.read_bytes())
+    if not annotations:
+        data[layer.data_size + 4096] ^= 1
+    entry = msgspec.structs.replace(layer.descriptor, digest=Digest.of(bytes(data)))
+    if annotations:
+        entry = msgspec.structs.replace(entry, annotations=annotations)
+    source.put_blob(entry, (bytes(data),))
+    plain = put(source, LOWER, tag=None)
+    config = manifest_of(source, plain).config
+    manifest = Manifest(media_type=MANIFEST, config=config, layers=(entry,))
+    source.put_manifest(manifest.to_bytes(), media_type=MANIFEST, tag="t")
+
+
+def test_a_verity_layer_that_does_not_match_is_refused(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    verity_image(tmp_path, source)
+    refused(source, tmp_path, VerificationError, "does not match its root hash")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [("0" * 64, "not a verity root hash"), ("f" * 64, "does not match")]
+)
+def test_a_wrong_root_hash_is_refused(tmp_path: Path, value: str, message: str) -> None:
+    source = layout(tmp_path / "in")
+    verity_image(tmp_path, source, **{OLD_ROOT_HASH: value})
+    refused(source, tmp_path, VerificationError, message)
+
+
+def test_a_missing_root_hash_is_refused(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    verity_image(tmp_path, source, other="x")
+    refused(source, tmp_path, VerificationError, "carries no verity root hash")
+
+
+def test_several_verity_layers_become_one(tmp_path: Path) -> None:
+    import msgspec
+
+    first, second = layout(tmp_path / "a"), layout(tmp_path / "b")
+    put(first, LOWER)
+    put(second, folder("bin/") + member("bin/y", b"2") + END)
+    both = layout(tmp_path / "in")
+    entries = []
+    for index, source in enumerate((first, second)):
+        (tmp_path / str(index)).mkdir()
+        made = convert(source, tmp_path / str(index))
+        out = LayoutRepository(tmp_path / str(index) / "out")
+        entry = manifest_of(out, made).layers[0]
+        root_hash_of(entry)
+        both.put_blob(entry, (out.blob(entry, limit=1 << 24),))
+        entries.append(entry)
+    plain = put(both, LOWER, UPPER, tag=None)
+    manifest = manifest_of(both, plain)
+    manifest = msgspec.structs.replace(manifest, layers=tuple(entries))
+    both.put_manifest(manifest.to_bytes(), media_type=manifest.media_type, tag="t")
+    tree = unpacked(tmp_path, convert(both, tmp_path))
+    assert names(tree / "bin") == ["x", "y"]
+
+
+def test_attacks_name_layer_and_member(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(source, LOWER, symlink("d", "/etc") + member("d/passwd", b"evil") + END, suffix="+gzip")
+    refused(source, tmp_path, ArchiveError, r"layer sha256:[0-9a-f]{64}: member 'd/passwd'")
+
+
+def test_bombs_are_cut_off(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(source, member("zeros", bytes(8 << 20)) + END, suffix="+gzip")
+    limits = Limits(expanded=1 << 20)
+    refused(source, tmp_path, ArchiveError, "expands to more than 1048576", limits=limits)
+
+
+def test_set_user_id_can_be_refused_or_kept(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(source, LOWER)
+    refused(source, tmp_path, ArchiveError, "'bin/x' is set-user-id", policy=Policy("refuse"))
+    tree = unpacked(tmp_path, convert(source, tmp_path, policy=Policy("keep")))
+    assert (tree / "bin/x").stat().st_mode & 0o7777 == 0o4755
+
+
+def test_a_layer_that_unpacks_to_something_else_is_refused(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(source, LOWER, diff_ids=["sha256:" + "1" * 64])
+    refused(source, tmp_path, DigestError, "its configuration says sha256:1111")
+    put(source, LOWER, diff_ids=[])
+    refused(source, tmp_path, DocumentError, "has 0 entries for 1 layers")
+
+
+def test_unknown_layers_are_refused(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(source, LOWER, media_type=TAR + "+brotli")
+    refused(source, tmp_path, DocumentError, r"tar\+brotli' cannot be unpacked")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x1f\x8b\x08garbage", b"short"])
+def test_a_damaged_gzip_layer_is_refused(tmp_path: Path, damage: bytes) -> None:
+    source = layout(tmp_path / "in")
+    put(source, damage, media_type=TAR + "+gzip")
+    refused(source, tmp_path, ArchiveError, "layer sha256:")
+
+
+def test_a_blob_changed_on_the_disk_is_refused(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    manifest = manifest_of(source, put(source, member("f", b"content") + END))
+    path = source.blob_path(manifest.layers[0].digest)
+    path.write_bytes(path.read_bytes().replace(b"content", b"CONTENT"))
+    refused(source, tmp_path, DigestError, "digest is sha256:")
