@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -291,15 +292,12 @@ def test_one_disk_is_never_written_by_two_machines(store, folder):
         assert lifecycle.state_of(store, "b").status == "failed"
 
 
-def test_a_start_that_is_cut_off_leaves_no_process(store, tiny):
-    child = start_in_child(store, tiny, "time.sleep(60)")
+@pytest.mark.parametrize("stage", ["swtpm", "qemu"])
+def test_a_start_that_is_cut_off_leaves_no_process(store, tiny, stage):
     paths = store.paths(tiny)
-    deadline = CLOCK.monotonic() + 20
-    while not paths.tpm_control.exists():
-        assert CLOCK.monotonic() < deadline
-        CLOCK.sleep(0.005)
-    child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=20)
+    with start_that_waits(store, tiny, stage) as child:
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=20)
     assert child.returncode != 0
     assert b"KeyboardInterrupt" in errors
     state = lifecycle.state_of(store, tiny)
@@ -311,14 +309,9 @@ def test_a_start_that_is_cut_off_leaves_no_process(store, tiny):
 
 
 def test_a_start_that_was_killed_is_failed_and_can_be_cleared(store, tiny):
-    child = start_in_child(store, tiny, "time.sleep(60)")
-    paths = store.paths(tiny)
-    deadline = CLOCK.monotonic() + 20
-    while from_pid_file(paths.qemu_pid) is None:
-        assert CLOCK.monotonic() < deadline
-        CLOCK.sleep(0.005)
-    child.kill()
-    child.communicate()
+    with start_that_waits(store, tiny, "qemu") as child:
+        child.kill()
+        child.communicate(timeout=20)
     state = lifecycle.state_of(store, tiny)
     assert (state.status, state.active) == ("failed", True)
     assert "interrupted" in state.reason
@@ -327,24 +320,41 @@ def test_a_start_that_was_killed_is_failed_and_can_be_cleared(store, tiny):
         machine.wait_console("ready", 10)
 
 
-def start_in_child(store, name, wait):
-    """Start a machine in another process whose clock stands still once QEMU is awaited."""
+@contextmanager
+def start_that_waits(store, name, stage):
+    """Start a machine in another process, which stands still once ``stage`` has been started."""
+    paths = store.paths(name)
     text = f"""
 import time
 from pathlib import Path
 from machineos.core.clock import SystemClock
 from machineos.vm import lifecycle
 from machineos.vm.accel import Accelerator
+from machineos.vm.state import read_record
 from machineos.vm.store import MachineStore
 class Slow(SystemClock):
     def sleep(self, seconds):
-        {wait}
+        if read_record(Path({str(paths.record)!r})).{stage} is not None:
+            time.sleep(60)
+        super().sleep(seconds)
 store = MachineStore({", ".join(f"Path({str(root)!r})" for root in roots(store))})
 lifecycle.start(store, {name!r}, Slow(), accelerator=Accelerator("tcg"))
 """
-    return subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+    pid_file = {"swtpm": paths.swtpm_pid, "qemu": paths.qemu_pid}[stage]
+    deadline = CLOCK.monotonic() + 20
+    try:
+        while from_pid_file(pid_file) is None:
+            assert CLOCK.monotonic() < deadline
+            assert child.poll() is None
+            CLOCK.sleep(0.01)
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
 
 
 def roots(store):
