@@ -1,7 +1,7 @@
 """Lines on the console of a machine that has nothing else yet.
 
-Every line goes to ``/dev/console`` and, with its level, to the kernel log, so that the journal of the
-booted system has it too.
+Every line goes to ``/dev/console`` and, with its level, to the kernel log, so that the journal of
+the booted system has it too.
 """
 
 from __future__ import annotations

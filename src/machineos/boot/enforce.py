@@ -1,7 +1,7 @@
 """The kernel takes over the chain: keyrings first, then the rule on what may be executed.
 
-Invariant: after ``enforce`` returned, code comes from the initrd or from a volume whose root hash was
-signed by a publisher that the product's manifest CA vouches for (docs/trust, "In the kernel").
+Invariant: after ``enforce`` returned, code comes from the initrd or from a volume whose root hash
+was signed by a publisher that the product's manifest CA vouches for (docs/trust, "In the kernel").
 """
 
 from __future__ import annotations

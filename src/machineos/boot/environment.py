@@ -13,8 +13,8 @@ from machineos.host.mount import Flag, mount
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from machineos.manifest.bootsettings import Settings
     from machineos.core.clock import Clock
+    from machineos.manifest.bootsettings import Settings
 
 T = TypeVar("T")
 _SAFE = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC

@@ -19,7 +19,7 @@ _MOVED = ("dev", "proc", "sys", "run")
 
 
 def fresh_overlays(root: Path, scratch: Path) -> None:
-    """Put a writable, empty layer over /etc and /var of ``root``; it lives until the power is cut."""
+    """Put a writable, empty layer over /etc and /var of ``root``; it lives until power off."""
     for name in ("etc", "var"):
         upper, work = scratch / name / "upper", scratch / name / "work"
         upper.mkdir(parents=True, mode=0o755)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from machineos.boot import environment, sequence
 from machineos.boot.console import Console
-from machineos.manifest.bootsettings import FOLDER, load_anchors, load_settings
 from machineos.core.clock import SystemClock
 from machineos.errors import MachineOSError
 from machineos.host.kernel import Power, power
+from machineos.manifest.bootsettings import FOLDER, load_anchors, load_settings
 
 if TYPE_CHECKING:
     from machineos.manifest.bootsettings import Settings

@@ -1,4 +1,4 @@
-"""Media that a person put in: the install medium and the small disks that ``trust launch`` attaches.
+"""Media that a person put in: the install medium and the small disks of ``trust launch``.
 
 They are found by what is on them, not by where they are. Nothing on them is trusted: what counts is
 verified against the anchors in the initrd.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
-from machineos.errors import ToolError
+from machineos.errors import MachineOSError
 from machineos.host.blockdev import volume_label
 from machineos.host.mount import Flag, mount, unmount
 from machineos.manifest.medium import INDEX_FILE, MediumIndex, parse_index
@@ -42,14 +42,14 @@ def mount_medium(device: Path, folder: Path) -> Medium | None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         mount(device, folder, "iso9660", _SAFE)
-    except ToolError:
+    except MachineOSError:
         return None
     try:
-        data = read_bounded(folder / INDEX_FILE, _LIMIT)
-    except (OSError, ToolError):
+        index = parse_index(read_bounded(folder / INDEX_FILE, _LIMIT))
+    except (OSError, MachineOSError):
         unmount(folder)
         return None
-    return Medium(device, folder, parse_index(data))
+    return Medium(device, folder, index)
 
 
 def read_files(device: Path, names: Iterable[str], folder: Path) -> dict[str, bytes]:

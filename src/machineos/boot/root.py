@@ -123,7 +123,9 @@ def make_handover(
                 layer=handover.Layer(
                     digest=str(image.layer.digest),
                     root_hash=root_hash_of(image.layer),
-                    blob=str(store / "blobs" / image.layer.digest.algorithm / image.layer.digest.hex),
+                    blob=str(
+                        store / "blobs" / image.layer.digest.algorithm / image.layer.digest.hex
+                    ),
                     signature=str(run / "signatures" / f"{image.layer.digest.hex}.p7s"),
                 ),
                 network=target.network,
@@ -139,5 +141,8 @@ def make_handover(
         store=str(store),
         data=str(data),
         services=tuple(services),
+        volumes=tuple(
+            handover.Volume(item.storage.label, item.storage.persistent, item.storage.size)
+            for item in generation.system.storage
+        ),
     )
-

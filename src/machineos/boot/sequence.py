@@ -35,8 +35,8 @@ from machineos.trust.verify import DeviceIdentity, verify_sudi
 
 if TYPE_CHECKING:
     from machineos.boot.console import Console
-    from machineos.manifest.bootsettings import Anchors, Settings
     from machineos.core.clock import Clock
+    from machineos.manifest.bootsettings import Anchors, Settings
 
 SYSROOT = Path("/sysroot")
 RUN = Path("/run/machineos")
@@ -113,9 +113,7 @@ def boot_machine(settings: Settings, anchors: Anchors, console: Console, clock: 
         enforce(anchors, [p.certificate_der for p in generation.publishers.values()])
         console.say("the kernel enforces: only signed volumes can be executed")
         mount_root(settings, store, images)
-        document = root.make_handover(
-            generation, images, store=STORE / "mos", data=DATA, run=RUN
-        )
+        document = root.make_handover(generation, images, store=STORE / "mos", data=DATA, run=RUN)
         write_atomic(RUN / "boot.json", encode_handover(document), mode=0o644)
         leave(tpm, anchors, machine, console)
     for source in (CONFIG, STORE):
@@ -142,8 +140,7 @@ def boot_installer(settings: Settings, anchors: Anchors, console: Console, clock
         store = registry.repository("mos")
         publisher = fetched.verified.publisher
         images = tuple(
-            root.find_image(store, target, publisher)
-            for target in fetched.verified.install.targets
+            root.find_image(store, target, publisher) for target in fetched.verified.install.targets
         )
         enforce(anchors, [publisher.certificate_der])
         mount_root(settings, store, images)
@@ -217,9 +214,7 @@ def partition_of(disk: str, label: str) -> blockdev.Partition:
     raise BootError(f"disk {disk} has no partition {label}")
 
 
-def mount_root(
-    settings: Settings, store: LayoutRepository, images: tuple[root.Image, ...]
-) -> None:
+def mount_root(settings: Settings, store: LayoutRepository, images: tuple[root.Image, ...]) -> None:
     """Mount hostfs and what belongs on it. Raises: BootError, VerificationError."""
     by_name = {image.target.service_name: image for image in images}
     for needed in ("hostfs", "bootkit"):

@@ -71,7 +71,7 @@ def init(name: str | None, source: str | None, edit: bool, machine_type: str) ->
       machine init vm1 -f machine.yaml
       machine init -m 1.0-insecure scratch
     """
-    store = _store()
+    store = machine_store()
     machine = _read(store, name, source, machine_type)
     if edit:
         machine = _edit(machine, machine.name)
@@ -83,7 +83,7 @@ def init(name: str | None, source: str | None, edit: bool, machine_type: str) ->
 @app.json_option
 def list_machines(as_json: bool) -> None:
     """List all machines with their status."""
-    store = _store()
+    store = machine_store()
     rows = [_row(store, name) for name in store.names()]
     if as_json:
         keys = ("name", "status", "description", "reason")
@@ -104,7 +104,7 @@ def info(name: str, as_json: bool) -> None:
     from machineos.vm import lifecycle
     from machineos.vm.document import encode_machine, machine_dict
 
-    store = _store()
+    store = machine_store()
     machine = store.load(name)
     state = lifecycle.state_of(store, name)
     forwards = _forwards(machine)
@@ -128,7 +128,7 @@ def edit(name: str) -> None:
     """Change a definition in $VISUAL or $EDITOR. A machine that runs has to be stopped first."""
     from machineos.vm import lifecycle
 
-    store = _store()
+    store = machine_store()
     with store.lock(name):
         state = lifecycle.state_of(store, name)
         if state.active:
@@ -156,7 +156,7 @@ def edit(name: str) -> None:
 )
 def start(name: str, accelerator: Literal["auto", "kvm", "tcg"]) -> None:
     """Start a machine; it goes on running when this command has ended."""
-    _start(_store(), name, accelerator)
+    _start(machine_store(), name, accelerator)
 
 
 @cli.command("run")
@@ -164,7 +164,7 @@ def start(name: str, accelerator: Literal["auto", "kvm", "tcg"]) -> None:
 @click.argument("config")
 def run(name: str, config: str) -> None:
     """Define a machine from the file CONFIG (- is standard input) and start it."""
-    store = _store()
+    store = machine_store()
     machine = _read(store, name, config, "1.0")
     store.create(machine)
     _start(store, machine.name)
@@ -181,7 +181,7 @@ def stop(name: str, force: bool, timeout: float) -> None:
     """Stop a machine: ask the guest to power off, then end it, and say which it was."""
     from machineos.vm import lifecycle
 
-    how = lifecycle.stop(_store(), name, SystemClock(), force=force, timeout=timeout)
+    how = lifecycle.stop(machine_store(), name, SystemClock(), force=force, timeout=timeout)
     words = {
         "not running": "was not running",
         "powered off": "has powered off",
@@ -198,7 +198,7 @@ def delete(name: str, force: bool) -> None:
     """Delete a machine with its disks, its TPM and its UEFI variables."""
     from machineos.vm import lifecycle
 
-    store = _store()
+    store = machine_store()
     if force:
         lifecycle.stop(store, name, SystemClock(), force=True)
     lifecycle.delete(store, name)
@@ -211,7 +211,7 @@ def console(name: str) -> None:
     from machineos.vm import console as serial
     from machineos.vm import lifecycle
 
-    store = _store()
+    store = machine_store()
     lifecycle.require_running(store, name)
     paths = store.paths(name)
     if sys.stdin.isatty():
@@ -231,7 +231,7 @@ def gui(name: str) -> None:
     """Show where the screen of a machine is: a VNC server on a unix socket."""
     from machineos.vm import lifecycle
 
-    store = _store()
+    store = machine_store()
     if not store.load(name).config.gui:
         raise MachineError(
             f"machine {name} has no screen", hint=f"set gui to true with: machine edit {name}"
@@ -246,7 +246,8 @@ def main() -> NoReturn:
     app.main(cli)
 
 
-def _store() -> MachineStore:
+def machine_store() -> MachineStore:
+    """Return the machines of the calling user."""
     from machineos.vm.store import MachineStore
 
     home = app.home()

@@ -1,4 +1,4 @@
-"""``mosb hostfs``, ``mosb bootkit``, ``mosb media``: the parts of an appliance that are not services."""
+"""``mosb hostfs``, ``bootkit`` and ``media``: the parts of an appliance that are not services."""
 
 from __future__ import annotations
 
@@ -71,7 +71,11 @@ def bootkit() -> None:
 @click.option("--policy-version", default="0001", help="Four digits; raised to lock out old ones.")
 @_common
 def bootkit_build(
-    *, keyset_name: str, policy_version: str, as_json: bool, **options: Any  # noqa: ANN401
+    *,
+    keyset_name: str,
+    policy_version: str,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401
 ) -> None:
     """Build shim, kernel images with their TPM policies, and the bootkit image (needs root).
 
@@ -172,7 +176,7 @@ def _workshop(options: dict[str, Any], *, policy_version: str = "0001") -> Works
     )
 
 
-def _show(layout: Path, tag: str, descriptor: Descriptor, as_json: bool) -> None:  # noqa: FBT001
+def _show(layout: Path, tag: str, descriptor: Descriptor, as_json: bool) -> None:
     if as_json:
         app.show_json({"layout": str(layout), "tag": tag, "digest": str(descriptor.digest)})
         return

@@ -33,7 +33,8 @@ def install(*, source: str, from_medium: bool, disk: str, plain_http: bool) -> N
     """
     from machineos.core.clock import SystemClock
     from machineos.host import blockdev, keyring
-    from machineos.install import apply, plan, source as sources, stage
+    from machineos.install import apply, plan, stage
+    from machineos.install import source as sources
     from machineos.oci.layout import LayoutRepository
     from machineos.trust.verify import verify_sudi
 
@@ -70,4 +71,3 @@ def install(*, source: str, from_medium: bool, disk: str, plain_http: bool) -> N
     apply.apply(job, clock, say)
     keyring.revoke_secret("machineos:configuration-key")
     say(f"installed successfully: {request.shown}")
-

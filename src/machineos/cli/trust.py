@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from machineos.cli import app
+from machineos.cli.trust_launch import launch
 from machineos.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -364,8 +365,7 @@ trust.add_command(
 )
 
 
-# A command that has a module of its own is added here too, with trust.add_command; that module
-# must import what is heavy inside its command.
+trust.add_command(launch)
 
 
 # --- what the commands share ----------------------------------------------------------------------

@@ -29,10 +29,8 @@ def create_store(folder: Path, files: Mapping[str, bytes], *, message: str, seco
 
     if (folder / GIT_FOLDER).exists():
         raise ConflictError(f"{folder} holds a configuration store already")
-    pygit2.settings.enable_fsync_gitdir(enable=True)
-    repository = pygit2.init_repository(
-        str(folder / GIT_FOLDER), bare=True, initial_head="master"
-    )
+    pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
+    repository = pygit2.init_repository(str(folder / GIT_FOLDER), bare=True, initial_head="master")
     for name, data in files.items():
         write_atomic(safe_join(folder, name), data, mode=0o640)
     builder = repository.TreeBuilder()

@@ -31,7 +31,9 @@ class Digest:
         if shape is None:
             raise DigestError(f"digest algorithm {self.algorithm[:32]!r} is not sha256 or sha512")
         if not shape.fullmatch(self.hex):
-            raise DigestError(f"{self.hex[:80]!r} is not a {self.algorithm} value in lower-case hex")
+            raise DigestError(
+                f"{self.hex[:80]!r} is not a {self.algorithm} value in lower-case hex"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Digest:
@@ -64,8 +66,8 @@ class Digest:
 class Checker:
     """Hashes a stream while it passes and refuses it as soon as it cannot match.
 
-    Feed every chunk to ``update``; call ``finish`` at the end. ``size`` bounds the stream: the first
-    byte too many is an error, so that an endless stream is cut off and not stored.
+    Feed every chunk to ``update``; call ``finish`` at the end. ``size`` bounds the stream: the
+    first byte too many is an error, so that an endless stream is cut off and not stored.
     """
 
     def __init__(self, digest: Digest, size: int, what: str) -> None:

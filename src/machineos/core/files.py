@@ -9,9 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import stat
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -38,8 +36,8 @@ def atomic(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[B
     ``mode`` is set before the first byte is written. ``durable=False`` skips the two fsyncs, for
     caches that can be made again. Raises: SpaceError when the disk is full.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
-    temporary = Path(name)
+    temporary = _hidden_name(path)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             os.fchmod(file.fileno(), mode)
@@ -76,7 +74,8 @@ def appearing(final: Path, *, what: str) -> Iterator[Path]:
     if os.path.lexists(final):
         raise ConflictError(f"{what} exists already: {final}")
     final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=f".{final.name[:64]}.", dir=final.parent))
+    hidden = _hidden_name(final)
+    hidden.mkdir(mode=0o700)
     try:
         yield hidden
         for folder, _, _ in os.walk(hidden):
@@ -88,9 +87,15 @@ def appearing(final: Path, *, what: str) -> Iterator[Path]:
                 raise ConflictError(f"{what} exists already: {final}") from error
             raise
     except BaseException:
+        import shutil  # not at module level: it pulls in every compressor, and the initrd runs this
+
         shutil.rmtree(hidden, ignore_errors=True)
         raise
     fsync_folder(final.parent)
+
+
+def _hidden_name(path: Path) -> Path:
+    return path.with_name(f".{path.name[:64]}.{os.urandom(8).hex()}")
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

@@ -7,8 +7,8 @@ never through ``argv`` or the environment.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -46,6 +46,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def find(program: str) -> str | None:
     """Return the path of ``program`` on the fixed PATH, None if it is not installed."""
+    import shutil  # not at module level: it pulls in every compressor, and the initrd runs this
+
     return shutil.which(program, path=PATH)
 
 
@@ -120,6 +122,8 @@ def spawn(
         )
     except FileNotFoundError as error:
         raise _missing(args[0], cwd) from error
+    except OSError as error:
+        raise ToolError(f"{args[0]}: cannot be started: {error.strerror}") from error
 
 
 def describe(result: Result) -> str:
@@ -153,6 +157,8 @@ def _start(
         )
     except FileNotFoundError as error:
         raise _missing(args[0], cwd) from error
+    except OSError as error:
+        raise ToolError(f"{args[0]}: cannot be started: {error.strerror}") from error
 
 
 def _missing(program: str, cwd: Path | None) -> MissingToolError:
@@ -164,10 +170,8 @@ def _missing(program: str, cwd: Path | None) -> MissingToolError:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:

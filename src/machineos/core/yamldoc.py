@@ -135,11 +135,11 @@ def _refuse_aliases(text: str, name: str) -> None:
     depth = 0
     loader = yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
     for count, event in enumerate(yaml.parse(text, Loader=loader)):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             faults.append(Fault("", line, "anchors and aliases are not allowed"))
-        elif getattr(event, "tag", None):
-            faults.append(Fault("", line, f"the tag {event.tag} is not allowed"))
+        elif tag := getattr(event, "tag", None):
+            faults.append(Fault("", line, f"the tag {tag} is not allowed"))
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -174,6 +174,10 @@ class _Composer:
                 self.faults.append(Fault(path, key.start_mark.line + 1, "a key is not a string"))
                 continue
             child = f"{path}.{key.value}" if path else key.value
+            if key.value == "<<" and not key.style:
+                self.faults.append(
+                    Fault(path, key.start_mark.line + 1, "merge keys are not allowed")
+                )
             if key.value in items:
                 self.faults.append(Fault(child, key.start_mark.line + 1, "is given twice"))
             items[key.value] = self.convert(value, child, depth + 1)

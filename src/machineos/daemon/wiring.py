@@ -15,13 +15,16 @@ from machineos.host import lxc
 from machineos.host.systemd import Systemctl, notify
 from machineos.manifest.handover import MAX_SIZE, parse_handover
 from machineos.service.manager import Manager
-from machineos.service.storage import FolderStorage
+from machineos.service.storage import LogicalVolumes
 from machineos.service.surroundings import Folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machineos.core.clock import Clock
+
+
+DATA_GROUP = "machine-data"  # made by the installer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,9 @@ def build(
         store=Path(handover.store),
         folders=Folders(run=where.run, units=where.units),
         volumes=VerityVolumes(where.run / "signatures"),
-        storage=FolderStorage(Path(handover.data)),
+        storage=LogicalVolumes(
+            Path(handover.data), DATA_GROUP, handover.volumes, Path("/dev")
+        ),
         units=Systemctl(),
         forward=Forwarding(proc=where.proc, sys=where.sys, clock=time),
         log=log,

@@ -57,9 +57,11 @@ def disks(sysfs: Path = SYSFS) -> tuple[Disk, ...]:
     """Return every real disk (no loop, device-mapper, memory or optical device), sorted."""
     found = []
     for entry in sysfs.iterdir():
-        if _uevent(entry).get("DEVTYPE") != "disk" or "/virtual/" in str(entry.resolve()):
+        # Not all of devices/virtual: NVMe disks with several paths are in virtual/nvme-subsystem,
+        # and each single path to one is a hidden disk without a device node.
+        if _uevent(entry).get("DEVTYPE") != "disk" or "/virtual/block/" in str(entry.resolve()):
             continue
-        if entry.name.startswith(("sr", "fd")):
+        if entry.name.startswith(("sr", "fd")) or _attribute(entry, "hidden") == "1":
             continue
         found.append(
             Disk(

@@ -17,6 +17,7 @@ from machineos.errors import ConflictError, SignatureError, VerificationError
 MAPPER = Path("/dev/mapper")
 _TIMEOUT = 120.0
 _FIELD = re.compile(r"^\s*(type|status|root hash|hash offset|flags):\s*(.*)$", re.MULTILINE)
+_GOOD = "verified (with signature)"
 _NO_KEY = ("required key not available", "key was rejected", "bad message")
 
 
@@ -80,8 +81,10 @@ def _check_same(volume: Volume) -> None:
     status = parse_status(run(["veritysetup", "status", volume.name], timeout=_TIMEOUT).text)
     if status.get("root hash") != volume.root_hash or status.get("type") != "VERITY":
         raise ConflictError(f"{volume.device} is open with another root hash")
-    if status.get("status") != "verified":
-        raise VerificationError(f"{volume.device}: the kernel found it corrupted")
+    if status.get("status") != _GOOD:
+        raise VerificationError(
+            f"{volume.device}: the kernel calls it {status.get('status')!r}, not {_GOOD!r}"
+        )
 
 
 def _refusal(volume: Volume, result: Result) -> VerificationError:

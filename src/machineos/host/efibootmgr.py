@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TIMEOUT = 60.0
-_ENTRY = re.compile(r"^Boot([0-9A-F]{4})(\*?) (.+?)\t", re.MULTILINE)
+_ENTRY = re.compile(r"^Boot([0-9A-F]{4})([* ]) (.+?)(?:\t|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,4 @@ def create_entry(disk: Path, partition: int, *, description: str, loader: str) -
 
 def delete_entry(entry: BootEntry) -> None:
     """Remove a boot entry. Raises: ToolError."""
-    run(
-        ["efibootmgr", "--quiet", "--bootnum", entry.number, "--delete-bootnum"], timeout=_TIMEOUT
-    )
+    run(["efibootmgr", "--quiet", "--bootnum", entry.number, "--delete-bootnum"], timeout=_TIMEOUT)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 from enum import IntEnum
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def load_module(path: Path, *, options: str = "") -> bool:
         raise MissingError(f"kernel module {path} does not exist") from error
     try:
         libc = ctypes.CDLL(None, use_errno=True)
-        number = _FINIT_MODULE[platform.machine()]
+        number = _FINIT_MODULE[os.uname().machine]
         if libc.syscall(number, descriptor, options.encode(), 0) == 0:
             return True
         code = ctypes.get_errno()

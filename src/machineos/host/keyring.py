@@ -1,13 +1,13 @@
 """The kernel's key service (keyrings(7)): trusted certificates and keys that only the kernel holds.
 
-Shared with the initrd: standard library only. A secret goes in through a buffer, never through argv.
+Shared with the initrd: standard library only. A secret goes in through a buffer, never argv.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import re
 from pathlib import Path
 
@@ -27,7 +27,12 @@ _LINE = re.compile(r"^([0-9a-f]{8}) \S+ +\d+ +\S+ [0-9a-f]{8} +-?\d+ +-?\d+ keyr
 
 def find_keyring(name: str, *, proc_keys: Path = Path("/proc/keys")) -> int:
     """Return the serial number of a system keyring. Raises: MissingError."""
-    for line in proc_keys.read_text("utf-8", "replace").splitlines():
+    return parse_keyring(proc_keys.read_text("utf-8", "replace"), name)
+
+
+def parse_keyring(text: str, name: str) -> int:
+    """Return the serial number of a keyring in the text of /proc/keys. Raises: MissingError."""
+    for line in text.splitlines():
         match = _LINE.match(line)
         if match and match[2] == name:
             return int(match[1], 16)
@@ -76,7 +81,7 @@ def revoke_secret(description: str) -> None:
 def _search(description: str) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     serial: int = libc.syscall(
-        _KEYCTL[platform.machine()],
+        _KEYCTL[os.uname().machine],
         _SEARCH,
         ctypes.c_int(USER_KEYRING),
         b"user",
@@ -91,7 +96,7 @@ def _search(description: str) -> int:
 def _add_key(kind: str, description: str, payload: bytes, keyring: int) -> tuple[int, int]:
     libc = ctypes.CDLL(None, use_errno=True)
     serial: int = libc.syscall(
-        _ADD_KEY[platform.machine()],
+        _ADD_KEY[os.uname().machine],
         kind.encode(),
         description.encode(),
         payload,
@@ -103,7 +108,7 @@ def _add_key(kind: str, description: str, payload: bytes, keyring: int) -> tuple
 
 def _keyctl(operation: int, *arguments: object, what: str) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
-    result: int = libc.syscall(_KEYCTL[platform.machine()], operation, *arguments)
+    result: int = libc.syscall(_KEYCTL[os.uname().machine], operation, *arguments)
     if result < 0:
         code = ctypes.get_errno()
         raise ToolError(f"key {what}: keyctl: {errno.errorcode.get(code, code)}")

@@ -41,7 +41,8 @@ def argv_format(volume: LuksVolume, *, uuid: str) -> list[str]:
         "--cipher=aes-xts-plain64", "--key-size=512", "--integrity=hmac-sha256",
         "--hash=sha256", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--sector-size=4096",
         "--luks2-metadata-size=16k",
-        f"--luks2-keyslots-size={KEYSLOTS_SIZE}", f"--offset={HEADER_SIZE // 512}", f"--uuid={uuid}", "--key-file=-", str(volume.device),
+        f"--luks2-keyslots-size={KEYSLOTS_SIZE}", f"--offset={HEADER_SIZE // 512}",
+        f"--uuid={uuid}", "--key-file=-", str(volume.device),
     ]  # fmt: skip
 
 

@@ -28,6 +28,16 @@ def create_volume(group: str, name: str, size: int) -> None:
     )
 
 
+def rename_volume(group: str, name: str, new: str) -> None:
+    """Rename a volume. Raises: ToolError."""
+    run(["lvm", "lvrename", group, name, new], timeout=_TIMEOUT)
+
+
+def remove_volume(group: str, name: str) -> None:
+    """Remove a volume and what is on it. Raises: ToolError."""
+    run(["lvm", "lvremove", "--yes", f"{group}/{name}"], timeout=_TIMEOUT)
+
+
 def activate(group: str) -> None:
     """Make the volumes of a group available. Raises: ToolError."""
     run(["lvm", "vgchange", "--activate", "y", "--sysinit", group], timeout=_TIMEOUT)

@@ -1,4 +1,4 @@
-"""Bootable ISO 9660 images, through ``xorriso``: El Torito for optical drives, GPT for USB sticks."""
+"""Bootable ISO 9660 images by ``xorriso``: El Torito for optical drives, GPT for USB sticks."""
 
 from __future__ import annotations
 

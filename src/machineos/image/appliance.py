@@ -1,8 +1,8 @@
 """hostfs, bootkit and media of a keyset, from Debian's packages to signed images.
 
-Owns what is kept where: in ``<keyset>/hostfs/oci``, ``<keyset>/bootkit`` and ``<keyset>/artifacts`` (the
-predecessor's names), and in a cache that any keyset shares. A step whose inputs have not changed is
-not done again.
+Owns what is kept where: in ``<keyset>/hostfs/oci``, ``<keyset>/bootkit`` and ``<keyset>/artifacts``
+(the predecessor's names), and in a cache that any keyset shares. A step whose inputs have not
+changed is not done again.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def boot_root(shop: Workshop) -> Path:
 
 
 def initrd_base(root: Path, kernel: str, shop: Workshop) -> initrd.Base:
-    """Return the product-independent part of the initrd, built when our code or the tree changed."""
+    """Return the initrd's product-independent part, built when our code or the tree changed."""
     key = hashlib.sha256(f"{root.name} {kernel} {shop.epoch} {source_digest()}".encode())
     folder = shop.cache / f"initrd-{key.hexdigest()[:16]}"
     stamp = folder / "base.json"
@@ -167,9 +167,7 @@ def initrd_base(root: Path, kernel: str, shop: Workshop) -> initrd.Base:
         root, kernel, folder / "initrd.cpio.zst", work=folder, epoch=shop.epoch
     )
     shutil.rmtree(folder / "initrd")
-    write_atomic(
-        stamp, msgspec.json.encode(_StoredBase(base.kernel, base.modules, base.drivers))
-    )
+    write_atomic(stamp, msgspec.json.encode(_StoredBase(base.kernel, base.modules, base.drivers)))
     return base
 
 

@@ -1,8 +1,9 @@
 """The bootkit: shim and kernel image of one keyset, with everything signed that the boot checks.
 
-``build_images`` makes, for each mode, a UKI signed by the UKI key whose ``.pcrsig`` section holds the
-TPM policy for exactly that UKI, and shim with the UKI certificate inside, signed by db. The folder
-``<keyset>/bootkit`` has the predecessor's file names; the OCI layout in it is what manifests refer to.
+``build_images`` makes, for each mode, a UKI signed by the UKI key whose ``.pcrsig`` section holds
+the TPM policy for exactly that UKI, and shim with the UKI certificate inside, signed by db. The folder
+``<keyset>/bootkit`` has the predecessor's file names; the OCI layout in it is what manifests
+refer to.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from machineos.manifest.bootsettings import Mode, Settings
 from machineos.core.files import write_atomic
 from machineos.host import ipe, shim
 from machineos.image import initrd, uki
+from machineos.manifest.bootsettings import Mode, Settings
 from machineos.trust import secureboot, tpm_policy
 from machineos.trust.pcr import certs_of, predict_pcr7
 from machineos.trust.signer import FileSigner
@@ -221,7 +222,7 @@ def bootkit_tree(root: Path, kernel: str, images: Path, target: Path) -> None:
 
 
 def sbat_text(stub: bytes) -> bytes:
-    """Return the stub's own SBAT text with our line added: shim refuses what is revoked in either."""
+    """Return the stub's own SBAT text with our line added: shim refuses what either revokes."""
     own = uki.read_sections(stub)[".sbat"].rstrip(b"\0").rstrip(b"\n")
     line = f"machineos,{SBAT_GENERATION},machineOS,machineos,{SBAT_GENERATION},docs/boot"
     return own + b"\n" + line.encode() + b"\n"

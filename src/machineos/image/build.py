@@ -31,6 +31,7 @@ from machineos.image.convert import read_image, unpack_image
 from machineos.image.filesystem import VerityLayer, make_layer
 from machineos.image.flatten import Flattener
 from machineos.image.layers import sniff, uncompressed
+from machineos.image.mountpoints import add_mount_points
 from machineos.image.recipe import (
     BuiltBase,
     DebianBase,
@@ -210,6 +211,8 @@ class _Builder:
             log = self._settings.cache / f"{stage.name}.log"
             environment = {**base.environment, **dict(stage.environment)}
             run_script(script, tree, seen, environment=environment, log=log)
+        volumes = _configure(stage, base).run.get("Volumes", {})
+        add_mount_points(tree, volumes, epoch=epoch)
         _clamp(tree, epoch)
 
     def _key(self, stage: Stage, base: str, digests: list[str]) -> str:

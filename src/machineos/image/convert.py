@@ -17,6 +17,7 @@ from machineos.image.config import MAX_CONFIG, ImageConfig, parse_config, put_im
 from machineos.image.filesystem import make_layer, verify_layer
 from machineos.image.flatten import Flattener
 from machineos.image.layers import add_layers
+from machineos.image.mountpoints import add_mount_points
 from machineos.image.sandbox import require_root
 from machineos.oci.atomfs import FilesystemKind, parse_layer_type, root_hash_of
 from machineos.oci.model import Descriptor, Index, Manifest, parse_document, parse_manifest
@@ -59,6 +60,7 @@ def convert_image(
         config = unpack_image(
             source, manifest, tree, limits=limits, policy=policy, progress=progress
         )
+        add_mount_points(tree, config.run.get("Volumes", {}), epoch=epoch)
         progress(f"{reference}: packing {kind}")
         layer = make_layer(tree, Path(name) / "layer", kind=kind, epoch=epoch, keep_times=True)
         body = config.to_bytes(layer.digest, epoch=epoch, created_by="mosb image convert")

@@ -2,7 +2,8 @@
 
 Owns what goes in. The base archive (interpreter, libraries, tools, kernel modules, our package) is
 the same for every product and every mode; a small second archive holds the settings and the trust
-anchors of one product. The kernel unpacks both in order (kernel docs, early-userspace buffer format).
+anchors of one product. The kernel unpacks both in order (kernel docs, early-userspace
+buffer format).
 """
 
 from __future__ import annotations
@@ -176,5 +177,5 @@ def _copy(root: Path, path: Path, stage: Path) -> None:
     target = stage / relative
     target.parent.mkdir(parents=True, exist_ok=True)
     real = path.resolve()
-    shutil.copyfile(root / os.readlink(path).lstrip("/") if not real.exists() else real, target)
+    shutil.copyfile(root / str(path.readlink()).lstrip("/") if not real.exists() else real, target)
     target.chmod(0o755 if os.access(real, os.X_OK) else 0o644)

@@ -1,7 +1,8 @@
 """The two media of a keyset: what goes on them and who signs it.
 
 The installer's own root is the ordinary hostfs with the ordinary bootkit, published by the project
-into the medium's layouts as ``machine/live``; the manifest to install, when one is given, lies beside it.
+into the medium's layouts as ``machine/live``; the manifest to install, when one is given, lies
+beside it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from machineos.errors import MissingError
 from machineos.image import appliance
+from machineos.image.build import DEFAULT_EPOCH
 from machineos.image.media import build_medium
 from machineos.manifest import publish as publishing
 from machineos.manifest.artifacts import CERTIFICATE, ROOT_HASH_SIGNATURE, SIGNATURE
@@ -58,7 +60,7 @@ def build_media(
     manifest: str,
     clock: Clock,
     say: Callable[[str], None],
-    epoch: int = appliance.DEFAULT_EPOCH,
+    epoch: int = DEFAULT_EPOCH,
 ) -> dict[str, Path]:
     """Write ``provision.iso`` and ``install.iso`` and return their paths by name.
 
@@ -69,7 +71,8 @@ def build_media(
     shim = boot / "shim.efi"
     if not shim.is_file():
         raise MissingError(
-            f"keyset {keyset.name} has no bootkit", hint=f"mosb bootkit build --keyset {keyset.name}"
+            f"keyset {keyset.name} has no bootkit",
+            hint=f"mosb bootkit build --keyset {keyset.name}",
         )
     source, name = _split(manifest)
 

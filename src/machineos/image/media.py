@@ -1,7 +1,7 @@
 """Media that firmware boots: the provisioning and the install image of a keyset.
 
-Both hold shim where firmware looks for it (``EFI/BOOT/BOOTX64.EFI``) and the UKI of their mode where
-shim looks for it (``grubx64.efi`` beside it). The install image has OCI layouts besides, one folder
+Both hold shim where firmware looks for it (``EFI/BOOT/BOOTX64.EFI``) and the UKI of their mode
+where shim looks for it (``grubx64.efi`` beside it). The install image has OCI layouts besides, one folder
 per repository under ``oci/``, and ``machineos.json`` that says what they hold.
 """
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machineos.oci.layout import LayoutRegistry
-
 
 
 def build_medium(

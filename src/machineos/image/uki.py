@@ -1,4 +1,4 @@
-"""Unified kernel images: systemd's stub with the sections of UAPI.5 appended, and what they measure.
+"""Unified kernel images: systemd's stub with the sections of UAPI.5, and what they measure.
 
 Invariant: the same sections give the same bytes, and ``measure`` returns the value that PCR 11 has
 when the stub of systemd 257 hands over, so a policy for it can be signed before it ever boots.

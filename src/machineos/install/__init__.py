@@ -1,1 +1,1 @@
-"""Installing a machine: everything is fetched and verified before anything on the disk is touched."""
+"""Installing a machine: all is fetched and verified before anything on the disk is touched."""

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from machineos.configstore.store import create_store
 from machineos.core.files import fsync_folder
-from machineos.errors import BootError, MachineOSError
+from machineos.errors import BootError
 from machineos.host import blockdev, efibootmgr, keyring, luks, lvm, mkfs, sfdisk
 from machineos.host.mount import Flag, mount, unmount
 from machineos.install import plan
@@ -176,7 +176,7 @@ def _mounted(device: Path, folder: Path, fstype: str) -> Iterator[Path]:
     mount(device, folder, fstype, _FLAGS)
     try:
         yield folder
-    except MachineOSError:
+    except BaseException:
         unmount(folder, lazy=True)
         raise
     else:

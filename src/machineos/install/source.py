@@ -51,7 +51,9 @@ def parse_source(text: str, *, plain_http: bool, disk: str = "") -> Request:
     """Return the request for ``[docker://]host[:port]/path:tag``. Raises: DocumentError."""
     reference = Reference.parse(text.removeprefix("docker://"))
     if not reference.host or not reference.tag:
-        raise DocumentError("install source", [Fault("", 0, f"{text[:200]!r} is not host/path:tag")])
+        raise DocumentError(
+            "install source", [Fault("", 0, f"{text[:200]!r} is not host/path:tag")]
+        )
     return Request(reference.name, reference.tag, reference.host, None, plain_http, disk)
 
 
@@ -79,7 +81,7 @@ def from_medium(medium: Path, work: Path) -> Request:
 
 
 def open_registry(request: Request, clock: Clock) -> Registry:
-    """Return the registry of the request; waits for the network to come up. Raises: TransferError."""
+    """Return the registry of the request; waits for the network. Raises: TransferError."""
     if request.layouts is not None:
         return LayoutRegistry(request.layouts)
     from machineos.oci.registry import HttpRegistry

@@ -60,7 +60,9 @@ def stage(
     install = fetched.verified.install
     say(f"manifest {fetched.verified.sha256[:12]} of product {install.product} verified")
     if install.update_type != "complete":
-        raise PolicyError(f"{name}:{tag} is a partial manifest; only a complete one can be installed")
+        raise PolicyError(
+            f"{name}:{tag} is a partial manifest; only a complete one can be installed"
+        )
     for needed in _NEEDED:
         if install.target(needed) is None:
             raise PolicyError(
@@ -80,12 +82,10 @@ def stage(
             source,
             into,
             target.digest,
-            tag=target.digest,
+            tag=target.tag,
             referrers=[ROOT_HASH_SIGNATURE],
         )
-        _check_signatures(
-            into, images[target.service_name], target, fetched.verified.publisher
-        )
+        _check_signatures(into, images[target.service_name], target, fetched.verified.publisher)
     return Staged(fetched, images, size)
 
 

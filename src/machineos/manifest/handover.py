@@ -59,6 +59,15 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.nsgroup not in {"", "none"}
 
 
+class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A volume that services mount by its label; ``size`` in MiB. One that is not persistent is
+    empty after every boot."""
+
+    label: str
+    persistent: bool
+    size: int
+
+
 class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole document. ``store`` is the OCI layout; ``data`` the folder for storage labels."""
 
@@ -68,6 +77,7 @@ class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: str
     data: str
     services: tuple[Service, ...]
+    volumes: tuple[Volume, ...] = ()
 
 
 def encode_handover(handover: Handover) -> bytes:

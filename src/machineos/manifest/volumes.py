@@ -60,9 +60,7 @@ def image_volume(
     signature = folder / f"{layer.digest.hex}.p7s"
     write_atomic(signature, signatures[0])
     name = f"{layer.digest.hex}-verity"
-    return ImageVolume(
-        dmverity.Volume(blob, name, root_hash, offset, signature), kind.filesystem
-    )
+    return ImageVolume(dmverity.Volume(blob, name, root_hash, offset, signature), kind.filesystem)
 
 
 def mount_image(image: ImageVolume, target: Path) -> None:

@@ -1,6 +1,7 @@
-"""Where the volumes of services are. For now one folder per label on the machine's data volume.
+"""Where the volumes of services are: a logical volume per persistent label, memory for others.
 
-Sizes are not enforced and nothing is encrypted here yet: that is the storage service's part.
+Invariant: a volume that exists is used as it is, at every boot; nothing here formats or removes one
+(the predecessor made persistent volumes anew at each boot). Encryption is not there yet.
 """
 
 from __future__ import annotations
@@ -10,10 +11,18 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 from machineos.core.files import safe_join
-from machineos.errors import ConflictError, DocumentError, Fault
+from machineos.errors import ConflictError, DocumentError, Fault, MissingError
+from machineos.host import lvm, mkfs
+from machineos.host.mount import Flag, is_mounted, mount
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from machineos.manifest.handover import Volume
+
+_FLAGS = Flag.NOSUID | Flag.NODEV
+_MIB = 1 << 20
 
 
 class StorageProvider(Protocol):
@@ -49,3 +58,52 @@ class FolderStorage:
         else:
             os.chown(path, uid, gid, follow_symlinks=False)
         return path
+
+
+class LogicalVolumes:
+    """Persistent labels as logical volumes of ``group`` with ext4, others as tmpfs of their size.
+
+    Each is mounted at ``root/label``; the service gets the folder ``volume`` in it, so that what
+    the file system keeps for itself (lost+found) stays out of sight.
+    """
+
+    def __init__(self, root: Path, group: str, volumes: Sequence[Volume], mapper: Path) -> None:
+        self._root = root
+        self._group = group
+        self._volumes = {volume.label: volume for volume in volumes}
+        self._mapper = mapper
+        self._active = False
+
+    def provide(self, label: str, *, uid: int, gid: int) -> Path:
+        """Return the folder of ``label``, on its volume, which is made when it is new.
+
+        Raises: MissingError (no such label), ToolError (no room, no group), ConflictError.
+        """
+        volume = self._volumes.get(label)
+        if volume is None:
+            raise MissingError(f"storage {label} is not defined by any manifest")
+        target = self._root / label
+        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        target.mkdir(mode=0o711, exist_ok=True)
+        if not is_mounted(target):
+            if volume.persistent:
+                mount(self._device(volume), target, "ext4", _FLAGS)
+            else:
+                mount("tmpfs", target, "tmpfs", _FLAGS, f"size={volume.size}m,mode=0711")
+        return FolderStorage(target).provide("volume", uid=uid, gid=gid)
+
+    def _device(self, volume: Volume) -> Path:
+        if not self._active:
+            lvm.activate(self._group)
+            self._active = True
+        present = lvm.volumes(self._group)
+        if volume.label not in present:
+            # The label's name appears only with a file system on it, so a crash in between leaves
+            # a volume that is known to be unfinished.
+            unfinished = f"{volume.label}.new"
+            if unfinished in present:
+                lvm.remove_volume(self._group, unfinished)
+            lvm.create_volume(self._group, unfinished, volume.size * _MIB)
+            mkfs.make_ext4(self._mapper / self._group / unfinished, label=volume.label[:16])
+            lvm.rename_volume(self._group, unfinished, volume.label)
+        return self._mapper / self._group / volume.label

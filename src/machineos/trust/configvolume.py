@@ -91,6 +91,8 @@ def open_config(key: bytes, candidates: Iterable[Partition], scratch: Path) -> P
             luks.open_volume(volume, passphrase(key), header=copy)
         except VerificationError as error:
             reasons.append(error.message)
+        except OSError as error:  # a disk that cannot be read must not hide the one that can
+            reasons.append(f"{partition.device}: {error.strerror}")
         else:
             return partition
     if not reasons:

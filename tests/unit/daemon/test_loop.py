@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from service.conftest import PlainVolumes, ProcessUnits
 
 from machineos.core import run
 from machineos.core.clock import SystemClock
@@ -22,6 +21,7 @@ from machineos.service import status
 from machineos.service.manager import Manager
 from machineos.service.storage import FolderStorage
 from machineos.service.surroundings import Folders
+from unit.service.conftest import PlainVolumes, ProcessUnits
 
 
 def handover(tmp_path: Path, *services: Service) -> Handover:
@@ -74,10 +74,11 @@ def test_ready_then_sigterm_and_the_status_stays(tmp_path: Path) -> None:
     lines: list[str] = []
     sent: list[str] = []
     mosd = daemon(tmp_path, lines, sent, service("web"))
-    # Blocked until the loop takes it, so it cannot be missed.
+    # Blocked until the loop takes it, so it cannot be missed; sent to this thread, because others
+    # (the test runner's) do not block it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
         mosd.run()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,13 +1,16 @@
-"""Two keysets for all tests of the package; a test that changes one makes its own."""
+"""Two keysets for all tests of the package (a test that changes one copies it), and a TPM."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fakes.swtpm import SoftwareTpm, software_tpm
 from machineos.trust.keyset import Keyset, create_keyset
+from unit.trust.sealing import Machine, give
 from vectors.clock import FixedClock
 
 
@@ -38,3 +41,18 @@ def two(keysets: Path) -> Keyset:
 def own(one: Keyset, tmp_path: Path) -> Keyset:
     """A copy of a keyset, to change."""
     return Keyset("k", shutil.copytree(one.root, tmp_path / "k"))
+
+
+@pytest.fixture(scope="module")
+def chip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftwareTpm]:
+    with software_tpm(tmp_path_factory.mktemp("tpm")) as running:
+        yield running
+
+
+@pytest.fixture
+def machine(chip: SoftwareTpm) -> Machine:
+    chip.wipe()
+    with chip.open() as tpm:
+        made = Machine(chip, give(tpm))
+    made.boot()
+    return made

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding
 
-from fakes.swtpm import Cut, Editor, PowerCutError, Recorder, SoftwareTpm, code_of, software_tpm
+from fakes.swtpm import Editor, SoftwareTpm, code_of
 from machineos.errors import (
     BootError,
-    ConflictError,
     MachineError,
     PolicyError,
     TpmError,
-    UsageError,
 )
-from machineos.host.tpm import Auth, Tpm, Transport
+from machineos.host.tpm import Auth, Tpm
 from machineos.host.tpm_code import Rc
 from machineos.host.tpm_wire import (
     Command,
@@ -32,16 +28,13 @@ from machineos.host.tpm_wire import (
     Permanent,
     Property,
     SessionKind,
-    sized,
 )
 from machineos.trust.seal import (
     DOOR,
     Index,
-    Report,
     State,
     close_door,
     opened,
-    provision,
     raise_floor,
     read_floor,
     state,
@@ -49,124 +42,27 @@ from machineos.trust.seal import (
 )
 from machineos.trust.tpm_policy import (
     SignedPolicy,
-    boot_policy,
     policy_key,
-    sign_policy,
     version_index,
 )
-from vectors.certificates import key as rsa_key
+from unit.trust.sealing import (
+    ADMIN,
+    LUKS,
+    NEW_DBX,
+    OTHER_UKI,
+    SECRETS,
+    SECURE_BOOT,
+    SUDI_CERT,
+    SUDI_KEY,
+    UKI,
+    Machine,
+    give,
+    measured,
+    pem,
+    signed,
+)
 
 pytestmark = pytest.mark.tool("swtpm")
-
-SUDI_CERT = b"-----BEGIN CERTIFICATE-----\n" + b"public but ours " * 100
-SUDI_KEY = b"-----BEGIN PRIVATE KEY-----\n" + hashlib.shake_128(b"sudi").digest(1676)
-SECURE_BOOT = hashlib.sha256(b"secure boot with our keys").digest()
-NEW_DBX = hashlib.sha256(b"secure boot after a dbx update").digest()
-UKI = hashlib.sha256(b"this UKI").digest()
-OTHER_UKI = hashlib.sha256(b"another UKI").digest()
-SECRETS = (Index.SUDI_CERT, Index.SUDI_KEY, Index.STORAGE_KEY, Index.CONFIGURATION_KEY)
-
-
-def pem(label: str) -> bytes:
-    return (
-        rsa_key(label)
-        .public_key()
-        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
-
-
-LUKS, ADMIN = pem("tpmpol-luks"), pem("tpmpol-admin")
-
-
-def measured(event: bytes) -> bytes:
-    return hashlib.sha256(bytes(32) + event).digest()
-
-
-def signed(
-    secure_boot: bytes = SECURE_BOOT,
-    uki: bytes = UKI,
-    version: str = "0001",
-    *,
-    by: str = "tpmpol-luks",
-    pcr12: bytes | None = None,
-    hints: bool = True,
-) -> SignedPolicy:
-    """Return the policy of one UKI as the builder would sign it."""
-    values = {7: measured(secure_boot), 11: measured(uki)}
-    if pcr12 is not None:
-        values[12] = pcr12
-    digest = boot_policy(values, version, version_index(policy_key(LUKS)).name)
-
-    def sign(message: bytes) -> bytes:
-        return rsa_key(by).sign(message, padding.PKCS1v15(), hashes.SHA256())
-
-    return SignedPolicy(
-        pcrs=tuple(values),
-        fingerprint=policy_key(pem(by)).fingerprint,
-        policy=digest,
-        signature=sign_policy(digest, sign),
-        version=version,
-        purpose="luks",
-        values=tuple(values.values()) if hints else (),
-    )
-
-
-@dataclass
-class Machine:
-    """A machine with a provisioned TPM; ``boot`` is a reset and what firmware and stub measure."""
-
-    chip: SoftwareTpm
-    report: Report
-
-    def boot(self, secure_boot: bytes = SECURE_BOOT, uki: bytes = UKI) -> None:
-        self.chip.power_cycle()
-        with self.chip.open() as tpm:
-            tpm.pcr_extend(7, secure_boot)
-            tpm.pcr_extend(11, uki)
-
-    def unseal(
-        self,
-        index: Index = Index.CONFIGURATION_KEY,
-        policies: Sequence[SignedPolicy] | None = None,
-        key: bytes = LUKS,
-        between: Callable[[Transport], Transport] = lambda wire: wire,
-    ) -> bytes:
-        with self.chip.open(between) as tpm:
-            return unseal(
-                tpm,
-                index,
-                policies=[signed()] if policies is None else policies,
-                policy_key_pem=key,
-                srk_name=self.report.srk_name,
-            )
-
-    def admin_password(self) -> bytes:
-        return self.unseal(Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN)
-
-
-def give(tpm: Tpm, **more: object) -> Report:
-    arguments: dict[str, object] = {
-        "luks_policy_key": LUKS,
-        "admin_policy_key": ADMIN,
-        "sudi_cert": SUDI_CERT,
-        "sudi_key": SUDI_KEY,
-    }
-    return provision(tpm, **(arguments | more))
-
-
-@pytest.fixture(scope="module")
-def chip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftwareTpm]:
-    with software_tpm(tmp_path_factory.mktemp("tpm")) as running:
-        yield running
-
-
-@pytest.fixture
-def machine(chip: SoftwareTpm) -> Machine:
-    chip.wipe()
-    with chip.open() as tpm:
-        made = Machine(chip, give(tpm))
-    made.boot()
-    return made
 
 
 # -- what works ----------------------------------------------------------------------------------
@@ -533,267 +429,6 @@ def test_a_tpm_that_refuses(machine: Machine, code: int, message: str, at: Comma
 
     with pytest.raises(BootError, match=message):
         machine.unseal(between=lambda wire: Editor(wire, answer=refuse))
-
-
-# -- provisioning --------------------------------------------------------------------------------
-
-
-def test_a_provisioned_tpm_is_left_alone(machine: Machine) -> None:
-    secret = machine.unseal()
-    with machine.chip.open() as tpm:
-        assert state(tpm) is State.PROVISIONED
-        for more in ({}, {"again": True}, {"again": True, "lockout_auth": b"wrong"}):
-            with pytest.raises(ConflictError):
-                give(tpm, **more)
-    assert machine.unseal() == secret
-
-
-def test_again_with_the_admin_password(machine: Machine) -> None:
-    secret, password = machine.unseal(), machine.admin_password()
-    with machine.chip.open() as tpm:
-        machine.report = give(tpm, again=True, lockout_auth=password, policy_version="0004")
-    machine.boot()
-    policies = [signed(version="0004")]
-    assert machine.unseal(policies=policies) not in {secret, bytes(32)}
-    with machine.chip.open() as tpm:
-        assert read_floor(tpm) == "0004"
-
-
-def test_a_tpm_of_the_predecessor_is_left_alone(chip: SoftwareTpm) -> None:
-    chip.wipe()
-    layout = NvPublic(Index.LAYOUT, NvAttribute(0x00060002), b"", 8)
-    with chip.open() as tpm:
-        tpm.nv_define(layout)
-        assert state(tpm) is State.PARTIAL
-        tpm.nv_write(layout, b"00000003", by=Handle.of(Hierarchy.OWNER))
-        assert state(tpm) is State.FOREIGN
-        with pytest.raises(ConflictError, match="provisioned by another version already"):
-            give(tpm)
-        assert give(tpm, again=True).layout_version == "00000004"
-
-
-@pytest.mark.tool("tpm2")
-def test_a_tpm_that_cannot_be_cleared(chip: SoftwareTpm) -> None:
-    chip.wipe()
-    chip.tool("tpm2_clearcontrol", "-C", "l", "s")
-    with chip.open() as tpm, pytest.raises(ConflictError, match="clearing the TPM is disabled"):
-        give(tpm)
-    chip.tool("tpm2_clearcontrol", "-C", "p", "c")
-
-
-def test_an_index_of_the_firmware_in_our_place(chip: SoftwareTpm) -> None:
-    chip.wipe()
-    with chip.open() as tpm:
-        public = _define_for_platform(tpm, Index.SUDI_KEY, 8)
-        with pytest.raises(TpmError, match="NV_DEFINED"):
-            give(tpm)
-        assert state(tpm) is State.PARTIAL
-        tpm.run(Command.NV_UNDEFINE_SPACE, (PLATFORM, public.handle), b"", (Auth(),))
-
-
-def test_provisioning_through_an_interposer_does_not_succeed(chip: SoftwareTpm) -> None:
-    """One that denies the clear, one that shows another key, one that hides the result."""
-    chip.wipe()
-    probe: list[Recorder] = []
-
-    def record(wire: Transport) -> Recorder:
-        probe.append(Recorder(wire))
-        return probe[0]
-
-    with chip.open(record) as tpm:
-        give(tpm)
-    seen = list(zip(probe[0].commands, probe[0].answers, strict=True))
-    old_key = next(answer for command, answer in seen if code_of(command) == Command.READ_PUBLIC)
-    no_handles = bytes.fromhex("80010000001300000000000000000100000000")
-    failure = bytes.fromhex("80010000000a00000101")
-    for at, answer, more, message in (
-        (Command.CLEAR, failure, {"lockout_auth": b"x"}, "TPM_RC_FAILURE"),
-        (Command.READ_PUBLIC, old_key, {}, "another storage root key|not the name it claims"),
-        (Command.GET_CAPABILITY, no_handles, {}, "did not keep what it was given"),
-    ):
-        chip.wipe()
-        done: list[int] = []
-
-        def lie(
-            command: bytes, real: bytes, at: int = at, false: bytes = answer, done: list[int] = done
-        ) -> bytes:
-            done.append(code_of(command))
-            ready = at != Command.GET_CAPABILITY or Command.HIERARCHY_CHANGE_AUTH in done
-            wanted = ready and (
-                at != Command.GET_CAPABILITY or command[10:14] == bytes((0, 0, 0, 1))
-            )
-            return false if code_of(command) == at and wanted else real
-
-        with chip.open(lambda wire, lie=lie: Editor(wire, answer=lie)) as tpm:
-            with pytest.raises(MachineError, match=message):
-                give(tpm, **more)
-
-
-@pytest.mark.parametrize(
-    ("more", "error"),
-    [
-        ({"sudi_key": b"k" * 2049}, MachineError),
-        ({"sudi_cert": b""}, UsageError),
-        ({"policy_version": "1"}, Exception),
-        ({"luks_policy_key": b"no key"}, Exception),
-    ],
-)
-def test_bad_input_changes_nothing(
-    chip: SoftwareTpm, more: dict[str, object], error: type[Exception]
-) -> None:
-    chip.wipe()
-    probes: list[Recorder] = []
-
-    def probe(wire: Transport) -> Recorder:
-        probes.append(Recorder(wire))
-        return probes[0]
-
-    with chip.open(probe) as tpm, pytest.raises(error):
-        give(tpm, **more)
-    assert Command.CLEAR not in {code_of(command) for command in probes[0].commands}
-
-
-PLATFORM = Handle.of(Hierarchy.PLATFORM)
-
-
-def _fill(tpm: Tpm, defined: list[NvPublic]) -> None:
-    """Define indexes of the platform, which a clear does not remove, until the TPM refuses."""
-    for index in range(0x1400000, 0x1400200):
-        defined.append(_define_for_platform(tpm, index, 2048))
-
-
-def _define_for_platform(tpm: Tpm, index: int, size: int) -> NvPublic:
-    attributes = NvAttribute.PPWRITE | NvAttribute.PPREAD | NvAttribute.PLATFORMCREATE
-    public = NvPublic(index, attributes, b"", size)
-    parameters = sized(b"") + sized(public.marshal())
-    tpm.run(Command.NV_DEFINE_SPACE, (PLATFORM,), parameters, (Auth(),))
-    return public
-
-
-def test_a_full_tpm_says_so(chip: SoftwareTpm) -> None:
-    chip.wipe()
-    defined: list[NvPublic] = []
-    with chip.open() as tpm:
-        with pytest.raises(TpmError) as caught:
-            _fill(tpm, defined)
-        assert caught.value.code == Rc.NV_SPACE
-        with pytest.raises(MachineError, match="no room for NV index"):
-            give(tpm)
-        assert state(tpm) is not State.PROVISIONED
-        for public in defined:
-            tpm.run(Command.NV_UNDEFINE_SPACE, (PLATFORM, public.handle), b"", (Auth(),))
-        assert give(tpm).srk_name
-
-
-def _count(chip: SoftwareTpm) -> int:
-    chip.wipe()
-    probes: list[Recorder] = []
-
-    def probe(wire: Transport) -> Recorder:
-        probes.append(Recorder(wire))
-        return probes[0]
-
-    with chip.open(probe) as tpm:
-        give(tpm)
-    return len(probes[0].commands)
-
-
-def test_a_power_cut_at_every_command(chip: SoftwareTpm) -> None:
-    """After each command: that is also before each but the first, which changes nothing."""
-    commands = _count(chip)
-    assert commands > 30
-    outcomes = []
-    for at in range(commands):
-        chip.wipe()
-        with chip.open(lambda wire, at=at: Cut(wire, at)) as tpm:
-            with pytest.raises(PowerCutError):
-                give(tpm)
-        chip.power_cycle()
-        with chip.open() as tpm:
-            outcomes.append(state(tpm))
-            if outcomes[-1] is State.PROVISIONED:
-                with pytest.raises(ConflictError, match="provisioned already"):
-                    give(tpm)
-            else:
-                give(tpm)
-            assert state(tpm) is State.PROVISIONED
-        made = Machine(chip, Report(b"", "", ""))
-        made.boot()
-        with chip.open() as tpm:
-            with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
-                assert sealed.read(Index.SUDI_KEY) == SUDI_KEY
-                assert sealed.read(Index.SUDI_CERT) == SUDI_CERT
-                assert len({sealed.read(Index.CONFIGURATION_KEY), bytes(32)}) == 2
-    # it counts as provisioned from one command on, and never before everything is there
-    first = outcomes.index(State.PROVISIONED)
-    assert set(outcomes[first:]) == {State.PROVISIONED}
-    assert set(outcomes[:first]) == {State.EMPTY, State.PARTIAL}
-    assert commands - first <= 9  # only closing the session and looking at the result come after
-
-
-# -- the bus -------------------------------------------------------------------------------------
-
-
-def test_no_secret_is_ever_in_clear_on_the_bus(chip: SoftwareTpm) -> None:
-    chip.wipe()
-    probes: list[Recorder] = []
-
-    def probe(wire: Transport) -> Recorder:
-        probes.append(Recorder(wire))
-        return probes[-1]
-
-    with chip.open(probe) as tpm:
-        machine = Machine(chip, give(tpm))
-    machine.boot()
-    secrets = {index: machine.unseal(index, between=probe) for index in SECRETS[1:]}
-    secrets[Index.ADMIN_PASSWORD] = machine.unseal(
-        Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN, probe
-    )
-    with chip.open(probe) as tpm:
-        give(tpm, again=True, lockout_auth=secrets[Index.ADMIN_PASSWORD])
-    bus = b"|".join(seen.everything for seen in probes)
-    assert len(bus) > 10000
-    for index, secret in secrets.items():
-        for start in range(0, len(secret) - 8, 8):
-            assert secret[start : start + 8] not in bus, index
-
-
-@pytest.mark.parametrize("pinned", [True, False])
-def test_an_interposer_that_changes_a_secret_is_noticed(machine: Machine, pinned: bool) -> None:
-    def spoil(command: bytes, answer: bytes) -> bytes:
-        if code_of(command) != Command.NV_READ or len(answer) < 100:
-            return answer
-        return answer[:20] + bytes([answer[20] ^ 1]) + answer[21:]
-
-    if not pinned:
-        machine.report = replace(machine.report, srk_name=None)
-    with pytest.raises(BootError, match="was changed on its way"):
-        machine.unseal(between=lambda wire: Editor(wire, answer=spoil))
-
-
-def test_an_interposer_that_keeps_the_door_open_is_noticed(machine: Machine) -> None:
-    """It drops PCR_Extend and answers in the TPM's place."""
-    good = bytes.fromhex("80020000001300000000000000000000010000")
-
-    def drop(command: bytes, answer: bytes) -> bytes:
-        return good if code_of(command) == Command.PCR_EXTEND else answer
-
-    with machine.chip.open(lambda wire: Editor(wire, answer=drop)) as tpm:
-        with pytest.raises(BootError, match="was changed on its way"):
-            close_door(tpm, srk_name=machine.report.srk_name)
-
-
-def test_a_door_that_stays_open_is_noticed(chip: SoftwareTpm) -> None:
-    """Without a storage key there is no HMAC, but the PCRs are looked at."""
-
-    def elsewhere(command: bytes) -> bytes:
-        other = command[:10] + (16).to_bytes(4, "big") + command[14:]
-        return other if code_of(command) == Command.PCR_EXTEND else command
-
-    chip.wipe()
-    with chip.open(lambda wire: Editor(wire, command=elsewhere)) as tpm:
-        with pytest.raises(BootError, match="PCR 7 did not change"):
-            close_door(tpm)
 
 
 # -- other people's eyes -------------------------------------------------------------------------

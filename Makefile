@@ -1,0 +1,46 @@
+# Every task of the project; each is a script in scripts/ that can also be called on its own.
+.PHONY: help demo setup test check unit slow vm coverage bench docs lock clean
+
+help: ## list the targets (the default)
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
+
+demo: ## from nothing to a running, verified appliance (REGISTRY=127.0.0.1:5000 for a real registry)
+	scripts/demo $(REGISTRY)
+
+setup: ## install what is missing: Debian packages and .venv (as root or with sudo)
+	scripts/setup dev
+
+test: ## install what is missing, then every test, guests included (root; guests take minutes)
+	scripts/setup dev
+	scripts/check
+	scripts/unit
+	scripts/unit tests/slow
+	scripts/coverage
+	scripts/vm
+
+check: setup ## format, lint, types, layers, house rules
+	scripts/check
+
+unit: setup ## the quick tests; those that need root say so
+	scripts/unit
+
+slow: setup ## tests of several seconds each: more than 2 GiB, a power cut at every step
+	scripts/unit tests/slow
+
+coverage: setup ## branch coverage where trust is decided, with its floors
+	scripts/coverage
+
+vm: setup ## tests that boot guests (root or sudo)
+	scripts/vm
+
+bench: setup ## measure against other tools; writes docs/benchmarks.md (root)
+	scripts/bench
+
+docs: setup ## build docs/ into site/; a dead link is an error
+	scripts/docs
+
+lock: setup ## renew the lock files
+	scripts/lock
+
+clean: ## remove caches and build outputs of this folder; keysets and machines stay
+	scripts/clean

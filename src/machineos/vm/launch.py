@@ -1,0 +1,159 @@
+"""From an empty machine to an installed one: two boots, each of a medium, each watched to its end.
+
+The order is a plan; every step can be repeated: a launch that was interrupted is started again with
+the same arguments and goes on at the first step that is not done. What a step did is known from the
+guest's own last words on the console, never from the passing of time.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from machineos.errors import ConflictError, MachineError
+from machineos.vm.model import Config, Disk, Machine, Nic, Size, Smbios
+from machineos.vm.plan import StartOptions
+from machineos.vm.running import RunningMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from machineos.core.clock import Clock
+    from machineos.vm.accel import Accelerator
+    from machineos.vm.store import MachineStore
+
+PROVISIONED = r"machineos: provisioned successfully: "
+INSTALLED = r"machineos install: installed successfully: "
+_OWN = re.compile(r"machineos(?: install)?: (.*)")
+_FAILED = re.compile(r"BOOT FAILED: (.*)|mosctl: (.*)")
+PROVISION_TIMEOUT = 300.0
+INSTALL_TIMEOUT = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the machine is made of. ``disk`` in bytes, ``memory`` in MiB."""
+
+    serial: str
+    uefi_vars: Path
+    disk: int = 20 << 30
+    memory: int = 2048
+    cpus: int = 2
+    ports: Nic = field(default_factory=Nic)
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """A medium to boot once, the small disks that go with it, and the words that end it well."""
+
+    image: Path
+    disks: tuple[Path, ...]
+    success: str
+    timeout: float
+
+
+def define(name: str, hardware: Hardware, *, medium: Medium | None) -> Machine:
+    """Return the definition of the machine, booting from a medium or else from its disk."""
+    disks = [Disk(file=f"{name}.qcow2", size=Size(hardware.disk))]
+    if medium is not None:
+        disks += [
+            Disk(file=str(path), format="raw", read_only=True, type="hdd") for path in medium.disks
+        ]
+    config = Config(
+        name=name,
+        cpus=hardware.cpus,
+        memory=hardware.memory,
+        uefi_vars=str(hardware.uefi_vars),
+        smbios=Smbios(manufacturer="machineOS", product="virtual machine", serial=hardware.serial),
+        disks=tuple(disks),
+        nics=(hardware.ports if medium is None else Nic(id=hardware.ports.id),),
+        cdrom=str(medium.image) if medium is not None else "",
+        boot="cdrom" if medium is not None else "hdd",
+    )
+    return Machine(name=name, description=f"machineOS appliance {hardware.serial}", config=config)
+
+
+def run_medium(
+    store: MachineStore,
+    machine: Machine,
+    medium: Medium,
+    clock: Clock,
+    *,
+    accelerator: Accelerator | None = None,
+    watch: Callable[[str], None] = lambda _line: None,
+) -> None:
+    """Boot the medium and return when the guest has said that it succeeded and is off.
+
+    ``watch`` gets each line that the guest says about its progress.
+    Raises: MachineError with the guest's own reason when it did not succeed.
+    """
+    if machine.name in store.names():
+        with store.lock(machine.name):
+            store.replace(machine)
+    else:
+        store.create(machine)
+    options = StartOptions(no_reboot=True)
+    with RunningMachine(
+        store, machine.name, clock, options=options, accelerator=accelerator
+    ) as running:
+        seen = 0
+        deadline = clock.monotonic() + medium.timeout
+        while running.state.status == "running":
+            seen = _report(running.console_text, seen, watch)
+            if clock.monotonic() > deadline:
+                raise MachineError(
+                    f"machine {machine.name}: {medium.image.name} has not ended after "
+                    f"{medium.timeout:.0f} s",
+                    hint=f"the console is in {running.paths.console_log}",
+                )
+            clock.sleep(0.2)
+        text = running.console_text
+        _report(text, seen, watch)
+        if re.search(medium.success, text) is None:
+            raise MachineError(
+                f"machine {machine.name}: {medium.image.name} did not succeed: {reason(text)}",
+                hint=f"the console is in {running.paths.console_log}",
+            )
+
+
+def reason(console: str) -> str:
+    """Return the guest's own reason for a failure, else the end of its console."""
+    found = _FAILED.findall(console)
+    if found:
+        return next(part for part in found[-1] if part).strip()
+    if "Access Denied" in console or "Security Violation" in console:
+        return "the firmware refused the boot image: it is not signed by this keyset"
+    lines = [line.strip() for line in console.splitlines() if line.strip()]
+    return " / ".join(lines[-3:]) or "it wrote nothing on its console"
+
+
+def check_new(store: MachineStore, name: str) -> None:
+    """Raise ConflictError when the machine exists: launching again would wipe it."""
+    if name in store.names():
+        raise ConflictError(
+            f"machine {name} exists already",
+            hint=f"machine start {name}, or machine delete {name} and launch again",
+        )
+
+
+def finish(store: MachineStore, machine: Machine) -> Machine:
+    """Store the final definition, which boots from the disk, and return it."""
+    with store.lock(machine.name):
+        store.replace(msgspec.structs.replace(machine, status=""))
+    return machine
+
+
+def _report(text: str, seen: int, watch: Callable[[str], None]) -> int:
+    """Hand every new complete line of ours to ``watch`` and return how far we are."""
+    end = text.rfind("\n") + 1
+    for line in _own_lines(text[seen:end].splitlines()):
+        watch(line)
+    return max(seen, end)
+
+
+def _own_lines(lines: Sequence[str]) -> list[str]:
+    return [match[1].strip() for line in lines if (match := _OWN.search(line))]

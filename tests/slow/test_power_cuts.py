@@ -1,0 +1,82 @@
+"""The power fails at every command of provisioning a TPM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fakes.swtpm import Cut, PowerCutError, Recorder, SoftwareTpm, software_tpm
+from machineos.errors import (
+    ConflictError,
+)
+from machineos.host.tpm import Transport
+from machineos.trust.seal import (
+    Index,
+    Report,
+    State,
+    opened,
+    state,
+)
+from unit.trust.sealing import (
+    LUKS,
+    SUDI_CERT,
+    SUDI_KEY,
+    Machine,
+    give,
+    signed,
+)
+
+pytestmark = pytest.mark.tool("swtpm")
+
+
+@pytest.fixture(scope="module")
+def chip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftwareTpm]:
+    with software_tpm(tmp_path_factory.mktemp("tpm")) as running:
+        yield running
+
+
+def _count(chip: SoftwareTpm) -> int:
+    chip.wipe()
+    probes: list[Recorder] = []
+
+    def probe(wire: Transport) -> Recorder:
+        probes.append(Recorder(wire))
+        return probes[0]
+
+    with chip.open(probe) as tpm:
+        give(tpm)
+    return len(probes[0].commands)
+
+
+def test_a_power_cut_at_every_command(chip: SoftwareTpm) -> None:
+    """After each command: that is also before each but the first, which changes nothing."""
+    commands = _count(chip)
+    assert commands > 30
+    outcomes = []
+    for at in range(commands):
+        chip.wipe()
+        with chip.open(lambda wire, at=at: Cut(wire, at)) as tpm:
+            with pytest.raises(PowerCutError):
+                give(tpm)
+        chip.power_cycle()
+        with chip.open() as tpm:
+            outcomes.append(state(tpm))
+            if outcomes[-1] is State.PROVISIONED:
+                with pytest.raises(ConflictError, match="provisioned already"):
+                    give(tpm)
+            else:
+                give(tpm)
+            assert state(tpm) is State.PROVISIONED
+        made = Machine(chip, Report(b"", "", ""))
+        made.boot()
+        with chip.open() as tpm:
+            with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
+                assert sealed.read(Index.SUDI_KEY) == SUDI_KEY
+                assert sealed.read(Index.SUDI_CERT) == SUDI_CERT
+                assert len({sealed.read(Index.CONFIGURATION_KEY), bytes(32)}) == 2
+    # it counts as provisioned from one command on, and never before everything is there
+    first = outcomes.index(State.PROVISIONED)
+    assert set(outcomes[first:]) == {State.PROVISIONED}
+    assert set(outcomes[:first]) == {State.EMPTY, State.PARTIAL}
+    assert commands - first <= 9  # only closing the session and looking at the result come after

@@ -1,0 +1,138 @@
+"""The written side: links lead somewhere, commands and exit codes are the real ones."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from machineos import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+INTERRUPTED = 130
+
+
+def section(page: str, title: str) -> str:
+    _, found, rest = page.partition(f"\n## {title}\n")
+    assert found, f"there is no section {title}"
+    return rest.partition("\n## ")[0]
+
+
+def first_cells(text: str) -> list[str]:
+    """Return the first cell of each row of the tables in ``text``, headers left out."""
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    return [row.split("|")[1].strip() for row in rows][1:]
+
+
+def anchors(page: Path) -> set[str]:
+    titles = HEADING.findall(FENCE.sub("", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def scripts() -> dict[str, str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found: dict[str, str] = project["scripts"]
+    return found
+
+
+def commands(root: click.Command, path: str) -> Iterator[tuple[str, str]]:
+    """Yield every command that ``--help`` shows, as (words, summary)."""
+    if isinstance(root, click.Group):
+        for name in sorted(root.commands):
+            if not root.commands[name].hidden:
+                yield from commands(root.commands[name], f"{path} {name}")
+    else:
+        yield path, root.get_short_help_str(400)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken, f"{page.name}: these links lead nowhere: {broken}"
+
+
+def test_every_page_is_reached_from_readme() -> None:
+    seen = {ROOT / "README.md"}
+    left = list(seen)
+    while left:
+        page = left.pop()
+        for link in LINK.findall(FENCE.sub("", page.read_text())):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            if target.suffix == ".md" and target.is_file() and target not in seen:
+                seen.add(target)
+                left.append(target)
+    missing = [str(page.relative_to(ROOT)) for page in PAGES if page not in seen]
+    assert not missing, f"no page links to: {missing}"
+
+
+def test_readme_names_the_commands_that_are_installed() -> None:
+    named = {cell.strip("`") for cell in first_cells(section(readme(), "Commands"))}
+    assert named == set(scripts())
+
+
+def test_readme_names_the_folders_of_the_package() -> None:
+    named = {cell.strip("`/") for cell in first_cells(section(readme(), "Where things are"))}
+    package = ROOT / "src/machineos"
+    there = {entry.parent.name for entry in package.glob("*/__init__.py")}
+    assert {name for name in named if (package / name).is_dir()} == there
+
+
+@pytest.mark.parametrize("name", sorted(scripts()))
+def test_commands_page_lists_what_help_lists(name: str) -> None:
+    module, _, _ = scripts()[name].partition(":")
+    loaded = importlib.import_module(module)
+    groups = [
+        value
+        for value in vars(loaded).values()
+        if isinstance(value, click.Group) and value.name == name
+    ]
+    assert len(groups) == 1
+    expected = [f"| `{words}` | {summary} |" for words, summary in commands(groups[0], name)]
+    text = section((ROOT / "docs/commands.md").read_text(), name)
+    listed = [line for line in text.splitlines() if line.startswith(f"| `{name} ")]
+    assert listed == expected, "write these rows:\n" + "\n".join(expected)
+
+
+def test_exit_codes_are_those_of_errors() -> None:
+    text = section((ROOT / "docs/commands.md").read_text(), "Exit codes")
+    listed: dict[str, int] = {}
+    for line in text.splitlines():
+        row = re.match(r"\| (\d+) \| ([^|]*) \|", line)
+        if row:
+            listed |= {name: int(row[1]) for name in re.findall(r"`(\w+)`", row[2])}
+    real = {name: getattr(errors, name).exit_code for name in errors.__all__ if name != "Fault"}
+    assert listed == real
+    assert re.search(rf"^\| {INTERRUPTED} \|", text, re.MULTILINE)
+
+
+def test_decision_records_are_numbered_without_gaps() -> None:
+    records = sorted((ROOT / "docs/adr").glob("*.md"))
+    assert [int(page.name[:4]) for page in records] == list(range(1, len(records) + 1))
+    for page in records:
+        text = page.read_text()
+        assert text.startswith(f"# {page.name[:4]}: "), page.name
+        for title in ("Context", "Decision", "Consequences"):
+            assert f"\n## {title}\n" in text, f"{page.name} has no {title}"
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text()

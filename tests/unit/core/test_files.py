@@ -1,0 +1,134 @@
+"""Files that are old or new; reads that are bounded and never block; locks."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machineos.core.files import atomic, locked, read_bounded, safe_join, write_atomic
+from machineos.core.run import run
+from machineos.errors import ConflictError, DocumentError, MissingError, SpaceError
+
+
+def test_write_atomic_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"one", mode=0o600)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    inode = path.stat().st_ino
+    write_atomic(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_ino != inode
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to("target")
+    write_atomic(tmp_path / "link", b"new")
+    assert (tmp_path / "target").read_bytes() == b"mine"
+    assert not (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_a_failure_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail() -> None:
+        with atomic(path) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_mode_comes_before_the_first_byte(tmp_path: Path) -> None:
+    with atomic(tmp_path / "key", mode=0o600) as file:
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
+        assert not (tmp_path / "key").exists()
+
+
+@pytest.mark.root
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """On a tmpfs of 64 KiB, mounted in a namespace of its own."""
+    script = """
+import sys
+from pathlib import Path
+from machineos.core.files import write_atomic
+from machineos.errors import SpaceError
+folder = Path(sys.argv[1])
+write_atomic(folder / "file", b"old")
+try:
+    write_atomic(folder / "file", bytes(1 << 20))
+except SpaceError as error:
+    print(error.message)
+print(sorted(path.name for path in folder.iterdir()), (folder / "file").read_bytes())
+"""
+    command = f"mount -t tmpfs -o size=64k none {tmp_path} && exec {os.sys.executable} -c '{script}' {tmp_path}"  # fmt: skip  # noqa: E501
+    lines = run(["unshare", "--mount", "sh", "-c", command], timeout=30).text.splitlines()
+    assert lines == [f"{tmp_path}/file: no space left on the device", "['file'] b'old'"]
+
+
+def test_read_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_bounded(path, 5) == b"12345"
+    with pytest.raises(DocumentError, match="larger than 4 bytes"):
+        read_bounded(path, 4)
+    with pytest.raises(MissingError):
+        read_bounded(tmp_path / "none", 5)
+
+
+def test_read_bounded_refuses_what_is_no_file(tmp_path: Path) -> None:
+    """Row 11 of the attacks: a FIFO would block, /dev/zero never ends, a link leads elsewhere."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "folder").mkdir()
+    opened = len(os.listdir("/proc/self/fd"))
+    for path, part in (
+        (tmp_path / "fifo", "regular file"),
+        (tmp_path / "folder", "regular file"),
+        (Path("/dev/zero"), "regular file"),
+        (tmp_path / "link", "symbolic link"),
+    ):
+        with pytest.raises(DocumentError, match=part):
+            read_bounded(path, 100)
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+def test_a_lock_excludes(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "lock"
+    with locked(path, what="the thing"):
+        with pytest.raises(ConflictError, match="the thing is in use"), locked(path, what="the thing"):
+            pytest.fail("both hold it")
+    with locked(path, what="the thing", wait=True):
+        pass
+
+
+@given(st.text(max_size=300))
+def test_safe_join_stays_below(name: str) -> None:
+    root = Path("/root/of/it")
+    try:
+        path = safe_join(root, name)
+    except ValueError:
+        return
+    assert path.parent == root
+    assert path.name == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\0", "a" * 256])
+def test_safe_join_refuses(name: str) -> None:
+    with pytest.raises(ValueError):
+        safe_join(Path("/x"), name)
+
+
+def test_space_error_is_of_its_own_kind() -> None:
+    assert SpaceError.exit_code == 10

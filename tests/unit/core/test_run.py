@@ -1,0 +1,112 @@
+"""The one door to other programs, with real programs."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from machineos.core import run as running
+from machineos.core.run import find, run, spawn
+from machineos.errors import MissingToolError, ToolError, ToolTimeoutError
+
+
+def test_output_and_status() -> None:
+    result = run(["sh", "-c", "echo out; echo err >&2; exit 3"], timeout=10, check=False)
+    assert (result.status, result.text, result.stderr) == (3, "out", b"err\n")
+
+
+def test_success_is_what_the_caller_says() -> None:
+    assert run(["sh", "-c", "exit 3"], timeout=10, success=(0, 3)).status == 3
+    with pytest.raises(ToolError, match="exit status 3"):
+        run(["sh", "-c", "exit 3"], timeout=10)
+
+
+def test_the_message_has_the_end_of_standard_error() -> None:
+    script = "i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1"
+    with pytest.raises(ToolError, match="line 1999") as caught:
+        run(["sh", "-c", script], timeout=30)
+    assert "line 100\n" not in caught.value.message
+    assert len(caught.value.message) < 2500
+
+
+def test_a_signal_has_a_name() -> None:
+    with pytest.raises(ToolError, match="signal SIGKILL"):
+        run(["sh", "-c", "kill -9 $$"], timeout=10)
+
+
+def test_nothing_of_our_environment_leaks() -> None:
+    seen = dict(line.split("=", 1) for line in run(["env"], timeout=10).text.splitlines())
+    assert seen == {**running.environment()}
+    assert run(["printenv", "A"], timeout=10, env={"A": "b"}).text == "b"
+
+
+def test_standard_input_is_closed_unless_given() -> None:
+    assert run(["cat"], timeout=10).stdout == b""
+    assert run(["cat"], timeout=10, input=b"x" * 200_000).stdout == b"x" * 200_000
+    assert run(["cat"], timeout=10, input=b"").stdout == b""
+
+
+def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    start = time.monotonic()
+    with pytest.raises(ToolTimeoutError, match="no end after"):
+        run(["sh", "-c", f"sleep 60 & echo $! > {pid}; wait"], timeout=0.5)
+    assert time.monotonic() - start < 10
+    child = Path(f"/proc/{int(pid.read_text())}/stat")
+    for _ in range(100):
+        # Nobody may be there to reap the orphan: a zombie is dead enough.
+        if not child.exists() or ") Z " in child.read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("the grandchild lives on")
+
+
+def test_only_the_named_descriptors_are_passed() -> None:
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    try:
+        listing = run(["ls", "/proc/self/fd"], timeout=10).text.split()
+        assert str(writer) not in listing
+        passed = run(["ls", "/proc/self/fd"], timeout=10, pass_fds=(writer,)).text.split()
+        assert str(writer) in passed
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_what_is_missing() -> None:
+    assert find("no-such-program") is None
+    with pytest.raises(MissingToolError, match="not installed"):
+        run(["no-such-program"], timeout=1)
+    with pytest.raises(MissingToolError, match="working directory"):
+        run(["true"], timeout=10, cwd=Path("/nonexistent"))
+    with pytest.raises(MissingToolError), open(os.devnull, "wb") as log:
+        spawn(["no-such-program"], log=log)
+
+
+def test_what_cannot_be_started(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("x")
+    for argv in ([plain], ["true", "x" * (1 << 20)]):
+        with pytest.raises(ToolError, match="cannot be started"):
+            run(argv, timeout=10)
+    with pytest.raises(ToolError, match="cannot be started"):
+        run(["true"], timeout=10, cwd=plain)
+
+
+def test_spawn_writes_to_the_log_and_has_its_own_group(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = spawn(["sh", "-c", "echo out; echo err >&2"], log=file)
+    assert process.wait(10) == 0
+    assert log.read_text() == "out\nerr\n"
+    with log.open("wb") as file:
+        process = spawn(["sleep", "60"], log=file, detach=True)
+    try:
+        assert os.getsid(process.pid) == process.pid
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,122 @@
+"""Facts and a machine for the tests of sealing: firmware and stub that measure, a TPM."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from fakes.swtpm import SoftwareTpm
+from machineos.host.tpm import Tpm, Transport
+from machineos.trust.seal import (
+    Index,
+    Report,
+    provision,
+    unseal,
+)
+from machineos.trust.tpm_policy import (
+    SignedPolicy,
+    boot_policy,
+    policy_key,
+    sign_policy,
+    version_index,
+)
+from vectors.certificates import key as rsa_key
+
+SUDI_CERT = b"-----BEGIN CERTIFICATE-----\n" + b"public but ours " * 100
+SUDI_KEY = b"-----BEGIN PRIVATE KEY-----\n" + hashlib.shake_128(b"sudi").digest(1676)
+SECURE_BOOT = hashlib.sha256(b"secure boot with our keys").digest()
+NEW_DBX = hashlib.sha256(b"secure boot after a dbx update").digest()
+UKI = hashlib.sha256(b"this UKI").digest()
+OTHER_UKI = hashlib.sha256(b"another UKI").digest()
+SECRETS = (Index.SUDI_CERT, Index.SUDI_KEY, Index.STORAGE_KEY, Index.CONFIGURATION_KEY)
+
+
+def pem(label: str) -> bytes:
+    return (
+        rsa_key(label)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+LUKS, ADMIN = pem("tpmpol-luks"), pem("tpmpol-admin")
+
+
+def measured(event: bytes) -> bytes:
+    return hashlib.sha256(bytes(32) + event).digest()
+
+
+def signed(
+    secure_boot: bytes = SECURE_BOOT,
+    uki: bytes = UKI,
+    version: str = "0001",
+    *,
+    by: str = "tpmpol-luks",
+    pcr12: bytes | None = None,
+    hints: bool = True,
+) -> SignedPolicy:
+    """Return the policy of one UKI as the builder would sign it."""
+    values = {7: measured(secure_boot), 11: measured(uki)}
+    if pcr12 is not None:
+        values[12] = pcr12
+    digest = boot_policy(values, version, version_index(policy_key(LUKS)).name)
+
+    def sign(message: bytes) -> bytes:
+        return rsa_key(by).sign(message, padding.PKCS1v15(), hashes.SHA256())
+
+    return SignedPolicy(
+        pcrs=tuple(values),
+        fingerprint=policy_key(pem(by)).fingerprint,
+        policy=digest,
+        signature=sign_policy(digest, sign),
+        version=version,
+        purpose="luks",
+        values=tuple(values.values()) if hints else (),
+    )
+
+
+@dataclass
+class Machine:
+    """A machine with a provisioned TPM; ``boot`` is a reset and what firmware and stub measure."""
+
+    chip: SoftwareTpm
+    report: Report
+
+    def boot(self, secure_boot: bytes = SECURE_BOOT, uki: bytes = UKI) -> None:
+        self.chip.power_cycle()
+        with self.chip.open() as tpm:
+            tpm.pcr_extend(7, secure_boot)
+            tpm.pcr_extend(11, uki)
+
+    def unseal(
+        self,
+        index: Index = Index.CONFIGURATION_KEY,
+        policies: Sequence[SignedPolicy] | None = None,
+        key: bytes = LUKS,
+        between: Callable[[Transport], Transport] = lambda wire: wire,
+    ) -> bytes:
+        with self.chip.open(between) as tpm:
+            return unseal(
+                tpm,
+                index,
+                policies=[signed()] if policies is None else policies,
+                policy_key_pem=key,
+                srk_name=self.report.srk_name,
+            )
+
+    def admin_password(self) -> bytes:
+        return self.unseal(Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN)
+
+
+def give(tpm: Tpm, **more: object) -> Report:
+    arguments: dict[str, object] = {
+        "luks_policy_key": LUKS,
+        "admin_policy_key": ADMIN,
+        "sudi_cert": SUDI_CERT,
+        "sudi_key": SUDI_KEY,
+    }
+    return provision(tpm, **(arguments | more))
