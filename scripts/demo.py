@@ -1,8 +1,8 @@
 """The main job, step by step, with the product's own commands. Run by ``make demo``.
 
-Everything it makes is under ``.cache/demo`` of this checkout, so it touches nothing of the user's, and
-a second run reuses what has not changed. Each step is one command of the product, printed as it runs,
-so that a person can repeat it by hand.
+Everything it makes is under ``.cache/demo`` of this checkout, so it touches nothing of the user's,
+and a second run reuses what has not changed. Each step is one command of the product, printed as it
+runs, so that a person can repeat it by hand.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ANSWER_SECONDS = 600
 START = time.monotonic()
 
 
-class Failed(Exception):
+class StepError(Exception):
     """A step did not succeed; the message is for the person who watches."""
 
 
@@ -66,7 +66,7 @@ def command(*argv: str, show: bool = True, cwd: Path = TOP) -> str:
                 say(f"    {last}")
         output = process.stdout.read() if process.stdout else ""
         if process.wait() != 0:
-            raise Failed(f"{' '.join(argv)}: {last}")
+            raise StepError(f"{' '.join(argv)}: {last}")
     except BaseException:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
@@ -110,7 +110,7 @@ def prepare(repo: str) -> str:
 def machine_info() -> dict[str, object] | None:
     try:
         return dict(json.loads(command("machine", "info", MACHINE, "--json", show=False)))
-    except Failed:
+    except StepError:
         return None
 
 
@@ -134,7 +134,7 @@ def start() -> str:
     """Start the machine and return the base URL of its service."""
     info = machine_info()
     if info is None:
-        raise Failed("the machine is gone")
+        raise StepError("the machine is gone")
     if info["status"] != "running":
         say("machine: machine start")
         command("machine", "start", MACHINE)
@@ -153,9 +153,9 @@ def wait_for_answer(url: str) -> str:
                 return f"HTTP {answer.status} {answer.reason}"
         info = machine_info()
         if info is None or info["status"] != "running":
-            raise Failed(f"the machine is not running any more: {info and info['status']}")
+            raise StepError(f"the machine is not running any more: {info and info['status']}")
         time.sleep(1)
-    raise Failed(f"{url}/v2/ gave no answer within {ANSWER_SECONDS} s")
+    raise StepError(f"{url}/v2/ gave no answer within {ANSWER_SECONDS} s")
 
 
 @contextlib.contextmanager
@@ -197,7 +197,7 @@ def registry(address: str) -> Iterator[str]:
                 if probe.connect_ex((host, int(port))) == 0:
                     break
             if process.poll() is not None:
-                raise Failed(f"{argv[0]} ended at once; see {folder / 'log'}")
+                raise StepError(f"{argv[0]} ended at once; see {folder / 'log'}")
             time.sleep(0.1)
         yield address
     finally:
@@ -226,7 +226,7 @@ Everything is in {HOME}; `make clean` removes it.
 
 def main(arguments: list[str]) -> None:
     if os.geteuid() != 0:
-        raise Failed("building images needs root: run this with sudo")
+        raise StepError("building images needs root: run this with sudo")
     HOME.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if arguments and arguments[0]:
@@ -244,7 +244,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main(sys.argv[1:])
-    except Failed as error:
+    except StepError as error:
         sys.exit(f"demo: {error}")
     except KeyboardInterrupt:
         sys.exit("demo: interrupted; the next run goes on from here")

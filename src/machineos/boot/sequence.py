@@ -11,6 +11,7 @@ kernel enforces before the first volume is opened, and the TPM is shut before ot
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from machineos.boot.identity import DMI_SERIAL, check_machine
 from machineos.core.files import write_atomic
 from machineos.errors import BootError, MachineOSError
 from machineos.host import blockdev, kernel, keyring
-from machineos.host.mount import Flag, bind, mount
+from machineos.host.mount import Flag, mount, move
 from machineos.host.tpm import Tpm
 from machineos.host.tpm_transport import DeviceTransport
 from machineos.manifest.handover import encode_handover
@@ -45,7 +46,7 @@ CONFIG = Path("/config")
 DATA = Path("/var/lib/machineos/data")
 POLICIES = Path("/.extra/tpm2-pcr-signature.json")
 INSTALL_KEY = "machineos:configuration-key"
-_DISK_SECONDS = 30.0
+_DISK_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +103,25 @@ def boot_machine(settings: Settings, anchors: Anchors, console: Console, clock: 
         machine = unseal_machine(tpm, anchors)
         console.say(f"this is {machine.identity.serial} of product {machine.identity.product}")
         config = open_configuration(machine, clock)
+        CONFIG.mkdir()
         mount(configvolume_device(), CONFIG, "ext4", Flag.RDONLY | _DATA_FLAGS)
         generation = root.load_generation(
             CONFIG, ca_pem=anchors.manifest_ca, product=machine.identity.product
         )
         console.say(f"generation {generation.system.manifests[-1][:12]} verified")
+        STORE.mkdir()
         mount(partition_of(config.disk, "machine-store").device, STORE, "ext4", _DATA_FLAGS)
         store = LayoutRepository(STORE / "mos")
         images = generation.images(store)
         enforce(anchors, [p.certificate_der for p in generation.publishers.values()])
         console.say("the kernel enforces: only signed volumes can be executed")
         mount_root(settings, store, images)
+        name_machine(SYSROOT, machine.identity)
         document = root.make_handover(generation, images, store=STORE / "mos", data=DATA, run=RUN)
         write_atomic(RUN / "boot.json", encode_handover(document), mode=0o644)
         leave(tpm, anchors, machine, console)
     for source in (CONFIG, STORE):
-        bind(source, SYSROOT / source.relative_to("/"), read_only=False)
+        move(source, SYSROOT / source.relative_to("/"))
     console.say("handing over to systemd")
     switch_root(SYSROOT)
 
@@ -134,7 +138,11 @@ def boot_installer(settings: Settings, anchors: Anchors, console: Console, clock
         registry = LayoutRegistry(medium.folder / LAYOUTS)
         name, _, tag = medium.index.live.rpartition(":")
         fetched = fetch_verified(
-            registry.repository(name), tag, ca_pem=anchors.manifest_ca, at=None, product=None
+            registry.repository(name),
+            tag,
+            ca_pem=anchors.manifest_ca,
+            at=None,
+            product=machine.identity.product,
         )
         console.say(f"install medium {medium.device} verified")
         store = registry.repository("mos")
@@ -144,6 +152,7 @@ def boot_installer(settings: Settings, anchors: Anchors, console: Console, clock
         )
         enforce(anchors, [publisher.certificate_der])
         mount_root(settings, store, images)
+        name_machine(SYSROOT, machine.identity)
         keyring.add_secret(INSTALL_KEY, machine.key)
         leave(tpm, anchors, machine, console)
     console.say("handing over to the installer")
@@ -188,17 +197,22 @@ def unseal_machine(tpm: Tpm, anchors: Anchors) -> Machine:
 
 
 def open_configuration(machine: Machine, clock: Clock) -> blockdev.Partition:
-    """Find and open the configuration volume of this machine. Raises: BootError."""
-
-    def candidates() -> list[blockdev.Partition] | None:
-        found = [p for p in blockdev.partitions() if p.label == configvolume.LABEL]
-        return found or None
-
-    try:
-        found = environment.wait_for("a disk", candidates, clock, seconds=_DISK_SECONDS)
-    except BootError as error:
-        raise BootError("no disk has a configuration volume: nothing is installed here") from error
-    return configvolume.open_config(machine.key, found, RUN)
+    """Find and open the configuration volume of this machine; disks may still be appearing, and a
+    stranger's may appear first. Raises: BootError."""
+    deadline = clock.monotonic() + _DISK_SECONDS
+    tried: tuple[blockdev.Partition, ...] | None = None
+    while True:
+        found = tuple(p for p in blockdev.partitions() if p.label == configvolume.LABEL)
+        try:
+            if found != tried:
+                tried = found
+                return configvolume.open_config(machine.key, found, RUN)
+        except BootError:
+            if clock.monotonic() > deadline:
+                raise
+        if clock.monotonic() > deadline:
+            return configvolume.open_config(machine.key, found, RUN)
+        clock.sleep(0.1)
 
 
 def configvolume_device() -> Path:
@@ -227,6 +241,16 @@ def mount_root(settings: Settings, store: LayoutRepository, images: tuple[root.I
         if name not in {"hostfs", "bootkit"}:
             root.prepare_signature(store, image, RUN)
     fresh_overlays(SYSROOT, RUN / "fresh")
+
+
+def name_machine(root_folder: Path, identity: DeviceIdentity) -> None:
+    """Give the new root the machine's own id (machine-id(5)): the same at every boot, and of no
+    other machine, without being stored anywhere."""
+    text = f"machineos machine-id {identity.product} {identity.serial}"
+    digest = bytearray(hashlib.sha256(text.encode()).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x40
+    digest[8] = digest[8] & 0x3F | 0x80
+    (root_folder / "etc/machine-id").write_text(digest.hex() + "\n")
 
 
 def leave(tpm: Tpm, anchors: Anchors, machine: Machine, console: Console) -> None:

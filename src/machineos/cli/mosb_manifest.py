@@ -6,8 +6,7 @@ Only parses arguments, opens what they name, and prints; the decisions are in
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from uuid import UUID
 import click
 
 from machineos.cli import app
+from machineos.cli.opener import Opener
 from machineos.errors import MissingError, SignatureError, UsageError
 
 if TYPE_CHECKING:
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from machineos.manifest.publish import Defaults
     from machineos.manifest.verify import Fetched
     from machineos.oci.copy import Progress
-    from machineos.oci.layout import LayoutRepository
-    from machineos.oci.model import Descriptor
     from machineos.oci.reference import ImageSource
-    from machineos.oci.repository import Registry, Repository
+    from machineos.oci.repository import Registry
     from machineos.trust.keyset import Keyset
 
 
@@ -129,7 +127,7 @@ def publish(
     keyset, owner = find_project(app.home().keysets, project)
     passphrase = read_secret_file(passphrase_file) if passphrase_file else None
     path, tag = _split(name)
-    with _Opener(plain_http, epoch) as opener:
+    with Opener(plain_http, _say, epoch) as opener:
         published = publish_source(
             source,
             registry=opener.registry(repo, writable=True),
@@ -197,7 +195,7 @@ def verify(
       openssl x509 -in CERT -noout -pubkey -out key.pem
       openssl dgst -sha256 -verify key.pem -signature SIGNATURE INSTALL
     """
-    with _Opener(plain_http) as opener:
+    with Opener(plain_http, _say) as opener:
         registry = opener.registry(repo)
         fetched = _fetch(registry, name, _believed(project, ca, product, needed=True))
         images = [
@@ -241,7 +239,7 @@ def show(
     from machineos.manifest.verify import fetch_install
 
     believed = _believed(project, ca, product, needed=False)
-    with _Opener(plain_http) as opener:
+    with Opener(plain_http, _say) as opener:
         registry = opener.registry(repo)
         verdict: dict[str, object] = {"verified": False}
         if believed is None:
@@ -288,72 +286,6 @@ class _Believed:
     product: UUID | None
 
 
-@dataclass
-class _Opener:
-    """Opens registries and images, and closes their connections; also the converter."""
-
-    plain_http: bool
-    epoch: int | None = None
-    _stack: ExitStack = field(default_factory=ExitStack)
-    _registries: dict[str, Registry] = field(default_factory=dict)
-
-    def __enter__(self) -> _Opener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def registry(self, text: str, *, writable: bool = False) -> Registry:
-        """Open what ``--repo`` names. Raises: DocumentError."""
-        from machineos.oci.reference import RegistryLocation
-
-        location = RegistryLocation.parse(text)
-        if location.folder is None:
-            return self._http(location.host)
-        from machineos.oci.layout import LayoutRegistry
-
-        return LayoutRegistry(location.folder, writable=writable)
-
-    def source(self, source: ImageSource) -> Repository:
-        """Open the repository of an image."""
-        if source.reference is not None:
-            return self._http(source.reference.host).repository(source.reference.name)
-        from machineos.oci.layout import LayoutRepository
-
-        if source.folder is None:
-            raise UsageError(f"{source} names no place")
-        return LayoutRepository(source.folder)
-
-    def convert(self, repository: Repository, reference: str) -> tuple[Repository, Descriptor]:
-        """Convert an image into the user's cache. Raises: see ``convert_image``."""
-        from machineos.image.convert import convert_image
-
-        sink = self._cache()
-        work = Path(self._stack.enter_context(_temporary(sink.path.parent)))
-        descriptor = convert_image(
-            repository, reference, sink, work=work, epoch=self.epoch or 0, progress=_say
-        )
-        return sink, descriptor
-
-    def _cache(self) -> LayoutRepository:
-        from machineos.oci.layout import LayoutRepository
-
-        folder = app.home().cache / "machineos" / "converted"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return LayoutRepository(folder, writable=True)
-
-    def _http(self, host: str) -> Registry:
-        if host not in self._registries:
-            from machineos.oci.auth import Credentials, default_auth_paths
-            from machineos.oci.registry import HttpRegistry
-
-            environ = app.environment()
-            credentials = Credentials(default_auth_paths(environ), environ)
-            registry = HttpRegistry(host, plain_http=self.plain_http, credentials=credentials)
-            self._registries[host] = self._stack.enter_context(registry)
-        return self._registries[host]
-
-
 class _Skipped:
     """Says once which referrers a copy left out; the rest of its progress is not shown."""
 
@@ -366,12 +298,6 @@ class _Skipped:
             if line not in self._seen:
                 self._seen.add(line)
                 _say(f"skip {line}")
-
-
-def _temporary(folder: Path) -> Any:  # noqa: ANN401 (a context manager of str)
-    import tempfile
-
-    return tempfile.TemporaryDirectory(dir=folder, prefix="publish-")
 
 
 def _say(line: str) -> None:

@@ -24,10 +24,6 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
             "--cache", type=click.Path(file_okay=False, path_type=Path),
             help="Folder for what is kept between builds.",
         ),
-        click.option(
-            "--variant", type=click.Choice(["ordinary", "debug-console"]), default="ordinary",
-            help="debug-console opens a root shell on the console: for tests only.",
-        ),
         click.option("--version", "version", default="", help="Version of the image."),
         click.option(
             "--passphrase-file", type=click.Path(dir_okay=False, path_type=Path),
@@ -107,7 +103,6 @@ def media() -> None:
     "--with", "manifest", default="", metavar="oci:DIR:PATH:TAG",
     help="Put this published manifest and its images on the install medium.",
 )  # fmt: skip
-@click.option("--variant", type=click.Choice(["ordinary", "debug-console"]), default="ordinary")
 @click.option(
     "--passphrase-file", type=click.Path(dir_okay=False, path_type=Path),
     help="File with the passphrase of the keyset.",
@@ -118,7 +113,6 @@ def media_build(
     *,
     project_name: str,
     manifest: str,
-    variant: str,
     passphrase_file: Path | None,
     output: Path | None,
     as_json: bool,
@@ -139,7 +133,6 @@ def media_build(
         keyset,
         project,
         output=output or keyset.artifacts,
-        variant=variant,
         passphrase=read_passphrase(passphrase_file),
         manifest=manifest,
         clock=SystemClock(),
@@ -169,7 +162,6 @@ def _workshop(options: dict[str, Any], *, policy_version: str = "0001") -> Works
     cache.mkdir(parents=True, exist_ok=True)
     return Workshop(
         cache=cache,
-        variant=options["variant"],
         version=options["version"] or __version__,
         policy_version=policy_version,
         say=lambda text: click.echo(text, err=True),

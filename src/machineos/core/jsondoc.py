@@ -43,13 +43,13 @@ def parse_json(data: bytes, *, name: str, limit: int = 4 << 20) -> Any:  # noqa:
         )
         if _SURROGATE.search(data):  # half of a pair is no character: it could never be written
             json.dumps(value, ensure_ascii=False).encode()
-        return value
     except UnicodeEncodeError as error:
         raise _fault(name, "holds half of a surrogate pair") from error
     except UnicodeDecodeError as error:
         raise _fault(name, "is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise DocumentError(name, [Fault("", error.lineno, f"is not JSON: {error.msg}")]) from error
+    return value
 
 
 def decode_json(data: bytes, model: type[T], *, name: str, limit: int = 4 << 20) -> T:

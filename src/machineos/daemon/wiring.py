@@ -70,9 +70,7 @@ def build(
         store=Path(handover.store),
         folders=Folders(run=where.run, units=where.units),
         volumes=VerityVolumes(where.run / "signatures"),
-        storage=LogicalVolumes(
-            Path(handover.data), DATA_GROUP, handover.volumes, Path("/dev")
-        ),
+        storage=LogicalVolumes(Path(handover.data), DATA_GROUP, handover.volumes, Path("/dev")),
         units=Systemctl(),
         forward=Forwarding(proc=where.proc, sys=where.sys, clock=time),
         log=log,

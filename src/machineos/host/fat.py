@@ -12,12 +12,19 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 120.0
 _MIN_FAT32 = 36 << 20
+_MIN_DEFAULT_CLUSTERS = 16 << 20
 
 
-def argv_make(image: Path, *, label: str, kind: int, volume_id: str) -> list[str]:
-    """Return the command that formats; ``volume_id`` is 8 hex digits, ``kind`` 16 or 32."""
+def argv_make(image: Path, *, label: str, size: int, volume_id: str) -> list[str]:
+    """Return the command that formats; ``volume_id`` is 8 hex digits, ``size`` that of the image.
+
+    The program's own choice of clusters gives too few of them for FAT16 below 16 MiB.
+    """
+    kind = 32 if size >= _MIN_FAT32 else 16
+    clusters = ["-s1"] if size < _MIN_DEFAULT_CLUSTERS else []
     return [
-        "mkfs.vfat", "--invariant", f"-F{kind}", "-n", label, "-i", volume_id, str(image),
+        "mkfs.vfat", "--invariant", f"-F{kind}", *clusters, "-n", label, "-i", volume_id,
+        str(image),
     ]  # fmt: skip
 
 
@@ -39,8 +46,7 @@ def make_image(
     total = size or max(_round(content + content // 50 + (4 << 20)), 4 << 20)
     with image.open("wb") as file:
         file.truncate(total)
-    kind = 32 if total >= _MIN_FAT32 else 16
-    run(argv_make(image, label=label, kind=kind, volume_id=volume_id), timeout=_TIMEOUT)
+    run(argv_make(image, label=label, size=total, volume_id=volume_id), timeout=_TIMEOUT)
     env = {"SOURCE_DATE_EPOCH": str(epoch), "MTOOLS_SKIP_CHECK": "1"}
     made: set[str] = set()
     for name, source in files.items():

@@ -18,7 +18,7 @@ def argv_make(tree: Path, esp: Path, output: Path, *, label: str, epoch: int) ->
     when = datetime.fromtimestamp(epoch, UTC).strftime("%Y%m%d%H%M%S00")
     return [
         "xorriso", "-as", "mkisofs", "-quiet", "-iso-level", "3", "-R", "-V", label,
-        f"--modification-date={when}", "--set_all_file_dates", "set_to_mtime",
+        f"--modification-date={when}", "--set_all_file_dates", when,
         "-append_partition", "2", "0xef", str(esp), "-appended_part_as_gpt",
         "-e", "--interval:appended_partition_2:all::", "-no-emul-boot",
         "-o", str(output), str(tree),

@@ -19,7 +19,7 @@ import msgspec
 import machineos
 from machineos.core.files import locked, write_atomic
 from machineos.core.run import run
-from machineos.errors import MissingError
+from machineos.errors import MissingError, PolicyError
 from machineos.host import mmdebstrap
 from machineos.image import bootkit, initrd
 from machineos.image.build import DEFAULT_EPOCH, Settings, build
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 HOSTFS_TAG = "hostfs"
 BOOTKIT_TAG = "bootkit-squashfs"
-VARIANTS = ("ordinary", "debug-console")
+ORDINARY = "ordinary"
+# With a root shell on the console, for tests. No command builds it, and only a keyset that says so
+# itself can sign it: a machine of a product must never unseal for it.
+DEBUG = "debug-console"
+TEST_MARKER = "FOR-TESTS-ONLY"
 VERSION_LABEL = "org.opencontainers.image.version"
 _SUITE = mmdebstrap.Suite(
     name="trixie",
@@ -50,11 +54,11 @@ _BANNER = "DEBUG VARIANT, FOR TESTS ONLY: root shell on the console"
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where and how to build. ``cache`` is kept between builds; ``variant`` is one of VARIANTS."""
+    """Where and how to build; ``cache`` outlives a build, ``variant`` is ORDINARY or DEBUG."""
 
     cache: Path
     epoch: int = DEFAULT_EPOCH
-    variant: str = "ordinary"
+    variant: str = ORDINARY
     version: str = machineos.__version__
     policy_version: str = "0001"
     say: Callable[[str], None] = field(default=lambda _text: None)
@@ -62,16 +66,26 @@ class Workshop:
 
 def hostfs_layout(keyset: Path, variant: str) -> Path:
     """Return the folder of the OCI layout with the hostfs; variants never share the name."""
-    return keyset / ("hostfs" if variant == "ordinary" else f"hostfs-{variant}") / "oci"
+    return keyset / ("hostfs" if variant == ORDINARY else f"hostfs-{variant}") / "oci"
 
 
 def bootkit_folder(keyset: Path, variant: str) -> Path:
     """Return the folder of shim, UKIs and the bootkit's OCI layout."""
-    return keyset / ("bootkit" if variant == "ordinary" else f"bootkit-{variant}")
+    return keyset / ("bootkit" if variant == ORDINARY else f"bootkit-{variant}")
+
+
+def check_variant(keyset: Path, variant: str) -> None:
+    """Refuse the debug variant for any keyset that is not marked as one for tests.
+
+    Raises: PolicyError.
+    """
+    if variant != ORDINARY and not (keyset / TEST_MARKER).is_file():
+        raise PolicyError(f"the {variant} variant is only for keysets marked {TEST_MARKER}")
 
 
 def build_hostfs(keyset: Path, shop: Workshop) -> Descriptor:
     """Build the root of the appliance and return its image. Raises: see ``build``."""
+    check_variant(keyset, shop.variant)
     context = shop.cache / f"hostfs-context-{shop.variant}"
     shutil.rmtree(context, ignore_errors=True)
     source = Path(machineos.__file__).parent
@@ -96,6 +110,7 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
 
     Raises: ToolError, SignatureError, MissingError, UsageError (passphrase).
     """
+    check_variant(anchored.keyset.root, shop.variant)
     folder = bootkit_folder(anchored.keyset.root, shop.variant)
     sink = LayoutRepository(folder / "oci", writable=True)
     with locked(shop.cache / "lock", what=f"the cache {shop.cache}", wait=True):
@@ -111,7 +126,7 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         options = bootkit.Options(
-            shop.policy_version, shop.epoch, "" if shop.variant == "ordinary" else _BANNER
+            shop.policy_version, shop.epoch, "" if shop.variant == ORDINARY else _BANNER
         )
         bootkit.build_images(anchored, root, base, folder, work=work, options=options, say=shop.say)
         bootkit.bootkit_tree(root, kernel, folder, work / "tree")

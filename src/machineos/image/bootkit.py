@@ -1,9 +1,9 @@
 """The bootkit: shim and kernel image of one keyset, with everything signed that the boot checks.
 
 ``build_images`` makes, for each mode, a UKI signed by the UKI key whose ``.pcrsig`` section holds
-the TPM policy for exactly that UKI, and shim with the UKI certificate inside, signed by db. The folder
-``<keyset>/bootkit`` has the predecessor's file names; the OCI layout in it is what manifests
-refer to.
+the TPM policy for exactly that UKI, and shim with the UKI certificate inside, signed by db. The
+folder ``<keyset>/bootkit`` has the predecessor's file names; the OCI layout in it is what
+manifests refer to.
 """
 
 from __future__ import annotations
@@ -152,12 +152,8 @@ def boot_policy(anchored: Anchored, pcr11: bytes, options: Options) -> tpm_polic
     pcr7 = predict_pcr7(certs, uki_certificate)
     key = tpm_policy.policy_key(policy_public_key(anchored))
     values = {7: pcr7, 11: pcr11, 12: bytes(32)}
-    digest = tpm_policy.policy_nv(
-        tpm_policy.policy_pcr(tpm_policy.EMPTY, values),
-        tpm_policy.version_index(key).name,
-        tpm_policy.check_version(options.policy_version).encode(),
-        0,
-        tpm_policy.Operation.UNSIGNED_LE,
+    digest = tpm_policy.boot_policy(
+        values, options.policy_version, tpm_policy.version_index(key).name
     )
     return tpm_policy.SignedPolicy(
         pcrs=tuple(values),

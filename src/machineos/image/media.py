@@ -1,8 +1,8 @@
 """Media that firmware boots: the provisioning and the install image of a keyset.
 
 Both hold shim where firmware looks for it (``EFI/BOOT/BOOTX64.EFI``) and the UKI of their mode
-where shim looks for it (``grubx64.efi`` beside it). The install image has OCI layouts besides, one folder
-per repository under ``oci/``, and ``machineos.json`` that says what they hold.
+where shim looks for it (``grubx64.efi`` beside it). The install image has OCI layouts besides, one
+folder per repository under ``oci/``, and ``machineos.json`` that says what they hold.
 """
 
 from __future__ import annotations

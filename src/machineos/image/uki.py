@@ -56,6 +56,8 @@ def assemble(stub: bytes, sections: Mapping[str, bytes], *, sbat: bytes) -> byte
     layout = _layout(image)
     if layout.sections + len(sections) > _MAX_SECTIONS:
         raise ToolError("too many sections for one image")
+    if long := [name for name in sections if len(name.encode()) > 8]:
+        raise ToolError(f"the section name {long[0]!r} is longer than 8 bytes")
     room = layout.table + _HEADER.size * (layout.sections + len(sections))
     if room > layout.header_size:
         raise ToolError("the boot stub has no room for more section headers")

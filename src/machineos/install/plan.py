@@ -36,6 +36,8 @@ def choose_disk(disks: Sequence[Disk], wanted: str = "") -> Disk:
         named = [disk for disk in disks if disk.name == name]
         if not named:
             raise MissingError(f"this machine has no disk {wanted!r}")
+        if named[0].read_only:
+            raise UsageError(f"disk {name} is read-only")
         if named[0].size < MINIMUM_DISK:
             raise SpaceError(
                 f"disk {name} has {show_size(named[0].size)}, {show_size(MINIMUM_DISK)} are needed"

@@ -57,19 +57,24 @@ def parse_source(text: str, *, plain_http: bool, disk: str = "") -> Request:
     return Request(reference.name, reference.tag, reference.host, None, plain_http, disk)
 
 
+def parse_request_file(text: str, *, disk: str) -> Request:
+    """Return the request in ``url.txt``: a source, and ``plain-http`` after a space for a registry
+    in a closed network. Raises: DocumentError."""
+    words = text.split()
+    if not 1 <= len(words) <= 2 or words[1:] not in ([], ["plain-http"]):
+        raise DocumentError("url.txt", [Fault("", 1, "is not: URL [plain-http]")])
+    return parse_source(words[0], plain_http=len(words) == 2, disk=disk)
+
+
 def from_medium(medium: Path, work: Path) -> Request:
     """Return what the small disk says, else what the medium holds.
 
-    ``url.txt`` may end in ``plain-http`` after a space: a registry in a closed network.
     Raises: MissingError, DocumentError.
     """
     for disk in blockdev.disks():
         if blockdev.volume_label(disk.device) == URL_LABEL:
             files = _read(disk.device, work)
-            words = files["url.txt"].split()
-            if not 1 <= len(words) <= 2 or words[1:] not in ([], ["plain-http"]):
-                raise DocumentError("url.txt", [Fault("", 1, "is not: URL [plain-http]")])
-            return parse_source(words[0], plain_http=len(words) == 2, disk=files["disk.txt"])
+            return parse_request_file(files["url.txt"], disk=files["disk.txt"])
     index = parse_index(read_bounded(medium / INDEX_FILE, _LIMIT))
     if not index.install:
         raise MissingError(

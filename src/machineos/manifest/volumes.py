@@ -69,7 +69,7 @@ def mount_image(image: ImageVolume, target: Path) -> None:
     Raises: SignatureError, VerificationError, ConflictError.
     """
     device = dmverity.open_volume(image.volume)
-    mount(device, target, image.filesystem, Flag.RDONLY | Flag.NODEV)
+    mount(device, target, image.filesystem, Flag.RDONLY | Flag.NODEV | Flag.NOSUID)
 
 
 def _data_size(blob: Path, filesystem: str, what: str) -> int:

@@ -1,8 +1,7 @@
 """From an empty machine to an installed one: two boots, each of a medium, each watched to its end.
 
-The order is a plan; every step can be repeated: a launch that was interrupted is started again with
-the same arguments and goes on at the first step that is not done. What a step did is known from the
-guest's own last words on the console, never from the passing of time.
+What a boot did is known from the guest's own last words on the console, never from the passing of
+time; a boot that fails ends with the guest's own reason.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from machineos.errors import ConflictError, MachineError
+from machineos.errors import MachineError
 from machineos.vm.model import Config, Disk, Machine, Nic, Size, Smbios
 from machineos.vm.plan import StartOptions
 from machineos.vm.running import RunningMachine
@@ -77,9 +74,20 @@ def define(name: str, hardware: Hardware, *, medium: Medium | None) -> Machine:
     return Machine(name=name, description=f"machineOS appliance {hardware.serial}", config=config)
 
 
+def provision_medium(image: Path, identity: Path) -> Medium:
+    """Return the boot that provisions the TPM with the identity on a small disk."""
+    return Medium(image, (identity,), PROVISIONED, PROVISION_TIMEOUT)
+
+
+def install_medium(image: Path, url_disk: Path | None) -> Medium:
+    """Return the boot that installs, from the medium or from where the small disk says."""
+    return Medium(image, (url_disk,) if url_disk else (), INSTALLED, INSTALL_TIMEOUT)
+
+
 def run_medium(
     store: MachineStore,
-    machine: Machine,
+    name: str,
+    hardware: Hardware,
     medium: Medium,
     clock: Clock,
     *,
@@ -91,8 +99,9 @@ def run_medium(
     ``watch`` gets each line that the guest says about its progress.
     Raises: MachineError with the guest's own reason when it did not succeed.
     """
-    if machine.name in store.names():
-        with store.lock(machine.name):
+    machine = define(name, hardware, medium=medium)
+    if name in store.names():
+        with store.lock(name):
             store.replace(machine)
     else:
         store.create(machine)
@@ -124,27 +133,11 @@ def reason(console: str) -> str:
     """Return the guest's own reason for a failure, else the end of its console."""
     found = _FAILED.findall(console)
     if found:
-        return next(part for part in found[-1] if part).strip()
+        return str(next(part for part in found[-1] if part)).strip()
     if "Access Denied" in console or "Security Violation" in console:
         return "the firmware refused the boot image: it is not signed by this keyset"
     lines = [line.strip() for line in console.splitlines() if line.strip()]
     return " / ".join(lines[-3:]) or "it wrote nothing on its console"
-
-
-def check_new(store: MachineStore, name: str) -> None:
-    """Raise ConflictError when the machine exists: launching again would wipe it."""
-    if name in store.names():
-        raise ConflictError(
-            f"machine {name} exists already",
-            hint=f"machine start {name}, or machine delete {name} and launch again",
-        )
-
-
-def finish(store: MachineStore, machine: Machine) -> Machine:
-    """Store the final definition, which boots from the disk, and return it."""
-    with store.lock(machine.name):
-        store.replace(msgspec.structs.replace(machine, status=""))
-    return machine
 
 
 def _report(text: str, seen: int, watch: Callable[[str], None]) -> int:

@@ -13,7 +13,7 @@ FORBIDDEN = {
     "xml", "sqlite3", "multiprocessing", "logging", "unittest",
 }  # fmt: skip
 # Allowed, but nothing at start needs them: they were at module level once.
-NEEDLESS = {"shutil", "tempfile", "platform", "lzma", "bz2", "zipfile"}
+NEEDLESS = {"shutil", "tempfile", "lzma", "bz2", "zipfile"}
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ def test_read_bounded_refuses_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to("/etc/passwd")
     (tmp_path / "folder").mkdir()
-    opened = len(os.listdir("/proc/self/fd"))
+    opened = len(list(Path("/proc/self/fd").iterdir()))
     for path, part in (
         (tmp_path / "fifo", "regular file"),
         (tmp_path / "folder", "regular file"),
@@ -101,13 +101,16 @@ def test_read_bounded_refuses_what_is_no_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(DocumentError, match=part):
             read_bounded(path, 100)
-    assert len(os.listdir("/proc/self/fd")) == opened
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
 
 
 def test_a_lock_excludes(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "lock"
     with locked(path, what="the thing"):
-        with pytest.raises(ConflictError, match="the thing is in use"), locked(path, what="the thing"):
+        with (
+            pytest.raises(ConflictError, match="the thing is in use"),
+            locked(path, what="the thing"),
+        ):
             pytest.fail("both hold it")
     with locked(path, what="the thing", wait=True):
         pass

@@ -108,7 +108,8 @@ def test_a_fault_names_its_path(data: bytes, path: str) -> None:
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
@@ -121,7 +122,10 @@ def test_what_json_writes_comes_back(value: object) -> None:
     assert parse_json(json.dumps(value, ensure_ascii=False).encode(), name="d") == value
 
 
-@given(st.binary(max_size=300) | st.text(alphabet='{}[]",:\\u0dDeE19.-+ \n', max_size=60).map(str.encode))
+@given(
+    st.binary(max_size=300)
+    | st.text(alphabet='{}[]",:\\u0dDeE19.-+ \n', max_size=60).map(str.encode)
+)
 def test_any_bytes(data: bytes) -> None:
     """Nothing but DocumentError comes out, and what is accepted can be written again as UTF-8."""
     try:

@@ -83,7 +83,7 @@ def test_what_is_missing() -> None:
         run(["no-such-program"], timeout=1)
     with pytest.raises(MissingToolError, match="working directory"):
         run(["true"], timeout=10, cwd=Path("/nonexistent"))
-    with pytest.raises(MissingToolError), open(os.devnull, "wb") as log:
+    with pytest.raises(MissingToolError), Path(os.devnull).open("wb") as log:
         spawn(["no-such-program"], log=log)
 
 

@@ -10,8 +10,10 @@ from machineos.core.size import parse_size, show_size
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("0", 0), ("4096", 4096), ("4096B", 4096), ("1K", 1024), ("8GiB", 8 << 30), ("8Gi", 8 << 30),
-        ("8G", 8 << 30), ("8GB", 8 * 10**9), ("512M", 512 << 20), ("1TB", 10**12), (" 2P ", 2 << 50),
+        ("0", 0), ("4096", 4096), ("4096B", 4096), ("1K", 1024), ("8GiB", 8 << 30),
+        ("8Gi", 8 << 30),
+        ("8G", 8 << 30), ("8GB", 8 * 10**9), ("512M", 512 << 20), ("1TB", 10**12),
+        (" 2P ", 2 << 50),
     ],
 )  # fmt: skip
 def test_sizes(text: str, size: int) -> None:
@@ -38,7 +40,13 @@ def test_any_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (8 << 30, "8.0 GiB"), (1 << 52, "4096.0 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (8 << 30, "8.0 GiB"),
+        (1 << 52, "4096.0 TiB"),
+    ],
 )
 def test_show(size: int, text: str) -> None:
     assert show_size(size) == text

@@ -118,7 +118,9 @@ def test_a_fault_names_path_and_line(text: str, path: str, line: int, part: str)
     assert part in found[0][2]
 
 
-@pytest.mark.parametrize("value", ["80x", "8 0", "0x50", "1_000", "٣", "-", "--1", "1.0", "", "9" * 20])
+@pytest.mark.parametrize(
+    "value", ["80x", "8 0", "0x50", "1_000", "٣", "-", "--1", "1.0", "", "9" * 20]
+)
 def test_what_is_no_whole_number(value: str) -> None:
     where = fault(f"host: '{value}'\ncontainer: 1\n", Port)
     assert where[:2] == ("host", 1)

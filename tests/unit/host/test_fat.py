@@ -15,9 +15,17 @@ pytestmark = [pytest.mark.tool("mkfs.vfat"), pytest.mark.tool("mcopy")]
 
 
 def test_argv() -> None:
-    assert argv_make(Path("i"), label="ESP", kind=32, volume_id="4d4f5321") == [
-        "mkfs.vfat", "--invariant", "-F32", "-n", "ESP", "-i", "4d4f5321", "i",
-    ]  # fmt: skip
+    common = ["-n", "ESP", "-i", "4d4f5321", "i"]
+    for size, options in ((40 << 20, ["-F32"]), (16 << 20, ["-F16"]), (4 << 20, ["-F16", "-s1"])):
+        argv = argv_make(Path("i"), label="ESP", size=size, volume_id="4d4f5321")
+        assert argv == ["mkfs.vfat", "--invariant", *options, *common]
+
+
+@pytest.mark.parametrize("mebibytes", [4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 35, 36, 64, 100])
+def test_every_size_can_be_made(tmp_path: Path, mebibytes: int) -> None:
+    image = tmp_path / "image"
+    make_image(image, label="X", files={}, epoch=0, size=mebibytes << 20)
+    assert image.stat().st_size == mebibytes << 20
 
 
 @pytest.fixture

@@ -13,5 +13,5 @@ def test_what_is_no_module(tmp_path: Path) -> None:
         load_module(tmp_path / "none.ko")
     path = tmp_path / "bad.ko"
     path.write_bytes(b"not a module")
-    with pytest.raises(ToolError, match=r"bad\.ko: E(NOEXEC|PERM)"):
+    with pytest.raises(ToolError, match=r"bad\.ko: E[A-Z]+"):
         load_module(path)

@@ -45,8 +45,12 @@ def test_another_shape(data: bytes) -> None:
 
 values = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["report", "lv", "lv_name", "lv_size"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["report", "lv", "lv_name", "lv_size"]), inner, max_size=3
+        )
+    ),
     max_leaves=8,
 )
 

@@ -243,4 +243,4 @@ def test_any_text_is_a_recipe_or_a_document_error(text: str) -> None:
     try:
         parse(f"a: {{from: {{type: scratch}}}}\n{text}")
     except DocumentError as error:
-        assert error.faults  # noqa: PT017 (either outcome is right)
+        assert error.faults

@@ -184,6 +184,17 @@ def test_a_signature_of_other_bytes(repository, fetch, authority):
         fetch()
 
 
+def test_only_the_first_reasons_are_told(repository, fetch, authority):
+    made = put(repository, DATA, b"x", authority.publisher.certificate_pem)
+    for size in range(2, 12):
+        made = install_artifacts(
+            DATA, b"x" * size, authority.publisher.certificate_pem, created=NOW
+        )
+        made.signature.store(repository)
+    with pytest.raises(SignatureError, match=r"and 3 more reasons"):
+        fetch()
+
+
 def test_fooled_ya(repository, fetch, authority):
     put(repository, DATA, b"fooled ya\n", authority.publisher.certificate_pem)
     with pytest.raises(SignatureError, match="10 bytes"):

@@ -42,7 +42,7 @@ def test_command_is_entrypoint_then_cmd() -> None:
         ({"Entrypoint": [], "Cmd": []}, "config.Entrypoint"),
         ({"Entrypoint": [""]}, "config.Entrypoint"),
         ({"Entrypoint": ["a\0b"]}, "config"),
-        ({"Entrypoint": ["\ud800"]}, "config"),
+        ({"Entrypoint": ["\ud800"]}, ""),  # refused as JSON already
         ({"Entrypoint": ["a"], "Env": ["HOME"]}, "config.Env[0]"),
         ({"Entrypoint": ["a"], "Env": ["=x"]}, "config.Env[0]"),
         ({"Entrypoint": ["a"], "WorkingDir": "etc"}, "config.WorkingDir"),

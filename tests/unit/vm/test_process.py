@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,8 @@ def sleeper(tmp_path):
     with (tmp_path / "log").open("wb") as log:
         child = run.spawn(["sh", "-c", "sleep 60 & wait", str(pid_file)], log=log, detach=True)
     pid_file.write_text(f"{child.pid}\n")
+    while os.fsencode(pid_file) not in Path(f"/proc/{child.pid}/cmdline").read_bytes():
+        time.sleep(0.01)  # between fork and exec the arguments are still ours
     yield child, pid_file
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -1,0 +1,106 @@
+"""What a launch needs besides the machine: firmware variables, media, small disks."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machineos.core.files import read_bounded
+from machineos.errors import MissingError
+from machineos.host import fat
+from machineos.host.uefivars import Enrolled
+from machineos.image.build import DEFAULT_EPOCH
+from machineos.image.installmedia import build_media
+from machineos.trust.x509 import key_pem, load_key
+from machineos.vm.uefi import prepare_uefi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from machineos.core.clock import Clock
+    from machineos.core.secret import Secret
+    from machineos.launch.place import Place
+    from machineos.trust.keyset import KeyPair, Keyset, Project
+
+_SMALL_DISK = 20 << 20
+_MAX_KEY = 1 << 16
+_MEMORY = "/dev/shm"  # noqa: S108 (a private folder is made in it)
+
+
+def uefi_variables(keyset: Keyset) -> Path:
+    """Return the variable store with the keyset's keys enrolled, made when it is not there yet.
+
+    Raises: MissingError, ToolError.
+    """
+    path = keyset.bootkit / "ovmf" / "ovmf-vars.fd"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keys = []
+        for role in ("uefi-pk", "uefi-kek", "uefi-db"):
+            pair = keyset.key(role)
+            if pair.guid is None:
+                raise MissingError(f"keyset {keyset.name}: {role} has no guid")
+            keys.append(Enrolled(pair.guid, pair.cert_path))
+        prepare_uefi(path, pk=keys[0], kek=keys[1], db=keys[2])
+    return path
+
+
+@contextmanager
+def media_for(
+    place: Place,
+    keyset: Keyset,
+    project: Project,
+    *,
+    passphrase: Secret | None,
+    variant: str,
+    clock: Clock,
+    say: Callable[[str], None],
+) -> Iterator[dict[str, Path]]:
+    """Yield the media by name: for an OCI layout an install medium that holds it, else one that
+    does not and a small disk (``url``) that says where to go.
+
+    Raises: MissingError (hostfs or bootkit not built), VerificationError, ToolError.
+    """
+    with tempfile.TemporaryDirectory(prefix="machineos-launch-") as name:
+        folder = Path(name)
+        media = build_media(
+            keyset,
+            project,
+            output=folder,
+            passphrase=passphrase,
+            manifest=place.local,
+            clock=clock,
+            say=say,
+            variant=variant,
+        )
+        if place.url:
+            text, media["url"] = folder / "url.txt", folder / "install.vfat"
+            text.write_text(place.url + (" plain-http" if place.plain_http else "") + "\n")
+            _small_disk(media["url"], "inst-data", {"url.txt": text})
+        yield media
+
+
+@contextmanager
+def identity_disk(pair: KeyPair, passphrase: Secret | None) -> Iterator[Path]:
+    """Yield the small disk with a device identity. It holds a private key in clear, so it lives in
+    memory, in a folder of our own, mode 0600, and is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="machineos-identity-", dir=_MEMORY) as name:
+        plain, image = Path(name) / "privkey.pem", Path(name) / "sudi.vfat"
+        key = load_key(read_bounded(pair.key_path, _MAX_KEY), passphrase, what=str(pair.key_path))
+        _write_private(plain, key_pem(key, None))
+        _write_private(image, b"")
+        _small_disk(image, "trust-data", {"cert.pem": pair.cert_path, "privkey.pem": plain})
+        yield image
+
+
+def _small_disk(image: Path, label: str, files: dict[str, Path]) -> None:
+    fat.make_image(image, label=label, files=files, epoch=DEFAULT_EPOCH, size=_SMALL_DISK)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

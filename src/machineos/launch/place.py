@@ -1,0 +1,87 @@
+"""Where a launch installs from, as this host and as the guest see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machineos.errors import UsageError
+from machineos.manifest.verify import fetch_verified
+from machineos.oci.layout import LayoutRegistry
+from machineos.oci.reference import Reference
+from machineos.oci.registry import HttpRegistry
+
+if TYPE_CHECKING:
+    from machineos.core.clock import Clock
+    from machineos.manifest.install import Install
+    from machineos.oci.auth import Credentials
+    from machineos.oci.repository import Registry
+    from machineos.trust.keyset import Keyset, Project
+
+# What a guest on QEMU's user network calls the host it runs on, and what the host calls itself.
+_GUEST_VIEW, _HOST_VIEW = "10.0.2.2", "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A published manifest: in a folder of OCI layouts, or on the registry ``host``."""
+
+    name: str
+    tag: str
+    host: str = ""
+    folder: Path | None = None
+    plain_http: bool = False
+
+    @classmethod
+    def parse(cls, text: str, *, plain_http: bool) -> Place:
+        """Read ``oci:DIR:path:tag`` or ``[docker://]host[:port]/path:tag``.
+
+        Raises: UsageError, DocumentError.
+        """
+        if text.startswith("oci:"):
+            folder, _, rest = text.removeprefix("oci:").partition(":")
+            name, _, tag = rest.rpartition(":")
+            if not folder or not name or not tag:
+                raise UsageError(f"{text!r} is not oci:DIR:path:tag")
+            return cls(name, tag, folder=Path(folder))
+        reference = Reference.parse(text.removeprefix("docker://"))
+        if not reference.host or not reference.tag:
+            raise UsageError(f"{text!r} is not host:port/path:tag")
+        return cls(reference.name, reference.tag, reference.host, plain_http=plain_http)
+
+    @property
+    def url(self) -> str:
+        """What the installer in the guest is told; empty when it comes on the medium."""
+        return f"{self.host}/{self.name}:{self.tag}" if self.host else ""
+
+    @property
+    def local(self) -> str:
+        """What goes onto the medium (``oci:DIR:path:tag``), empty for a registry."""
+        return f"oci:{self.folder}:{self.name}:{self.tag}" if self.folder else ""
+
+    def open(self, credentials: Credentials | None) -> Registry:
+        """Return the registry as this host sees it. Raises: TransferError."""
+        if self.folder is not None:
+            return LayoutRegistry(self.folder)
+        host, colon, port = self.host.partition(":")
+        seen = _HOST_VIEW if host == _GUEST_VIEW else host
+        return HttpRegistry(
+            f"{seen}{colon}{port}", plain_http=self.plain_http, credentials=credentials
+        )
+
+    def verified(
+        self, keyset: Keyset, project: Project, clock: Clock, credentials: Credentials | None
+    ) -> Install:
+        """Return the manifest, verified from here, before any machine is made for it.
+
+        Raises: MissingError, VerificationError, TransferError.
+        """
+        fetched = fetch_verified(
+            self.open(credentials).repository(self.name),
+            self.tag,
+            ca_pem=keyset.key("manifest-ca").certificate_pem(),
+            at=clock.now(),
+            product=project.uuid,
+        )
+        return fetched.verified.install

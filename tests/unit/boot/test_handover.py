@@ -1,0 +1,72 @@
+"""Emptying the initrd: everything of it, nothing behind a link or a mount."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from machineos.boot.handover import _empty, switch_root
+from machineos.core.run import run
+from machineos.errors import BootError
+
+
+def empty(folder: Path, device: int | None = None) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _empty(descriptor, os.fstat(descriptor).st_dev if device is None else device)
+    finally:
+        os.close(descriptor)
+
+
+def test_all_of_it_goes_and_nothing_behind_links(tmp_path: Path) -> None:
+    outside, tree = tmp_path / "outside", tmp_path / "tree"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "deep/file").write_text("mine")
+    (tree / "a/b/c").mkdir(parents=True)
+    (tree / "a/b/c/file").write_text("x")
+    (tree / "a/link").symlink_to(outside)
+    (tree / "dangling").symlink_to("nowhere")
+    os.mkfifo(tree / "fifo")
+    (tree / "hard").hardlink_to(outside / "deep/file")
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    empty(tree)
+    assert list(tree.iterdir()) == []
+    assert (outside / "deep/file").read_text() == "mine"
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
+
+
+def test_what_is_on_another_device_stays(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    empty(tmp_path, Path("/proc").stat().st_dev)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.root
+def test_mounts_stay_with_what_is_in_them(tmp_path: Path) -> None:
+    """In a mount namespace of its own, with a real file system in the way."""
+    (tmp_path / "tree/a/mounted").mkdir(parents=True)
+    (tmp_path / "tree/b").mkdir()
+    (tmp_path / "tree/b/file").write_text("x")
+    code = (
+        "import os, sys; from machineos.boot.handover import _empty; "
+        "fd = os.open(sys.argv[1], os.O_RDONLY); _empty(fd, os.fstat(fd).st_dev); "
+        "print(sorted(os.listdir(sys.argv[1])), os.listdir(sys.argv[1] + '/a/mounted'))"
+    )
+    mounted = tmp_path / "tree/a/mounted"
+    script = f'mount -t tmpfs none "{mounted}" && touch "{mounted}/kept" && exec "$@"'
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", code]
+    assert run([*argv, tmp_path / "tree"], timeout=30).text == "['a'] ['kept']"
+
+
+def test_a_root_without_init(tmp_path: Path) -> None:
+    with pytest.raises(BootError, match="has no /usr/lib/systemd/systemd"):
+        switch_root(tmp_path)
+    init = tmp_path / "usr/lib/systemd/systemd"
+    init.parent.mkdir(parents=True)
+    init.write_text("not executable")
+    with pytest.raises(BootError, match="has no"):
+        switch_root(tmp_path)

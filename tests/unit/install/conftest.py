@@ -1,0 +1,7 @@
+"""The world of the manifest tests: publishers, images, a published manifest."""
+
+from __future__ import annotations
+
+from unit.manifest.conftest import authority, published_world, stranger, template, world
+
+__all__ = ["authority", "published_world", "stranger", "template", "world"]
