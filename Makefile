@@ -42,5 +42,5 @@ docs: setup ## build docs/ into site/; a dead link is an error
 lock: setup ## renew the lock files
 	scripts/lock
 
-clean: ## remove caches and build outputs of this folder; keysets and machines stay
+clean: ## remove caches and build outputs of this folder, the demo included; your own keysets and machines stay
 	scripts/clean

@@ -29,15 +29,19 @@ SECTIONS = {
 }
 
 
-def sound(image: bytes) -> list[pefile.SectionStructure]:
+def sound(image: bytes, stub: bytes = STUB) -> list[pefile.SectionStructure]:
     """Check what firmware relies on and return the sections."""
     parsed = pefile.PE(data=image)
-    # Its other warnings are about bytes that are frequent.
-    assert not [text for text in parsed.get_warnings() if " up " not in text]
+    # Left out: what it says about the stub itself, and about bytes that are frequent.
+    original = pefile.PE(data=stub)
+    known = original.get_warnings()
+    assert not [text for text in parsed.get_warnings() if text not in known and " up " not in text]
     optional = parsed.OPTIONAL_HEADER
     raw_end, virtual_end = optional.SizeOfHeaders, 0
-    for section in parsed.sections:
-        assert section.VirtualAddress % optional.SectionAlignment == 0
+    for number, section in enumerate(parsed.sections):
+        # The stub of Debian 12 has sections of its own that are not aligned.
+        ours = number >= len(original.sections)
+        assert not ours or section.VirtualAddress % optional.SectionAlignment == 0
         assert section.PointerToRawData % optional.FileAlignment == 0
         assert section.SizeOfRawData % optional.FileAlignment == 0
         assert section.VirtualAddress >= virtual_end
@@ -186,6 +190,6 @@ DEBIAN_STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 @pytest.mark.skipif(not DEBIAN_STUB.exists(), reason="Debian's systemd-boot-efi is not installed")
 def test_the_real_stub(tmp_path: Path) -> None:
     image = assemble(DEBIAN_STUB.read_bytes(), SECTIONS, sbat=SBAT)
-    sound(image)
+    sound(image, DEBIAN_STUB.read_bytes())
     signed = sign_and_verify(image, tmp_path)
     assert {name: read_sections(signed)[name] for name in SECTIONS} == SECTIONS

@@ -1,0 +1,85 @@
+"""The appliance of the guest tests: built once, booted once, saved once.
+
+MACHINEOS_TEST_CACHE says where it is kept (default: .cache/test of this checkout);
+MACHINEOS_TEST_REUSE=1 keeps using the one that is there although its inputs have changed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from appliance import CLOCK, TOP, open_bench, say
+from guest import FileServer, Guest
+
+from machineos.vm.plan import StartOptions
+from machineos.vm.running import RunningMachine
+
+READY = "ready"
+
+
+@pytest.fixture(scope="session")
+def bench():
+    """The built and installed appliance."""
+    folder = Path(os.environ.get("MACHINEOS_TEST_CACHE") or TOP / ".cache/test")
+    runtime = Path(tempfile.mkdtemp(prefix="mt-"))
+    try:
+        yield open_bench(folder, runtime)
+    finally:
+        shutil.rmtree(runtime, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def files():
+    """The web server that gives guests their files."""
+    server = FileServer()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def boot(bench, files):
+    """Start a machine of the bench for the length of a block."""
+
+    @contextmanager
+    def booted(name, **options):
+        port = bench.store.load(name).config.nics[0].ports[0].host.port
+        with RunningMachine(
+            bench.store, name, CLOCK, options=StartOptions(**options)
+        ) as vm:
+            yield Guest(vm, files, port)
+
+    return booted
+
+
+@pytest.fixture(scope="session")
+def _live(bench, boot):
+    """A booted appliance whose service answers, saved in that state."""
+    name = bench.clone("live")
+    with boot(name) as guest:
+        start = CLOCK.monotonic()
+        guest.wait_answer()
+        say(f"the service answers {CLOCK.monotonic() - start:.1f} s after power-on")
+        guest.wake()
+        guest.wait_until("mosctl status --json | grep -q '\"settled\": true'")
+        guest.vm.save(READY)
+        yield guest
+    bench.discard(name)
+
+
+@pytest.fixture
+def live(_live):
+    """The running appliance, for tests that leave it as it was."""
+    return _live
+
+
+@pytest.fixture
+def fresh(_live):
+    """The running appliance, for tests that change it: afterwards it is put back."""
+    yield _live
+    _live.vm.load(READY)

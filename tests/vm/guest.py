@@ -1,0 +1,146 @@
+"""Typing at the debug console of a running appliance, and giving it files.
+
+The debug variant has a root shell on the serial port. Scripts and files come from a web server of
+the test, which the guest sees at 10.0.2.2: a serial port is no way to send a megabyte.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+from appliance import CLOCK
+
+if TYPE_CHECKING:
+    from machineos.vm.running import RunningMachine
+
+PROMPT = "debug#"
+_FETCH = "import urllib.request as u;exec(compile(u.urlopen('{}',timeout=60).read(),'test','exec'))"
+
+
+class FileServer(ThreadingHTTPServer):
+    """Gives the guest what a test put into it."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files: dict[str, bytes] = {}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def put(self, data: bytes) -> str:
+        """Offer ``data`` and return its address for the guest."""
+        name = f"/{len(self.files)}"
+        self.files[name] = data
+        return f"http://10.0.2.2:{self.server_address[1]}{name}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:
+        data = self.server.files.get(self.path)
+        self.send_response(404 if data is None else 200)
+        self.send_header("Content-Length", str(len(data or b"")))
+        self.end_headers()
+        self.wfile.write(data or b"")
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command in the guest ended, and what it wrote to both its outputs."""
+
+    status: int
+    output: str
+
+    def __bool__(self) -> bool:
+        return self.status == 0
+
+
+class Guest:
+    """A running appliance of the debug variant."""
+
+    def __init__(self, vm: RunningMachine, files: FileServer, port: int) -> None:
+        self.vm = vm
+        self.files = files
+        self.port = port
+        self._numbers = itertools.count(1)
+
+    def wake(self, timeout: float = 120) -> None:
+        """Wait for the shell and keep the kernel's own messages off its terminal."""
+        self.vm.wait_console(re.escape(PROMPT), timeout)
+        self.sh("stty -echo; dmesg -n 1")
+
+    def sh(self, command: str, timeout: float = 60) -> Done:
+        """Run a line of shell as root. The marks are not in what the terminal echoes."""
+        mark = f"{next(self._numbers)}-{id(self):x}"
+        self.vm.send(f"printf '\\n<%s<' {mark}; {command}\n")
+        self.vm.send(f"printf '>%s>%d>\\n' {mark} $?\n")
+        shape = rf"(?s)<{mark}<(.*?)>{mark}>(\d+)>"
+        found = self.vm.wait_console(shape, timeout)
+        text = found[1].replace("\r", "").replace(PROMPT, "")
+        return Done(int(found[2]), text.strip())
+
+    def must(self, command: str, timeout: float = 60) -> str:
+        """Run a line of shell that has to succeed and return its output."""
+        done = self.sh(command, timeout)
+        assert done, f"{command}: {done.status}: {done.output}"
+        return done.output
+
+    def python(self, code: str, timeout: float = 90) -> str:
+        """Run Python as root in the guest, with the appliance's own package, and return its
+        output."""
+        address = self.files.put(code.encode())
+        done = self.sh(f"python3 -c {shlex.quote(_FETCH.format(address))}", timeout)
+        assert done, done.output
+        return done.output
+
+    def put(self, data: bytes, path: str) -> None:
+        """Write a file in the guest."""
+        address = self.files.put(data)
+        self.python(
+            f"import urllib.request as u\nopen({path!r},'wb').write(u.urlopen({address!r}).read())"
+        )
+
+    def wait_until(self, command: str, timeout: float = 90) -> str:
+        """Repeat a line of shell until it succeeds."""
+        deadline = CLOCK.monotonic() + timeout
+        while True:
+            done = self.sh(command)
+            if done:
+                return done.output
+            assert CLOCK.monotonic() < deadline, f"{command}: {done.status}: {done.output}"
+            CLOCK.sleep(1)
+
+    def wait_answer(self, timeout: float = 180) -> float:
+        """Wait until the service answers through the forwarded port; return the seconds."""
+        start = CLOCK.monotonic()
+        while True:
+            status = self.answer()
+            if status == 200:
+                return CLOCK.monotonic() - start
+            state = self.vm.state
+            assert state.status == "running", (state, self.vm.console_text[-3000:])
+            late = CLOCK.monotonic() - start > timeout
+            assert not late, f"last answer {status}\n{self.vm.console_text[-3000:]}"
+            CLOCK.sleep(0.5)
+
+    def answer(self) -> int:
+        """Return the status of GET /v2/ through the forwarded port, 0 for none."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/", timeout=5) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
