@@ -41,12 +41,12 @@ KEYSET = "test"
 DISK = 8 << 30
 _FOREVER = "while :; do sleep 1000; done"
 # A second image: says on its standard output what it sees of the machine.
-PROBE = f"""\
+PROBE = """\
 probe:
-  from: {{type: scratch}}
+  from: {type: scratch}
   import:
-    - {{path: busybox, dest: /bin/}}
-    - {{path: passwd, dest: /etc/}}
+    - {path: busybox, dest: /bin/}
+    - {path: passwd, dest: /etc/}
   entrypoint: ["/bin/busybox", "sh", "-c", "busybox id; busybox grep Cap /proc/self/status;\
  busybox touch /new; busybox ls /sys/class/net; echo probe done; busybox sleep 1000000"]
   user: probe
@@ -112,7 +112,9 @@ class Bench:
         _copy(old.disk(machine.config.disks[0].file), paths.state / f"{name}.qcow2")
         disk = msgspec.structs.replace(machine.config.disks[0], file=f"{name}.qcow2")
         config = msgspec.structs.replace(machine.config, name=name, disks=(disk,))
-        self.store.create(with_free_ports(msgspec.structs.replace(machine, name=name, config=config)))
+        self.store.create(
+            with_free_ports(msgspec.structs.replace(machine, name=name, config=config))
+        )
         return name
 
     def discard(self, name: str) -> None:
@@ -204,12 +206,16 @@ def _probe_files(folder: Path) -> None:
 def manifest_text(bench: Bench) -> str:
     """Return the manifest: the example's service, the probe twice, the debug variant's boot files."""
     example = (TOP / "examples/registry/manifest.yaml").read_text()
-    example = example.replace("oci:oci:registry", f"oci:{bench.folder}/images/registry/oci:registry")
+    example = example.replace(
+        "oci:oci:registry", f"oci:{bench.folder}/images/registry/oci:registry"
+    )
     root = bench.keyset.root
     kind = appliance.DEBUG
     hostfs, bootkit = appliance.hostfs_layout(root, kind), appliance.bootkit_folder(root, kind)
     probe = f"oci:{bench.folder}/images/probe/oci:probe"
-    return example + f"""\
+    return (
+        example
+        + f"""\
   - {{service_name: alone, source: "{probe}", version: "1", service_type: container,
       nsgroup: other, network: {{type: none}}}}
   - {{service_name: direct, source: "{probe}", version: "1", service_type: container,
@@ -219,9 +225,12 @@ def manifest_text(bench: Bench) -> str:
   - {{service_name: bootkit, source: "oci:{bootkit}/oci:{appliance.BOOTKIT_TAG}", version: "1",
       service_type: fs-only, network: {{type: host}}}}
 """
+    )
 
 
-def publish(bench: Bench, text: str, *, name: str = NAME, project: str = "", repo: str = "") -> None:
+def publish(
+    bench: Bench, text: str, *, name: str = NAME, project: str = "", repo: str = ""
+) -> None:
     """Publish a manifest with the product's own command."""
     path = bench.folder / "manifest.yaml"
     path.write_text(text)

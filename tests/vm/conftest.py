@@ -49,9 +49,7 @@ def boot(bench, files):
     @contextmanager
     def booted(name, **options):
         port = bench.store.load(name).config.nics[0].ports[0].host.port
-        with RunningMachine(
-            bench.store, name, CLOCK, options=StartOptions(**options)
-        ) as vm:
+        with RunningMachine(bench.store, name, CLOCK, options=StartOptions(**options)) as vm:
             yield Guest(vm, files, port)
 
     return booted

@@ -5,9 +5,12 @@ Issue 2, parts 8, 9 and 11, and "the demo's service".
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
+
+from machineos.core.run import run
 
 pytestmark = [
     pytest.mark.vm,
@@ -31,3 +34,72 @@ def test_status_is_good(live):
     assert {s["name"]: s["state"] for s in status["services"]} == {
         "registry": "running", "alone": "running", "direct": "running",
     }  # fmt: skip
+
+
+@pytest.mark.tool("skopeo")
+def test_an_image_pushed_can_be_pulled_back_also_after_a_reboot(fresh, bench, tmp_path):
+    image = f"oci:{bench.folder}/images/probe/oci:probe"
+    there = f"docker://127.0.0.1:{fresh.port}/some/probe:1"
+    run(["skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", image, there],
+        timeout=300)  # fmt: skip
+    digest = pulled(there, tmp_path / "one")
+    assert digest == pulled(image, tmp_path / "own", tls=())
+    boots = fresh.vm.console_text.count("handing over to systemd")
+    fresh.sh("systemctl reboot")
+    fresh.vm.wait_console("handing over to systemd", 180)
+    fresh.wait_answer()
+    assert fresh.vm.console_text.count("handing over to systemd") == boots + 1
+    assert pulled(there, tmp_path / "two") == digest
+    fresh.wake()
+    fresh.wait_until("mosctl status --json | grep -q '\"good\": true'")
+
+
+def pulled(source, folder, tls=("--src-tls-verify=false",)):
+    run(["skopeo", "copy", "-q", "--preserve-digests", *tls, source, f"dir:{folder}"], timeout=300)
+    return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+
+
+def test_ports_are_reachable_from_the_machine_itself(live):
+    code = """
+import urllib.request
+for host in ("127.0.0.1", "10.0.2.15", "10.0.3.99:5000"):
+    print(host, urllib.request.urlopen(f"http://{host}/v2/", timeout=20).status)
+"""
+    lines = live.python(code).splitlines()
+    assert lines == ["127.0.0.1 200", "10.0.2.15 200", "10.0.3.99:5000 200"]
+
+
+def test_killing_mosd_stops_no_service_and_leaks_nothing(fresh):
+    def seen():
+        mounts = fresh.must("cat /proc/self/mounts")
+        return (
+            fresh.must("systemctl show -P MainPID 'machineos-*.service' | sort"),
+            mounts,
+            fresh.must("ls /dev/mapper; losetup -l -n -O NAME,BACK-FILE; ls /sys/class/net"),
+            fresh.must("nft list ruleset"),
+        )
+
+    before = seen()
+    assert before[0].strip()
+    old = fresh.must("systemctl show -P MainPID mosd")
+    for _ in range(2):
+        fresh.must(f"kill -9 {old}")
+        fresh.wait_until(f"p=$(systemctl show -P MainPID mosd); test $p != 0 -a $p != {old}")
+        fresh.wait_until("test $(systemctl show -P ActiveState mosd) = active")
+        old = fresh.must("systemctl show -P MainPID mosd")
+    fresh.wait_until("mosctl status --json | grep -q '\"good\": true'")
+    assert seen() == before
+    assert fresh.answer() == 200
+
+
+def test_a_service_that_dies_is_started_again(fresh):
+    pid = service(fresh, "registry")["pid"]
+    fresh.must(f"kill -9 {pid}")
+    fresh.wait_answer()
+    fresh.wait_until("mosctl status --json | grep -q '\"good\": true'")
+    assert service(fresh, "registry")["pid"] != pid
+
+
+def service(guest, name):
+    status = json.loads(guest.must("mosctl status --json"))
+    return next(one for one in status["services"] if one["name"] == name)

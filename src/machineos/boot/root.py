@@ -111,7 +111,7 @@ def make_handover(
     services = []
     for image in images:
         target = image.target
-        if target.service_type == "hostfs":
+        if target.service_type == "hostfs" or target.service_name == "bootkit":
             continue
         services.append(
             handover.Service(

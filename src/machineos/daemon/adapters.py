@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
-from machineos.errors import ConflictError, ToolError
-from machineos.host import dmverity, nft
+from machineos.errors import ToolError
+from machineos.host import dmverity, iproute, nft
 from machineos.manifest.volumes import image_volume
-from machineos.service.network import BRIDGE, FAMILY, TABLE, render_table
+from machineos.service.network import BRIDGE, BRIDGE_ADDRESSES, FAMILY, TABLE, render_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from machineos.core.clock import Clock
     from machineos.oci.model import Descriptor
     from machineos.service.network import Forward
 
 _MAX_SIGNATURE = 64 << 10
-_BRIDGE_SECONDS = 20.0
 
 
 class VerityVolumes:
@@ -40,16 +38,19 @@ class VerityVolumes:
 
 
 class Forwarding:
-    """The nftables table and the kernel switches behind it. ``proc`` is /proc, ``sys`` is /sys."""
+    """The bridge of the services, the nftables table, and the kernel switches behind it.
 
-    def __init__(self, *, proc: Path, sys: Path, clock: Clock) -> None:
+    ``proc`` is /proc, ``sys`` is /sys.
+    """
+
+    def __init__(self, *, proc: Path, sys: Path) -> None:
         self._proc = proc
         self._sys = sys
-        self._clock = clock
 
     def __call__(self, forwards: Sequence[Forward]) -> None:
         """Make exactly ``forwards`` hold. Raises: ToolError (nothing has changed)."""
-        self._wait_for_bridge()
+        exists = (self._sys / "class/net" / BRIDGE).exists()
+        iproute.batch(iproute.bridge_batch(BRIDGE, BRIDGE_ADDRESSES, exists=exists))
         nft.apply(nft.replace_table(FAMILY, TABLE, render_table(forwards)))
         # After the table: its first chain is what makes route_localnet harmless.
         for name in (
@@ -69,14 +70,3 @@ class Forwarding:
             raise ToolError(f"{path} does not exist") from error
         except OSError as error:
             raise ToolError(f"{path}: {error.strerror}") from error
-
-    def _wait_for_bridge(self) -> None:
-        """Wait for systemd-networkd, which makes the bridge from image/hostfs/network."""
-        deadline = self._clock.monotonic() + _BRIDGE_SECONDS
-        while not (self._sys / "class/net" / BRIDGE).exists():
-            if self._clock.monotonic() > deadline:
-                raise ConflictError(
-                    f"there is no bridge {BRIDGE}",
-                    hint="is systemd-networkd running, with 25-mos0.netdev?",
-                )
-            self._clock.sleep(0.1)

@@ -72,7 +72,7 @@ def build(
         volumes=VerityVolumes(where.run / "signatures"),
         storage=LogicalVolumes(Path(handover.data), DATA_GROUP, handover.volumes, Path("/dev")),
         units=Systemctl(),
-        forward=Forwarding(proc=where.proc, sys=where.sys, clock=time),
+        forward=Forwarding(proc=where.proc, sys=where.sys),
         log=log,
         apparmor=lxc.apparmor_profile(),
         resolv_conf=where.resolv_conf,

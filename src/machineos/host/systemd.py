@@ -22,7 +22,7 @@ _TIMEOUT = 60.0
 # A service may use all of its stop timeout.
 _STOP_TIMEOUT = 120.0
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "Result", "NRestarts")
-_EXIT = ("MainPID", "ExecMainStatus", "ExecMainCode")
+_EXIT = ("NeedDaemonReload", "MainPID", "ExecMainStatus", "ExecMainCode")
 # systemd refuses lines of 1 MiB; no honest command comes near.
 MAX_COMMAND = 256 << 10
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -30,7 +30,8 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t", "\r":
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """What systemd says about a unit; ``main_pid`` is 0 when nothing runs."""
+    """What systemd says about a unit; ``main_pid`` is 0 when nothing runs, ``stale`` when the file
+    on disk is newer than what systemd has read."""
 
     name: str
     load: str
@@ -41,6 +42,7 @@ class UnitState:
     main_pid: int
     exit_code: str
     exit_status: int
+    stale: bool = False
 
     @property
     def running(self) -> bool:
@@ -96,6 +98,7 @@ def parse_show(text: str) -> dict[str, UnitState]:
                 main_pid=int(fields.get("MainPID") or 0),
                 exit_code=fields.get("ExecMainCode", ""),
                 exit_status=int(fields.get("ExecMainStatus") or 0),
+                stale=fields.get("NeedDaemonReload") == "yes",
             )
         except (KeyError, ValueError) as error:
             raise ToolError(f"systemctl show: cannot read {block[:200]!r}") from error

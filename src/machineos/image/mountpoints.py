@@ -27,11 +27,14 @@ def add_mount_points(tree: Path, volumes: Iterable[str], *, epoch: int) -> None:
         for part in path.strip("/").split("/"):
             if part in {"", ".", ".."} or folder.is_symlink():
                 break
-            folder = folder / part
+            parent, folder = folder, folder / part
             if not os.path.lexists(folder):
+                before = parent.stat()
                 folder.mkdir()
                 folder.chmod(0o755)
                 os.utime(folder, (epoch, epoch))
+                # The time of the folder above would say when this ran, and so change the image.
+                os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
         else:
             if path in _MODES and folder.is_dir() and not folder.is_symlink():
                 folder.chmod(_MODES[path])

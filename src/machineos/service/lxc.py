@@ -177,7 +177,7 @@ def _mounts(spec: ServiceSpec) -> list[Setting]:
         if path not in taken:
             result.append(_tmpfs(path, "mode=0755" if path == "/run" else "mode=1777"))
     if spec.resolv_conf is not None:
-        options = "bind,ro,nosuid,nodev,noexec"
+        options = "bind,ro,nosuid,nodev,noexec,optional"
         result.append(lxc.mount_entry(str(spec.resolv_conf), "/etc/resolv.conf", "none", options))
     for volume in sorted(spec.volumes, key=lambda item: item.dest):
         # Files there can never be executed anyway (IPE), so say so in the mount as well.

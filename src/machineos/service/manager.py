@@ -222,7 +222,7 @@ class Manager:
     def _resolver(self, folder: Path, attachment: Attachment, image: str) -> Path | None:
         """Return the host's resolv.conf when the image has a plain file to mount it over."""
         source = self._resolv_conf
-        if source is None or attachment.kind == "none" or not source.is_file():
+        if source is None or attachment.kind == "none":
             return None
         try:
             present = rootfs.read_file(folder, "/etc/resolv.conf", image=image) is not None
@@ -262,7 +262,9 @@ class Manager:
         ]
         if names:
             self._log(f"starting {', '.join(names)}")
-            self._units.reload()
+            # A unit that systemd had not read before needs no reload, which costs seconds at boot.
+            if any(name in states and states[name].stale for name in names):
+                self._units.reload()
             self._units.start(names)
 
     def _remove_stale(self) -> None:

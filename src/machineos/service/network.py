@@ -30,6 +30,7 @@ TABLE = "machineos"
 GATEWAY4 = IPv4Interface("10.0.3.1/24")
 # From the unique local range (RFC 4193); it never leaves the machine, being masqueraded.
 GATEWAY6 = IPv6Interface("fd6d:6f73:3000:3::1/64")
+BRIDGE_ADDRESSES = (str(GATEWAY4), str(GATEWAY6))
 # Where automatic addresses start, as the predecessor had it.
 _FIRST_FREE = 3
 

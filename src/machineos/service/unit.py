@@ -24,12 +24,16 @@ _STOP_SECONDS = 10
 def render(spec: ServiceSpec, argv: Sequence[str]) -> str:
     """Return the text of the unit that runs ``argv``. Raises: ToolError."""
     description = spec.version.replace("%", "%%")
+    # Only a container that shows the host's resolv.conf waits for it to be written.
+    after = "After=systemd-resolved.service\n" if spec.resolv_conf is not None else ""
     return f"""\
 # Written by mosd from the verified manifest at each boot; a change here does not last.
 [Unit]
 Description=machineOS service {spec.name} {description}
-After=network.target
-StartLimitIntervalSec=60
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+{after}StartLimitIntervalSec=60
 StartLimitBurst=5
 
 [Service]

@@ -170,17 +170,24 @@ class ProcessUnits:
         self.folder = folder
         self.log = log
         self.prefix = list(prefix)
-        self.loaded: set[str] = set()
+        self.loaded: dict[str, str] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.started: list[str] = []
 
     def reload(self) -> None:
-        self.loaded = {path.name for path in self.folder.glob("*.service")}
+        self.loaded = {path.name: path.read_text() for path in self.folder.glob("*.service")}
+
+    def _load(self, unit: str) -> str:
+        """Return what is known of the unit, as systemd does: read at first use, then kept."""
+        path = self.folder / unit
+        if unit not in self.loaded and path.exists():
+            self.loaded[unit] = path.read_text()
+        return self.loaded.get(unit, "")
 
     def start(self, units: Sequence[str]) -> None:
         for unit in units:
-            assert unit in self.loaded, f"{unit} was not loaded"
-            lines = (self.folder / unit).read_text().splitlines()
+            lines = self._load(unit).splitlines()
+            assert lines, f"{unit} does not exist"
             line = next(line for line in lines if line.startswith("ExecStart="))
             argv = decode_command(line.removeprefix("ExecStart="))
             self.started.append(unit)
@@ -213,7 +220,9 @@ class ProcessUnits:
             active = "inactive"
             if process is not None:
                 active = "active" if status is None else ("failed" if status else "inactive")
-            load = "loaded" if unit in self.loaded else "not-found"
+            load = "loaded" if self._load(unit) else "not-found"
+            path = self.folder / unit
+            stale = path.exists() and path.read_text() != self._load(unit)
             result[unit] = UnitState(
                 unit,
                 load,
@@ -224,6 +233,7 @@ class ProcessUnits:
                 process.pid if process is not None and status is None else 0,
                 "exited",
                 status or 0,
+                stale,
             )
         return result
 

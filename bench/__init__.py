@@ -1,0 +1,1 @@
+"""Measurements of the product against the tools that people would otherwise use."""

@@ -1,0 +1,91 @@
+"""``make bench``: measure what is asked for and write ``docs/benchmarks.md``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from machineos.core.clock import SystemClock
+from machineos.core.files import locked, write_atomic
+from machineos.errors import MachineOSError
+
+from bench import answers, boot, conversion, copies, demo
+from bench.report import Row, markdown, raw
+from bench.workspace import TOP, Bench, facts, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_SINGLE: dict[str, Callable[[Bench], Row]] = {
+    "publish": copies.publish,
+    "pull": copies.pull,
+    "convert": conversion.convert,
+    "cli": answers.cli,
+    "demo": demo.demo,
+}
+_BOOTS = ("handover", "service")
+NAMES = ("publish", "pull", "convert", "handover", "cli", "demo", "service")
+_LONG = ("demo",)
+
+
+def measure(bench: Bench, wanted: Sequence[str]) -> list[Row]:
+    """Return the rows that are wanted, in the order of the document."""
+    found: dict[str, Row] = {}
+    for name in wanted:
+        if name in found:
+            continue
+        bench.say(f"{name}:")
+        if name in _BOOTS:
+            rows = boot.boots(bench, [one for one in wanted if one in _BOOTS])
+        else:
+            rows = [_SINGLE[name](bench)]
+        found |= {row.key: row for row in rows}
+    return [found[name] for name in NAMES if name in found]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a smoke test")
+    parser.add_argument("--pairs", type=int, default=3, help="how many pairs (default: 3)")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    if options.pairs < 1:
+        parser.error("--pairs is at least 1")
+    wanted = options.names or [name for name in NAMES if name not in _LONG]
+    bench = Bench(
+        folder=TOP / ".cache" / "bench",
+        quick=options.quick,
+        pairs=1 if options.quick else options.pairs,
+        say=lambda line: print(line, flush=True),
+    )
+    bench.prepare()
+    with locked(bench.folder / "lock", what="the folder of the measurements"):
+        before = load()
+        rows = measure(bench, wanted)
+    found = facts(before, load())
+    missing = [name for name in NAMES if name not in {row.key for row in rows}]
+    text = markdown(rows, missing, found, quick=options.quick)
+    results = TOP / "bench/results"
+    results.mkdir(exist_ok=True)
+    stamp = SystemClock().now().strftime("%Y%m%d-%H%M%S")
+    write_atomic(results / f"{stamp}.json", json.dumps(raw(rows, found), indent=1).encode())
+    if options.quick:
+        print(text)
+        return
+    write_atomic(TOP / "docs/benchmarks.md", text.encode())
+    print(f"\n{text}\nwritten: docs/benchmarks.md, bench/results/{stamp}.json")
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        sys.exit("bench: images are built and unpacked, which needs root")
+    try:
+        main(sys.argv[1:])
+    except MachineOSError as error:
+        sys.exit(f"bench: {error.message}" + (f"\nbench: {error.hint}" if error.hint else ""))

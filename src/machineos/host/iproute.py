@@ -1,0 +1,32 @@
+"""Network links and addresses, through one ``ip -batch`` call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machineos.core.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_TIMEOUT = 30.0
+
+
+def bridge_batch(name: str, addresses: Sequence[str], *, exists: bool) -> str:
+    """Return the batch that makes a bridge with these addresses (CIDR) and puts it up.
+
+    A bridge that exists keeps what is attached to it.
+    """
+    lines = [] if exists else [f"link add {name} type bridge stp_state 0 forward_delay 0"]
+    for address in addresses:
+        family = "-6 " if ":" in address else ""
+        flags = " nodad" if family else ""
+        lines.append(f"{family}address replace {address} dev {name}{flags}")
+    lines.append(f"link set {name} addrgenmode none")
+    lines.append(f"link set {name} up")
+    return "\n".join(lines) + "\n"
+
+
+def batch(text: str) -> None:
+    """Run the lines of a batch; the first that fails ends it. Raises: ToolError."""
+    run(["ip", "-batch", "-"], input=text.encode(), timeout=_TIMEOUT)

@@ -1,0 +1,115 @@
+"""After hand-over root gets no secret out of the TPM or the kernel (issue 2, part 9)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.root,
+    pytest.mark.tool("qemu-system-x86_64"),
+    pytest.mark.tool("swtpm"),
+]
+# The signed policies are public: they are in the UKI on the EFI partition.
+TRY = r"""
+import glob, json, struct, subprocess
+from machineos.errors import MachineOSError
+from machineos.host.tpm import Tpm
+from machineos.host.tpm_transport import DeviceTransport
+from machineos.host.tpm_wire import NvAttribute
+from machineos.trust import seal
+from machineos.trust.tpm_policy import parse_policies
+
+data = open("/run/esp/EFI/machineos-a/grubx64.efi", "rb").read()
+pe = struct.unpack_from("<I", data, 60)[0]
+count, = struct.unpack_from("<H", data, pe + 6)
+table = pe + 24 + struct.unpack_from("<H", data, pe + 20)[0]
+sections = {}
+for n in range(count):
+    name, size, _, raw, at = struct.unpack_from("<8sIIII", data, table + 40 * n)
+    sections[name.rstrip(b"\0").decode()] = data[at:at + min(size, raw)]
+policies = parse_policies(sections[".pcrsig"])
+key = sections[".pcrpkey"]
+out = {"policies": len(policies), "results": {}}
+with Tpm(DeviceTransport()) as tpm:
+    secret = [i for i in seal.Index if i not in (seal.Index.LAYOUT, seal.Index.POLICY_VERSION)]
+    for index in secret:
+        for how in ("policy", "plain"):
+            try:
+                if how == "policy":
+                    with seal.opened(tpm, policies=policies, policy_key_pem=key, srk_name=None) as s:
+                        value = s.read(index)
+                else:
+                    value = tpm.nv_read(tpm.nv_read_public(index))
+                out["results"][f"{index.name} {how}"] = "READ %d" % len(value)
+            except MachineOSError as error:
+                out["results"][f"{index.name} {how}"] = error.message
+    out["layout"] = tpm.nv_read(tpm.nv_read_public(seal.Index.LAYOUT)).decode()
+print(json.dumps(out))
+"""
+
+
+def test_root_reads_no_secret_from_the_tpm(live):
+    live.must(
+        "mkdir -p /run/esp; modprobe -q vfat; "
+        "mount -t vfat -o ro $(blkid -t PARTLABEL=esp -o device) /run/esp"
+    )
+    try:
+        out = json.loads(live.python(TRY).splitlines()[-1])
+    finally:
+        live.sh("umount /run/esp")
+    assert out["policies"] >= 1
+    assert out["layout"] == "00000004"  # the TPM answers; what is not secret can be read
+    assert len(out["results"]) == 2 * 5
+    assert not [item for item in out["results"].items() if item[1].startswith("READ")], out
+
+
+def test_the_owner_without_password_reads_nothing(live):
+    code = r"""
+import struct
+TPM_RH_OWNER = 0x40000001
+with open("/dev/tpm0", "r+b", buffering=0) as tpm:
+    for index in (0x1500001, 0x1500021, 0x1500022, 0x1500030, 0x1500040):
+        for auth in (TPM_RH_OWNER, index | 0):
+            session = struct.pack(">IHBH", 0x40000009, 0, 0, 0)
+            body = struct.pack(">II", auth, index) + struct.pack(">I", len(session)) + session
+            body += struct.pack(">HH", 16, 0)
+            tpm.write(struct.pack(">HII", 0x8002, 10 + len(body), 0x14E) + body)
+            print(hex(index), hex(auth), hex(struct.unpack(">I", tpm.read(4096)[6:10])[0]))
+"""
+    lines = live.python(code).splitlines()
+    assert len(lines) == 10
+    assert not [line for line in lines if line.endswith(" 0x0")], lines
+
+
+def test_the_door_is_in_the_pcrs(live):
+    """PCR 7 and 11 are not what the boot measured: with what was extended they follow from it."""
+    code = """
+import hashlib
+from machineos.trust.seal import DOOR
+for n in (7, 11):
+    print(n, open(f"/sys/class/tpm/tpm0/pcr-sha256/{n}").read().strip().lower(), DOOR[n].hex())
+"""
+    lines = [line.split() for line in live.python(code).splitlines()]
+    assert [int(line[0]) for line in lines] == [7, 11]
+    log = live.must("journalctl -b -k -o cat | grep machineos: | tail -20")
+    assert "the TPM gives out no secret any more" in log
+
+
+def test_no_key_is_in_a_keyring_that_root_reads(live):
+    keys = live.must("cat /proc/keys")
+    assert "machineos:configuration-key" not in keys
+    assert not [line for line in keys.splitlines() if " user " in line], keys
+    table = live.must("dmsetup table --showkeys")
+    row = next(line for line in table.splitlines() if line.startswith("machine-config:"))
+    assert " :" in row, row
+    assert ":logon:" in row, row
+
+
+def test_no_secret_is_left_in_files(live):
+    found = live.must("find /run /etc /var /tmp -xdev -name '*key*' -type f 2>/dev/null || true")
+    private = [name for name in found.split() if "/machineos/" in name]
+    assert private == []
+    assert live.sh("test -e /run/machineos/luks-header && strings /dev/null").status in {0, 1}

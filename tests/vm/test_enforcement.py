@@ -1,0 +1,159 @@
+"""The kernel of a running appliance refuses what nobody signed, also to root (issue 2, part 10)."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from machineos.core.run import run
+from machineos.image.filesystem import make_layer
+from machineos.trust.keyset import key_pair
+from machineos.trust.signer import FileSigner
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.root,
+    pytest.mark.tool("qemu-system-x86_64"),
+    pytest.mark.tool("swtpm"),
+]
+
+
+@pytest.mark.parametrize(
+    "folder", ["/run", "/tmp", "/dev/shm", "/var", "/etc", "/var/lib/machineos/data/registry"]
+)
+def test_a_copied_program_does_not_run(live, folder):
+    assert live.sh("/usr/bin/true").status == 0
+    live.must(f"test -d {folder}")
+    live.must(f"cp /usr/bin/true {folder}/mine && chmod 755 {folder}/mine")
+    done = live.sh(f"{folder}/mine")
+    assert (done.status, "Permission denied" in done.output) == (126, True), done.output
+    # nor through the loader, which maps it, from a mount of root's own without noexec
+    loaded = live.sh(f"/lib64/ld-linux-x86-64.so.2 {folder}/mine")
+    assert loaded.status != 0, loaded.output
+    live.must(f"rm {folder}/mine")
+
+
+def test_noexec_is_not_what_stops_it(live):
+    live.must("mkdir -p /run/own && mount -t tmpfs -o exec,mode=755 own /run/own")
+    live.must("cp /usr/bin/true /run/own/true")
+    assert live.sh("/run/own/true").status == 126
+    live.must("cp -a /usr/lib/x86_64-linux-gnu/libz.so.1* /run/own/")
+    code = "import ctypes\ntry:\n ctypes.CDLL('/run/own/libz.so.1')\nexcept OSError as e: print(e)"
+    assert "ermission denied" in live.python(code) or "failed to map" in live.python(code)
+    live.must("umount /run/own")
+
+
+def test_a_script_needs_its_verified_interpreter(live):
+    live.must("printf '#!/run/none\\n' > /run/script; chmod 755 /run/script")
+    assert live.sh("/run/script").status == 126
+    live.must("rm /run/script")
+
+
+@pytest.fixture(scope="module")
+def layer(tmp_path_factory):
+    """A small volume that nobody has signed, with a program in it."""
+    folder = tmp_path_factory.mktemp("layer")
+    tree = folder / "tree"
+    tree.mkdir()
+    shutil.copy("/usr/bin/busybox", tree / "program")
+    return make_layer(tree, folder / "layer", epoch=1_767_225_600)
+
+
+def test_only_a_layer_of_the_publisher_opens(live, bench, layer, tmp_path):
+    live.put(layer.path.read_bytes(), "/run/layer")
+    publisher = FileSigner.open(bench.project.pair)
+    (live_name, key, cert) = ("stranger", tmp_path / "key.pem", tmp_path / "cert.pem")
+    run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj",
+         f"/CN={live_name}", "-keyout", key, "-out", cert], timeout=60)  # fmt: skip
+    (tmp_path / "privkey.pem").write_bytes(key.read_bytes())
+    stranger = FileSigner.open(key_pair(tmp_path))
+    sudi = FileSigner.open(bench.project.list_sudis()[0].pair)
+    refused = "required key not available|key was rejected|not available|rejected"
+    for who, signer in (("stranger", stranger), ("device", sudi)):
+        live.put(signer.sign_root_hash(layer.root_hash), "/run/sig")
+        done = opening(live, layer, "--root-hash-signature=/run/sig")
+        assert done.status != 0, who
+        assert live.sh("test -e /dev/mapper/probe").status != 0
+        assert any(words in done.output.lower() for words in refused.split("|")), done.output
+    other = layer.root_hash[:-1] + ("0" if layer.root_hash[-1] != "0" else "1")
+    live.put(publisher.sign_root_hash(other), "/run/sig")
+    assert opening(live, layer, "--root-hash-signature=/run/sig").status != 0
+    live.put(publisher.sign_root_hash(layer.root_hash), "/run/sig")
+    good = opening(live, layer, "--root-hash-signature=/run/sig")
+    assert good.status == 0, good.output
+    live.must("mkdir -p /run/mnt && mount -t squashfs -o ro /dev/mapper/probe /run/mnt")
+    assert live.must("/run/mnt/program echo runs") == "runs"
+    live.must("umount /run/mnt && veritysetup close probe")
+
+
+def test_an_unsigned_layer_cannot_be_executed_from(live, layer):
+    live.put(layer.path.read_bytes(), "/run/layer")
+    done = opening(live, layer, "")
+    if done:  # the kernel may map it, as it maps any disk; it is IPE that refuses to run it
+        live.must("mkdir -p /run/mnt && mount -t squashfs -o ro /dev/mapper/probe /run/mnt")
+        assert live.sh("/run/mnt/program echo runs").status == 126
+        live.must("umount /run/mnt && veritysetup close probe")
+    else:
+        assert live.sh("test -e /dev/mapper/probe").status != 0
+
+
+def opening(guest, layer, signature):
+    return guest.sh(
+        f"veritysetup open --hash-offset={layer.data_size} {signature} /run/layer probe "
+        f"/run/layer {layer.root_hash} 2>&1"
+    )
+
+
+def test_an_unsigned_module_is_refused(live):
+    code = r"""
+import ctypes, glob, os, subprocess
+path = glob.glob("/usr/lib/modules/*/kernel/**/dummy.ko*", recursive=True)[0]
+data = open(path, "rb").read()
+if path.endswith(".xz"):
+    import lzma; data = lzma.decompress(data)
+cut = data[:data.rindex(b"~Module signature appended~")]
+sig = int.from_bytes(cut[-4:], "big")
+libc = ctypes.CDLL(None, use_errno=True)
+def load(blob, name):
+    if libc.syscall(175, blob, len(blob), b"") == 0:  # init_module
+        return name + " loaded"
+    return name + " " + os.strerror(ctypes.get_errno())
+print(load(cut[:-12 - sig], "unsigned"))
+bad = bytearray(data); bad[len(cut) // 3] ^= 1
+print(load(bytes(bad), "altered"))
+open("/run/copy.ko", "wb").write(data)
+fd = os.open("/run/copy.ko", os.O_RDONLY)
+print("copied", "loaded" if libc.syscall(313, fd, b"", 0) == 0 else os.strerror(ctypes.get_errno()))
+"""
+    lines = live.python(code).splitlines()
+    assert len(lines) == 3
+    assert not [line for line in lines if line.endswith("loaded")], lines
+
+
+def test_kexec_and_raw_memory_are_refused(live):
+    code = r"""
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.syscall(246, 0, 0, 0, 0), os.strerror(ctypes.get_errno()))  # kexec_load
+for path in ("/dev/mem", "/proc/kcore", "/dev/port"):
+    try:
+        with open(path, "rb") as f:
+            f.read(16)
+        print("read", path)
+    except OSError as e:
+        print("no", path, e.strerror)
+"""
+    lines = live.python(code).splitlines()
+    assert lines[0].startswith("-1 "), lines
+    assert not [line for line in lines if line.startswith("read")], lines
+
+
+def test_the_policy_cannot_be_switched_off(live):
+    ipe = "/sys/kernel/security/ipe"
+    assert live.must(f"cat {ipe}/enforce") == "1"
+    done = live.sh(f"echo 0 > {ipe}/enforce")  # needs a lockdown-free kernel or is refused
+    still = live.must(f"cat {ipe}/enforce")
+    if still != "1":
+        live.sh(f"echo 1 > {ipe}/enforce")
+    assert (still, bool(done)) == ("1", False)
