@@ -8,13 +8,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from machineos.core.clock import SystemClock
-from machineos.core.files import locked, write_atomic
-from machineos.errors import MachineOSError
-
 from bench import answers, boot, conversion, copies, demo
 from bench.report import Row, markdown, raw
 from bench.workspace import TOP, Bench, facts, load
+from machineos.core.clock import SystemClock
+from machineos.core.files import locked, write_atomic
+from machineos.errors import MachineOSError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,6 +21,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bench import debian
+from bench.measure import Pair, Sample
+from bench.report import Row, ratio_check
+from bench.workspace import KEYSET, PROJECT, TOP
 from machineos.core.clock import SystemClock
 from machineos.core.run import run
 from machineos.errors import MachineError
@@ -32,11 +36,6 @@ from machineos.vm.accel import find_accelerator
 from machineos.vm.model import Disk, Size
 from machineos.vm.running import RunningMachine
 from machineos.vm.store import MachineStore
-
-from bench import debian
-from bench.measure import Pair, Sample
-from bench.report import Row, ratio_check
-from bench.workspace import KEYSET, PROJECT, TOP
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bench import debian
+from bench.measure import Sample, alternate, timed
+from bench.report import Row, ratio_check
+from bench.workspace import TOP
 from machineos.core.digest import Digest
 from machineos.core.run import run
 from machineos.host import squashfs, verity
 from machineos.oci.layout import LayoutRepository
 from machineos.oci.model import CONFIG, MANIFEST, Descriptor, Manifest
-
-from bench import debian
-from bench.measure import Sample, alternate, timed
-from bench.report import Row, ratio_check
-from bench.workspace import TOP
 
 if TYPE_CHECKING:
     from pathlib import Path

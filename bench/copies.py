@@ -10,14 +10,13 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from machineos.image.config import ImageConfig, put_image
-from machineos.image.filesystem import make_layer
-from machineos.oci.layout import LayoutRepository
-
 from bench.measure import Sample, alternate, timed
 from bench.registry import docker_registry
 from bench.report import Check, Row, ratio_check
 from bench.workspace import PROJECT, TOP
+from machineos.image.config import ImageConfig, put_image
+from machineos.image.filesystem import make_layer
+from machineos.oci.layout import LayoutRepository
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +116,7 @@ def pull(bench: Bench) -> Row:
 
         def ours() -> Sample:
             out = bench.fresh("pull-ours")
-            argv = bench.ours("python", script, address, NAME, ca, project.uuid, out)
+            argv = bench.ours("python", script, address, NAME, ca, str(project.uuid), out)
             return timed(argv, log=bench.log, env=bench.env)
 
         def peer() -> Sample:

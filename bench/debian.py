@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 LABEL = "benchroot"
 HANDOVER, READY = "bench: handed over at", "bench: multi-user at"
 # The product's own command line, so that the kernel does the same on both sides, and the root.
-COMMAND_LINE = f"{bootkit._COMMAND_LINE} root=LABEL={LABEL} rw"  # noqa: SLF001 (the very same text)
+COMMAND_LINE = f"{bootkit._COMMAND_LINE} root=LABEL={LABEL} rw"
 _SUITE = mmdebstrap.Suite(
     name="trixie",
     variant="minbase",
     packages=(
-        "busybox", "e2fsprogs", "initramfs-tools", "kmod", "linux-image-cloud-amd64", "python3",
+        "busybox", "e2fsprogs", "initramfs-tools", "kmod", "linux-image-cloud-amd64", "perl", "python3",
         "systemd-sysv", "udev", "zstd",
     ),
 )  # fmt: skip

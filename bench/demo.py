@@ -7,12 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.core.run import run
-from machineos.errors import MachineOSError
-
 from bench.measure import Sample, timed
 from bench.report import Check, Row
 from bench.workspace import TOP
+from machineos.core.run import run
+from machineos.errors import MachineOSError
 
 if TYPE_CHECKING:
     from bench.workspace import Bench

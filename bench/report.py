@@ -58,7 +58,7 @@ class Row:
 def ratio_check(pairs: Sequence[Pair], limit: float) -> Check:
     """Return the check of the median ratio of the pairs."""
     spread = Spread.of([pair.ratio for pair in pairs])
-    return Check("time", spread.median, limit, " ×", spread.show())
+    return Check("time", spread.median, limit, "x", spread.show())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.report import Facts
 from machineos.cli.app import Home, home
 from machineos.core import run as door
 from machineos.core.clock import SystemClock
 from machineos.trust.keyset import find_project
-
-from bench.report import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +106,7 @@ def facts(before: str, after: str) -> Facts:
     values = {
         "date": SystemClock().now().strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _first("git", "-C", str(TOP), "describe", "--always", "--dirty"),
-        "processors": f"{os.cpu_count()} × {_processor()}",
+        "processors": f"{os.cpu_count()} x {_processor()}",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20} MiB",
         "kernel": platform.release(),
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", "?"),

@@ -160,7 +160,7 @@ def open_bench(folder: Path, runtime: Path) -> Bench:
     build_boot_images(bench)
     publish(bench, manifest_text(bench))
     launch_machine(
-        Request(TEMPLATE, bench.place, bench.keyset, bench.project, disk=DISK, variant="debug-console"),
+        Request(TEMPLATE, bench.place, bench.keyset, bench.project, disk=DISK, variant=appliance.DEBUG),
         bench.store, CLOCK, credentials=None, say=say,
     )  # fmt: skip
     say(f"the appliance is installed, after {CLOCK.monotonic() - start:.0f} s")
@@ -204,7 +204,7 @@ def _probe_files(folder: Path) -> None:
 
 
 def manifest_text(bench: Bench) -> str:
-    """Return the manifest: the example's service, the probe twice, the debug variant's boot files."""
+    """Return the manifest: the example's service, the probe twice, debug boot files."""
     example = (TOP / "examples/registry/manifest.yaml").read_text()
     example = example.replace(
         "oci:oci:registry", f"oci:{bench.folder}/images/registry/oci:registry"

@@ -5,7 +5,6 @@ Issue 2, "What bad input gets"; peers section 5, rows 14, 16, 19, 20. Each works
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -17,7 +16,7 @@ from appliance import make_keyset
 from attacks import KERNELS, RUNS, SLOTS, make_victim, reason, verdict
 
 from machineos.core.run import run
-from machineos.host import luks, qemuimg
+from machineos.host import qemuimg
 from machineos.vm.model import Disk
 
 pytestmark = [
@@ -335,10 +334,10 @@ def test_a_command_line_from_the_boot_entry(victim, ends, bench):
     qemuimg.convert(nvram, "qcow2", raw, "raw")
     nvram.unlink()
     data = json.loads(variables(bench, raw, "--output-json").read_text())
+    ours = "machineos-a".encode("utf-16-le").hex()
     entries = [
-        one for one in data["variables"]
-        if one["name"].startswith("Boot0") and "machineos-a".encode("utf-16-le").hex() in one["data"]
-    ]  # fmt: skip
+        one for one in data["variables"] if one["name"].startswith("Boot0") and ours in one["data"]
+    ]
     assert len(entries) == 1
     entries[0]["data"] += "init=/bin/sh rd.break ipe.enforce=0".encode("utf-16-le").hex() + "0000"
     changed = raw.with_suffix(".json")

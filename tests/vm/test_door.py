@@ -39,8 +39,9 @@ with Tpm(DeviceTransport()) as tpm:
         for how in ("policy", "plain"):
             try:
                 if how == "policy":
-                    with seal.opened(tpm, policies=policies, policy_key_pem=key, srk_name=None) as s:
-                        value = s.read(index)
+                    options = dict(policies=policies, policy_key_pem=key, srk_name=None)
+                    with seal.opened(tpm, **options) as sealed:
+                        value = sealed.read(index)
                 else:
                     value = tpm.nv_read(tpm.nv_read_public(index))
                 out["results"][f"{index.name} {how}"] = "READ %d" % len(value)

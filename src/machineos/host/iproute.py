@@ -19,9 +19,8 @@ def bridge_batch(name: str, addresses: Sequence[str], *, exists: bool) -> str:
     """
     lines = [] if exists else [f"link add {name} type bridge stp_state 0 forward_delay 0"]
     for address in addresses:
-        family = "-6 " if ":" in address else ""
-        flags = " nodad" if family else ""
-        lines.append(f"{family}address replace {address} dev {name}{flags}")
+        flags = " nodad" if ":" in address else ""
+        lines.append(f"address replace {address} dev {name}{flags}")
     lines.append(f"link set {name} addrgenmode none")
     lines.append(f"link set {name} up")
     return "\n".join(lines) + "\n"

@@ -368,10 +368,9 @@ def test_a_forwarded_port_answers_from_outside_and_from_the_host(
     code = (
         "from machineos.host import nft; from machineos.service.network import *\n"
         "from machineos.daemon.adapters import Forwarding\n"
-        "from machineos.core.clock import SystemClock\n"
         "from pathlib import Path; import sys\n"
         "from ipaddress import ip_address as a\n"
-        "Forwarding(proc=Path('/proc'), sys=Path('/sys'), clock=SystemClock())"
+        "Forwarding(proc=Path('/proc'), sys=Path('/sys'))"
         "([Forward('web', 'tcp', 80, 5000, a(sys.argv[1]), a(sys.argv[2]))])"
     )
     (forward,) = host.forwards

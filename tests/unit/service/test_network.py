@@ -150,14 +150,13 @@ APPLY = """
 import sys
 from pathlib import Path
 from ipaddress import ip_address as a
-from machineos.core.clock import SystemClock
 from machineos.daemon.adapters import Forwarding
 from machineos.service.network import Forward
 out = []
 for text in sys.argv[1:]:
     protocol, host, port, v4, v6 = text.split(',')
     out.append(Forward('web', protocol, int(host), int(port), a(v4), a(v6)))
-Forwarding(proc=Path('/proc'), sys=Path('/sys'), clock=SystemClock())(out)
+Forwarding(proc=Path('/proc'), sys=Path('/sys'))(out)
 """
 
 

@@ -1,0 +1,100 @@
+"""The ordinary variant, which is what products get: nothing to log in with (issue 2, part 6)."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from machineos.core.run import run
+from machineos.errors import PolicyError
+from machineos.image import appliance
+from machineos.image.bootkit import Anchored
+from machineos.oci.layout import LayoutRepository
+
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.tool("mksquashfs")]
+
+FORBIDDEN = (
+    {"sh", "bash", "dash", "rbash", "zsh", "ksh", "busybox", "csh", "ash"}  # shells
+    | {"apt", "apt-get", "apt-cache", "dpkg", "dpkg-deb", "pip", "pip3", "snap"}  # packages
+    | {"gcc", "cc", "c++", "g++", "as", "ld", "make", "perl", "tcc", "clang"}  # compilers
+    | {"login", "su", "sudo", "agetty", "getty", "sulogin", "passwd", "sshd", "telnetd"}  # login
+)
+
+
+@pytest.fixture(scope="module")
+def root(bench, tmp_path_factory):
+    """The ordinary root file system, mounted from its layer."""
+    shop = bench.shop(appliance.ORDINARY)
+    descriptor = appliance.build_hostfs(bench.keyset.root, shop)
+    layout = LayoutRepository(appliance.hostfs_layout(bench.keyset.root, appliance.ORDINARY))
+    layer = layout.get_manifest(descriptor.digest).layers[0]
+    folder = tmp_path_factory.mktemp("root")
+    path = layout.blob_path(layer.digest)
+    run(["mount", "-t", "squashfs", "-o", "loop,ro", path, folder], timeout=60)
+    yield folder
+    run(["umount", folder], timeout=60)
+
+
+def programs(root):
+    for path in root.rglob("*"):
+        info = path.lstat()
+        program = stat.S_ISREG(info.st_mode) and info.st_mode & 0o111
+        if program or stat.S_ISLNK(info.st_mode):
+            yield path, info
+
+
+def test_no_shell_package_manager_compiler_or_login(root):
+    found = [
+        path
+        for path, _ in programs(root)
+        if path.name in FORBIDDEN and path.parent.name in {"bin", "sbin", "libexec", "lib"}
+    ]
+    assert found == []
+    assert (root / "usr/bin/python3").exists()  # it is a whole root, and we looked into it
+
+
+def test_no_set_user_id_program(root):
+    assert [path for path, info in programs(root) if info.st_mode & 0o6000] == []
+
+
+def test_nobody_can_log_in(root):
+    shells = {line.split(":")[6] for line in (root / "etc/passwd").read_text().splitlines()}
+    assert shells == {"/usr/sbin/nologin"}
+    hashes = {line.split(":")[1] for line in (root / "etc/shadow").read_text().splitlines()}
+    assert hashes == {"!*"}
+
+
+def test_no_unit_opens_a_console(root):
+    units = root / "usr/lib/systemd/system/multi-user.target.wants"
+    wanted = sorted(path.name for path in units.iterdir())
+    assert "mosd.service" in wanted
+    assert not [name for name in wanted if "debug" in name or "getty" in name]
+
+
+def test_no_keyset_but_one_for_tests_gets_the_debug_variant(bench):
+    marker = bench.keyset.root / appliance.TEST_MARKER
+    marker.rename(marker.with_suffix(".off"))
+    try:
+        for build in (
+            lambda: appliance.build_hostfs(bench.keyset.root, bench.shop()),
+            lambda: appliance.build_bootkit(Anchored(bench.keyset), bench.shop()),
+        ):
+            with pytest.raises(PolicyError, match="FOR-TESTS-ONLY"):
+                build()
+    finally:
+        marker.with_suffix(".off").rename(marker)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("mosb", "hostfs", "build"), ("mosb", "bootkit", "build"), ("trust", "launch"),
+     ("trust", "keyset", "add")],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_command_offers_a_variant(bench, argv):
+    text = bench.command(*argv, "--help").text
+    assert "variant" not in text.lower()
+    assert "debug" not in text.lower()
+    refused = bench.command(*argv, "--variant", "debug-console", check=False)
+    assert refused.status == 2
