@@ -40,7 +40,7 @@ def cli(bench: Bench) -> Row:
     }
     for _ in range(runs + 1):
         for name, argv in commands.items():
-            samples[name].append(timed(argv, log=bench.log, env=bench.env))
+            samples[name].append(timed(argv, log=bench.log, env=bench.env, settle=False))
     spreads = {
         name: Spread.of([sample.wall for sample in found[1:]]) for name, found in samples.items()
     }

@@ -106,10 +106,10 @@ def _handover_row(pairs: list[Pair], ours: list[Boot]) -> Row:
         (ratio_check(pairs, 1.0),),
         tuple(pairs),
         (
-            "by the kernel's own clock on both sides, so firmware, shim and the unpacking of the "
-            "kernel do not count; theirs is started by QEMU itself, ours under Secure Boot with TPM",
-            "theirs: initramfs-tools with all defaults, root=LABEL, ext4 on virtio; a static busybox "
-            "in place of systemd reads the clock",
+            "by the kernel's own clock on both sides: firmware, shim and unpacking the kernel do "
+            "not count; theirs is started by QEMU itself, ours under Secure Boot with TPM",
+            "theirs: initramfs-tools with all defaults, root=LABEL, ext4 on virtio; a static "
+            "busybox in place of systemd reads the clock",
             f"ours, the boot of the median, kernel seconds and words: {said}",
         ),
         {"steps": [boot.steps for boot in ours]},

@@ -93,8 +93,8 @@ def publish(bench: Bench) -> Row:
         (ratio_check(pairs, 1.0),),
         pairs,
         (
-            "ours also signs the root hash of the layer and the manifest, and stores signatures and "
-            "certificate",
+            "ours also signs the root hash of the layer and the manifest, and stores the "
+            "signatures and the certificate",
         ),
     )
 

@@ -32,8 +32,8 @@ _SUITE = mmdebstrap.Suite(
     name="trixie",
     variant="minbase",
     packages=(
-        "busybox", "e2fsprogs", "initramfs-tools", "kmod", "linux-image-cloud-amd64", "perl", "python3",
-        "systemd-sysv", "udev", "zstd",
+        "busybox", "e2fsprogs", "initramfs-tools", "kmod", "linux-image-cloud-amd64", "perl",
+        "python3", "systemd-sysv", "udev", "zstd",
     ),
 )  # fmt: skip
 _EPOCH = 1735689600
@@ -190,8 +190,8 @@ def _disk(keyset: Keyset, own: Path, made: Peer, work: Path) -> None:
     run(["sfdisk", "--quiet", made.disk], input=sfdisk.script(parts).encode(), timeout=_TIMEOUT)
     for image, start in ((esp, 1), (made.root, 1 + _ESP_SIZE // _MIB)):
         run(
-            ["dd", f"if={image}", f"of={made.disk}", "bs=1M", f"seek={start}", "conv=notrunc,sparse",
-             "status=none"],
+            ["dd", f"if={image}", f"of={made.disk}", "bs=1M", f"seek={start}",
+             "conv=notrunc,sparse", "status=none"],
             timeout=_TIMEOUT,
         )  # fmt: skip
     for path in (unsigned, signed, shim, esp):

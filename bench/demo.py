@@ -51,8 +51,8 @@ def demo(bench: Bench) -> Row:
             Check("again", again.wall / 60, _AGAIN, " min"),
         ),
         notes=(
-            "in a fresh clone of the last commit: no Python environment, no keys, no packages kept; "
-            "Debian's packages that the tools come from were installed on this machine already",
+            "in a fresh clone of the last commit: no Python environment, no keys, no images; the "
+            "Debian packages of the tools were installed on this machine already",
             "again: with the machine stopped in between, so that it boots again",
         ),
         raw={"cold": cold.wall, "again": again.wall},

@@ -8,21 +8,20 @@ that a machine that is busy or slow for a while bears on both sides.
 from __future__ import annotations
 
 import os
-import signal
 import statistics
-import threading
-import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.core.run import spawn
+from machineos.core.run import run
 from machineos.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 _TIMEOUT = 1800.0
+_STOPWATCH = Path(__file__).with_name("stopwatch.py")
+_FIGURES = ("wall", "cpu", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +76,28 @@ def timed(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float = _TIMEOUT,
+    settle: bool = True,
 ) -> Sample:
     """Run a program to its end and return what it took; its output goes to ``log``.
 
+    ``settle`` first writes to the disk what earlier runs left to write.
     Raises: ToolError when it fails or takes longer than ``timeout`` seconds.
     """
-    os.sync()  # what earlier runs left to write must not be written during this one
+    if settle:
+        os.sync()
+    figures = log.with_suffix(".figures")
+    figures.unlink(missing_ok=True)
     with log.open("wb") as output:
-        start = time.perf_counter()
-        process = spawn(list(argv), log=output, env=env, cwd=cwd)
-        timer = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
-        timer.start()
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        finally:
-            timer.cancel()
-        wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)  # it was waited for here
-    if process.returncode != 0:
-        tail = log.read_bytes()[-2000:].decode("utf-8", "replace")
-        raise ToolError(f"{' '.join(map(str, argv))}: status {process.returncode}: {tail}")
-    return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        watch: list[str | Path] = ["/usr/bin/python3", "-I", "-S", _STOPWATCH, figures]
+        result = run(
+            [*watch, *argv], stdout=output, stderr=output, timeout=timeout, env=env, cwd=cwd,
+            check=False,
+        )  # fmt: skip
+    words = figures.read_text("ascii").split() if figures.is_file() else []
+    tail = log.read_bytes()[-2000:].decode("utf-8", "replace")
+    if result.status != 0 or len(words) != len(_FIGURES):
+        raise ToolError(f"{' '.join(map(str, argv))}: failed: {tail}")
+    return Sample(float(words[0]), float(words[1]), float(words[2]) / 1024)
 
 
 def alternate(
@@ -117,8 +114,8 @@ def alternate(
         pair = Pair(ours(), peer())
         throw = warm and number == 0
         say(
-            f"  {'warm-up' if throw else f'pair {number + 1 - warm}'}: ours {pair.ours.wall:.2f} s, "
-            f"theirs {pair.peer.wall:.2f} s, ratio {pair.ratio:.2f}"
+            f"  {'warm-up' if throw else f'pair {number + 1 - warm}'}: "
+            f"ours {pair.ours.wall:.2f} s, theirs {pair.peer.wall:.2f} s, ratio {pair.ratio:.2f}"
         )
         if not throw:
             found.append(pair)

@@ -74,9 +74,9 @@ def markdown(rows: Sequence[Row], missing: Sequence[str], facts: Facts, *, quick
     if quick:
         lines += ["**A smoke test with small sizes and one pair each: not a measurement.**", ""]
     lines += [
-        "Written by `make bench`; do not edit. Ours and the other tool run in turn (A B A B) in one "
-        "run, the first pair is thrown away, a ratio is the median of the ratios of the pairs with "
-        "the least and the greatest in brackets. Times are of whole processes, processor time is "
+        "Written by `make bench`; do not edit. Ours and the other tool run in turn (A B A B) in "
+        "one run, the first pair is thrown away, a ratio is the median of the ratios of the pairs "
+        "with the least and the greatest in brackets. Times are of whole processes, processor time is "
         "user and system, memory is the largest resident process.",
         "",
     ]

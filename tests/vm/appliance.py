@@ -28,7 +28,7 @@ from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
 from machineos.trust import keyset as keysets
 from machineos.vm import lifecycle
-from machineos.vm.model import Endpoint, Machine
+from machineos.vm.model import Disk, Endpoint, Machine, Size
 from machineos.vm.ports import is_free
 from machineos.vm.store import MachineStore
 
@@ -117,6 +117,14 @@ class Bench:
         )
         return name
 
+    def add_disk(self, name: str, file: str, size: int) -> None:
+        """Give a machine one more empty disk."""
+        machine = self.store.load(name)
+        disks = (*machine.config.disks, Disk(file=f"{file}.qcow2", size=Size(size)))
+        config = msgspec.structs.replace(machine.config, disks=disks)
+        with self.store.lock(name):
+            self.store.replace(msgspec.structs.replace(machine, config=config))
+
     def discard(self, name: str) -> None:
         """End and remove a machine, if there is one of that name."""
         if name in self.store.names():
@@ -152,6 +160,7 @@ def open_bench(folder: Path, runtime: Path) -> Bench:
         if built == key or os.environ.get("MACHINEOS_TEST_REUSE"):
             return bench
         stamp.unlink()
+    (folder / "live-is-saved").unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     start = CLOCK.monotonic()
     for name in bench.store.names():
@@ -159,10 +168,10 @@ def open_bench(folder: Path, runtime: Path) -> Bench:
     make_keyset(bench)
     build_boot_images(bench)
     publish(bench, manifest_text(bench))
-    launch_machine(
-        Request(TEMPLATE, bench.place, bench.keyset, bench.project, disk=DISK, variant=appliance.DEBUG),
-        bench.store, CLOCK, credentials=None, say=say,
-    )  # fmt: skip
+    request = Request(
+        TEMPLATE, bench.place, bench.keyset, bench.project, disk=DISK, variant=appliance.DEBUG
+    )
+    launch_machine(request, bench.store, CLOCK, credentials=None, say=say)
     say(f"the appliance is installed, after {CLOCK.monotonic() - start:.0f} s")
     write_atomic(stamp, json.dumps(key).encode())
     return bench

@@ -80,12 +80,14 @@ class Guest:
         """Wait for the shell and keep the kernel's own messages off its terminal."""
         self.vm.wait_console(re.escape(PROMPT), timeout)
         self.sh("stty -echo; dmesg -n 1")
+        self.sh("")
 
     def sh(self, command: str, timeout: float = 60) -> Done:
         """Run a line of shell as root. The marks are not in what the terminal echoes."""
         mark = f"{next(self._numbers)}-{id(self):x}"
-        self.vm.send(f"printf '\\n<%s<' {mark}; {command}\n")
-        self.vm.send(f"printf '>%s>%d>\\n' {mark} $?\n")
+        line = f"printf '\\n<%s<' {mark}; {command}; printf '>%s>%d>\\n' {mark} $?\n"
+        assert len(line) < 4000, "too long for a terminal line: use python() or put()"
+        self.vm.send(line)
         shape = rf"(?s)<{mark}<(.*?)>{mark}>(\d+)>"
         found = self.vm.wait_console(shape, timeout)
         text = found[1].replace("\r", "").replace(PROMPT, "")

@@ -42,6 +42,12 @@ def load_modules(settings: Settings, folder: Path) -> None:
         kernel.load_module(folder / name)
 
 
+def load_filesystem(settings: Settings, folder: Path, kind: str) -> None:
+    """Load what mounting a file system of type ``kind`` takes. Raises: ToolError."""
+    for name in settings.filesystems.get(kind, ()):
+        kernel.load_module(folder / name)
+
+
 def check_command_line(settings: Settings, actual: str) -> None:
     """Refuse a kernel command line that is not the one inside the signed UKI.
 

@@ -9,7 +9,7 @@ from machineos.errors import BootError
 from machineos.host.mount import bind
 from machineos.manifest import handover, system, targets
 from machineos.manifest.volumes import image_volume, mount_image
-from machineos.oci.atomfs import root_hash_of
+from machineos.oci.atomfs import parse_layer_type, root_hash_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +48,12 @@ class Image:
     layer: Descriptor
     config: Descriptor
     signatures: tuple[bytes, ...]
+
+    @property
+    def filesystem(self) -> str:
+        """The type of file system in the layer, as mount(2) calls it."""
+        kind = parse_layer_type(self.layer.media_type)
+        return kind.filesystem if kind is not None else ""
 
 
 def load_generation(config: Path, *, ca_pem: bytes, product: UUID) -> Generation:

@@ -182,7 +182,10 @@ def initrd_base(root: Path, kernel: str, shop: Workshop) -> initrd.Base:
         root, kernel, folder / "initrd.cpio.zst", work=folder, epoch=shop.epoch
     )
     shutil.rmtree(folder / "initrd")
-    write_atomic(stamp, msgspec.json.encode(_StoredBase(base.kernel, base.modules, base.drivers)))
+    write_atomic(
+        stamp,
+        msgspec.json.encode(_StoredBase(base.kernel, base.modules, base.drivers, base.filesystems)),
+    )
     return base
 
 
@@ -206,10 +209,13 @@ class _StoredBase(msgspec.Struct, frozen=True):
     kernel: str
     modules: tuple[str, ...]
     drivers: tuple[tuple[str, tuple[str, ...]], ...]
+    filesystems: dict[str, tuple[str, ...]]
 
     def base(self, folder: Path) -> initrd.Base:
         """Return the base that is stored in ``folder``."""
-        return initrd.Base(folder / "initrd.cpio.zst", self.kernel, self.modules, self.drivers)
+        return initrd.Base(
+            folder / "initrd.cpio.zst", self.kernel, self.modules, self.drivers, self.filesystems
+        )
 
 
 def _kernel(root: Path) -> str:

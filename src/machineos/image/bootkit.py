@@ -94,6 +94,7 @@ def build_images(
             epoch=options.epoch,
             modules=base.modules,
             drivers=base.drivers,
+            filesystems=base.filesystems,
             banner=options.banner,
         )
         second = anchors_archive(anchored, settings, work=work, epoch=options.epoch)

@@ -23,12 +23,17 @@ from machineos.host import depmod, elf
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Needed in every mode, in every machine.
+# Needed in every mode, in every machine. Loading one costs a signature check, so no more than that.
 MODULES = (
-    "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "squashfs", "erofs", "overlay",
-    "vfat", "nls_cp437", "nls_ascii", "isofs", "efivarfs", "xts", "authenc", "aesni-intel",
-    "sha256-ssse3",
+    "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "squashfs", "overlay", "xts",
+    "authenc", "aesni-intel", "sha256-ssse3",
 )  # fmt: skip
+# File systems that are loaded when something is to be mounted with them.
+FILESYSTEMS = {
+    "erofs": ("erofs",),
+    "iso9660": ("isofs",),
+    "vfat": ("vfat", "nls_cp437", "nls_ascii"),
+}
 # Disk and optical drivers: loaded when a device that they serve is there.
 DRIVERS = (
     "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "ahci", "ata_piix", "nvme", "xhci-pci",
@@ -69,12 +74,14 @@ for module in list(sys.modules.values()):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The part that does not depend on the product. ``drivers``: (alias pattern, module files)."""
+    """The part that does not depend on the product. ``drivers``: (alias pattern, module files);
+    ``filesystems``: type of mount(2) -> module files."""
 
     archive: Path
     kernel: str
     modules: tuple[str, ...]
     drivers: tuple[tuple[str, tuple[str, ...]], ...]
+    filesystems: dict[str, tuple[str, ...]]
 
 
 def build_base(root: Path, kernel: str, output: Path, *, work: Path, epoch: int) -> Base:
@@ -95,11 +102,11 @@ def build_base(root: Path, kernel: str, output: Path, *, work: Path, epoch: int)
     for path in (*programs, *elf.closure(root, (*programs, *extensions))):
         _copy(root, path, stage)
     (stage / "usr/bin/python3").symlink_to("python3.13")
-    modules, drivers = _add_modules(root, kernel, stage)
+    modules, drivers, filesystems = _add_modules(root, kernel, stage)
     (stage / "init").write_bytes(_ENTRY)
     (stage / "init").chmod(0o755)
     pack(stage, output, epoch=epoch, compress=True)
-    return Base(output, kernel, modules, drivers)
+    return Base(output, kernel, modules, drivers, filesystems)
 
 
 def pack(tree: Path, output: Path, *, epoch: int, compress: bool) -> None:
@@ -144,7 +151,7 @@ def _add_python(root: Path, stage: Path) -> None:
 
 def _add_modules(
     root: Path, kernel: str, stage: Path
-) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
+) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...], dict[str, tuple[str, ...]]]:
     table = depmod.read_table(root, kernel)
     source = root / "usr/lib/modules" / kernel
     target = stage / "usr/lib/machineos/boot/modules"
@@ -169,7 +176,8 @@ def _add_modules(
             continue
         key = name.replace("-", "_")
         drivers += [(pattern, order) for pattern, owner in table.aliases if owner == key and order]
-    return install(table.load_order(MODULES)), tuple(drivers)
+    needed = {kind: install(table.load_order(names)) for kind, names in FILESYSTEMS.items()}
+    return install(table.load_order(MODULES)), tuple(drivers), needed
 
 
 def _copy(root: Path, path: Path, stage: Path) -> None:

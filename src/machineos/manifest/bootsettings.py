@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     epoch: int
     modules: tuple[str, ...]
     drivers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    filesystems: dict[str, tuple[str, ...]] = {}
     banner: str = ""
 
 
