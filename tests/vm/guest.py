@@ -76,11 +76,11 @@ class Guest:
         self.port = port
         self._numbers = itertools.count(1)
 
-    def wake(self, timeout: float = 120) -> None:
+    def wake(self, timeout: float = 300) -> None:
         """Wait for the shell and keep the kernel's own messages off its terminal."""
         self.vm.wait_console(re.escape(PROMPT), timeout)
         self.sh("stty -echo; dmesg -n 1")
-        self.sh("")
+        self.sh("true")
 
     def sh(self, command: str, timeout: float = 60) -> Done:
         """Run a line of shell as root. The marks are not in what the terminal echoes."""
@@ -124,7 +124,7 @@ class Guest:
             assert CLOCK.monotonic() < deadline, f"{command}: {done.status}: {done.output}"
             CLOCK.sleep(1)
 
-    def wait_answer(self, timeout: float = 180) -> float:
+    def wait_answer(self, timeout: float = 420) -> float:
         """Wait until the service answers through the forwarded port; return the seconds."""
         start = CLOCK.monotonic()
         while True:
@@ -134,8 +134,14 @@ class Guest:
             state = self.vm.state
             assert state.status == "running", (state, self.vm.console_text[-3000:])
             late = CLOCK.monotonic() - start > timeout
-            assert not late, f"last answer {status}\n{self.vm.console_text[-3000:]}"
+            assert not late, f"last answer {status}\n{self.diagnosis()}"
             CLOCK.sleep(0.5)
+
+    def diagnosis(self) -> str:
+        """Return what the guest knows about its services."""
+        self.sh("stty -echo; dmesg -n 1")
+        lines = "systemctl list-jobs --no-pager; mosctl status; journalctl -b --no-pager -o short"
+        return self.sh(f"{lines} -u mosd -u 'machineos-*' | tail -60").output
 
     def answer(self) -> int:
         """Return the status of GET /v2/ through the forwarded port, 0 for none."""

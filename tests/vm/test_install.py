@@ -1,0 +1,200 @@
+"""What the installer refuses, and that it writes nothing until all has been verified.
+
+Issue 2, part 8 and "What bad input gets": unsigned, wrongly signed, expired and other-product
+manifests, wrong digests, no space. The installer's own command runs in the running appliance, with
+two empty disks for it to spoil. A registry that dies half-way: a whole launch.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from appliance import CLOCK, DISK, KEYSET, NAME, manifest_text, publish
+from tests.fakes.registry import fake_registry
+
+from machineos.image import appliance
+from machineos.launch.machine import Request, launch_machine
+from machineos.launch.place import Place
+from machineos.manifest.artifacts import CERTIFICATE, SIGNATURE, install_artifacts
+from machineos.oci.registry import HttpRegistry
+from machineos.trust.keyset import add_project
+from machineos.trust.signer import FileSigner
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.root,
+    pytest.mark.tool("qemu-system-x86_64"),
+    pytest.mark.tool("swtpm"),
+]
+PATH, TAG = NAME.split(":")
+
+
+class Past:
+    """A clock that stands in 2003, so that a certificate of 20 years is over."""
+
+    def now(self):
+        return datetime(2003, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def registry(bench):
+    """A registry with the good manifest; the guest sees it at 10.0.2.2."""
+    with fake_registry() as server:
+        publish(bench, manifest_text(bench), repo=server.host)
+        yield server
+
+
+@pytest.fixture
+def installer(live):
+    """Run the installer's command on the spare disk, and expect that it refuses."""
+    live.python(
+        "from machineos.host import keyring\n"
+        "keyring.add_secret('machineos:configuration-key', b'k' * 32)"
+    )
+
+    def refuses(source, *options, disk="vdb"):
+        where = f"--disk {disk}" if disk else ""
+        line = f"mosctl install --plain-http {where} {' '.join(options)} {source}"
+        done = live.sh(line, timeout=180)
+        assert done.status not in {0, 1, 126, 127}, done.output
+        assert "Traceback" not in done.output
+        assert "writing to disk" not in done.output
+        if disk:
+            assert (
+                live.must(f"od -An -v -tx1 -N 4194304 /dev/{disk} | tr -d ' 0\\n' | wc -c") == "0"
+            )
+        live.sh("umount /run/machineos/stage")
+        return done.output.splitlines()
+
+    return refuses
+
+
+def place(registry, name=NAME):
+    return f"10.0.2.2:{registry.server_address[1]}/{name}"
+
+
+def there(registry, name):
+    """Return the repository ``name``, for writing as an attacker would."""
+    return HttpRegistry(registry.host, plain_http=True, clock=CLOCK).repository(name)
+
+
+def good(registry):
+    """Return install.json, signature and certificate of the good manifest, as published."""
+    found = {}
+    for (name, _), (_, data) in registry.manifests.items():
+        manifest = json.loads(data)
+        kind = manifest.get("artifactType")
+        if name == PATH and kind is not None:
+            found[kind] = registry.blobs[name, manifest["layers"][0]["digest"]]
+    return found
+
+
+def put(registry, name, data, signature, certificate):
+    """Publish something in the shape of a manifest under ``name``."""
+    made = install_artifacts(data, signature, certificate, created=CLOCK.now())
+    repository = there(registry, name)
+    made.install.store(repository, tag="1")
+    made.certificate.store(repository)
+    made.signature.store(repository)
+
+
+def test_the_good_one_is_good(live, registry):
+    """So that the refusals below are not those of a broken registry."""
+    code = f"""
+import urllib.request
+print(urllib.request.urlopen("http://10.0.2.2:{registry.server_address[1]}/v2/", timeout=30).status)
+"""
+    assert live.python(code) == "200"
+
+
+def test_a_manifest_of_another_product(installer, registry, bench):
+    if not (bench.keyset.root / "manifest/other").is_dir():
+        add_project(bench.keyset, "other", clock=CLOCK)
+    text = manifest_text(bench).replace("product: default", "product: other")
+    publish(bench, text, name="machine/other:1", project=f"{KEYSET}:other", repo=registry.host)
+    assert "product" in installer(place(registry, "machine/other:1"))[-1]
+
+
+def test_a_manifest_of_an_expired_publisher(installer, registry, bench):
+    if not (bench.keyset.root / "manifest/expired").is_dir():
+        add_project(bench.keyset, "expired", clock=Past(), uuid=None)
+    pair = bench.keyset.project("expired").pair
+    data = good(registry)["application/vnd.machine.install"]
+    signer = FileSigner.open(pair)
+    put(registry, "machine/expired", data, signer.sign(data), signer.certificate_pem)
+    lines = installer(place(registry, "machine/expired:1"))
+    assert "expired" in " ".join(lines[-2:]).lower() or "valid" in " ".join(lines[-2:]), lines
+
+
+def test_an_unsigned_manifest(installer, registry):
+    parts = good(registry)
+    data = parts["application/vnd.machine.install"]
+    made = install_artifacts(data, parts[SIGNATURE], parts[CERTIFICATE], created=CLOCK.now())
+    made.install.store(there(registry, "machine/unsigned"), tag="1")
+    assert "signature" in " ".join(installer(place(registry, "machine/unsigned:1"))[-2:])
+
+
+def test_a_manifest_signed_by_somebody_else(installer, registry, bench):
+    data = good(registry)["application/vnd.machine.install"]
+    device = FileSigner.open(bench.project.list_sudis()[0].pair)  # of this keyset, not a publisher
+    put(registry, "machine/device", data, device.sign(data), device.certificate_pem)
+    assert "signature" in " ".join(installer(place(registry, "machine/device:1"))[-3:]).lower()
+
+
+def test_a_changed_manifest_with_the_good_signature(installer, registry):
+    parts = good(registry)
+    data = parts["application/vnd.machine.install"].replace(b'"registry"', b'"registrx"')
+    put(registry, "machine/changed", data, parts[SIGNATURE], parts[CERTIFICATE])
+    assert "signature" in " ".join(installer(place(registry, "machine/changed:1"))[-3:]).lower()
+
+
+def test_a_blob_with_a_wrong_digest(installer, registry):
+    name, digest = max(registry.blobs, key=lambda key: len(registry.blobs[key]))
+    data = registry.blobs[name, digest]
+    registry.blobs[name, digest] = data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
+    try:
+        assert digest.partition(":")[2][:12] in " ".join(installer(place(registry))[-2:])
+    finally:
+        registry.blobs[name, digest] = data
+
+
+def test_a_registry_that_does_not_have_it(installer, registry):
+    assert "machine/none" in " ".join(installer(place(registry, "machine/none:1"))[-2:])
+
+
+def test_a_disk_that_is_too_small(installer, registry):
+    assert "are needed" in installer(place(registry), disk="vdc")[-1]
+
+
+def test_which_disk_has_to_be_said(installer, registry):
+    assert "several disks" in " ".join(installer(place(registry), disk="")[-2:])
+
+
+def test_a_whole_launch_from_a_registry_that_dies_half_way(bench, boot, registry):
+    """The main path of ``trust launch`` with a registry; its big blobs come in pieces."""
+    name = "fromregistry"
+    bench.discard(name)
+    address = Place.parse(place(registry), plain_http=True)
+    request = Request(
+        name, address, bench.keyset, bench.project, disk=DISK, variant=appliance.DEBUG
+    )
+    said = []
+
+    def say(text):
+        said.append(text)
+        if text == "installing":  # what came before were this host's own small requests
+            registry.faults.die_after.extend([200, 5_000, 3_000_000, 100_000, 20_000_000])
+
+    try:
+        launch_machine(request, bench.store, CLOCK, credentials=None, say=say)
+        assert registry.faults.die_after == []
+        assert any(one.startswith("installed successfully") for one in said)
+        ranges = [one for one in registry.seen if "Range" in one.headers]
+        assert ranges, "nothing was resumed"
+        with boot(name) as guest:
+            guest.wait_answer(300)
+    finally:
+        registry.faults.die_after.clear()
+        bench.discard(name)
