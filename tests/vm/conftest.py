@@ -50,7 +50,11 @@ def boot(bench, files):
     def booted(name, **options):
         port = bench.store.load(name).config.nics[0].ports[0].host.port
         with RunningMachine(bench.store, name, CLOCK, options=StartOptions(**options)) as vm:
-            yield Guest(vm, files, port)
+            guest = Guest(vm, files, port)
+            try:
+                yield guest
+            finally:
+                guest.close()
 
     return booted
 

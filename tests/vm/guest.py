@@ -2,6 +2,9 @@
 
 The debug variant has a root shell on the serial port. Scripts and files come from a web server of
 the test, which the guest sees at 10.0.2.2: a serial port is no way to send a megabyte.
+
+What the shell answers is read from the port itself, not from the log that QEMU keeps: QEMU writes a
+character into its log once more each time the reader was too slow to take it.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -19,6 +23,8 @@ from typing import TYPE_CHECKING
 from appliance import CLOCK
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from machineos.vm.running import RunningMachine
 
 PROMPT = "debug#"
@@ -67,6 +73,55 @@ class Done:
         return self.status == 0
 
 
+class Terminal:
+    """The serial port: everything that came since it was opened, and a way to type."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(str(path))
+        self._changed = threading.Condition()
+        self._data = bytearray()
+        self._position = 0
+        self._ended = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def type(self, text: str) -> None:
+        self._socket.sendall(text.encode())
+
+    def wait(self, pattern: str, timeout: float) -> re.Match[str]:
+        """Wait for ``pattern`` after what an earlier wait matched."""
+        shape = re.compile(pattern, re.MULTILINE)
+        deadline = CLOCK.monotonic() + timeout
+        with self._changed:
+            while True:
+                # One character per byte, so that the position is the same in both.
+                match = shape.search(self._data.decode("latin-1"), self._position)
+                if match is not None:
+                    self._position = match.end()
+                    return match
+                left = deadline - CLOCK.monotonic()
+                end = self._data[-3000:].decode("latin-1")
+                assert not self._ended, f"no {pattern!r}, the machine has ended:\n{end}"
+                assert left > 0, f"no {pattern!r} within {timeout} s:\n{end}"
+                self._changed.wait(left)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                piece = self._socket.recv(1 << 16)
+            except OSError:
+                piece = b""
+            with self._changed:
+                self._data += piece
+                self._ended = not piece
+                self._changed.notify_all()
+            if not piece:
+                return
+
+
 class Guest:
     """A running appliance of the debug variant."""
 
@@ -75,10 +130,27 @@ class Guest:
         self.files = files
         self.port = port
         self._numbers = itertools.count(1)
+        self._terminal: Terminal | None = None
+
+    @property
+    def terminal(self) -> Terminal:
+        """The serial port, opened when it is first used."""
+        if self._terminal is None:
+            self._terminal = Terminal(self.vm.paths.console)
+        return self._terminal
+
+    def close(self) -> None:
+        """Leave the serial port."""
+        if self._terminal is not None:
+            self._terminal.close()
+            self._terminal = None
 
     def wake(self, timeout: float = 300) -> None:
         """Wait for the shell and keep the kernel's own messages off its terminal."""
-        self.vm.wait_console(re.escape(PROMPT), timeout)
+        if self._terminal is None:
+            self.vm.wait_console(re.escape(PROMPT), timeout)
+        else:
+            self.terminal.wait(re.escape(PROMPT), timeout)
         self.sh("stty -echo; dmesg -n 1")
         self.sh("true")
 
@@ -87,9 +159,9 @@ class Guest:
         mark = f"{next(self._numbers)}-{id(self):x}"
         line = f"printf '\\n<%s<' {mark}; {command}; printf '>%s>%d>\\n' {mark} $?\n"
         assert len(line) < 4000, "too long for a terminal line: use python() or put()"
-        self.vm.send(line)
+        self.terminal.type(line)
         shape = rf"(?s)<{mark}<(.*?)>{mark}>(\d+)>"
-        found = self.vm.wait_console(shape, timeout)
+        found = self.terminal.wait(shape, timeout)
         text = found[1].replace("\r", "").replace(PROMPT, "")
         return Done(int(found[2]), text.strip())
 

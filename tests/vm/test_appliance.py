@@ -44,11 +44,9 @@ def test_an_image_pushed_can_be_pulled_back_also_after_a_reboot(fresh, bench, tm
         timeout=300)  # fmt: skip
     digest = pulled(there, tmp_path / "one")
     assert digest == pulled(image, tmp_path / "own", tls=())
-    boots = fresh.vm.console_text.count("handing over to systemd")
     fresh.sh("systemctl reboot")
-    fresh.vm.wait_console("handing over to systemd", 180)
+    fresh.terminal.wait("handing over to systemd", 300)
     fresh.wait_answer()
-    assert fresh.vm.console_text.count("handing over to systemd") == boots + 1
     assert pulled(there, tmp_path / "two") == digest
     fresh.wake()
     fresh.wait_until("mosctl status --json | grep -q '\"good\": true'")
