@@ -51,6 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="small sizes, for a smoke test")
     parser.add_argument("--pairs", type=int, default=3, help="how many pairs (default: 3)")
+    parser.add_argument("--no-warm-up", action="store_true", help="keep the first pair, too")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
@@ -61,13 +62,14 @@ def main(arguments: Sequence[str]) -> None:
         folder=TOP / ".cache" / "bench",
         quick=options.quick,
         pairs=1 if options.quick else options.pairs,
+        warm=not (options.quick or options.no_warm_up),
         say=lambda line: print(line, flush=True),
     )
     bench.prepare()
     with locked(bench.folder / "lock", what="the folder of the measurements"):
         before = load()
         rows = measure(bench, wanted)
-    found = facts(before, load())
+    found = facts(before, load(), bench)
     missing = [name for name in NAMES if name not in {row.key for row in rows}]
     text = markdown(rows, missing, found, quick=options.quick)
     results = TOP / "bench/results"

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 OURS, THEIRS = "bench", "bench-debian"
 NAME = "machine/install:1.0.0"
-_STAMP = re.compile(r"\[ *(\d+\.\d+)\] machineos: (.*?)\r?$", re.MULTILINE)
+_STAMP = re.compile(r"\[ *(\d+\.\d+)\] machineos: (.*)$", re.MULTILINE)
 _HANDED = "handing over to systemd"
 _BOOT_SECONDS = 600.0
 _PROBE_SECONDS = 0.5
@@ -72,16 +72,15 @@ def boots(bench: Bench, wanted: Collection[str]) -> list[Row]:
     handovers: list[Pair] = []
     services: list[Pair] = []
     ours: list[Boot] = []
-    warm = 0 if bench.quick else 1
     _define_peer(store, peer, uefi_variables(keyset))
     try:
-        for number in range(bench.pairs + warm):
+        for number in range(bench.pairs + bench.warm):
             boot = _boot_ours(store, port)
             bench.say(f"  ours: hand-over {boot.handover:.2f} s, service {boot.service:.2f} s")
             theirs = _boot_theirs(store) if "service" in wanted else 0.0
             handed = _kernel_only(bench, peer, kind) if "handover" in wanted else 0.0
             bench.say(f"  theirs: hand-over {handed:.2f} s, multi-user {theirs:.2f} s")
-            if number < warm:
+            if number < bench.warm:
                 continue
             ours.append(boot)
             handovers.append(Pair(Sample(boot.handover), Sample(handed)))
@@ -147,7 +146,9 @@ def _boot_ours(store: MachineStore, port: int) -> Boot:
             if time.perf_counter() - start > _BOOT_SECONDS:
                 raise MachineError(f"no answer; the console ends: {machine.console_text[-2000:]}")
         service = time.perf_counter() - start
-        said = tuple((float(match[1]), match[2]) for match in _STAMP.finditer(machine.console_text))
+        said = tuple(
+            (float(match[1]), match[2].strip()) for match in _STAMP.finditer(machine.console_text)
+        )
         machine.power_off()
     handed = [when for when, words in said if words == _HANDED]
     if not handed:

@@ -51,7 +51,7 @@ def convert(bench: Bench) -> Row:
         argv = verity.argv_format(image, data_size=whole, salt=_SALT, uuid=_UUID)
         return packed.then(timed(argv, log=bench.log))
 
-    pairs = alternate(ours, peer, pairs=bench.pairs, say=bench.say)
+    pairs = alternate(ours, peer, pairs=bench.pairs, warm=bench.warm, say=bench.say)
     for name in ("convert-ours", "convert-peer", "convert-cache", "convert-source"):
         bench.fresh(name)
     return Row(

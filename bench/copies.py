@@ -83,7 +83,7 @@ def publish(bench: Bench) -> Row:
         argv = ["skopeo", "copy", "--quiet", "--preserve-digests"]
         return timed([*argv, f"oci:{source}:large", f"oci:{out}:large"], log=bench.log)
 
-    pairs = alternate(ours, peer, pairs=bench.pairs, say=bench.say)
+    pairs = alternate(ours, peer, pairs=bench.pairs, warm=bench.warm, say=bench.say)
     for name in ("publish-ours", "publish-peer"):
         bench.fresh(name)
     return Row(
@@ -124,7 +124,7 @@ def pull(bench: Bench) -> Row:
             argv = ["skopeo", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false"]
             return timed([*argv, f"docker://{address}/mos:{tag}", f"oci:{out}:x"], log=bench.log)
 
-        pairs = alternate(ours, peer, pairs=bench.pairs, say=bench.say)
+        pairs = alternate(ours, peer, pairs=bench.pairs, warm=bench.warm, say=bench.say)
     for name in ("pull-ours", "pull-peer", "registry"):
         bench.fresh(name)
     memory = max(pair.ours.memory for pair in pairs)

@@ -105,7 +105,7 @@ def alternate(
     peer: Callable[[], Sample],
     *,
     pairs: int,
-    warm: bool = True,
+    warm: bool,
     say: Callable[[str], None],
 ) -> tuple[Pair, ...]:
     """Measure ours, theirs, ours, theirs ...; with ``warm`` the first pair is thrown away."""

@@ -75,9 +75,9 @@ def markdown(rows: Sequence[Row], missing: Sequence[str], facts: Facts, *, quick
         lines += ["**A smoke test with small sizes and one pair each: not a measurement.**", ""]
     lines += [
         "Written by `make bench`; do not edit. Ours and the other tool run in turn (A B A B) in "
-        "one run, the first pair is thrown away, a ratio is the median of the ratios of the pairs "
-        "with the least and the greatest in brackets. Times are of whole processes, processor time is "
-        "user and system, memory is the largest resident process.",
+        "one run, a ratio is the median of the ratios of the "
+        "pairs with the least and the greatest in brackets. Times are of whole processes, "
+        "processor time is user and system, memory is the largest resident process.",
         "",
     ]
     short = [f"{row.what} ({check.name} {check.text}, {check.verdict})"
@@ -121,4 +121,10 @@ def _samples(row: Row) -> list[str]:
             cells += ["not measured", "not measured"]
         name = "ours" if side == "ours" else "theirs"
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return [*lines, ""]
+    lines.append("")
+    if all(pair.ours.cpu and pair.peer.cpu for pair in row.pairs):
+        spread = Spread.of([pair.ours.cpu / pair.peer.cpu for pair in row.pairs])
+        lines += [
+            f"- the ratio of processor seconds, which other work bears on less: {spread.show()}"
+        ]
+    return lines

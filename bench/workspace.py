@@ -44,11 +44,13 @@ _VERSIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One run of the measurements. ``quick`` wants small sizes, ``pairs`` is how many pairs."""
+    """One run of the measurements. ``quick`` wants small sizes, ``pairs`` is how many pairs,
+    ``warm`` throws one more away before them."""
 
     folder: Path
     quick: bool
     pairs: int
+    warm: bool
     say: Callable[[str], None]
 
     @property
@@ -101,7 +103,7 @@ def load() -> str:
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
-def facts(before: str, after: str) -> Facts:
+def facts(before: str, after: str, bench: Bench) -> Facts:
     """Return what the reader has to know about the machine and the tools."""
     values = {
         "date": SystemClock().now().strftime("%Y-%m-%d %H:%M UTC"),
@@ -111,6 +113,7 @@ def facts(before: str, after: str) -> Facts:
         "kernel": platform.release(),
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", "?"),
         "Python": platform.python_version(),
+        "pairs per row": f"{bench.pairs}, {'after a warm-up' if bench.warm else 'no warm-up'}",
         "load average before": before,
         "load average after": after,
     }

@@ -67,7 +67,7 @@ def built(
     anchored: bootkit.Anchored, debian: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     output, work = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("work")
-    base = initrd.Base(debian / "base.cpio.zst", KERNEL, ("loop.ko",), ())
+    base = initrd.Base(debian / "base.cpio.zst", KERNEL, ("loop.ko",), (), {"vfat": ("vfat.ko",)})
     bootkit.build_images(
         anchored, debian, base, output, work=work,
         options=bootkit.Options(policy_version="0003", epoch=1_700_000_000),
@@ -193,7 +193,7 @@ def test_the_anchors_in_the_initrd(built: Path, anchored: bootkit.Anchored, tmp_
 
 
 def test_a_banner_is_in_the_image(anchored: bootkit.Anchored, debian: Path, tmp_path: Path) -> None:
-    base = initrd.Base(debian / "base.cpio.zst", KERNEL, (), ())
+    base = initrd.Base(debian / "base.cpio.zst", KERNEL, (), (), {})
     (tmp_path / "work").mkdir()
     made = bootkit.build_images(
         anchored, debian, base, tmp_path / "out", work=tmp_path / "work", modes=["run"],
