@@ -30,19 +30,24 @@ NAMES = ("publish", "pull", "convert", "handover", "cli", "demo", "service")
 _LONG = ("demo",)
 
 
-def measure(bench: Bench, wanted: Sequence[str]) -> list[Row]:
-    """Return the rows that are wanted, in the order of the document."""
+def measure(bench: Bench, wanted: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
+    """Return the rows that are wanted, in the order of the document, and what failed and why: an
+    hour of measurements is not thrown away for one that failed."""
     found: dict[str, Row] = {}
+    failed: dict[str, str] = {}
     for name in wanted:
-        if name in found:
+        if name in found or name in failed:
             continue
         bench.say(f"{name}:")
-        if name in _BOOTS:
-            rows = boot.boots(bench, [one for one in wanted if one in _BOOTS])
+        group = [one for one in wanted if one in _BOOTS] if name in _BOOTS else [name]
+        try:
+            rows = boot.boots(bench, group) if name in _BOOTS else [_SINGLE[name](bench)]
+        except MachineOSError as error:
+            bench.say(f"  failed: {error.message}")
+            failed |= dict.fromkeys(group, " ".join(error.message.split())[:300])
         else:
-            rows = [_SINGLE[name](bench)]
-        found |= {row.key: row for row in rows}
-    return [found[name] for name in NAMES if name in found]
+            found |= {row.key: row for row in rows}
+    return [found[name] for name in NAMES if name in found], failed
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -68,9 +73,10 @@ def main(arguments: Sequence[str]) -> None:
     bench.prepare()
     with locked(bench.folder / "lock", what="the folder of the measurements"):
         before = load()
-        rows = measure(bench, wanted)
+        rows, failed = measure(bench, wanted)
     found = facts(before, load(), bench)
-    missing = [name for name in NAMES if name not in {row.key for row in rows}]
+    measured = {row.key for row in rows}
+    missing = {name: failed.get(name, "not asked for") for name in NAMES if name not in measured}
     text = markdown(rows, missing, found, quick=options.quick)
     results = TOP / "bench/results"
     results.mkdir(exist_ok=True)
@@ -78,9 +84,11 @@ def main(arguments: Sequence[str]) -> None:
     write_atomic(results / f"{stamp}.json", json.dumps(raw(rows, found), indent=1).encode())
     if options.quick:
         print(text)
-        return
-    write_atomic(TOP / "docs/benchmarks.md", text.encode())
-    print(f"\n{text}\nwritten: docs/benchmarks.md, bench/results/{stamp}.json")
+    else:
+        write_atomic(TOP / "docs/benchmarks.md", text.encode())
+        print(f"\n{text}\nwritten: docs/benchmarks.md, bench/results/{stamp}.json")
+    if failed:
+        sys.exit(f"bench: failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
@@ -88,5 +96,7 @@ if __name__ == "__main__":
         sys.exit("bench: images are built and unpacked, which needs root")
     try:
         main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit("bench: interrupted")
     except MachineOSError as error:
         sys.exit(f"bench: {error.message}" + (f"\nbench: {error.hint}" if error.hint else ""))

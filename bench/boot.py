@@ -34,6 +34,7 @@ from machineos.vm import launch as steps
 from machineos.vm import lifecycle
 from machineos.vm.accel import find_accelerator
 from machineos.vm.model import Disk, Size
+from machineos.vm.plan import StartOptions
 from machineos.vm.running import RunningMachine
 from machineos.vm.store import MachineStore
 
@@ -50,6 +51,7 @@ _HANDED = "handing over to systemd"
 _BOOT_SECONDS = 600.0
 _PROBE_SECONDS = 0.5
 _MEMORY, _CPUS = 2048, 2
+_ONCE = StartOptions(no_reboot=True)  # a boot that fails restarts: that is the end here
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def _boot_ours(store: MachineStore, port: int) -> Boot:
     clock = SystemClock()
     answered = threading.Event()
     start = time.perf_counter()
-    with RunningMachine(store, OURS, clock) as machine:
+    with RunningMachine(store, OURS, clock, options=_ONCE) as machine:
         while not answered.wait(_PROBE_SECONDS):
             # In threads: a question that was asked too early is answered late or never.
             threading.Thread(target=_probe, args=(port, answered), daemon=True).start()
@@ -165,10 +167,10 @@ def _probe(port: int, answered: threading.Event) -> None:
 
 def _boot_theirs(store: MachineStore) -> float:
     start = time.perf_counter()
-    with RunningMachine(store, THEIRS, SystemClock()) as machine:
-        machine.wait_console(f"^{debian.READY}", _BOOT_SECONDS)
+    with RunningMachine(store, THEIRS, SystemClock(), options=_ONCE) as machine:
+        machine.wait_console(debian.READY, _BOOT_SECONDS)
         seconds = time.perf_counter() - start
-        machine.power_off()
+        machine.wait_exit(_BOOT_SECONDS)
     return seconds
 
 
@@ -180,7 +182,7 @@ def _kernel_only(bench: Bench, peer: debian.Peer, kind: str) -> float:
         "-accel", "kvm" if kind == "kvm" else "tcg,thread=multi", "-cpu", "max",
         "-smp", str(_CPUS), "-m", str(_MEMORY), "-no-reboot",
         "-kernel", peer.kernel, "-initrd", peer.initramfs,
-        "-append", f"{debian.COMMAND_LINE} init=/usr/lib/bench/init",
+        "-append", f"{debian.COMMAND_LINE} init={debian.STAND_IN}",
         "-drive", f"file={qemu.escape(str(peer.root))},format=raw,if=virtio,snapshot=on",
         "-object", "rng-random,id=rng0,filename=/dev/urandom",
         "-device", "virtio-rng-pci,rng=rng0",

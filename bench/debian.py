@@ -6,6 +6,7 @@ and a disk with our root as ext4. Nothing in that boot is verified after the ker
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,10 @@ _SUITE = mmdebstrap.Suite(
 )  # fmt: skip
 _EPOCH = 1735689600
 _TOOLS = "usr/lib/bench"
+STAND_IN = f"/{_TOOLS}/init"
+_SYSTEMD = "/usr/lib/systemd/systemd"  # our root has no /sbin/init
+# Nothing on this root listens to the power button; its disk has to be left clean.
+_OFF = "exec /usr/bin/systemctl --no-block poweroff"
 _WORDS = """#!/usr/lib/bench/busybox sh
 read up rest < /proc/uptime
 echo "{words} $up" > /dev/console
@@ -102,7 +107,8 @@ def peer(bench: Bench, keyset: Keyset) -> Peer:
     image = LayoutRepository(hostfs_layout(keyset.root, "ordinary"))
     descriptor, data = image.manifest("hostfs")
     stamp = folder / "made-for"
-    if stamp.is_file() and stamp.read_text() == str(descriptor.digest):
+    wanted = f"{descriptor.digest} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+    if stamp.is_file() and stamp.read_text() == wanted:
         return made
     bench.say("  (making the peer's root and disk)")
     debian = tree(bench)
@@ -119,7 +125,7 @@ def peer(bench: Bench, keyset: Keyset) -> Peer:
     _ext4(root, made.root)
     shutil.rmtree(root)
     _disk(keyset, own, made, folder)
-    stamp.write_text(str(descriptor.digest))
+    stamp.write_text(wanted)
     return made
 
 
@@ -146,7 +152,7 @@ def _furnish(root: Path, debian: Path, kernel: str) -> None:
     tools.mkdir(parents=True)
     shutil.copy(busybox, tools / "busybox")
     off = "exec /usr/lib/bench/busybox poweroff -f"
-    for name, words, then in (("init", HANDOVER, off), ("ready", READY, "")):
+    for name, words, then in (("init", HANDOVER, off), ("ready", READY, _OFF)):
         (tools / name).write_text(_WORDS.format(words=words, then=then))
         (tools / name).chmod(0o755)
     # One that stays, as our own machines have one: else every boot would be a first one.
@@ -168,7 +174,7 @@ def _disk(keyset: Keyset, own: Path, made: Peer, work: Path) -> None:
     stub = (own / bootkit.STUB_PATH).read_bytes()
     sections = {
         ".osrel": b"ID=debian\n",
-        ".cmdline": COMMAND_LINE.encode() + b"\0",
+        ".cmdline": f"{COMMAND_LINE} init={_SYSTEMD}".encode() + b"\0",
         ".initrd": made.initramfs.read_bytes(),
         ".linux": made.kernel.read_bytes(),
     }

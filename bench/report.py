@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.measure import Pair, Spread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Facts:
     values: dict[str, str]
 
 
-def markdown(rows: Sequence[Row], missing: Sequence[str], facts: Facts, *, quick: bool) -> str:
+def markdown(rows: Sequence[Row], missing: Mapping[str, str], facts: Facts, *, quick: bool) -> str:
     """Return the document."""
     lines = ["# Benchmarks", ""]
     if quick:
@@ -87,7 +87,8 @@ def markdown(rows: Sequence[Row], missing: Sequence[str], facts: Facts, *, quick
     else:
         lines += ["Nothing that was measured falls short.", ""]
     if missing:
-        lines += [f"Not measured in this run: {', '.join(missing)}.", ""]
+        lines += ["Not measured in this run:", ""]
+        lines += [*(f"- {name}: {why}" for name, why in missing.items()), ""]
     lines += ["| what | against | figure | verdict |", "|---|---|---|---|"]
     for row in rows:
         figures = "<br>".join(f"{check.name} {check.text}" for check in row.checks)

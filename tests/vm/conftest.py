@@ -6,6 +6,8 @@ MACHINEOS_TEST_REUSE=1 keeps using the one that is there although its inputs hav
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -14,8 +16,10 @@ from pathlib import Path
 
 import pytest
 from appliance import CLOCK, DISK, TOP, open_bench
+from attacks import RUNS, make_victim, verdict
 from guest import FileServer, Guest
 
+from machineos.core.run import run
 from machineos.vm.plan import StartOptions
 from machineos.vm.running import RunningMachine
 
@@ -93,3 +97,45 @@ def fresh(_live):
     """The running appliance, for tests that change it: afterwards it is put back."""
     yield _live
     _live.vm.load(READY)
+
+
+@pytest.fixture
+def victim(bench):
+    made = make_victim(bench)
+    yield made
+    bench.discard(made.name)
+
+
+@pytest.fixture
+def ends(boot, victim):
+    """Boot the victim and return how that was decided. Whatever it was, nothing runs afterwards,
+    and a refused machine has not changed its disk."""
+
+    def booted():
+        before = content_of(victim.disk)
+        with boot(victim.name, no_reboot=True) as guest:
+            words = verdict(guest)
+            if words.startswith("BOOT FAILED"):
+                assert guest.vm.wait_console("restarting in", 20)
+                assert guest.answer() == 0
+        if words != RUNS:
+            assert content_of(victim.disk) == before, "a refused boot has written to the disk"
+        return words
+
+    return booted
+
+
+def content_of(path):
+    """Return a digest over the parts of a sparse file that are not holes."""
+    data = run(["qemu-img", "map", "--output=json", "-f", "raw", path], timeout=60).stdout
+    hasher = hashlib.sha256(b"")
+    with path.open("rb") as file:
+        for part in json.loads(data):
+            if part["data"] and not part["zero"]:
+                file.seek(part["start"])
+                left = part["length"]
+                while left and (piece := file.read(min(left, 1 << 20))):
+                    if piece.strip(b"\0"):
+                        hasher.update(b"%d " % (file.tell() - len(piece)) + piece)
+                    left -= len(piece)
+    return hasher.hexdigest()

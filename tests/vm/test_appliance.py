@@ -32,7 +32,7 @@ def test_status_is_good(live):
     status = json.loads(live.must("mosctl status --json"))
     assert status["good"] is True, status
     assert {s["name"]: s["state"] for s in status["services"]} == {
-        "registry": "running", "alone": "running", "direct": "running",
+        "registry": "running", "alone": "running", "direct": "running", "bootkit": "mounted",
     }  # fmt: skip
 
 

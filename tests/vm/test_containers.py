@@ -26,7 +26,8 @@ for path in glob.glob("/proc/[0-9]*/stat"):
 out = {}
 for one in json.load(open("/run/machineos/status.json"))["services"]:
     one["payload"] = [pid for pid, above in parent.items() if above == one["pid"]]
-    out[one["name"]] = one
+    if one["pid"]:
+        out[one["name"]] = one
 print(json.dumps(out))
 """
 

@@ -267,7 +267,12 @@ def name_machine(root_folder: Path, identity: DeviceIdentity) -> None:
 
 
 def leave(tpm: Tpm, anchors: Anchors, machine: Machine, console: Console) -> None:
-    """Shut the TPM for everything after us and leave behind what is public."""
+    """Shut the TPM for everything after us and leave behind what is public.
+
+    The rule on execution cannot be switched off any more either: no later process can have the
+    capability for it.
+    """
+    kernel.drop_capability(kernel.MAC_ADMIN)
     public = RUN / "trust"
     public.mkdir(exist_ok=True)
     write_atomic(public / "manifest-ca.pem", anchors.manifest_ca)

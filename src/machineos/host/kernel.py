@@ -1,4 +1,4 @@
-"""Kernel modules and power, by system call: the initrd has no kmod and no shutdown program.
+"""Modules, capabilities and power, by system call: the initrd has no kmod and no shutdown program.
 
 Shared with the initrd: standard library only. Module files must be uncompressed; their signature is
 checked by the kernel (lockdown refuses unsigned ones).
@@ -15,6 +15,9 @@ from pathlib import Path
 from machineos.errors import MissingError, ToolError
 
 _FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
+_CAPBSET_DROP = 24
+MAC_ADMIN = 33  # CAP_MAC_ADMIN: who has it may switch IPE off
+HELPERS = Path("/proc/sys/kernel/usermodehelper")
 
 
 class Power(IntEnum):
@@ -54,3 +57,23 @@ def power(action: Power) -> None:
     if libc.reboot(int(action)) != 0:
         code = ctypes.get_errno()
         raise ToolError(f"reboot({action.name}): {errno.errorcode.get(code, code)}")
+
+
+def drop_capability(number: int, *, helpers: Path = HELPERS) -> None:
+    """Take a capability away from everything that is started from now on, root or not: from this
+    process and its children when they execute a program, and from the programs that the kernel
+    itself starts (core dumps, module loading). Nothing gives it back before a reboot.
+
+    Raises: ToolError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        for name in ("bset", "inheritable"):
+            low, high = (int(word) for word in (helpers / name).read_text().split())
+            left = (high << 32 | low) & ~(1 << number)
+            (helpers / name).write_text(f"{left & 0xFFFFFFFF} {left >> 32}\n")
+    except OSError as error:
+        raise ToolError(f"capability {number}: {error.filename}: {error.strerror}") from error
+    if libc.prctl(_CAPBSET_DROP, number, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise ToolError(f"capability {number}: prctl: {errno.errorcode.get(code, code)}")
