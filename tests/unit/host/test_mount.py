@@ -11,7 +11,7 @@ import pytest
 
 from machineos.core import run
 from machineos.errors import MissingError, ToolError
-from machineos.host import loopdev, mount
+from machineos.host import idmap, loopdev, mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
