@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,13 +59,8 @@ def _empty(folder: int, device: int) -> None:
             child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
             _empty(child, device)
             os.close(child)
-            _remove(os.rmdir, name, folder)
+            remove = os.rmdir
         else:
-            _remove(os.unlink, name, folder)
-
-
-def _remove(operation: object, name: str, folder: int) -> None:
-    try:
-        operation(name, dir_fd=folder)  # type: ignore[operator]
-    except OSError:  # a mount point or a busy file keeps a few pages of memory, no more
-        return
+            remove = os.unlink
+        with suppress(OSError):  # a mount point or a busy file keeps a few pages of memory, no more
+            remove(name, dir_fd=folder)

@@ -22,7 +22,7 @@ MEDIUM = RUN / "medium"
 @click.option("--disk", default="", help="The disk, if there are several: vda, nvme0n1 ...")
 @click.option("--plain-http", is_flag=True, help="Allow HTTP without TLS to this registry.")
 def install(*, source: str, from_medium: bool, disk: str, plain_http: bool) -> None:
-    """Install this machine from SOURCE, [docker://]host[:port]/path:tag or oci:DIR:path:tag.
+    """Install this machine from SOURCE, [docker://]host[:port]/path:tag.
 
     Everything is fetched and verified before the disk is touched. All data on the disk is lost.
 
