@@ -59,7 +59,7 @@ def apply(job: Job, clock: Clock, say: Callable[[str], None]) -> None:
     devices = _devices(job, clock)
     mkfs.make_fat32(devices[plan.ESP_LABEL], label="ESP")
     mkfs.make_ext4(devices[plan.STORE_LABEL], label=plan.STORE_LABEL)
-    lvm.create_group(devices[plan.DATA_LABEL], GROUP)
+    lvm.Group(GROUP, devices[plan.DATA_LABEL]).create()
     say("images")
     with _mounted(devices[plan.STORE_LABEL], job.work / "store", "ext4") as store:
         copy_store(job.content.path, store / "mos")
@@ -112,13 +112,11 @@ def write_esp(job: Job, esp: Path) -> None:
     layer = manifest.layers[0]
     publisher = job.staged.fetched.verified.publisher
     found = targets.root_hash_signatures(job.content, target, manifest, publisher)
-    signatures = found[layer.digest]
+    if layer.digest not in found:
+        raise BootError("nobody signed the root hash of the bootkit")
     trusted = keyring.find_keyring(keyring.SECONDARY)
     keyring.add_certificate(trusted, publisher.certificate_der, what="publisher")
-    image = image_volume(
-        job.content.blob_path(layer.digest), layer, signatures=signatures,
-        folder=job.work / "signatures",
-    )  # fmt: skip
+    image = image_volume(job.content.blob_path(layer.digest), layer, signature=found[layer.digest])
     source = job.work / "bootkit"
     source.mkdir(exist_ok=True)
     mount_image(image, source)

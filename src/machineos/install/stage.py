@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from machineos.core.size import show_size
-from machineos.errors import PolicyError, SignatureError, SpaceError
-from machineos.manifest.artifacts import ROOT_HASH_SIGNATURE
+from machineos.errors import PolicyError, SignatureError, SpaceError, VerificationError
+from machineos.manifest.artifacts import root_hash_artifact
 from machineos.manifest.targets import REPOSITORY, root_hash_signatures, verify_target
 from machineos.manifest.verify import Fetched, fetch_verified
+from machineos.oci.atomfs import root_hash_of
 from machineos.oci.copy import copy_graph
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from machineos.core.digest import Digest
     from machineos.manifest.install import Target
     from machineos.oci.layout import LayoutRepository
     from machineos.oci.model import Manifest
@@ -70,6 +72,12 @@ def stage(
             )
     source = registry.repository(REPOSITORY)
     images = {target.service_name: verify_target(source, target) for target in install.targets}
+    for service, image in images.items():
+        if len(image.layers) != 1:  # found at boot, it would be a machine that does not start
+            raise VerificationError(
+                f"image of {service}: has {len(image.layers)} layers, a machine mounts only one",
+                hint="publish it with `mosb manifest publish`, which makes one of them",
+            )
     size = sum(_size(image) for image in images.values())
     if size > room:
         raise SpaceError(
@@ -78,25 +86,28 @@ def stage(
         )
     for target in install.targets:
         say(f"fetching {target.service_name} {target.version}")
-        copy_graph(
-            source,
-            into,
-            target.digest,
-            tag=target.tag,
-            referrers=[ROOT_HASH_SIGNATURE],
-        )
-        _check_signatures(into, images[target.service_name], target, fetched.verified.publisher)
+        copied = copy_graph(source, into, target.digest, tag=target.tag)
+        image = images[target.service_name]
+        signatures = _signatures(source, image, target, fetched.verified.publisher)
+        root_hash_artifact(copied, signatures).store(into)
     return Staged(fetched, images, size)
 
 
-def _check_signatures(
-    store: Repository, image: Manifest, target: Target, publisher: Publisher
-) -> None:
-    name = target.service_name
-    found = root_hash_signatures(store, target, image, publisher)
-    for digest, candidates in found.items():
-        if not candidates:
-            raise SignatureError(f"image of {name}: nobody signed the root hash of layer {digest}")
+def _signatures(
+    source: Repository, image: Manifest, target: Target, publisher: Publisher
+) -> tuple[tuple[Digest, str, bytes], ...]:
+    """Return the publisher's signature of each layer's root hash.
+
+    Only these are taken over: what others attached to the image could be any number of any size.
+    """
+    found = root_hash_signatures(source, target, image, publisher)
+    for layer in image.layers:
+        if layer.digest not in found:
+            raise SignatureError(
+                f"image of {target.service_name}: nobody signed the root hash of layer "
+                f"{layer.digest}"
+            )
+    return tuple((layer.digest, root_hash_of(layer), found[layer.digest]) for layer in image.layers)
 
 
 def _size(image: Manifest) -> int:

@@ -69,13 +69,15 @@ class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole document. ``store`` is the OCI layout; ``data`` the folder for storage labels."""
+    """The whole document. ``store`` is the OCI layout; ``data`` the folder for storage labels;
+    ``data_device`` the partition with their volumes, on the disk that was booted."""
 
     version: int
     generation: str
     product: str
     store: str
     data: str
+    data_device: str
     services: tuple[Service, ...]
     volumes: tuple[Volume, ...] = ()
 

@@ -3,8 +3,8 @@
 The chain continues here: the signed document names the digest and size of an image manifest, which
 names its layers and, in their annotations, the dm-verity root hashes. The signatures of these root
 hashes come as an artifact that refers to the image (``artifacts.root_hash_artifact``); the kernel
-alone judges them; what is returned here are candidates, those that end in the publisher's own
-signature, so that nobody else's can crowd them out.
+alone judges them; what is returned here is what the publisher made, byte for byte, so that nobody
+else's can stand in its place.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from machineos.manifest.artifacts import (
 )
 from machineos.oci.atomfs import parse_layer_type, root_hash_of
 from machineos.oci.model import CONFIG, Manifest, parse_manifest
+from machineos.trust.pkcs7 import detached
 
 if TYPE_CHECKING:
     from machineos.manifest.install import Target
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from machineos.trust.verify import Publisher
 
 REPOSITORY = "mos"  # where a registry, and the machine's store, keeps the images of targets
-MAX_CANDIDATES = 8  # signatures of one layer that are worth trying
 
 
 def verify_target(repository: Repository, target: Target) -> Manifest:
@@ -76,31 +76,31 @@ def check_image(manifest: Manifest, name: str) -> None:
 
 def root_hash_signatures(
     repository: Repository, target: Target, manifest: Manifest, publisher: Publisher
-) -> dict[Digest, tuple[bytes, ...]]:
-    """Return for each layer the PKCS#7 signatures of its root hash by ``publisher``.
+) -> dict[Digest, bytes]:
+    """Return by layer the PKCS#7 signature of its root hash by ``publisher``.
 
     ``manifest`` is what ``verify_target`` returned, ``publisher`` who signed the document that
-    names the target. A layer for which there is none is in the result with an empty tuple. At most
-    ``MAX_CANDIDATES`` different ones are kept of each; others' signatures do not take their place.
+    names the target. A layer for which there is none is not in the result; there cannot be two
+    (``trust.pkcs7``), and others' signatures do not count.
 
     Raises: TransferError.
     """
     layers = {layer.digest: layer for layer in manifest.layers}
     expected = {digest: root_hash_of(layer) for digest, layer in layers.items()}
-    found: dict[Digest, dict[bytes, None]] = {digest: {} for digest in expected}
+    found: dict[Digest, bytes] = {}
     referrers = Referrers(repository, target.image, ROOT_HASH_SIGNATURE)
     for artifact in referrers.manifests():
         # As many as the image has layers: more is not ours, and each costs a request.
         for entry in artifact.layers[: len(manifest.layers)]:
             digest = _claimed_layer(entry, expected)
-            if digest is None or len(found[digest]) >= MAX_CANDIDATES:
+            if digest is None or digest in found:
                 continue
             blob = referrers.blob(entry)
             if blob is not None and signed_by(blob, layers[digest], publisher):
-                found[digest][blob] = None
-    if referrers.broken is not None and not all(found.values()):
+                found[digest] = blob
+    if referrers.broken is not None and len(found) < len(expected):
         raise referrers.broken
-    return {digest: tuple(blobs) for digest, blobs in found.items()}
+    return found
 
 
 def _claimed_layer(entry: Descriptor, expected: dict[Digest, str]) -> Digest | None:
@@ -116,15 +116,18 @@ def _claimed_layer(entry: Descriptor, expected: dict[Digest, str]) -> Digest | N
 
 
 def signed_by(candidate: bytes, layer: Descriptor, publisher: Publisher) -> bool:
-    """Whether a candidate ends in the publisher's signature of the layer's root hash.
+    """Whether a candidate is the publisher's PKCS#7 of the layer's root hash, and nothing else.
 
-    A PKCS#7 without attributes, as dm-verity wants it, ends with the raw signature of its content.
-    The kernel still parses and judges the whole; this finds a missing or foreign one early.
+    The right signature in a wrong wrapping does not count: the kernel would refuse it, and whoever
+    may push to the registry could put it before the good one.
     """
-    key = x509.load_der_x509_certificate(publisher.certificate_der).public_key()
+    certificate = x509.load_der_x509_certificate(publisher.certificate_der)
+    key = certificate.public_key()
     if not isinstance(key, rsa.RSAPublicKey):
         return False
     signature = candidate[-(key.key_size // 8) :]
+    if candidate != detached(certificate, signature):
+        return False
     try:
         key.verify(signature, root_hash_of(layer).encode(), padding.PKCS1v15(), hashes.SHA256())
     except InvalidSignature:

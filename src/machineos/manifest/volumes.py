@@ -8,11 +8,11 @@ signature that the kernel accepted; its superblock is never looked at by the ker
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.core.files import write_atomic
-from machineos.errors import SignatureError, VerificationError
+from machineos.errors import VerificationError
 from machineos.host import dmverity, erofs, squashfs, verity
 from machineos.host.mount import Flag, mount
 from machineos.oci.atomfs import parse_layer_type, root_hash_of
@@ -33,34 +33,23 @@ class ImageVolume:
     filesystem: str
 
 
-def image_volume(
-    blob: Path, layer: Descriptor, *, signatures: tuple[bytes, ...], folder: Path
-) -> ImageVolume:
+def image_volume(blob: Path, layer: Descriptor, *, signature: bytes) -> ImageVolume:
     """Return the volume of ``layer``, whose bytes are in the file ``blob``.
 
-    ``signatures`` are the candidates of its root hash; the first is written into ``folder``, where
-    the kernel's tool reads it. What the header says is only used to find the hash tree, which the
-    root hash then vouches for.
+    ``signature`` is that of its root hash (PKCS#7). What the headers in the file say is only used
+    to find the hash tree, which the root hash then vouches for.
 
-    Raises: SignatureError (there is none), VerificationError.
+    Raises: VerificationError.
     """
     what = f"layer {layer.digest}"
     kind = parse_layer_type(layer.media_type)
     if kind is None:
         raise VerificationError(f"{what}: {layer.media_type!r:.80} cannot be mounted")
     root_hash = root_hash_of(layer)
-    if not signatures:
-        raise SignatureError(
-            f"{what}: nobody signed its root hash", hint="publish the image with mosb"
-        )
-    offset = verity.round_up(_data_size(blob, kind.filesystem, what))
-    if offset + verity.BLOCK > layer.size:
-        raise VerificationError(f"{what}: is cut off: no hash tree follows its file system")
-    folder.mkdir(parents=True, exist_ok=True)
-    signature = folder / f"{layer.digest.hex}.p7s"
-    write_atomic(signature, signatures[0])
+    superblock = _superblock(blob, kind.filesystem, layer.size, what)
     name = f"{layer.digest.hex}-verity"
-    return ImageVolume(dmverity.Volume(blob, name, root_hash, offset, signature), kind.filesystem)
+    volume = dmverity.Volume(blob, name, root_hash, superblock, signature)
+    return ImageVolume(volume, kind.filesystem)
 
 
 def mount_image(image: ImageVolume, target: Path) -> None:
@@ -72,9 +61,18 @@ def mount_image(image: ImageVolume, target: Path) -> None:
     mount(device, target, image.filesystem, Flag.RDONLY | Flag.NODEV | Flag.NOSUID)
 
 
-def _data_size(blob: Path, filesystem: str, what: str) -> int:
-    descriptor = os.open(blob, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def _superblock(blob: Path, filesystem: str, size: int, what: str) -> verity.Superblock:
+    """Read the superblock of the hash tree, which follows the file system.
+
+    The store is a disk that anybody may have written to: what is no plain file is not waited for.
+    """
+    descriptor = os.open(blob, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
-        header = file.read(_HEADER)
-    parse = squashfs.parse_size if filesystem == "squashfs" else erofs.parse_size
-    return parse(header, what=what)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise VerificationError(f"{what}: {blob} is not a regular file")
+        parse = squashfs.parse_size if filesystem == "squashfs" else erofs.parse_size
+        offset = verity.round_up(parse(file.read(_HEADER), what=what))
+        if offset + verity.BLOCK > size:
+            raise VerificationError(f"{what}: is cut off: no hash tree follows its file system")
+        file.seek(offset)
+        return verity.parse_superblock(file.read(verity.BLOCK), offset=offset, what=what)

@@ -15,6 +15,7 @@ from machineos.errors import (
     PolicyError,
     SignatureError,
     SpaceError,
+    VerificationError,
 )
 from machineos.install.stage import Staged, stage
 from machineos.manifest.artifacts import ROOT_HASH_SIGNATURE
@@ -23,6 +24,7 @@ from machineos.oci.copy import copy_graph
 from machineos.oci.layout import LayoutRepository
 from machineos.oci.model import parse_manifest
 from unit.manifest.conftest import NOW, OTHER_PRODUCT, PRODUCT, SOURCE, World, put_image
+from unit.oci.samples import put_artifact
 
 ONE_LAYER = SOURCE.replace("oci:{images}:zot", "oci:{images}:single")
 
@@ -102,6 +104,14 @@ def test_another_ca(ready: World, sink: LayoutRepository, stranger: object) -> N
 def test_a_partial_manifest(world: World, sink: LayoutRepository) -> None:
     world.publish(world.source().replace("complete", "partial"))
     with pytest.raises(PolicyError, match="partial"):
+        fetch(world, sink)
+    nothing_named(sink)
+
+
+def test_an_image_that_no_machine_mounts(world: World, sink: LayoutRepository) -> None:
+    """Two layers, each signed: the initrd refuses such an image, when the old disk is gone."""
+    world.publish()
+    with pytest.raises(VerificationError, match="image of zot: has 2 layers"):
         fetch(world, sink)
     nothing_named(sink)
 
@@ -193,6 +203,24 @@ def test_a_root_hash_signed_by_a_stranger(
     ready.publish(ONE_LAYER, name="other/thing", signer=stranger.publisher, ca_pem=stranger.pem)
     with pytest.raises(SignatureError, match="nobody signed the root hash"):
         fetch(ready, sink)
+
+
+def test_what_strangers_attached_is_left_behind(
+    ready: World, sink: LayoutRepository, stranger: object
+) -> None:
+    """Memory is counted for the images only: a few large referrers would fill it."""
+    images = ready.registry.repository("mos")
+    alone = fetch(ready, LayoutRepository(sink.path.with_name("alone"), writable=True))
+    for target in fetch_targets(ready):
+        subject = images.resolve(target.digest)
+        for number in range(3):
+            put_artifact(images, subject, b"%d" % number * 100_000, ROOT_HASH_SIGNATURE)
+    ready.publish(ONE_LAYER, name="other/thing", signer=stranger.publisher, ca_pem=stranger.pem)
+    assert fetch(ready, sink) == alone
+    names = {path.name for path in blobs(sink.path)}
+    assert names == {path.name for path in blobs(sink.path.with_name("alone"))}
+    stored = sum(path.stat().st_size for path in blobs(sink.path))
+    assert stored < alone.size + 8192 * len(alone.images)
 
 
 def test_a_tag_that_is_not_there(ready: World, sink: LayoutRepository) -> None:

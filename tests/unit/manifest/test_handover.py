@@ -31,6 +31,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "product": "p",
         "store": "/store",
         "data": "/data",
+        "data_device": "/dev/vda4",
         "services": [service],
     }
 

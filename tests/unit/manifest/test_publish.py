@@ -61,8 +61,7 @@ def test_what_is_published_verifies_and_is_complete(world):
         assert len(signatures) == len(manifest.layers)
         for layer in manifest.layers:
             assert store.has_blob(layer.digest)
-            (candidate,) = signatures[layer.digest]
-            assert signed_by(candidate, layer, fetched.verified.publisher)
+            assert signed_by(signatures[layer.digest], layer, fetched.verified.publisher)
 
 
 def test_the_artifacts_are_those_of_the_seed(world):
@@ -367,7 +366,7 @@ def test_openssl_verifies_the_root_hash_signatures(world, tmp_path):
     certificate.write_bytes(world.authority.publisher.certificate_pem)
     target = install.targets[0]
     manifest = verify_target(store, target)
-    for layer, (signature,) in zip(
+    for layer, signature in zip(
         manifest.layers,
         root_hash_signatures(store, target, manifest, verified.publisher).values(),
         strict=True,

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from machineos.core import yamldoc
@@ -241,7 +241,14 @@ def test_ranges_are_disjoint_kept_and_enough(first, second, third):
         maps = after
 
 
-@given(st.lists(st.integers(-RANGE, 1 << 33), max_size=8), GROUPS)
+# Anywhere, and close enough to others that half of them overlap.
+STARTS = st.integers(-RANGE, 1 << 33) | st.integers(RANGE, 8 * RANGE)
+
+
+@given(st.lists(STARTS, max_size=8), GROUPS)
+@example([FIRST_ID, FIRST_ID + RANGE - 1], [])
+@example([FIRST_ID, FIRST_ID + RANGE], [])
+@example([FIRST_ID + 1], ["a"])
 def test_foreign_ranges_are_kept_clear_of_or_refused(starts, groups):
     existing = {f"x{number}": start for number, start in enumerate(starts)}
     try:
@@ -308,6 +315,7 @@ STORED = SystemFile(version=1, manifests=(SHA,), uidmaps=(IdMap("a", 100000),))
         {"uidmaps": [{"idmap-name": "../a", "hostid": 100000}]},
         {"uidmaps": [{"idmap-name": "a", "hostid": 1e5}]},
         {"uidmaps": [{"idmap-name": n, "hostid": 100000} for n in "ab"]},
+        {"uidmaps": [{"idmap-name": n, "hostid": 100000 + 65535 * (n > "a")} for n in "ab"]},
         {"uidmaps": [{"idmap-name": "a", "hostid": n} for n in (100000, 200000)]},
         {"targets": []},
     ],

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from machineos.core.digest import Digest
+from machineos.core.run import run
 from machineos.errors import (
     DigestError,
     DocumentError,
@@ -32,6 +33,7 @@ from machineos.manifest.install import MAX_INSTALL
 from machineos.manifest.verify import fetch_verified, verify_install
 from machineos.oci.layout import LayoutRepository
 from machineos.oci.model import MANIFEST, Descriptor, Manifest, parse_manifest
+from machineos.trust.x509 import key_pem
 
 from .conftest import NOW, OTHER_PRODUCT, PRODUCT, MemoryRepository
 from .test_install import SEED
@@ -161,6 +163,24 @@ def test_what_was_published(repository, fetch, authority):
     assert fetched.certificate_pem == authority.publisher.certificate_pem
     assert fetched.signature == authority.publisher.sign(DATA)
     assert fetched.descriptor.digest == repository.resolve("1.0.0").digest
+
+
+@pytest.mark.tool("openssl")
+def test_a_hand_made_manifest_signed_with_openssl(repository, fetch, authority, tmp_path):
+    """The predecessor's first test: no program of ours made document, signature or artifacts."""
+    data = (
+        b'{"version":1,"product":"default","targets":[{"service_name":"hostfs","version":"1.0.0",'
+        b'"service_type":"hostfs","network":{"type":"host"},"nsgroup":"",'
+        b'"digest":"sha256:%b","size":500}],"update_type":"complete"}\n' % (b"ab" * 32)
+    )
+    key = tmp_path / "privkey.pem"
+    key.write_bytes(key_pem(authority.publisher._key, None))
+    signature = run(["openssl", "dgst", "-sha256", "-sign", key], input=data, timeout=20).stdout
+    put(repository, data, signature, authority.publisher.certificate_pem)
+    assert fetch().verified.install.target("hostfs").size == 500
+    put(repository, data.replace(b"500", b"501"), signature, authority.publisher.certificate_pem)
+    with pytest.raises(SignatureError):
+        fetch()
 
 
 def test_unsigned(repository, fetch):
@@ -478,8 +498,63 @@ def test_a_manifest_served_under_another_type(fetch):
 
 
 def test_another_manifest_than_the_digest_that_was_asked_for(fetch):
-    with pytest.raises(VerificationError):
+    with pytest.raises(VerificationError, match=f"0000: got {Digest.of(GOOD)}"):
         fetch(f"sha256:{'0' * 64}", repository=Serves(GOOD))
+
+
+class Swaps(Ordered):
+    """Gives the bytes of one manifest under the descriptor of another."""
+
+    def __init__(self, inner, swapped: dict[Digest, bytes]) -> None:
+        super().__init__(inner, set())
+        self._swapped = swapped
+
+    def manifest(self, reference):
+        descriptor, data = self._inner.manifest(reference)
+        return descriptor, self._swapped.get(descriptor.digest, data)
+
+
+def test_other_bytes_under_the_right_descriptor(repository, fetch, authority):
+    """Whatever a repository promises: bytes are compared with the digest that leads to them."""
+    good = put_signed(repository, authority.publisher)
+    other = put(repository, DATA.replace(b"zot", b"zat"), b"", b"", "install")
+    swapped = {good.install.descriptor.digest: other.install.data}
+    assert fetch(str(good.install.descriptor.digest)).verified.install == SEED
+    with pytest.raises(DigestError):
+        fetch(str(good.install.descriptor.digest), repository=Swaps(repository, swapped))
+
+
+@pytest.mark.parametrize("part", ["certificate", "signature"])
+def test_other_bytes_for_a_referrer(repository, fetch, authority, part):
+    """The good pair is there, but not under the digest that the list of referrers says."""
+    signer = authority.publisher
+    good = put_signed(repository, signer)
+    artifact = getattr(good, part)
+    listed, _ = referrer(good.install.descriptor, artifact.manifest.artifact_type, b"bad")
+    put_referrer(repository, good.install.descriptor, artifact.manifest.artifact_type, b"bad")
+
+    class Only(Swaps):
+        def referrers(self, digest, *, artifact_type=""):
+            found = self._inner.referrers(digest, artifact_type=artifact_type)
+            return tuple(one for one in found if one.digest != Digest.of(artifact.data))
+
+    swapped = {Digest.of(listed.to_bytes()): artifact.data}
+    with pytest.raises(SignatureError, match="digest is"):
+        fetch(repository=Only(repository, swapped))
+
+
+def test_a_referrer_listed_under_another_type(repository, fetch, authority):
+    """A signature is no certificate, although the registry says so."""
+    signer = authority.publisher
+    made = put(repository, DATA, signer.sign(DATA), signer.certificate_pem, "install", "signature")
+    put_referrer(repository, made.install.descriptor, "application/x-other", signer.certificate_pem)
+
+    class Lying(Ordered):
+        def referrers(self, digest, *, artifact_type=""):
+            return self._inner.referrers(digest)
+
+    with pytest.raises(SignatureError, match="is of type 'application/x-other'"):
+        fetch(repository=Lying(repository, set()))
 
 
 @pytest.mark.parametrize("reference", ["../../x", "sha256:../..", "sha256:" + "A" * 64, "a\0", ""])
