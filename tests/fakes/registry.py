@@ -57,7 +57,11 @@ class Faults:
     put_status: int = 201
     upload_dies_after: int | None = None  # once
     loses_uploads: bool = False
+    upload_stalls: str = ""  # reads nothing, or reads all and answers nothing: deaf, mute
     encoding: str = ""
+    status: int = 0  # of every answer
+    says: dict[str, str] = field(default_factory=dict)  # headers of every answer instead of its own
+    documents: str = ""  # bodies of everything but blobs: stall, drip, die, endless
 
 
 @dataclass
@@ -267,6 +271,12 @@ class _Handler(BaseHTTPRequestHandler):
             registry.uploads[session] = bytearray()
             self._session(202, session)
             return
+        if registry.faults.upload_stalls:
+            if registry.faults.upload_stalls == "mute":
+                self._body_in()
+            registry.stopped.wait(20)
+            self.close_connection = True
+            return
         buffer = registry.uploads.get(session)
         if buffer is None:
             self._error(404, "BLOB_UPLOAD_UNKNOWN")
@@ -411,13 +421,27 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, body, headers or {})
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        faults = self.server.faults
+        if faults.documents == "endless" and self.command == "GET":
+            self._endless(headers or {})
+            return
+        status = faults.status or status
+        length = {} if status == 204 else {"Content-Length": str(len(body))}
         self.send_response(status)
-        for key, value in (headers or {}).items():
+        for key, value in {**(headers or {}), **length, **faults.says}.items():
             self.send_header(key, value)
-        if status != 204:
-            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD" and body:
+        self.close_connection |= bool(faults.says)
+        if self.command == "HEAD" or not body:
+            return
+        self.close_connection |= bool(faults.documents)
+        if faults.documents == "drip":
+            self._drip(body)
+        elif faults.documents:
+            self.wfile.write(body[:-1])
+            if faults.documents == "stall":
+                self.server.stopped.wait(20)
+        else:
             self.wfile.write(body)
 
 

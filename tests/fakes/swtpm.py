@@ -77,10 +77,11 @@ class SoftwareTpm:
 
 
 @contextmanager
-def software_tpm(folder: Path) -> Iterator[SoftwareTpm]:
-    """Run swtpm with its state in ``folder``."""
-    state = folder / "state"
-    state.mkdir()
+def software_tpm(folder: Path, state: Path | None = None) -> Iterator[SoftwareTpm]:
+    """Run swtpm with its sockets in ``folder``, and a new state there too, unless it is given."""
+    if state is None:
+        state = folder / "state"
+        state.mkdir()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [

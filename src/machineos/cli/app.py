@@ -6,6 +6,7 @@ The only layer that prints, exits, and reads the environment. Exit codes are tho
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from machineos import __version__
-from machineos.errors import DocumentError, MachineOSError
+from machineos.errors import DocumentError, MachineOSError, SpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,6 +85,8 @@ def main(group: click.Group) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        _report(_refused_by_system(error), name)
     sys.exit(0)
 
 
@@ -134,6 +137,15 @@ def _completion(name: str) -> click.Command:
             click.echo(kind(root, {}, name, variable).source())
 
     return completion
+
+
+def _refused_by_system(error: OSError) -> MachineOSError:
+    """Return what the system refused, in its own words: a folder that may not be written, a name
+    that is taken by something else, a disk that is full."""
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    text = f"{where}{error.strerror or error}"
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return SpaceError(text) if full else MachineOSError(text)
 
 
 def _report(error: MachineOSError, name: str) -> NoReturn:

@@ -388,7 +388,7 @@ def _verify_image(
         elif not store.has_blob(blob.digest):
             raise MissingError(f"image of {target.service_name}: blob {blob.digest} is missing")
     for layer in image.layers:
-        if not signatures[layer.digest]:
+        if layer.digest not in signatures:
             raise SignatureError(
                 f"image of {target.service_name}: layer {layer.digest} has no signature of its "
                 "root hash by the publisher",

@@ -30,6 +30,17 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
+def needing_space(path: Path) -> Iterator[None]:
+    """Say of what happens in the block that the disk of ``path`` is full. Raises: SpaceError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise SpaceError(f"{path}: no space left on the device") from error
+        raise
+
+
+@contextmanager
 def atomic(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[BinaryIO]:
     """Yield a file that becomes ``path`` when the block ends well and vanishes when it does not.
 
@@ -37,20 +48,16 @@ def atomic(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[B
     caches that can be made again. Raises: SpaceError when the disk is full.
     """
     temporary = _hidden_name(path)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with needing_space(path):
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with needing_space(path), os.fdopen(descriptor, "w+b") as file:
             os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise SpaceError(f"{path}: no space left on the device") from error
-        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -160,7 +160,10 @@ def check_realm(realm: str, *, host: str, plain_http: bool) -> None:
 
     Plain HTTP is for loopback, and for the registry's own host when plain HTTP to it was asked for.
     """
-    parts = urlsplit(realm)
+    try:
+        parts = urlsplit(realm)
+    except ValueError as error:
+        raise AuthError(f"{host}: wants a token from {realm[:200]!r}: {error}") from error
     where = parts.netloc.rpartition("@")[2]
     clear = is_loopback(where) or (plain_http and where == host)
     safe = parts.scheme == "https" or (parts.scheme == "http" and clear)

@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from machineos.core.digest import Digest
-from machineos.core.files import atomic, fsync_folder, locked, read_bounded, write_atomic
+from machineos.core.files import (
+    atomic,
+    fsync_folder,
+    locked,
+    needing_space,
+    read_bounded,
+    write_atomic,
+)
 from machineos.core.jsondoc import parse_json
 from machineos.errors import (
     DigestError,
@@ -320,11 +327,15 @@ class LayoutRepository:
             raise UsageError(f"{self.name} was opened for reading only")
         folder = self._path / "blobs" / algorithm
         if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            fsync_folder(folder.parent)
+            with needing_space(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                fsync_folder(folder.parent)
 
     def _list(self, descriptor: Descriptor, tag: str | None) -> None:
-        with locked(self._path / MARKER, what=self.name, wait=True):
+        with (
+            needing_space(self._path),
+            locked(self._path / MARKER, what=self.name, wait=True),
+        ):
             # locked() creates the file empty; it is also empty after a crash just here.
             if (self._path / MARKER).stat().st_size == 0:
                 with (self._path / MARKER).open("wb") as file:

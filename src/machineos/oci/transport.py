@@ -101,7 +101,7 @@ class Transport:
         ``url`` is a path on this registry or an absolute URL that it gave us; ``expect`` lists the
         statuses that are answers and not errors. Raises: TransferError, AuthError, MissingError.
         """
-        target = self.checked_url(urljoin(self.base, url), self.base)
+        target = self.checked_url(self.joined_url(self.base, url), self.base)
         response = self._with_auth(method, target, name, scope, headers or {}, body)
         try:
             self._check_status(response, f"{method} {self.host}/{name}", expect)
@@ -161,6 +161,15 @@ class Transport:
             if reader.read(1):
                 raise DigestError(f"{what}: longer than the {size} bytes promised")
 
+    def joined_url(self, origin: str, url: str) -> str:
+        """Return ``url``, as the registry gave it, seen from ``origin``. Raises: TransferError."""
+        try:
+            joined = urljoin(origin, url)
+            _ = urlsplit(joined).port  # looked at only now, so a bad one would surface much later
+        except ValueError as error:
+            raise TransferError(f"{self.host}: sends us to {url[:200]!r}: {error}") from error
+        return joined
+
     def checked_url(self, url: str, origin: str) -> str:
         """Return ``url`` if we may go there from ``origin``. Raises: TransferError."""
         parts, before = urlsplit(url), urlsplit(origin)
@@ -175,7 +184,7 @@ class Transport:
 
     def page_url(self, url: str, origin: str) -> str:
         """Return the URL of a next page; it stays on this registry. Raises: TransferError."""
-        target = urljoin(urljoin(self.base, origin), url)
+        target = self.joined_url(self.joined_url(self.base, origin), url)
         if not _same_origin(target, self.base):
             raise TransferError(f"{self.host}: the next page is elsewhere: {target[:200]!r}")
         return target
@@ -190,13 +199,14 @@ class Transport:
         body: bytes | memoryview | None,
     ) -> BaseHTTPResponse:
         token = self._auth.header(name, scope)
-        response = self._follow(method, url, headers, body, token)
-        if response.status != 401 or not _same_origin(url, self.base):
+        response, last = self._follow(method, url, headers, body, token)
+        # Only the registry itself may ask who we are, not who it sends us to (CVE-2020-15157).
+        if response.status != 401 or not _same_origin(last, self.base):
             return response
         challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
         self._drop(response)
         token = self._auth.answer(challenges, name, scope)
-        return self._follow(method, url, headers, body, token)
+        return self._follow(method, url, headers, body, token)[0]
 
     def _follow(
         self,
@@ -205,7 +215,8 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | memoryview | None,
         token: str | None,
-    ) -> BaseHTTPResponse:
+    ) -> tuple[BaseHTTPResponse, str]:
+        """Return the answer behind all redirects, and the URL that gave it."""
         for _ in range(self.limits.redirects + 1):
             sent = {**headers, "User-Agent": f"machineos/{__version__}"}
             sent.setdefault("Accept-Encoding", "identity")
@@ -214,9 +225,9 @@ class Transport:
             response = self._send(method, url, sent, body)
             where = response.headers.get("Location")
             if response.status not in _REDIRECTS or where is None or method not in {"GET", "HEAD"}:
-                return response
+                return response, url
             self._drop(response)
-            url = self.checked_url(urljoin(url, where), url)
+            url = self.checked_url(self.joined_url(url, where), url)
         raise TransferError(f"{self.host}: more than {self.limits.redirects} redirects")
 
     def _send(
@@ -282,8 +293,8 @@ class Transport:
 
     def _document(self, response: BaseHTTPResponse, limit: int, what: str) -> bytes:
         """Return a small body whole, within a total time."""
-        length = response.headers.get("Content-Length", "")
-        if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+        length = _told_length(response, what)
+        if length is not None and length > limit:
             raise _too_large(what, limit)
         pieces, seen = [], 0
         end = self.clock.monotonic() + self.limits.document_seconds
@@ -295,7 +306,7 @@ class Transport:
                 pieces.append(piece)
                 if self.clock.monotonic() > end:
                     raise StalledError(f"{what}: {seen} bytes in {self.limits.document_seconds} s")
-        if length and seen != int(length):
+        if length is not None and seen != length:
             raise PassingError(f"{what}: the connection broke after {seen} bytes")
         return b"".join(pieces)
 
@@ -329,6 +340,14 @@ def _slices(body: bytes | memoryview) -> Iterator[bytes]:
     view = memoryview(body)
     for start in range(0, len(view), _SLICE):
         yield bytes(view[start : start + _SLICE])
+
+
+def _told_length(response: BaseHTTPResponse, what: str) -> int | None:
+    """Return what Content-Length says, None when it says nothing. Raises: TransferError."""
+    text = response.headers.get("Content-Length", "")
+    if text and not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise TransferError(f"{what}: the registry says {text[:40]!r} as its length")
+    return int(text) if text else None
 
 
 def _same_origin(first: str, second: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from machineos.errors import DigestError, MissingError, TransferError
 from machineos.oci.stream import verified
@@ -156,7 +156,7 @@ class Uploader:
         where = headers.get("Location", "")
         if not where:
             raise TransferError(f"{self._transport.host}/{self._name}: an upload without Location")
-        return self._transport.checked_url(urljoin(origin, where), origin)
+        return self._transport.checked_url(self._transport.joined_url(origin, where), origin)
 
 
 def _lost(what: str) -> TransferError:

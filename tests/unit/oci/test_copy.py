@@ -116,6 +116,27 @@ def test_a_broken_referrer_is_skipped_and_named(
     assert sink.tags() == ("1.0",)
 
 
+def test_what_refers_to_something_else_is_skipped(
+    source: LayoutRepository, sink: LayoutRepository
+) -> None:
+    """A list of referrers is the registry's word."""
+    image, other = put_image(source), put_image(source, "2.0", (b"other",))
+    good = put_artifact(source, image.root, b"good")
+    strange = put_artifact(source, other.root, b"strange")
+
+    class Lying(LayoutRepository):
+        def referrers(self, digest: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+            found = super().referrers(digest, artifact_type=artifact_type)
+            return (*found, strange) if digest == image.root.digest else found
+
+    seen: list[Progress] = []
+    lying = Lying(source.path)
+    copy_graph(lying, sink, "1.0", tag="1.0", referrers=True, progress=seen.append)
+    assert [entry.digest for entry in sink.referrers(image.root.digest)] == [good.digest]
+    assert not sink.has_blob(strange.digest)
+    assert "does not refer to" in seen[-1].skipped[0]
+
+
 def test_a_huge_referrer_is_skipped(source: LayoutRepository, sink: LayoutRepository) -> None:
     """A signature of 10 GB, or one that says so."""
     image = put_image(source)

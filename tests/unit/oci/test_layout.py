@@ -16,8 +16,10 @@ from machineos.errors import (
     DocumentError,
     MachineOSError,
     MissingError,
+    SpaceError,
     UsageError,
 )
+from machineos.host.mount import Flag, mount, unmount
 from machineos.oci.copy import copy_graph
 from machineos.oci.layout import LayoutRegistry, LayoutRepository, list_manifest
 from machineos.oci.model import INDEX, MANIFEST, REF_NAME, Descriptor
@@ -158,6 +160,16 @@ def test_broken_layouts_are_refused(layout: LayoutRepository, name: str, text: s
     assert files(layout.path) == before
 
 
+def test_a_manifest_that_no_entry_names_is_checked_too(layout: LayoutRepository) -> None:
+    """The platforms of an index are reached by digest only."""
+    blob = put_bytes(layout, b'{"schemaVersion":2,"manifests":[]}')
+    put_image(layout, "1.0")
+    assert layout.resolve(str(blob.digest)).digest == blob.digest
+    layout.blob_path(blob.digest).write_bytes(b'{"schemaVersion":2,"manifests": []}')
+    with pytest.raises(DigestError):
+        layout.resolve(str(blob.digest))
+
+
 def test_a_tag_given_to_two_manifests_is_refused(layout: LayoutRepository) -> None:
     put_image(layout, "a", (b"a",))
     put_image(layout, "b", (b"b",))
@@ -268,6 +280,26 @@ def test_a_failed_write_leaves_no_file(layout: LayoutRepository) -> None:
     with pytest.raises(OSError, match="cable"):
         layout.put_blob(blob, broken())
     assert list(layout.blob_path(blob.digest).parent.iterdir()) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("inodes", [1, 2, 3, 4, 5, 6, 20, 24, 25, 26, 27])
+def test_a_full_disk_at_every_step(tmp_path: Path, inodes: int) -> None:
+    """Each file and folder takes an inode; the last ones find none. With room it goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount("tmpfs", disk, "tmpfs", Flag.NOSUID | Flag.NODEV, f"nr_inodes={inodes}")
+    try:
+        layout = LayoutRepository(disk / "layout", writable=True)
+        layers = tuple(b"%d" % number for number in range(20))
+        with pytest.raises(SpaceError, match="no space left"):
+            put_image(layout, "1.0", layers)
+        assert not list(disk.rglob(".*"))
+        mount("tmpfs", disk, "tmpfs", Flag.REMOUNT | Flag.NOSUID | Flag.NODEV, "nr_inodes=1000")
+        image = put_image(layout, "1.0", (b"the last",))
+        assert layout.resolve("1.0") == image.root
+    finally:
+        unmount(disk)
 
 
 def test_a_damaged_referrer_hides_no_other(layout: LayoutRepository) -> None:

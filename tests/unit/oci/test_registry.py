@@ -7,6 +7,9 @@ import ipaddress
 import os
 import ssl
 import threading
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from fakes.registry import FakeRegistry, fake_registry
 from machineos.core.digest import Digest
 from machineos.errors import (
+    AuthError,
     DigestError,
     DocumentError,
     MachineOSError,
@@ -121,6 +125,73 @@ def test_stalls_end(stored: FakeRegistry, hasty: HttpRegistry, fault: dict[str, 
         read(hasty)
 
 
+@pytest.mark.parametrize("fault", ["stall", "drip"])
+@pytest.mark.parametrize("what", ["manifest", "referrers", "tags"])
+def test_documents_that_stall_end(
+    fake: FakeRegistry, client: HttpRegistry, hasty: HttpRegistry, what: str, fault: str
+) -> None:
+    """Not only blobs: whatever is asked for on the way to one."""
+    repository = hasty.repository("a/b")
+    subject = put_image(client.repository("a/b")).root
+    calls = {
+        "manifest": lambda: repository.manifest("1.0"),
+        "referrers": lambda: repository.referrers(subject.digest),
+        "tags": repository.tags,
+    }
+    fake.faults.documents = fault
+    started = time.monotonic()
+    with pytest.raises(StalledError):
+        calls[what]()
+    assert time.monotonic() - started < 10
+
+
+def test_a_document_that_drips_just_fast_enough_ends_too(
+    fake: FakeRegistry, client: HttpRegistry
+) -> None:
+    """4 MiB at the slowest rate that is no stall would take hours."""
+    put_image(client.repository("a/b"))
+    fake.faults.documents = "drip"
+    limits = replace(HASTY, window_bytes=1, document_seconds=0.5, attempts=1)
+    with HttpRegistry(fake.host, limits=limits) as slow:
+        with pytest.raises(StalledError, match=r"bytes in 0\.5 s"):
+            slow.repository("a/b").manifest("1.0")
+
+
+@pytest.mark.parametrize("fault", ["stall", "drip"])
+def test_a_token_service_that_stalls_ends(
+    fake: FakeRegistry, clock: NoWaiting, tmp_path: Path, fault: str
+) -> None:
+    from machineos.oci.auth import Credentials
+
+    from .test_auth import write_auth
+
+    credentials = Credentials([write_auth(tmp_path, fake.host)])
+    fake.faults.auth = "bearer"
+    for documents, expected in (("", nullcontext()), (fault, pytest.raises(StalledError))):
+        fake.faults.documents = documents
+        with HttpRegistry(fake.host, limits=HASTY, clock=clock, credentials=credentials) as client:
+            with expected:
+                client.repository("a/b").tags()
+
+
+def test_a_document_that_breaks_off_is_asked_for_again_and_never_used(
+    fake: FakeRegistry, client: HttpRegistry
+) -> None:
+    repository = client.repository("a/b")
+    subject = put_image(repository).root
+    fake.faults.documents = "die"
+    calls = (
+        lambda: repository.manifest("1.0"),
+        lambda: repository.referrers(subject.digest),
+        repository.tags,
+    )
+    for call in calls:
+        before = len(fake.seen)
+        with pytest.raises(TransferError, match="broke"):
+            call()
+        assert len(fake.seen) - before == FAST.attempts
+
+
 def test_a_slow_reader_is_not_a_stalled_server(stored: FakeRegistry, hasty: HttpRegistry) -> None:
     with hasty.repository("a/b").open_blob(descriptor()) as chunks:
         got = [next(chunks)]
@@ -139,6 +210,39 @@ def test_another_length_is_refused(stored: FakeRegistry, client: HttpRegistry, l
         read(client)
 
 
+NONSENSE = [
+    "abc", "-5", "1, 1", "\xb2", "9" * 5000, "bytes */*", "//[", "http://[::1", "http://x:abc/",
+    '<http://[>; rel="next"', '<//x:y>; rel="next"', 'Bearer realm="http://["', "sha256:x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [0, 307, 401])
+@pytest.mark.parametrize(
+    "header",
+    ["Content-Length", "Content-Type", "Content-Range", "Range", "Location", "Link", "Retry-After",
+     "WWW-Authenticate", "Docker-Content-Digest", "OCI-Subject", "Transfer-Encoding"],
+)  # fmt: skip
+def test_nonsense_in_a_header_is_a_refusal_or_nothing(
+    fake: FakeRegistry, client: HttpRegistry, status: int, header: str
+) -> None:
+    repository = client.repository("a/b")
+    image = put_image(repository)
+    put_artifact(repository, image.root, b"note")
+    calls = (
+        lambda: repository.manifest("1.0"),
+        lambda: repository.referrers(image.root.digest),
+        repository.tags,
+        lambda: repository.has_blob(image.layers[0].digest),
+        lambda: put_image(repository, "2.0", (b"%d" % len(fake.seen),)),
+    )
+    fake.faults.status = status
+    for text in NONSENSE:
+        fake.faults.says = {header: text}
+        for call in calls:
+            with suppress(MachineOSError):
+                call()
+
+
 def test_an_endless_body_is_cut_at_the_promised_size(
     stored: FakeRegistry, client: HttpRegistry
 ) -> None:
@@ -152,6 +256,32 @@ def test_an_endless_manifest_is_cut(stored: FakeRegistry, client: HttpRegistry) 
     stored.manifests[("a/b", str(Digest.of(data)))] = (MANIFEST, data)
     with pytest.raises(DocumentError, match="larger than"):
         client.repository("a/b").manifest(str(Digest.of(data)))
+
+
+def test_endless_documents_without_a_length_are_cut(
+    fake: FakeRegistry, client: HttpRegistry
+) -> None:
+    repository = client.repository("a/b")
+    subject = put_image(repository).root
+    fake.faults.documents = "endless"
+    for call in (
+        lambda: repository.manifest("1.0"),
+        lambda: repository.referrers(subject.digest),
+        repository.tags,
+    ):
+        with pytest.raises(DocumentError, match="larger than"):
+            call()
+
+
+def test_the_next_page_is_not_elsewhere(fake: FakeRegistry, client: HttpRegistry) -> None:
+    repository = client.repository("a/b")
+    subject = put_image(repository).root
+    with fake_registry() as elsewhere:
+        fake.faults.says = {"Link": f'<http://{elsewhere.host}/v2/a/b/tags/list>; rel="next"'}
+        for call in (repository.tags, lambda: repository.referrers(subject.digest)):
+            with pytest.raises(TransferError, match="the next page is elsewhere"):
+                call()
+        assert elsewhere.seen == []
 
 
 def test_one_wrong_bit_is_noticed_before_the_last_chunk(
@@ -182,12 +312,36 @@ def test_a_wrong_manifest_for_a_digest(fake: FakeRegistry, client: HttpRegistry)
         repository.manifest(str(image.root.digest))
 
 
+def test_a_wrong_manifest_without_a_digest_in_its_header(
+    fake: FakeRegistry, client: HttpRegistry
+) -> None:
+    """The header is optional, so what was asked for has to be checked without it."""
+    repository = client.repository("a/b")
+    image = put_image(repository)
+    other = put_image(repository, "2.0", (b"other",))
+    fake.faults.says = {"Docker-Content-Digest": ""}
+    assert repository.manifest(str(image.root.digest))[0] == image.root
+    fake.manifests[("a/b", str(image.root.digest))] = fake.manifests[
+        ("a/b", str(other.root.digest))
+    ]
+    with pytest.raises(VerificationError):
+        repository.manifest(str(image.root.digest))
+
+
+def test_a_blob_that_is_there_with_another_size(stored: FakeRegistry, client: HttpRegistry) -> None:
+    """A registry that has something else under the digest does not make a push succeed."""
+    stored.blobs[("a/b", str(Digest.of(DATA)))] = DATA[:-1]
+    with pytest.raises(DigestError, match="the registry has 511999 bytes"):
+        client.repository("a/b").put_blob(descriptor(), (DATA,))
+
+
 def test_a_header_with_another_digest(fake: FakeRegistry, client: HttpRegistry) -> None:
     repository = client.repository("a/b")
-    put_image(repository)
+    root = put_image(repository).root
     fake.faults.told_digest = f"sha256:{'0' * 64}"
-    with pytest.raises(VerificationError):
-        repository.manifest("1.0")
+    for reference in ("1.0", str(root.digest)):
+        with pytest.raises(VerificationError):
+            repository.manifest(reference)
     with pytest.raises(VerificationError):
         put_image(repository, "2.0", (b"another",))
 
@@ -245,16 +399,28 @@ def test_a_flood_of_referrers_is_looked_at_in_part(
     fake: FakeRegistry, client: HttpRegistry
 ) -> None:
     fake.faults.flood = 100_000
-    found = client.repository("a/b").referrers(Digest.of(b"x"))
-    assert len(found) == FAST.referrers
-    assert list(found) == sorted(found, key=lambda entry: entry.digest)
-    assert fake.count("GET", "referrers") == 1
+    for page, requests in ((1000, 1), (700, 2)):
+        fake.faults.page = page
+        before = fake.count("GET", "referrers")
+        found = client.repository("a/b").referrers(Digest.of(b"x"))
+        assert len(found) == FAST.referrers
+        assert list(found) == sorted(found, key=lambda entry: entry.digest)
+        assert fake.count("GET", "referrers") - before == requests
 
 
 def test_a_flood_in_one_answer_is_refused(fake: FakeRegistry, client: HttpRegistry) -> None:
     fake.faults.flood, fake.faults.flood_in_one = 100_000, True
     with pytest.raises(DocumentError, match="larger than"):
         client.repository("a/b").referrers(Digest.of(b"x"))
+
+
+def test_too_many_tags_are_refused(fake: FakeRegistry, clock: NoWaiting) -> None:
+    fake.manifests["a/b", "x"] = (MANIFEST, b"")
+    fake.tags |= {("a/b", f"t{number}"): "x" for number in range(11)}
+    for most, refused in ((11, False), (10, True)):
+        with HttpRegistry(fake.host, limits=replace(FAST, tags=most), clock=clock) as client:
+            with pytest.raises(DocumentError, match="too many") if refused else nullcontext():
+                assert len(client.repository("a/b").tags()) == 11
 
 
 def test_pages_of_referrers(fake: FakeRegistry, client: HttpRegistry) -> None:
@@ -302,6 +468,17 @@ def test_a_broken_push_goes_on_where_it_broke(fake: FakeRegistry, client: HttpRe
     assert fake.blobs[("a/b", str(blob.digest))] == DATA
     patches = [item for item in fake.seen if item.method == "PATCH"]
     assert patches[1].headers["Content-Range"].startswith("20000-")
+
+
+@pytest.mark.parametrize("how", ["deaf", "mute"])
+def test_uploads_that_stall_end(fake: FakeRegistry, hasty: HttpRegistry, how: str) -> None:
+    fake.faults.upload_stalls = how
+    started = time.monotonic()
+    for data in (b"small", bytes(20 << 20)):  # more than the buffers of a connection hold
+        with pytest.raises(TransferError):
+            put_bytes(hasty.repository("a/b"), data)
+    assert time.monotonic() - started < 20
+    assert not fake.blobs
 
 
 def test_a_lost_upload_starts_again(
@@ -402,6 +579,30 @@ def test_a_redirect_is_followed_without_credentials(
             assert read(client) == DATA
         assert "Authorization" in stored.seen[-1].headers
         assert [item.headers.get("Authorization") for item in elsewhere.seen] == [None]
+
+
+@pytest.mark.parametrize("kind", ["basic", "bearer"])
+def test_a_challenge_from_elsewhere_is_not_answered(
+    stored: FakeRegistry, clock: NoWaiting, tmp_path: Path, kind: str
+) -> None:
+    """CVE-2020-15157: where blobs are redirected to asks for the registry's password."""
+    from machineos.oci.auth import Credentials
+
+    from .test_auth import write_auth
+
+    with fake_registry() as elsewhere:
+        elsewhere.blobs.update(stored.blobs)
+        elsewhere.faults.auth = kind
+        stored.faults.redirect = f"http://{elsewhere.host}"
+        credentials = Credentials([write_auth(tmp_path, stored.host)])
+        with HttpRegistry(stored.host, limits=FAST, clock=clock, credentials=credentials) as client:
+            with pytest.raises(AuthError):
+                read(client)
+        assert [item.path.partition("?")[0] for item in elsewhere.seen] == [
+            f"/v2/a/b/blobs/{Digest.of(DATA)}"
+        ]
+        assert "Authorization" not in elsewhere.seen[0].headers
+        assert not any("Authorization" in item.headers for item in stored.seen)
 
 
 @pytest.mark.parametrize(
