@@ -1,4 +1,4 @@
-"""The first things: pseudo file systems, kernel modules, waiting for devices."""
+"""The first things: pseudo file systems, the command line, the clock, waiting for devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from machineos.errors import BootError
-from machineos.host import kernel
 from machineos.host.mount import Flag, mount
 
 if TYPE_CHECKING:
@@ -34,18 +33,6 @@ def mount_pseudo() -> None:
         folder = Path(target)
         folder.mkdir(exist_ok=True)
         mount(source, folder, fstype=kind, flags=flags, data=data)
-
-
-def load_modules(settings: Settings, folder: Path) -> None:
-    """Load the modules that this initrd brings, in their order. Raises: ToolError."""
-    for name in settings.modules:
-        kernel.load_module(folder / name)
-
-
-def load_filesystem(settings: Settings, folder: Path, kind: str) -> None:
-    """Load what mounting a file system of type ``kind`` takes. Raises: ToolError."""
-    for name in settings.filesystems.get(kind, ()):
-        kernel.load_module(folder / name)
 
 
 def check_command_line(settings: Settings, actual: str) -> None:

@@ -11,19 +11,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from machineos.boot import environment, sequence
+from machineos.boot import environment
 from machineos.boot.console import Console
+from machineos.boot.drivers import Drivers
 from machineos.core.clock import SystemClock
 from machineos.errors import MachineOSError
 from machineos.host.kernel import Power, power
-from machineos.manifest.bootsettings import FOLDER, load_anchors, load_settings
+from machineos.manifest.bootsettings import load_anchors, load_settings
 
 if TYPE_CHECKING:
     from machineos.manifest.bootsettings import Settings
 
 RESTART_DELAY = 10.0
-# Modules that the standard library or cryptography import only when they are used.
+# Modules that are imported only when they are used, by us, the standard library or cryptography.
 LATE_IMPORTS = (
+    "machineos.boot.sequence",
     "cryptography.hazmat.bindings._rust",
     "cryptography.hazmat.primitives.asymmetric.padding",
     "cryptography.hazmat.primitives.ciphers.modes",
@@ -44,8 +46,14 @@ def main() -> NoReturn:
     console = Console(Path("/dev/console"), Path("/dev/kmsg"), clock)
     try:
         settings = load_settings()
+        environment.check_command_line(settings, environment.read_text("/proc/cmdline"))
+        drivers = Drivers(settings)
         _announce(console, settings)
-        sequence.run(settings, load_anchors(), console, clock, modules=FOLDER / "modules")
+        # Here, and not above: it takes as long as the kernel needs for its modules meanwhile.
+        from machineos.boot import sequence
+
+        drivers.wait()
+        sequence.run(settings, load_anchors(), console, clock, drivers)
         console.say("done; powering off")
         power(Power.OFF)
     except MachineOSError as error:

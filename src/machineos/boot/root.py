@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.errors import BootError
+from machineos.errors import BootError, MachineOSError, SignatureError, VerificationError
 from machineos.host.mount import bind
 from machineos.manifest import handover, system, targets
 from machineos.manifest.volumes import image_volume, mount_image
@@ -47,7 +47,7 @@ class Image:
     target: Target
     layer: Descriptor
     config: Descriptor
-    signatures: tuple[bytes, ...]
+    signature: bytes
 
     @property
     def filesystem(self) -> str:
@@ -76,30 +76,36 @@ def find_image(store: LayoutRepository, target: Target, publisher: Publisher) ->
 
     ``publisher`` is who signed the manifest, and so the root hashes.
 
-    Raises: MissingError, VerificationError.
+    Raises: MissingError, VerificationError, SignatureError.
     """
     manifest = targets.verify_target(store, target)
     if len(manifest.layers) != 1:
         raise BootError(f"the image of {target.service_name} has {len(manifest.layers)} layers")
     layer = manifest.layers[0]
-    signatures = targets.root_hash_signatures(store, target, manifest, publisher)[layer.digest]
-    return Image(target, layer, manifest.config, signatures)
+    signatures = targets.root_hash_signatures(store, target, manifest, publisher)
+    if layer.digest not in signatures:
+        raise SignatureError(
+            f"the image of {target.service_name}: nobody signed the root hash of {layer.digest}"
+        )
+    return Image(target, layer, manifest.config, signatures[layer.digest])
 
 
-def mount_target(store: LayoutRepository, image: Image, target: Path, run: Path) -> None:
+def mount_target(store: LayoutRepository, image: Image, target: Path) -> None:
     """Mount the image at ``target``. Raises: VerificationError."""
     target.mkdir(parents=True, exist_ok=True)
     blob = store.blob_path(image.layer.digest)
-    mount_image(
-        image_volume(blob, image.layer, signatures=image.signatures, folder=run / "signatures"),
-        target,
-    )
+    try:
+        mount_image(image_volume(blob, image.layer, signature=image.signature), target)
+    except MachineOSError as error:
+        raise VerificationError(f"{image.target.service_name}: {error.message}") from error
 
 
-def prepare_signature(store: LayoutRepository, image: Image, run: Path) -> None:
-    """Write the signature of an image that mosd is going to mount, where the handover says."""
-    blob = store.blob_path(image.layer.digest)
-    image_volume(blob, image.layer, signatures=image.signatures, folder=run / "signatures")
+def signature_file(image: Image, run: Path) -> Path:
+    """Return where mosd finds the signature of the image's root hash.
+
+    What is in the layer itself is left to mosd: a damaged service must not stop the machine.
+    """
+    return run / "signatures" / f"{image.layer.digest.hex}.p7s"
 
 
 def add_modules(bootkit: Path, root: Path, kernel: str) -> None:
@@ -110,8 +116,16 @@ def add_modules(bootkit: Path, root: Path, kernel: str) -> None:
     bind(source, root / "usr/lib/modules", read_only=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Where the volumes of services are: the partition, and the folder to mount them in."""
+
+    device: Path
+    folder: Path
+
+
 def make_handover(
-    generation: Generation, images: tuple[Image, ...], *, store: Path, data: Path, run: Path
+    generation: Generation, images: tuple[Image, ...], *, store: Path, data: Data, run: Path
 ) -> handover.Handover:
     """Return the document for mosd: every target that is neither hostfs nor bootkit."""
     services = []
@@ -132,7 +146,7 @@ def make_handover(
                     blob=str(
                         store / "blobs" / image.layer.digest.algorithm / image.layer.digest.hex
                     ),
-                    signature=str(run / "signatures" / f"{image.layer.digest.hex}.p7s"),
+                    signature=str(signature_file(image, run)),
                 ),
                 network=target.network,
                 nsgroup=target.nsgroup,
@@ -145,7 +159,8 @@ def make_handover(
         generation=generation.system.manifests[-1],
         product=generation.system.product,
         store=str(store),
-        data=str(data),
+        data=str(data.folder),
+        data_device=str(data.device),
         services=tuple(services),
         volumes=tuple(
             handover.Volume(item.storage.label, item.storage.persistent, item.storage.size)

@@ -10,9 +10,8 @@ kernel enforces before the first volume is opened, and the TPM is shut before ot
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,6 @@ from machineos.host import blockdev, kernel, keyring
 from machineos.host.mount import Flag, mount, move
 from machineos.host.tpm import Tpm
 from machineos.host.tpm_transport import DeviceTransport
-from machineos.manifest.bootsettings import FOLDER
 from machineos.manifest.handover import encode_handover
 from machineos.manifest.medium import LABEL, LAYOUTS
 from machineos.manifest.verify import fetch_verified
@@ -37,6 +35,7 @@ from machineos.trust.verify import DeviceIdentity, verify_sudi
 
 if TYPE_CHECKING:
     from machineos.boot.console import Console
+    from machineos.boot.drivers import Drivers
     from machineos.core.clock import Clock
     from machineos.manifest.bootsettings import Anchors, Settings
 
@@ -52,68 +51,37 @@ _DISK_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the TPM gave us. ``key`` opens the configuration."""
+    """What the TPM gave us. ``key`` opens the configuration; nothing shows it."""
 
     identity: DeviceIdentity
     sudi: bytes
-    key: bytes
+    key: bytes = field(repr=False)
 
 
 def run(
-    settings: Settings, anchors: Anchors, console: Console, clock: Clock, *, modules: Path
+    settings: Settings, anchors: Anchors, console: Console, clock: Clock, drivers: Drivers
 ) -> None:
     """Run the mode of this initrd; returns only after provisioning. Raises: MachineOSError."""
-    environment.check_command_line(settings, environment.read_text("/proc/cmdline"))
-    environment.load_modules(settings, modules)
-    load_drivers(settings, modules)
     environment.floor_clock(settings, clock)
     RUN.mkdir(mode=0o755)
     if settings.mode == "provision":
-        environment.load_filesystem(settings, modules, "vfat")
-        provision(settings, anchors, console, clock)
+        drivers.filesystem("vfat")
+        provision(settings, anchors, console, clock, drivers)
     elif settings.mode == "install":
-        environment.load_filesystem(settings, modules, "iso9660")
-        boot_installer(settings, anchors, console, clock)
+        drivers.filesystem("iso9660")
+        boot_installer(settings, anchors, console, clock, drivers)
     else:
-        boot_machine(settings, anchors, console, clock)
+        boot_machine(settings, anchors, console, clock, drivers)
 
 
-def load_drivers(settings: Settings, folder: Path) -> None:
-    """Load the drivers of the buses and disks that are there, until nothing new appears."""
-    loaded: set[str] = set()
-    while True:
-        present = {
-            environment.read_text(str(path))
-            for path in Path("/sys/bus").glob("*/devices/*/modalias")
-        }
-        wanted = [
-            name
-            for pattern, names in settings.drivers
-            if any(serves(pattern, alias) for alias in present)
-            for name in names
-            if name not in loaded
-        ]
-        if not wanted:
-            return
-        for name in dict.fromkeys(wanted):
-            kernel.load_module(folder / name)
-            loaded.add(name)
-
-
-def serves(pattern: str, alias: str) -> bool:
-    """Return whether a driver with this alias pattern serves the device ``alias``.
-
-    The plain start of the pattern decides nearly always, which saves hundreds of expressions.
-    """
-    return alias.startswith(pattern.partition("*")[0]) and fnmatch.fnmatchcase(alias, pattern)
-
-
-def boot_machine(settings: Settings, anchors: Anchors, console: Console, clock: Clock) -> None:
+def boot_machine(
+    settings: Settings, anchors: Anchors, console: Console, clock: Clock, drivers: Drivers
+) -> None:
     """Mode ``run``. Raises: MachineOSError."""
     with Tpm(DeviceTransport()) as tpm:
         machine = unseal_machine(tpm, anchors)
         console.say(f"this is {machine.identity.serial} of product {machine.identity.product}")
-        config = open_configuration(machine, clock)
+        config = open_configuration(machine, clock, drivers)
         CONFIG.mkdir()
         mount(configvolume_device(), CONFIG, "ext4", Flag.RDONLY | _DATA_FLAGS)
         generation = root.load_generation(
@@ -121,14 +89,20 @@ def boot_machine(settings: Settings, anchors: Anchors, console: Console, clock: 
         )
         console.say(f"generation {generation.system.manifests[-1][:12]} verified")
         STORE.mkdir()
-        mount(partition_of(config.disk, "machine-store").device, STORE, "ext4", _DATA_FLAGS)
+        mount(
+            partition_of(config.disk, "machine-store").device,
+            STORE,
+            "ext4",
+            Flag.RDONLY | _DATA_FLAGS,
+        )
         store = LayoutRepository(STORE / "mos")
         images = generation.images(store)
         enforce(anchors, [p.certificate_der for p in generation.publishers.values()])
         console.say("the kernel enforces: only signed volumes can be executed")
-        mount_root(settings, store, images)
+        mount_root(settings, store, images, drivers)
         name_machine(SYSROOT, machine.identity)
-        document = root.make_handover(generation, images, store=STORE / "mos", data=DATA, run=RUN)
+        data = root.Data(partition_of(config.disk, "machine-data").device, DATA)
+        document = root.make_handover(generation, images, store=STORE / "mos", data=data, run=RUN)
         write_atomic(RUN / "boot.json", encode_handover(document), mode=0o644)
         leave(tpm, anchors, machine, console)
     for source in (CONFIG, STORE):
@@ -137,14 +111,16 @@ def boot_machine(settings: Settings, anchors: Anchors, console: Console, clock: 
     switch_root(SYSROOT)
 
 
-def boot_installer(settings: Settings, anchors: Anchors, console: Console, clock: Clock) -> None:
+def boot_installer(
+    settings: Settings, anchors: Anchors, console: Console, clock: Clock, drivers: Drivers
+) -> None:
     """Mode ``install``: the installer's root from the medium. Raises: MachineOSError."""
     with Tpm(DeviceTransport()) as tpm:
         machine = unseal_machine(tpm, anchors)
         console.say(f"this is {machine.identity.serial} of product {machine.identity.product}")
         folder = RUN / "medium"
         medium = environment.wait_for(
-            "the install medium", lambda: find_medium(folder), clock, seconds=_DISK_SECONDS
+            "the install medium", lambda: find_medium(folder, drivers), clock, seconds=_DISK_SECONDS
         )
         registry = LayoutRegistry(medium.folder / LAYOUTS)
         name, _, tag = medium.index.live.rpartition(":")
@@ -162,7 +138,7 @@ def boot_installer(settings: Settings, anchors: Anchors, console: Console, clock
             root.find_image(store, target, publisher) for target in fetched.verified.install.targets
         )
         enforce(anchors, [publisher.certificate_der])
-        mount_root(settings, store, images)
+        mount_root(settings, store, images, drivers)
         name_machine(SYSROOT, machine.identity)
         keyring.add_secret(INSTALL_KEY, machine.key)
         leave(tpm, anchors, machine, console)
@@ -170,10 +146,15 @@ def boot_installer(settings: Settings, anchors: Anchors, console: Console, clock
     switch_root(SYSROOT, arguments=("--unit=machineos-install.target",))
 
 
-def provision(settings: Settings, anchors: Anchors, console: Console, clock: Clock) -> None:
+def provision(
+    settings: Settings, anchors: Anchors, console: Console, clock: Clock, drivers: Drivers
+) -> None:
     """Mode ``provision``: give the TPM its identity, keys and policies. Raises: MachineOSError."""
     device = environment.wait_for(
-        "the disk with the device identity", find_identity_disk, clock, seconds=_DISK_SECONDS
+        "the disk with the device identity",
+        lambda: find_identity_disk(drivers),
+        clock,
+        seconds=_DISK_SECONDS,
     )
     files = media.read_files(device, ("cert.pem", "privkey.pem"), RUN / "identity")
     identity = verify_sudi(files["cert.pem"], ca_pem=anchors.sudi_ca, at=clock.now())
@@ -207,9 +188,9 @@ def unseal_machine(tpm: Tpm, anchors: Anchors) -> Machine:
         return Machine(identity, sudi, sealed.read(seal.Index.CONFIGURATION_KEY))
 
 
-def open_configuration(machine: Machine, clock: Clock) -> blockdev.Partition:
+def open_configuration(machine: Machine, clock: Clock, drivers: Drivers) -> blockdev.Partition:
     """Find and open the configuration volume of this machine; disks may still be appearing, and a
-    stranger's may appear first. Raises: BootError."""
+    stranger's may appear first. Raises: BootError, ToolError (a driver was refused)."""
     deadline = clock.monotonic() + _DISK_SECONDS
     tried: tuple[blockdev.Partition, ...] | None = None
     while True:
@@ -223,7 +204,8 @@ def open_configuration(machine: Machine, clock: Clock) -> blockdev.Partition:
                 raise
         if clock.monotonic() > deadline:
             return configvolume.open_config(machine.key, found, RUN)
-        clock.sleep(0.1)
+        if not drivers.more():
+            clock.sleep(0.05)
 
 
 def configvolume_device() -> Path:
@@ -239,20 +221,26 @@ def partition_of(disk: str, label: str) -> blockdev.Partition:
     raise BootError(f"disk {disk} has no partition {label}")
 
 
-def mount_root(settings: Settings, store: LayoutRepository, images: tuple[root.Image, ...]) -> None:
+def mount_root(
+    settings: Settings,
+    store: LayoutRepository,
+    images: tuple[root.Image, ...],
+    drivers: Drivers,
+) -> None:
     """Mount hostfs and what belongs on it. Raises: BootError, VerificationError."""
     by_name = {image.target.service_name: image for image in images}
     for needed in ("hostfs", "bootkit"):
         if needed not in by_name:
             raise BootError(f"the generation has no {needed}")
     for name in ("hostfs", "bootkit"):
-        environment.load_filesystem(settings, FOLDER / "modules", by_name[name].filesystem)
-    root.mount_target(store, by_name["hostfs"], SYSROOT, RUN)
-    root.mount_target(store, by_name["bootkit"], RUN / "bootkit", RUN)
+        drivers.filesystem(by_name[name].filesystem)
+    root.mount_target(store, by_name["hostfs"], SYSROOT)
+    root.mount_target(store, by_name["bootkit"], RUN / "bootkit")
     root.add_modules(RUN / "bootkit", SYSROOT, settings.kernel)
+    (RUN / "signatures").mkdir()
     for name, image in by_name.items():
         if name not in {"hostfs", "bootkit"}:
-            root.prepare_signature(store, image, RUN)
+            root.signature_file(image, RUN).write_bytes(image.signature)
     fresh_overlays(SYSROOT, RUN / "fresh")
 
 
@@ -287,8 +275,9 @@ def leave(tpm: Tpm, anchors: Anchors, machine: Machine, console: Console) -> Non
     raise BootError("the TPM still gives out its secrets after its door was closed")
 
 
-def find_medium(folder: Path) -> media.Medium | None:
-    """Return the install medium when one is there."""
+def find_medium(folder: Path, drivers: Drivers) -> media.Medium | None:
+    """Return the install medium when one is there: a device may appear behind another's driver."""
+    drivers.all()
     devices = [*blockdev.optical(), *(disk.device for disk in blockdev.disks())]
     for device in devices:
         if blockdev.volume_label(device) == LABEL:
@@ -298,8 +287,9 @@ def find_medium(folder: Path) -> media.Medium | None:
     return None
 
 
-def find_identity_disk() -> Path | None:
+def find_identity_disk(drivers: Drivers) -> Path | None:
     """Return the disk with the device identity when it is there."""
+    drivers.all()
     return media.find_labelled((disk.device for disk in blockdev.disks()), "trust-data")
 
 

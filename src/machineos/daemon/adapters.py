@@ -23,14 +23,10 @@ _MAX_SIGNATURE = 64 << 10
 class VerityVolumes:
     """dm-verity devices whose root hash somebody signed whom the kernel trusts."""
 
-    def __init__(self, scratch: Path) -> None:
-        self._scratch = scratch
-
     def open(self, layer: Descriptor, *, blob: Path, signature: Path) -> Path:
         """Return the device of ``layer``. Raises: VerificationError, ConflictError, ToolError."""
-        signatures = (read_bounded(signature, _MAX_SIGNATURE),)
-        volume = image_volume(blob, layer, signatures=signatures, folder=self._scratch)
-        return dmverity.open_volume(volume.volume)
+        pkcs7 = read_bounded(signature, _MAX_SIGNATURE)
+        return dmverity.open_volume(image_volume(blob, layer, signature=pkcs7).volume)
 
     def close(self, digest: str) -> None:
         """Close the device of a layer. Raises: ToolError when it is in use."""

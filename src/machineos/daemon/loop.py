@@ -52,6 +52,8 @@ class Daemon:
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT. Raises: ToolError (systemd cannot be told we are ready)."""
+        generation, services = self._handover.generation[:12], len(self._handover.services)
+        self._log(f"generation {generation} with {services} services")
         with _blocked():
             self._manager.reconcile()
             status = self.observe()

@@ -11,7 +11,7 @@ from machineos.core.files import read_bounded
 from machineos.daemon.adapters import Forwarding, VerityVolumes
 from machineos.daemon.loop import Daemon
 from machineos.errors import MissingError
-from machineos.host import lxc
+from machineos.host import lvm, lxc
 from machineos.host.systemd import Systemctl, notify
 from machineos.manifest.handover import MAX_SIZE, parse_handover
 from machineos.service.manager import Manager
@@ -65,12 +65,13 @@ def build(
             f"{where.handover} does not exist", hint="mosd runs only on a booted appliance"
         ) from error
     handover = parse_handover(data, name=str(where.handover))
+    group = lvm.Group(DATA_GROUP, Path(handover.data_device))
     manager = Manager(
         handover,
         store=Path(handover.store),
         folders=Folders(run=where.run, units=where.units),
-        volumes=VerityVolumes(where.run / "signatures"),
-        storage=LogicalVolumes(Path(handover.data), DATA_GROUP, handover.volumes, Path("/dev")),
+        volumes=VerityVolumes(),
+        storage=LogicalVolumes(Path(handover.data), group, handover.volumes),
         units=Systemctl(),
         forward=Forwarding(proc=where.proc, sys=where.sys),
         log=log,

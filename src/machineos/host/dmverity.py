@@ -2,96 +2,122 @@
 
 Shared with the initrd: standard library and core only. A volume is opened with a signature of its
 root hash, so the kernel itself decides whether a key that it trusts vouches for it; there is no
-way here to open one without. Kernel documentation: admin-guide/device-mapper/verity.
+way here to open one without. Kernel documentation: admin-guide/device-mapper/verity. The names are
+those of libcryptsetup, so ``veritysetup status`` and ``close`` work on what is opened here.
 """
 
 from __future__ import annotations
 
-import re
+import errno
+import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from machineos.core.run import Result, run
-from machineos.errors import ConflictError, SignatureError, VerificationError
+from machineos.errors import ConflictError, SignatureError, ToolError, VerificationError
+from machineos.host import devicemapper, keyring, loop
+from machineos.host.verity import BLOCK, Superblock
 
-MAPPER = Path("/dev/mapper")
-_TIMEOUT = 120.0
-_FIELD = re.compile(r"^\s*(type|status|root hash|hash offset|flags):\s*(.*)$", re.MULTILINE)
-_GOOD = "verified (with signature)"
-_NO_KEY = ("required key not available", "key was rejected", "bad message")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from machineos.host.devicemapper import DeviceMapper, Table
+
+_TARGET = "verity"
+_SIGNED = "root_hash_sig_key_desc"
+_GOOD = "V"
+_NO_KEY = frozenset({errno.ENOKEY, errno.EKEYREJECTED, errno.EBADMSG, errno.EKEYREVOKED})
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A file with appended verity data. ``hash_offset`` in bytes, ``root_hash`` in hex."""
+    """A file with appended verity data. ``root_hash`` in hex, ``signature`` of it in PKCS#7."""
 
     image: Path
     name: str
     root_hash: str
-    hash_offset: int
-    signature: Path
-
-    @property
-    def device(self) -> Path:
-        """The device node once it is open."""
-        return MAPPER / self.name
+    superblock: Superblock
+    signature: bytes
 
 
-def argv_open(volume: Volume) -> list[str]:
-    """Return the command that opens ``volume``."""
-    return [
-        "veritysetup",
-        "open",
-        f"--hash-offset={volume.hash_offset}",
-        f"--root-hash-signature={volume.signature}",
-        str(volume.image),
-        volume.name,
-        str(volume.image),
-        volume.root_hash,
-    ]
+def parameters(volume: Volume, device: str, key: str) -> str:
+    """Return the table line: data and tree on ``device``, signature in the kernel's key ``key``."""
+    blocks = volume.superblock.data_blocks
+    words = (
+        1, device, device, BLOCK, BLOCK, blocks, blocks + 1, "sha256", volume.root_hash,
+        volume.superblock.salt or "-", 2, _SIGNED, key,
+    )  # fmt: skip
+    return " ".join(str(word) for word in words)
 
 
 def open_volume(volume: Volume) -> Path:
     """Open ``volume`` and return its device node; one that is open already is checked and reused.
 
     Raises: SignatureError when no trusted key signed the root hash, VerificationError when the
-    data does not match it, ConflictError when the name is taken by another volume.
+    data does not match it, ConflictError when the name is taken by another volume, MissingError.
     """
-    if volume.device.exists():
-        _check_same(volume)
-        return volume.device
-    result = run(argv_open(volume), timeout=_TIMEOUT, check=False)
-    if result.status != 0:
-        raise _refusal(volume, result)
-    return volume.device
+    with devicemapper.opened() as mapper:
+        present = mapper.find(volume.name)
+        if present is not None:
+            check_same(volume, mapper.table(volume.name), mapper.status(volume.name))
+            return present
+        with loop.attached(volume.image) as (_, device):
+            node = _open(mapper, volume, device)
+        _check_start(mapper, volume, node)
+        return node
 
 
 def close_volume(name: str) -> None:
     """Close a volume; one that is not open is no error. Raises: ToolError when it is in use."""
-    if (MAPPER / name).exists():
-        run(["veritysetup", "close", name], timeout=_TIMEOUT)
+    with devicemapper.opened() as mapper:
+        mapper.remove(name)
 
 
-def parse_status(text: str) -> dict[str, str]:
-    """Return the fields of ``veritysetup status`` that we look at."""
-    return {key: value.strip() for key, value in _FIELD.findall(text)}
+def check_same(volume: Volume, table: Table, status: str) -> None:
+    """Refuse a device that is open under this volume's name unless it is this volume, signed and
+    without a fault so far. Raises: ConflictError, VerificationError."""
+    words = table.parameters.split()
+    device = words[1] if len(words) > 1 else ""
+    wanted = parameters(volume, device, "").split()
+    if table.target != _TARGET or words[3 : len(wanted) - 2] != wanted[3:-2]:
+        raise ConflictError(f"device {volume.name} is open with another root hash")
+    if _SIGNED not in words:
+        raise ConflictError(f"device {volume.name} is open without a signature of its root hash")
+    if status != _GOOD:
+        raise VerificationError(f"device {volume.name}: the kernel found blocks that were changed")
 
 
-def _check_same(volume: Volume) -> None:
-    status = parse_status(run(["veritysetup", "status", volume.name], timeout=_TIMEOUT).text)
-    if status.get("root hash") != volume.root_hash or status.get("type") != "VERITY":
-        raise ConflictError(f"{volume.device} is open with another root hash")
-    if status.get("status") != _GOOD:
+def _open(mapper: DeviceMapper, volume: Volume, device: str) -> Path:
+    uuid = f"CRYPT-VERITY-{volume.superblock.uuid}-{volume.name}"
+    key = f"machineos:{volume.name}"
+    size = volume.superblock.data_blocks * BLOCK
+    line = devicemapper.Table(_TARGET, size, parameters(volume, device, key))
+    try:
+        with keyring.thread_key(key, volume.signature):
+            return mapper.create(volume.name, uuid, line)
+    except OSError as error:
+        if error.errno in _NO_KEY:
+            raise SignatureError(
+                f"{volume.image}: the kernel refuses the signature of root hash "
+                f"{volume.root_hash}: no key that it trusts made it"
+            ) from error
         raise VerificationError(
-            f"{volume.device}: the kernel calls it {status.get('status')!r}, not {_GOOD!r}"
-        )
+            f"{volume.image}: cannot be opened under {volume.root_hash}: {error.strerror}"
+        ) from error
 
 
-def _refusal(volume: Volume, result: Result) -> VerificationError:
-    reason = result.stderr.decode("utf-8", "replace").strip()[-300:]
-    if any(phrase in reason.lower() for phrase in _NO_KEY):
-        return SignatureError(
-            f"{volume.image}: the kernel refuses the signature of root hash {volume.root_hash}: "
-            "no key that it trusts made it"
-        )
-    return VerificationError(f"{volume.image}: cannot be opened under {volume.root_hash}: {reason}")
+def _check_start(mapper: DeviceMapper, volume: Volume, node: Path) -> None:
+    """Read the first block: a tree that does not belong to the root hash shows at once."""
+    try:
+        descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.pread(descriptor, BLOCK, 0)
+        finally:
+            os.close(descriptor)
+        good = mapper.status(volume.name) == _GOOD
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise ToolError(f"{node}: {error.strerror}") from error
+        good = False
+    if not good:
+        mapper.remove(volume.name)
+        raise VerificationError(f"{volume.image}: does not match its root hash {volume.root_hash}")

@@ -9,18 +9,23 @@ import ctypes
 import errno
 import os
 import re
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from machineos.errors import MissingError, SignatureError, ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SECONDARY = ".secondary_trusted_keys"
 MACHINE = ".machine"
 PLATFORM = ".platform"
-USER_KEYRING = -4
+THREAD_KEYRING, USER_KEYRING = -1, -4
 
 _ADD_KEY = {"x86_64": 248, "aarch64": 217}
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
-_REVOKE, _SETPERM, _SEARCH, _READ = 3, 5, 10, 11
+_REVOKE, _SETPERM, _UNLINK, _SEARCH, _READ = 3, 5, 9, 10, 11
 _POSSESSOR_ALL = 0x3F000000
 _LINE = re.compile(r"^([0-9a-f]{8}) \S+ +\d+ +\S+ [0-9a-f]{8} +-?\d+ +-?\d+ keyring +(\S+?):")
 
@@ -63,6 +68,18 @@ def add_secret(description: str, secret: bytes) -> int:
         raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
     _keyctl(_SETPERM, serial, _POSSESSOR_ALL, what=description)
     return serial
+
+
+@contextmanager
+def thread_key(description: str, payload: bytes) -> Iterator[None]:
+    """Hold a key that only this thread can name, for the length of the block. Raises: ToolError."""
+    serial, code = _add_key("user", description, payload, THREAD_KEYRING)
+    if serial <= 0:
+        raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
+    try:
+        yield
+    finally:
+        _keyctl(_UNLINK, serial, ctypes.c_int(THREAD_KEYRING), what=description)
 
 
 def read_secret(description: str) -> bytes:

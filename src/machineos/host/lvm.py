@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from machineos.core.jsondoc import parse_json
@@ -14,61 +15,55 @@ if TYPE_CHECKING:
 _TIMEOUT = 120.0
 # At boot udev is still busy: devices are looked for in /dev, and nodes are made by LVM itself.
 _CONFIG = (
-    "--config",
-    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} "
-    "activation{udev_sync=0 udev_rules=0}",
+    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} activation{udev_sync=0 udev_rules=0}"
 )
 
 
-def create_group(device: Path, group: str) -> None:
-    """Make ``device`` a physical volume and ``group`` on it. Raises: ToolError."""
-    run(["lvm", "pvcreate", *_CONFIG, "--yes", "-ff", str(device)], timeout=_TIMEOUT)
-    run(["lvm", "vgcreate", *_CONFIG, group, str(device)], timeout=_TIMEOUT)
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The volume group ``name`` on ``device``, its only physical volume.
 
+    LVM is shown no other device: a group of the same name on a disk that somebody attached is
+    neither used nor in the way.
+    """
 
-def create_volume(group: str, name: str, size: int) -> None:
-    """Make a volume of ``size`` bytes, rounded up to extents. Raises: ToolError."""
-    run(
-        [
-            "lvm",
-            "lvcreate",
-            *_CONFIG,
-            "--yes",
-            "--wipesignatures",
-            "y",
-            "-n",
-            name,
-            "-L",
-            f"{size}b",
-            group,
-        ],
-        timeout=_TIMEOUT,
-    )
+    name: str
+    device: Path
 
+    def argv(self, command: str, *arguments: str) -> list[str]:
+        """Return the call of an LVM command on this group's device."""
+        return ["lvm", command, "--config", _CONFIG, "--devices", str(self.device), *arguments]
 
-def rename_volume(group: str, name: str, new: str) -> None:
-    """Rename a volume. Raises: ToolError."""
-    run(["lvm", "lvrename", *_CONFIG, group, name, new], timeout=_TIMEOUT)
+    def create(self) -> None:
+        """Make ``device`` a physical volume and the group on it. Raises: ToolError."""
+        self._run("pvcreate", "--yes", "-ff", str(self.device))
+        self._run("vgcreate", self.name, str(self.device))
 
+    def activate(self) -> None:
+        """Make the volumes of the group available. Raises: ToolError."""
+        self._run("vgchange", "--activate", "y", "--sysinit", self.name)
 
-def remove_volume(group: str, name: str) -> None:
-    """Remove a volume and what is on it. Raises: ToolError."""
-    run(["lvm", "lvremove", *_CONFIG, "--yes", f"{group}/{name}"], timeout=_TIMEOUT)
+    def volumes(self) -> dict[str, int]:
+        """Return the volumes and their sizes in bytes. Raises: ToolError, DocumentError."""
+        report = ("--reportformat", "json", "--units", "b", "--nosuffix", "-o", "lv_name,lv_size")
+        return parse_volumes(self._run("lvs", *report, self.name))
 
+    def create_volume(self, name: str, size: int) -> None:
+        """Make a volume of ``size`` bytes, rounded up to extents. Raises: ToolError."""
+        self._run(
+            "lvcreate", "--yes", "--wipesignatures", "y", "-n", name, "-L", f"{size}b", self.name
+        )
 
-def activate(group: str) -> None:
-    """Make the volumes of a group available. Raises: ToolError."""
-    run(["lvm", "vgchange", *_CONFIG, "--activate", "y", "--sysinit", group], timeout=_TIMEOUT)
+    def rename_volume(self, name: str, new: str) -> None:
+        """Rename a volume. Raises: ToolError."""
+        self._run("lvrename", self.name, name, new)
 
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume and what is on it. Raises: ToolError."""
+        self._run("lvremove", "--yes", f"{self.name}/{name}")
 
-def volumes(group: str) -> dict[str, int]:
-    """Return the volumes of a group and their sizes in bytes. Raises: ToolError, DocumentError."""
-    result = run(
-        ["lvm", "lvs", *_CONFIG, "--reportformat", "json", "--units", "b", "--nosuffix",
-         "-o", "lv_name,lv_size", group],
-        timeout=_TIMEOUT,
-    )  # fmt: skip
-    return parse_volumes(result.stdout)
+    def _run(self, command: str, *arguments: str) -> bytes:
+        return run(self.argv(command, *arguments), timeout=_TIMEOUT).stdout
 
 
 def parse_volumes(data: bytes) -> dict[str, int]:

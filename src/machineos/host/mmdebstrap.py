@@ -48,6 +48,8 @@ def argv_build(suite: Suite, output: Path, *, archives: Path | None = None) -> l
         "--skip=output/dev,output/mknod",
         # mmdebstrap copies these from the host; they would make the result differ between hosts.
         '--customize-hook=rm -f "$1"/etc/resolv.conf "$1"/etc/hostname',
+        # dmsetup's own script makes a node there; never in a /dev that is the host's.
+        '--customize-hook=mountpoint -q "$1"/dev || rm -rf "$1"/dev/mapper',
     ]
     if suite.packages:
         argv.append(f"--include={','.join(suite.packages)}")

@@ -113,10 +113,12 @@ class Systemctl:
         """Read the unit files again. Raises: ToolError."""
         run(["systemctl", "daemon-reload"], timeout=_TIMEOUT)
 
+    def reset_failed(self, units: Sequence[str]) -> None:
+        """Forget the failures of ``units``: one over its start limit would refuse for good."""
+        run(["systemctl", "reset-failed", "--", *units], timeout=_TIMEOUT, check=False)
+
     def start(self, units: Sequence[str]) -> None:
         """Queue the start of ``units`` and return. Raises: ToolError."""
-        # Without reset-failed a unit over its start limit would refuse for good.
-        run(["systemctl", "reset-failed", "--", *units], timeout=_TIMEOUT, check=False)
         run(["systemctl", "start", "--no-block", "--", *units], timeout=_TIMEOUT)
 
     def stop(self, units: Sequence[str]) -> None:

@@ -74,6 +74,11 @@ def bootkit_folder(keyset: Path, variant: str) -> Path:
     return keyset / ("bootkit" if variant == ORDINARY else f"bootkit-{variant}")
 
 
+def media_folder(keyset: Path, variant: str) -> Path:
+    """Return the folder of the media that were built last."""
+    return keyset / ("artifacts" if variant == ORDINARY else f"artifacts-{variant}")
+
+
 def check_variant(keyset: Path, variant: str) -> None:
     """Refuse the debug variant for any keyset that is not marked as one for tests.
 

@@ -37,7 +37,9 @@ SBAT_GENERATION = 1
 _COMMAND_LINE = (
     "console=tty0 console=ttyS0,115200n8 panic=10 oops=panic quiet loglevel=4 "
     "lsm=landlock,lockdown,yama,integrity,apparmor,bpf,ipe lockdown=integrity "
-    "apparmor=1 security=apparmor random.trust_cpu=on audit=0"
+    "apparmor=1 security=apparmor random.trust_cpu=on audit=0 "
+    # Else whoever sets fw_cfg or SMBIOS strings hands systemd units and rules to run.
+    "systemd.import_credentials=no"
 )
 
 

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos.core.files import needing_space
 from machineos.errors import DocumentError, Fault, MissingError
 from machineos.image.archive import Limits, Policy
 from machineos.image.config import MAX_CONFIG, ImageConfig, parse_config, put_image
@@ -110,7 +111,10 @@ def unpack_image(
         count = len(manifest.layers)
         message = f"has {len(diff_ids)} entries for {count} layers"
         raise DocumentError(name, [Fault("rootfs.diff_ids", 0, message)])
-    with tempfile.TemporaryDirectory(dir=tree.parent, prefix="spool-") as spool:
+    with (
+        needing_space(tree.parent),
+        tempfile.TemporaryDirectory(dir=tree.parent, prefix="spool-") as spool,
+    ):
         flattener = Flattener(Path(spool), limits=limits or Limits(), policy=policy or Policy())
         progress(f"{source.name}: unpacking {len(manifest.layers)} layers")
         add_layers(flattener, source, manifest.layers, diff_ids, work=tree.parent)

@@ -39,12 +39,13 @@ DRIVERS = (
     "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "ahci", "ata_piix", "nvme", "xhci-pci",
     "usb-storage", "uas", "hv_storvsc", "vmw_pvscsi", "mptspi", "megaraid_sas", "xen-blkfront",
 )  # fmt: skip
-_PROGRAMS = ("usr/sbin/cryptsetup", "usr/sbin/veritysetup")
+_PROGRAMS = ("usr/sbin/cryptsetup",)
 _PYTHON = "usr/bin/python3.13"
 _PACKAGE = "usr/lib/machineos/python"
 _TIMEOUT = 300.0
 _ENTRY = b"""#!/usr/bin/python3 -IBS
-import os, sys
+import gc, os, sys
+gc.disable()  # what lives for seconds needs no collector
 # OpenSSL's legacy algorithms are not in this initrd, and cryptography must not look for them.
 os.environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
 sys.path[:] = ["/usr/lib/machineos/python", "/usr/lib/python3.13",
@@ -57,6 +58,7 @@ main()
 _TRACE = """
 import importlib, py_compile, sys
 sys.path.insert(0, "/usr/lib/machineos/python")
+sys.modules["bcrypt"] = None  # cryptography wants it for SSH keys, and does without it
 import machineos.boot.main
 for name in machineos.boot.main.LATE_IMPORTS:
     importlib.import_module(name)

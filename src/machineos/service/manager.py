@@ -44,6 +44,7 @@ class _Prepared:
 
     service: Service
     spec: ServiceSpec | None = None
+    fresh: bool = False  # systemd cannot know its unit yet
     changed: bool = False
     why: str = ""
     notes: list[str] = field(default_factory=list)
@@ -124,8 +125,12 @@ class Manager:
             self._mount_root(service, folder)
             if image.config is not None:
                 item.spec = self._spec(item, image, folder, network.attachments[service.name])
-                item.changed = self._write(item.spec)
-        except (MachineOSError, OSError) as error:
+                self._write(item, item.spec)
+        except (
+            MachineOSError,
+            OSError,
+            ValueError,
+        ) as error:  # a path with a zero byte is the last
             item.why, item.spec = str(error), None
             self._log(f"{service.name}: refused: {error}")
             # A refused service may still run from before: it must not go on with old rules.
@@ -231,8 +236,8 @@ class Manager:
             return None
         return source if present else None
 
-    def _write(self, spec: ServiceSpec) -> bool:
-        """Write the files of a service; return whether its unit has to be started anew."""
+    def _write(self, item: _Prepared, spec: ServiceSpec) -> None:
+        """Write the files of a service; note whether its unit has to be started anew."""
         container = lxc.render(spec, folder=self._folders.lxc)
         home = self._folders.lxc / spec.name
         home.mkdir(mode=0o700, exist_ok=True)
@@ -241,30 +246,36 @@ class Manager:
             home / "seccomp": container.seccomp,
             self._folders.units / spec.unit: unit.render(spec, container.argv),
         }
+        item.fresh = not (self._folders.units / spec.unit).exists()
         stale = {path: text.encode() for path, text in files.items() if not _same(path, text)}
         if stale and all(path.exists() for path in files):
             self._units.stop([spec.unit])
         for path, data in stale.items():
             write_atomic(path, data, mode=0o644 if path.parent == self._folders.units else 0o600)
-        return bool(stale)
+        item.changed = bool(stale)
 
     def _start(self) -> None:
-        """Start what does not run. systemd starts them in parallel."""
+        """Start what does not run. systemd starts them in parallel.
+
+        A unit that systemd had not read before needs no question, no reload and no reset, which
+        cost seconds at boot.
+        """
         specs = {item.spec.unit: item for item in self._prepared if item.spec is not None}
-        if not specs:
-            return
-        states = self._units.show(sorted(specs))
+        known = sorted(name for name, item in specs.items() if not item.fresh)
+        states = self._units.show(known) if known else {}
         # A unit that failed before we were restarted stays failed: systemd gave it its chances.
-        names = [
+        again = [
             name
-            for name, item in specs.items()
-            if item.changed or name not in states or states[name].active == "inactive"
+            for name in known
+            if specs[name].changed or name not in states or states[name].active == "inactive"
         ]
+        if any(name in states and states[name].stale for name in again):
+            self._units.reload()
+        if again:
+            self._units.reset_failed(again)
+        names = [name for name, item in specs.items() if item.fresh or name in again]
         if names:
             self._log(f"starting {', '.join(names)}")
-            # A unit that systemd had not read before needs no reload, which costs seconds at boot.
-            if any(name in states and states[name].stale for name in names):
-                self._units.reload()
             self._units.start(names)
 
     def _remove_stale(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from machineos.core.files import safe_join
@@ -17,7 +18,6 @@ from machineos.host.mount import Flag, is_mounted, mount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from machineos.manifest.handover import Volume
 
@@ -67,11 +67,13 @@ class LogicalVolumes:
     the file system keeps for itself (lost+found) stays out of sight.
     """
 
-    def __init__(self, root: Path, group: str, volumes: Sequence[Volume], mapper: Path) -> None:
+    def __init__(
+        self, root: Path, group: lvm.Group, volumes: Sequence[Volume], dev: Path = Path("/dev")
+    ) -> None:
         self._root = root
         self._group = group
         self._volumes = {volume.label: volume for volume in volumes}
-        self._mapper = mapper
+        self._dev = dev / group.name
         self._active = False
 
     def provide(self, label: str, *, uid: int, gid: int) -> Path:
@@ -94,16 +96,25 @@ class LogicalVolumes:
 
     def _device(self, volume: Volume) -> Path:
         if not self._active:
-            lvm.activate(self._group)
+            self._group.activate()
             self._active = True
-        present = lvm.volumes(self._group)
-        if volume.label not in present:
-            # The label's name appears only with a file system on it, so a crash in between leaves
-            # a volume that is known to be unfinished.
-            unfinished = f"{volume.label}.new"
-            if unfinished in present:
-                lvm.remove_volume(self._group, unfinished)
-            lvm.create_volume(self._group, unfinished, volume.size * _MIB)
-            mkfs.make_ext4(self._mapper / self._group / unfinished, label=volume.label[:16])
-            lvm.rename_volume(self._group, unfinished, volume.label)
-        return self._mapper / self._group / volume.label
+        device = self._dev / volume.label
+        if not device.exists():
+            self._create(volume)
+        return device
+
+    def _create(self, volume: Volume) -> None:
+        """Make a volume, unless it is there after all.
+
+        The label's name appears only with a file system on it, so a crash in between leaves a
+        volume that is known to be unfinished.
+        """
+        present = self._group.volumes()
+        if volume.label in present:
+            raise MissingError(f"storage {volume.label}: {self._dev} does not show its volume")
+        unfinished = f"{volume.label}.new"
+        if unfinished in present:
+            self._group.remove_volume(unfinished)
+        self._group.create_volume(unfinished, volume.size * _MIB)
+        mkfs.make_ext4(self._dev / unfinished, label=volume.label[:16])
+        self._group.rename_volume(unfinished, volume.label)

@@ -38,6 +38,10 @@ class Units(Protocol):
         """Read the unit files again."""
         ...
 
+    def reset_failed(self, units: Sequence[str]) -> None:
+        """Forget how often ``units`` failed, which would keep them from starting."""
+        ...
+
     def start(self, units: Sequence[str]) -> None:
         """Queue the start of ``units``."""
         ...

@@ -21,7 +21,8 @@ def imported() -> set[str]:
     """Everything that a fresh interpreter has after it imported the bring-up."""
     package = next(path for path in sys.path if path.endswith("site-packages"))
     code = (
-        "import sys; before = set(sys.modules); import machineos.boot.main; "
+        "import sys; before = set(sys.modules); sys.modules['bcrypt'] = None; "
+        "import machineos.boot.main, machineos.boot.sequence; "
         "print(*sorted(set(sys.modules) - before), sep='\\n')"
     )
     env = {"PYTHONPATH": ":".join([*(p for p in sys.path if p.endswith("src")), package])}

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from machineos.boot.environment import (
     check_command_line,
     floor_clock,
-    load_modules,
     read_text,
     wait_for,
 )
-from machineos.errors import BootError, MissingError
+from machineos.errors import BootError
 from machineos.manifest.bootsettings import Settings
 from vectors.clock import FixedClock
 
@@ -85,21 +84,6 @@ def test_a_clock_that_is_right_is_left_alone() -> None:
     before = datetime.now(UTC)
     floor_clock(SETTINGS, FixedClock())
     assert abs((datetime.now(UTC) - before).total_seconds()) < 60
-
-
-def test_a_module_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(MissingError):
-        load_modules(
-            Settings(
-                mode="run",
-                policy_version="0001",
-                command_line="",
-                kernel="",
-                epoch=0,
-                modules=("none.ko",),
-            ),
-            tmp_path,
-        )
 
 
 def test_read_text(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_generation(config: Path, ready: World) -> None:
     assert generation.idmaps["zot"] >= 65536
     images = generation.images(ready.registry.repository("mos"))
     assert [image.target.service_name for image in images] == names
-    assert all(image.signatures for image in images)
+    assert all(image.signature for image in images)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".signed", ".pem", ".yaml"])
@@ -136,7 +136,8 @@ def test_the_handover(ready: World, config: Path) -> None:
     generation = load(config, ready)
     store = ready.registry.repository("mos")
     document = root.make_handover(
-        generation, generation.images(store), store=Path("/store"), data=Path("/data"),
+        generation, generation.images(store), store=Path("/store"),
+        data=root.Data(Path("/dev/vda4"), Path("/data")),
         run=Path("/run/machineos"),
     )  # fmt: skip
     services = {service.name: service for service in document.services}

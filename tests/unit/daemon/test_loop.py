@@ -31,6 +31,7 @@ def handover(tmp_path: Path, *services: Service) -> Handover:
         product="default",
         store=str(tmp_path / "store"),
         data=str(tmp_path / "data"),
+        data_device="/dev/vda4",
         services=services,
     )
 

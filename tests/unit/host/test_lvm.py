@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from machineos.errors import DocumentError
-from machineos.host.lvm import parse_volumes
+from machineos.host.lvm import Group, parse_volumes
 
 REPORT = b"""\
   {
@@ -26,6 +27,15 @@ REPORT = b"""\
 def test_recorded_report() -> None:
     assert parse_volumes(REPORT) == {"zot-data": 1 << 30, "b": 4 << 20}
     assert parse_volumes(b'{"report":[{"lv":[]}]}') == {}
+
+
+def test_every_command_sees_one_device_only() -> None:
+    """Row 16 of the attacks, for data: another disk with a group of the same name."""
+    argv = Group("machine-data", Path("/dev/vda4")).argv("lvs", "machine-data")
+    assert argv[:2] == ["lvm", "lvs"]
+    assert argv[argv.index("--devices") + 1] == "/dev/vda4"
+    assert argv[-1] == "machine-data"
+    assert "udev_sync=0" in argv[argv.index("--config") + 1]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from machineos.core.jsondoc import parse_json
@@ -12,9 +14,11 @@ from machineos.errors import (
     DocumentError,
     MachineOSError,
     MissingError,
+    SpaceError,
     VerificationError,
 )
 from machineos.host import squashfs
+from machineos.host.mount import Flag, mount, unmount
 from machineos.image.archive import Limits, Policy
 from machineos.image.convert import convert_image
 from machineos.image.filesystem import make_layer
@@ -133,8 +137,6 @@ def test_a_converted_image_stays_as_it_is(tmp_path: Path) -> None:
 
 def verity_image(tmp_path: Path, source: LayoutRepository, **annotations: str) -> None:
     """An image whose one layer is damaged in its hash tree, but has the digest of its manifest."""
-    import msgspec
-
     from machineos.core.digest import Digest
     from machineos.oci.model import MANIFEST
 
@@ -177,9 +179,8 @@ def test_a_missing_root_hash_is_refused(tmp_path: Path) -> None:
     refused(source, tmp_path, VerificationError, "carries no verity root hash")
 
 
-def test_several_verity_layers_become_one(tmp_path: Path) -> None:
-    import msgspec
-
+def stacked(tmp_path: Path, **wrong: str) -> LayoutRepository:
+    """An image of two verity layers; ``wrong`` are annotations of the upper one."""
     first, second = layout(tmp_path / "a"), layout(tmp_path / "b")
     put(first, LOWER)
     put(second, folder("bin/") + member("bin/y", b"2") + END)
@@ -191,14 +192,26 @@ def test_several_verity_layers_become_one(tmp_path: Path) -> None:
         out = LayoutRepository(tmp_path / str(index) / "out")
         entry = manifest_of(out, made).layers[0]
         root_hash_of(entry)
+        if index == 1:
+            entry = msgspec.structs.replace(entry, annotations={**entry.annotations, **wrong})
         both.put_blob(entry, (out.blob(entry, limit=1 << 24),))
         entries.append(entry)
     plain = put(both, LOWER, UPPER, tag=None)
     manifest = manifest_of(both, plain)
     manifest = msgspec.structs.replace(manifest, layers=tuple(entries))
     both.put_manifest(manifest.to_bytes(), media_type=manifest.media_type, tag="t")
-    tree = unpacked(tmp_path, convert(both, tmp_path))
+    return both
+
+
+def test_several_verity_layers_become_one(tmp_path: Path) -> None:
+    tree = unpacked(tmp_path, convert(stacked(tmp_path), tmp_path))
     assert names(tree / "bin") == ["x", "y"]
+
+
+def test_one_of_several_with_a_wrong_root_hash_is_refused(tmp_path: Path) -> None:
+    """The digest of the blob is right: what is unpacked has to match what was signed for it."""
+    both = stacked(tmp_path, **{OLD_ROOT_HASH: "f" * 64, NEW_ROOT_HASH: "f" * 64})
+    refused(both, tmp_path, VerificationError, "does not match its root hash")
 
 
 def test_attacks_name_layer_and_member(tmp_path: Path) -> None:
@@ -207,11 +220,28 @@ def test_attacks_name_layer_and_member(tmp_path: Path) -> None:
     refused(source, tmp_path, ArchiveError, r"layer sha256:[0-9a-f]{64}: member 'd/passwd'")
 
 
-def test_bombs_are_cut_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["+gzip", "+zstd"])
+def test_bombs_are_cut_off(tmp_path: Path, suffix: str) -> None:
     source = layout(tmp_path / "in")
-    put(source, member("zeros", bytes(8 << 20)) + END, suffix="+gzip")
+    put(source, member("zeros", bytes(8 << 20)) + END, suffix=suffix)
     limits = Limits(expanded=1 << 20)
     refused(source, tmp_path, ArchiveError, "expands to more than 1048576", limits=limits)
+
+
+@pytest.mark.parametrize("room", [600, 1300, 2100])  # while unpacking, packing, storing
+def test_a_full_disk_leaves_nothing(tmp_path: Path, room: int) -> None:
+    source = layout(tmp_path / "in")
+    noise = random.Random(1).randbytes(1 << 20)
+    put(source, member("noise", noise) + END)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount("tmpfs", disk, "tmpfs", Flag.NOSUID | Flag.NODEV, f"size={room}k")
+    try:
+        with pytest.raises(SpaceError, match="no space left on the device"):
+            convert(source, disk)
+        assert not [path for path in disk.rglob("*") if path.is_file()]
+    finally:
+        unmount(disk)
 
 
 def test_set_user_id_can_be_refused_or_kept(tmp_path: Path) -> None:

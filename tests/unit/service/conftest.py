@@ -184,6 +184,9 @@ class ProcessUnits:
             self.loaded[unit] = path.read_text()
         return self.loaded.get(unit, "")
 
+    def reset_failed(self, units: Sequence[str]) -> None:
+        assert all(self._load(unit) for unit in units)
+
     def start(self, units: Sequence[str]) -> None:
         for unit in units:
             lines = self._load(unit).splitlines()

@@ -56,6 +56,7 @@ class Host:
             product="default",
             store=str(self.store.folder),
             data=str(self.base / "data"),
+            data_device="/dev/vda4",
             services=services,
         )
 

@@ -1,0 +1,62 @@
+"""A keyset, and a manifest that its default project published into a folder of layouts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from machineos.launch.place import Place
+from machineos.manifest.publish import publish
+from machineos.manifest.source import parse_source
+from machineos.oci.layout import LayoutRegistry, LayoutRepository
+from machineos.trust.keyset import Keyset, Project
+from machineos.trust.signer import FileSigner
+from unit.manifest.conftest import SOURCE, open_layout, put_image
+from unit.trust.conftest import clock, keysets, one, own, two
+from vectors.clock import FixedClock
+
+__all__ = ["clock", "keysets", "one", "own", "two"]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Images and a registry folder; ``publish`` signs with a project of a keyset."""
+
+    folder: Path
+
+    @property
+    def registry(self) -> LayoutRegistry:
+        return LayoutRegistry(self.folder / "registry", writable=True)
+
+    @property
+    def place(self) -> Place:
+        return Place.parse(f"oci:{self.folder}/registry:machine/install:1.0.0", plain_http=False)
+
+    def publish(self, project: Project) -> None:
+        images = self.folder / "images"
+        put_image(LayoutRepository(images, writable=True), "zot")
+        publish(
+            parse_source(SOURCE.replace("{images}", str(images)).encode()),
+            registry=self.registry,
+            name="machine/install",
+            tag="1.0.0",
+            signer=FileSigner.open(project.pair),
+            ca_pem=project.keyset.key("manifest-ca").certificate_pem(),
+            at=FixedClock().now(),
+            product=project.uuid,
+            open_source=open_layout,
+            converter=None,
+            defaults=None,
+        )
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+@pytest.fixture
+def project(one: Keyset) -> Project:
+    return one.project("default")
