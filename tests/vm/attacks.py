@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import struct
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from appliance import CLOCK
 
 from machineos.core.run import run
-from machineos.host import qemuimg
+from machineos.host import qemuimg, uefivars
+from machineos.image import appliance, bootkit, uki
+from machineos.trust import secureboot, tpm_policy
+from machineos.trust.pcr import certs_of, predict_pcr7
+from machineos.vm.model import Disk, Size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance import Bench
 
     from machineos.vm.model import Config
@@ -97,6 +106,31 @@ class Victim:
                 return Partition(self.disk, entry["start"] * sector, entry["size"] * sector)
         raise AssertionError(f"no partition {label}")
 
+    def attach(self, name: str, area: bytes) -> Disk:
+        """Make a small disk whose partition ``machine-config`` begins with ``area``."""
+        path = self.disk.with_name(f"{name}.raw")
+        with path.open("wb") as file:
+            file.truncate(12 << 20)
+        table = b'label: gpt\nstart=2048, name="machine-config"\n'
+        run(["sfdisk", "-q", path], input=table, timeout=60)
+        with path.open("r+b") as file:
+            file.seek(1 << 20)
+            file.write(area)
+        return Disk(file=path.name, format="raw", size=Size(12 << 20))
+
+    def variables(self, *options: object) -> dict[str, dict]:
+        """Change the firmware's variables with options of virt-fw-vars; return what they are."""
+        nvram = self.bench.store.paths(self.name).uefi_nvram
+        raw, out = nvram.with_suffix(".raw"), nvram.with_suffix(".json")
+        qemuimg.convert(nvram, "qcow2", raw, "raw")
+        program = uefivars.find_program()
+        if options:
+            run([program, "--input", raw, *options, "--output", raw], timeout=60)
+            nvram.unlink()
+            qemuimg.convert(raw, "raw", nvram, "qcow2")
+        run([program, "--input", raw, "--output-json", out], timeout=60)
+        return {one["name"]: one for one in json.loads(out.read_text())["variables"]}
+
     def change(self, **changes: object) -> None:
         """Change the hardware: fields of its configuration."""
         machine = self.bench.store.load(self.name)
@@ -117,9 +151,86 @@ def make_victim(bench: Bench, name: str = "victim") -> Victim:
     return victim
 
 
+def rewritten_luks(area: bytes, change: Callable[[dict], None]) -> bytes:
+    """Change the JSON of both LUKS2 headers as an attacker would: with right checksums."""
+    data = bytearray(area)
+    for offset in (0, 16384):
+        block = data[offset : offset + 16384]
+        document = json.loads(bytes(block[4096:]).split(b"\0", 1)[0])
+        change(document)
+        block[4096:] = json.dumps(document).encode().ljust(12288, b"\0")
+        block[448:512] = bytes(64)
+        block[448:480] = hashlib.sha256(bytes(block)).digest()
+        data[offset : offset + 16384] = block
+    return bytes(data)
+
+
+def authenticode(image: bytes) -> bytes:
+    """Return the SHA-256 value under which a deny list names an EFI binary."""
+    optional = struct.unpack_from("<I", image, 60)[0] + 24
+    entry = optional + 112 + 4 * 8  # PE32+: the certificate table is entry 4
+    start, _ = struct.unpack_from("<II", image, entry)
+    hasher = hashlib.sha256(image[: optional + 64])
+    hasher.update(image[optional + 68 : entry])
+    hasher.update(image[entry + 8 : start or len(image)])
+    return hasher.digest()
+
+
+def rebuilt(
+    bench: Bench, target: Path, *, sbat: Callable[[bytes], bytes] = bytes, dbx: bytes = b""
+) -> None:
+    """Sign the kernel image anew with the product's keys, as the next version would be.
+
+    ``sbat`` changes its SBAT text. ``dbx`` is the deny list that its TPM policy expects.
+    """
+    anchored, options = bootkit.Anchored(bench.keyset), bootkit.Options()
+    stub = (appliance.boot_root(bench.shop()) / bootkit.STUB_PATH).read_bytes()
+    folder = appliance.bootkit_folder(bench.keyset.root, appliance.DEBUG)
+    have = uki.read_sections((folder / "kernel.efi").read_bytes())
+    names = (".osrel", ".cmdline", ".uname", ".pcrpkey", ".initrd", ".linux")
+    sections = {name: have[name] for name in names}
+    sections[".osrel"] += b"BUILD_ID=next\n"  # so that it is another file in any case
+    text = sbat(bootkit.sbat_text(stub))
+    signed = bootkit.boot_policy(anchored, uki.measure({**sections, ".sbat": text}), options)
+    if dbx:
+        certs, certificate = certs_of(bench.keyset)
+        values = dict(zip(signed.pcrs, signed.values, strict=True))
+        values[7] = predict_pcr7(replace(certs, dbx=dbx), certificate)
+        key = tpm_policy.policy_key(bootkit.policy_public_key(anchored))
+        digest = tpm_policy.boot_policy(values, signed.version, tpm_policy.version_index(key).name)
+        signature = tpm_policy.sign_policy(digest, anchored.signer("tpmpol-luks").sign)
+        signed = replace(signed, policy=digest, signature=signature, values=tuple(values.values()))
+    whole = {**sections, ".pcrsig": tpm_policy.render_policies((signed,))}
+    whole[".linux"] = whole.pop(".linux")
+    unsigned = target.with_suffix(".unsigned")
+    unsigned.write_bytes(uki.assemble(stub, whole, sbat=text))
+    secureboot.sign_efi(unsigned, target, bench.keyset.key("uki-production"))
+
+
 def verdict(guest, timeout: float = 150) -> str:
     """Wait until the boot is decided and return the words."""
     return guest.vm.wait_console(VERDICT, timeout)[0].strip()
+
+
+def firmware_tries(guest, timeout: float = 90) -> list[tuple[str, str]]:
+    """Let somebody at the machine press Enter at every refusal, until the firmware knows nothing
+    more to start; return what it started and how that ended."""
+    deadline = CLOCK.monotonic() + timeout
+    while True:
+        text = re.sub(r"\x1b\[[0-9;=]*[A-Za-z]", "", guest.vm.console_text)
+        if re.search(rf"No bootable option|BOOT FAILED|{RUNS}", text):
+            break
+        assert CLOCK.monotonic() < deadline, text[-3000:]
+        guest.vm.send("\r")
+        CLOCK.sleep(1)
+    tries = []
+    for part in text.partition("No bootable option")[0].split("BdsDxe: loading Boot")[1:]:
+        title = re.match(r'[0-9A-F]+ "([^"]*)"', part)
+        assert title is not None, part
+        # shim says it twice; the first is in a box that Enter may close before it is drawn.
+        words = re.search(VERDICT, part.replace("Security Policy Violation", "Security Violation"))
+        tries.append((title[1], words[0] if words else ""))
+    return tries
 
 
 def reason(words: str) -> str:

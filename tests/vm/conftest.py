@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from appliance import CLOCK, DISK, TOP, open_bench
-from attacks import RUNS, make_victim, verdict
+from attacks import RUNS, firmware_tries, make_victim, verdict
 from guest import FileServer, Guest
 
 from machineos.core.run import run
@@ -121,6 +121,20 @@ def ends(boot, victim):
         if words != RUNS:
             assert content_of(victim.disk) == before, "a refused boot has written to the disk"
         return words
+
+    return booted
+
+
+@pytest.fixture
+def tries(boot, victim):
+    """Boot the victim to the firmware's end and return what it tried to start, each with how that
+    ended."""
+
+    def booted():
+        with boot(victim.name, no_reboot=True) as guest:
+            found = firmware_tries(guest)
+            assert "HAS RUN" not in guest.vm.console_text
+        return found
 
     return booted
 

@@ -1,15 +1,31 @@
-"""Attacks on an installed machine: refused with one line that says why, or without any effect.
+"""Attacks on an installed machine: its TPM, its firmware's variables, its EFI partition.
 
-Issue 2, "What bad input gets"; peers section 5, rows 14, 16, 19, 20. Each works on its own copy.
+Each is refused with one line that says why, or has no effect. Issue 2, "What bad input gets"; peers
+section 5, rows 19 and 20. Each works on its own copy.
 """
 
 from __future__ import annotations
 
+import base64
 import shutil
 
 import msgspec
 import pytest
-from attacks import reason
+from appliance import make_keyset
+from attacks import (
+    KERNELS,
+    RUNS,
+    SLOTS,
+    authenticode,
+    reason,
+    rebuilt,
+)
+from tests.fakes.swtpm import software_tpm
+
+from machineos.core.run import run
+from machineos.image import appliance, bootkit, uki
+from machineos.trust.secureboot import sign_efi
+from machineos.vm.model import FwCfg
 
 pytestmark = [
     pytest.mark.vm,
@@ -19,6 +35,9 @@ pytestmark = [
     pytest.mark.tool("mcopy"),
     pytest.mark.tool("sfdisk"),
 ]
+OWNER = "a0baa8a3-041d-48a8-bc87-c36d121b5e3d"
+PCR7 = "PCR 7 is not a value this product signed"
+PCR12 = "PCR 12 is not a value this product signed"
 
 
 # --- the TPM and the machine around it
@@ -34,7 +53,225 @@ def test_a_new_tpm(victim, ends, bench):
     assert "not provisioned" in reason(ends())
 
 
+def test_a_cleared_tpm(victim, ends, bench, tmp_path_factory):
+    """What the firmware's setup does when somebody asks it to: TPM2_Clear as the platform."""
+    state = bench.store.paths(victim.name).tpm
+    folder = tmp_path_factory.mktemp("t")
+    with software_tpm(folder, state) as chip:
+        chip.wipe()
+    assert "was cleared" in reason(ends())
+
+
 def test_another_serial_number(victim, ends, bench):
     config = bench.store.load(victim.name).config
     victim.change(smbios=msgspec.structs.replace(config.smbios, serial="somebody-else"))
     assert "this machine is 'somebody-else'" in reason(ends())
+
+
+# --- shim, kernel image
+
+
+def flipped(victim, bench, name, folder):
+    path = victim.partition("esp").get(name, folder)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def unsigned(victim, bench, name, folder):
+    path = victim.partition("esp").get(name, folder)
+    run(["sbattach", "--remove", path], timeout=60)
+    return path
+
+
+def strangers(victim, bench, name, folder):
+    """The same file, signed with the key of the same role of another keyset."""
+    role = "uefi-db" if name in SLOTS else "uki-production"
+    path = unsigned(victim, bench, name, folder)
+    sign_efi(path, folder / "signed", make_keyset(bench, "stranger").key(role))
+    return folder / "signed"
+
+
+def kernel_instead(victim, bench, name, folder):
+    """Our own kernel image in the place of shim: its key is none of the firmware's."""
+    return victim.partition("esp").get(KERNELS[0], folder)
+
+
+BY_FIRMWARE, BY_SHIM = "Access Denied", "Security Violation"
+
+
+@pytest.mark.tool("sbattach")
+@pytest.mark.parametrize(
+    "attacks",
+    [
+        ((KERNELS, flipped, BY_SHIM), (SLOTS, flipped, BY_FIRMWARE)),
+        ((KERNELS, unsigned, BY_SHIM), (KERNELS, strangers, BY_SHIM)),
+        ((SLOTS, unsigned, BY_FIRMWARE), (SLOTS, strangers, BY_FIRMWARE)),
+        ((SLOTS, kernel_instead, BY_FIRMWARE), (KERNELS, flipped, BY_SHIM)),
+    ],
+    ids=["flipped", "kernels", "shims", "kernel as shim"],
+)
+def test_boot_files_that_are_not_ours(victim, tries, bench, tmp_path, attacks):
+    """One attack in the place of the boot entry, one in that of the fallback: two in one boot. The
+    firmware's shell, which would run the script of the attacker, does not start either."""
+    esp = victim.partition("esp")
+    for number, (names, make, _) in enumerate(attacks):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        esp.put(make(victim, bench, names[number], folder), names[number])
+    (tmp_path / "script").write_bytes(b"echo THE SCRIPT HAS RUN\r\n")
+    esp.put(tmp_path / "script", "startup.nsh")
+    first, second = (words for _, _, words in attacks)
+    assert tries() == [
+        ("machineos-a", first),
+        ("UEFI Misc Device", second),
+        ("EFI Internal Shell", BY_SHIM),
+    ]
+
+
+def test_another_kernel_image_of_the_same_keyset(victim, ends, bench):
+    """The provisioning image is signed too, but without its disk it does nothing."""
+    esp = victim.partition("esp")
+    provision = appliance.bootkit_folder(bench.keyset.root, appliance.DEBUG) / "provision.efi"
+    esp.put(provision, KERNELS[0])
+    assert "the disk with the device identity" in reason(ends())
+
+
+# --- revocation (row 19)
+
+
+def next_generation(text):
+    return text.replace(
+        b"machineos,1,machineOS,machineos,1,", b"machineos,2,machineOS,machineos,2,"
+    )
+
+
+def of_an_old_grub(text):
+    return next_generation(text) + b"grub,4,x,grub,4,x\n"
+
+
+def test_a_revoked_generation(victim, ends, tries, tmp_path, bench):
+    """The level that shim enforces is raised, as an update would. The installed image is of a
+    revoked generation then; so is one that says that it has an old GRUB in it, which shim's own
+    level revokes. The next generation passes shim, but it needs a policy for the new PCR 7."""
+    level = tmp_path / "level"
+    level.write_bytes(b"sbat,1,2026010100\nshim,4\ngrub,5\nmachineos,2\n")
+    victim.variables("--set-sbat-level", level)
+    esp = victim.partition("esp")
+    rebuilt(bench, tmp_path / "grub.efi", sbat=of_an_old_grub)
+    esp.put(tmp_path / "grub.efi", KERNELS[1])
+    assert [words for _, words in tries()[:2]] == [BY_SHIM, BY_SHIM]
+    rebuilt(bench, tmp_path / "next.efi", sbat=next_generation)
+    esp.put(tmp_path / "next.efi", KERNELS[0])
+    assert PCR7 in reason(ends())
+    assert b"machineos,2" in bytes.fromhex(victim.variables()["SbatLevel"]["data"])
+
+
+def test_a_kernel_image_on_the_deny_list(victim, ends, tmp_path, bench):
+    """shim refuses it. Another one gets past shim and no secret: PCR 7 is another one, until its
+    policy is signed for the deny list as it is now. The key is the old one all the time: it opens
+    the configuration in the end."""
+    esp = victim.partition("esp")
+    old = authenticode(esp.get(KERNELS[0], tmp_path).read_bytes())
+    dbx = victim.variables("--add-dbx-hash", OWNER, old.hex())["dbx"]
+    assert old.hex() in dbx["data"]
+    assert ends() == BY_SHIM
+    rebuilt(bench, tmp_path / "next.efi")
+    esp.put(tmp_path / "next.efi", KERNELS[0])
+    assert PCR7 in reason(ends())
+    rebuilt(bench, tmp_path / "signed.efi", dbx=bytes.fromhex(dbx["data"]))
+    esp.put(tmp_path / "signed.efi", KERNELS[0])
+    assert ends() == RUNS
+
+
+# --- what comes from beside the image (row 20)
+
+
+def test_what_lies_beside_the_image(victim, ends, bench, tmp_path):
+    """Under Secure Boot systemd-stub ignores the command line of the boot entry, and add-ons that
+    nobody of ours signed; system extensions go where nothing looks. A credential is measured. An
+    add-on with our own signature is taken, and what it says is seen: so the others were well-made.
+    """
+    with_options(victim, "init=/bin/sh rd.break ipe.enforce=0", tmp_path / "entry.json")
+    esp = victim.partition("esp")
+    there, everywhere = "EFI/machineos-a/grubx64.efi.extra.d", "loader/addons"
+    for folder in (there, "loader", everywhere):
+        run(["mmd", "-i", esp.fat, f"::/{folder}"], timeout=60)
+    addon, signed = tmp_path / "addon", tmp_path / "signed"
+    make_addon(bench, addon, b"ipe.enforce=0 init=/bin/sh\0")
+    sign_efi(addon, signed, make_keyset(bench, "stranger").key("uki-production"))
+    for folder in (there, everywhere):
+        esp.put(addon, f"{folder}/unsigned.addon.efi")
+        esp.put(signed, f"{folder}/strange.addon.efi")
+    (tmp_path / "extension").write_bytes(b"squashfs" * 1000)
+    esp.put(tmp_path / "extension", f"{there}/x.sysext.raw")
+    assert ends() == RUNS
+    (tmp_path / "credential").write_bytes(b"root")
+    esp.put(tmp_path / "credential", f"{there}/x.cred")
+    assert PCR12 in reason(ends())
+    run(["mdel", "-i", esp.fat, f"::/{there}/x.cred"], timeout=60)
+    sign_efi(addon, signed, bench.keyset.key("uki-production"))
+    esp.put(signed, f"{there}/ours.addon.efi")
+    assert "the kernel command line is not the one that was signed" in reason(ends())
+
+
+def with_options(victim, options, changed):
+    """Put a command line into the boot entry of the installed image."""
+    ours = "machineos-a".encode("utf-16-le").hex()
+    (entry,) = [
+        one
+        for name, one in victim.variables().items()
+        if name.startswith("Boot0") and ours in one["data"]
+    ]
+    entry["data"] += options.encode("utf-16-le").hex() + "0000"
+    changed.write_bytes(msgspec.json.encode({"version": 2, "variables": [entry]}))
+    now = victim.variables("--set-json", changed)[entry["name"]]
+    assert now["data"] == entry["data"]
+
+
+def make_addon(bench, target, command_line):
+    """Make an add-on: a boot image without kernel. It is well-made: signed by us, it is taken."""
+    stub = (appliance.boot_root(bench.shop()) / bootkit.STUB_PATH).read_bytes()
+    sections = {".cmdline": command_line}
+    target.write_bytes(uki.assemble(stub, sections, sbat=bootkit.sbat_text(stub)))
+
+
+# For root, and no file of the attacker's is executed: Python is on the host.
+PROGRAM = r"""/usr/bin/python3 -c 'open(\"/dev/kmsg\",\"w\").write(\"THE RULE HAS RUN\")'"""
+RULE = f'SUBSYSTEM=="block", RUN+="{PROGRAM}"\n'
+
+
+def test_credentials_from_the_firmware(victim, boot, tmp_path):
+    """Who has the machine can set SMBIOS strings, and for a virtual machine QEMU's fw_cfg. systemd
+    takes credentials from both if it is let: units, users, and files like this rule of udev's."""
+    rule = base64.b64encode(RULE.encode()).decode()
+    given = {
+        "tmpfiles.extra": f"f~ /run/udev/rules.d/99-x.rules - - - - {rule}\n",
+        "systemd.unit-dropin.-.mount": "[Unit]\nDescription=STRANGER\n",
+    }
+    items = []
+    for name, text in given.items():
+        (tmp_path / name).write_text(text)
+        path = f"opt/io.systemd.credentials/{name}"
+        items.append(FwCfg(path, file=str(tmp_path / name)))
+    victim.change(fw_cfg=tuple(items))
+    with boot(victim.name) as guest:
+        guest.wake(240)
+        guest.wait_until("systemctl is-active -q multi-user.target", 180)
+        taken = guest.sh(
+            "ls /run/credentials/@system /run/udev/rules.d;"
+            " systemctl show -P Description -- -.mount;"
+            " udevadm trigger --settle -s block; dmesg | grep -o 'THE RULE HAS RUN'"
+        ).output
+        for trace in ("tmpfiles.extra", "99-x.rules", "STRANGER", "HAS RUN"):
+            assert trace not in taken, taken
+
+
+# --- Secure Boot
+
+
+def test_secure_boot_off(victim, ends):
+    """With other firmware variables PCR 7 is another one, and the TPM keeps its secrets."""
+    victim.variables("--delete", "PK")
+    assert PCR7 in reason(ends())

@@ -75,7 +75,9 @@ def test_the_root_is_the_verified_volume_and_not_a_copy(live, services):
     options, _, rest = row.partition(" - ")
     kind, device = rest.split()[:2]
     assert kind in {"squashfs", "erofs"}
-    assert device.startswith("/dev/mapper/")
+    node = device.removeprefix("/dev/")
+    assert live.must(f"cat /sys/block/{node}/dm/name").endswith("-verity")
+    assert live.must(f"cat /sys/block/{node}/ro") == "1"
     assert "ro" in options.split()[5].split(",")
     assert "idmapped" in options
     code = f"import os;s=os.stat('/proc/{one['pid']}/root/usr/bin');print(s.st_uid)"

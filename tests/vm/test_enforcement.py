@@ -87,6 +87,66 @@ def test_only_a_layer_of_the_publisher_opens(live, bench, layer, tmp_path):
     live.must("umount /run/mnt && veritysetup close probe")
 
 
+def test_our_own_way_of_opening_says_why_it_refuses(live, bench, layer):
+    """What initrd and mosd use: by ioctl, without veritysetup."""
+    data = layer.path.read_bytes()
+    live.put(data, "/run/layer")
+    tail = layer.data_size + 4096 + 16  # in the hash tree, behind its superblock
+    live.put(data[:tail] + bytes([data[tail] ^ 1]) + data[tail + 1 :], "/run/changed")
+    publisher = FileSigner.open(bench.project.pair)
+    device = FileSigner.open(bench.project.list_sudis()[0].pair)
+    for name, signer in (("good", publisher), ("device", device)):
+        live.put(signer.sign_root_hash(layer.root_hash), f"/run/{name}.p7s")
+    lines = live.python(OPENING.format(digest=layer.root_hash, offset=layer.data_size)).splitlines()
+    assert "no key that it trusts made it" in lines[0]
+    assert "does not match its root hash" in lines[1] or "cannot be opened under" in lines[1]
+    assert "cannot be opened under" in lines[2] or "no key" in lines[2]
+    assert lines[3:] == ["None", "True True", "another root hash", "runs", "None"]
+
+
+OPENING = r"""
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from machineos.errors import MachineOSError
+from machineos.host import devicemapper, dmverity, verity
+from machineos.host.mount import Flag, mount, unmount
+offset = {offset}
+with open("/run/layer", "rb") as file:
+    file.seek(offset)
+    superblock = verity.parse_superblock(file.read(4096), offset=offset, what="layer")
+def volume(image, signature):
+    return dmverity.Volume(Path(image), "machineos-probe", "{digest}", superblock,
+                           Path(signature).read_bytes())
+def attempt(wanted):
+    try:
+        print(dmverity.open_volume(wanted))
+    except MachineOSError as error:
+        print(error)
+good = volume("/run/layer", "/run/good.p7s")
+attempt(volume("/run/layer", "/run/device.p7s"))
+attempt(volume("/run/changed", "/run/good.p7s"))
+attempt(replace(good, signature=b"junk"))
+def present():
+    with devicemapper.opened() as mapper:
+        return mapper.find("machineos-probe")
+print(present())
+node = dmverity.open_volume(good)
+print(node == present(), node == dmverity.open_volume(good))
+try:
+    dmverity.open_volume(replace(good, root_hash="ff" * 32))
+except MachineOSError as error:
+    print(str(error).partition(" open with ")[2])
+where = Path("/run/mnt")
+where.mkdir(exist_ok=True)
+mount(node, where, "squashfs", Flag.RDONLY)
+print(subprocess.check_output([where / "busybox", "echo", "runs"], text=True).strip())
+unmount(where)
+dmverity.close_volume("machineos-probe")
+print(present())
+"""
+
+
 def test_an_unsigned_layer_cannot_be_executed_from(live, layer):
     live.put(layer.path.read_bytes(), "/run/layer")
     done = opening(live, layer, "")

@@ -8,7 +8,7 @@ import pytest
 
 from machineos.core.run import run
 from machineos.errors import PolicyError
-from machineos.image import appliance
+from machineos.image import appliance, uki
 from machineos.image.bootkit import Anchored
 from machineos.oci.layout import LayoutRepository
 from machineos.oci.model import parse_manifest
@@ -105,3 +105,21 @@ def test_no_command_offers_a_variant(bench, argv):
     assert "debug" not in text.lower()
     refused = bench.command(*argv, "--variant", "debug-console", check=False)
     assert refused.status == 2
+
+
+@pytest.mark.tool("cpio")
+def test_the_initrd_is_small_and_has_no_shell(bench, tmp_path):
+    """Under 40 MiB, and of programs only Python and what opens the configuration."""
+    kernel = appliance.bootkit_folder(bench.keyset.root, appliance.DEBUG) / "kernel.efi"
+    packed = uki.read_sections(kernel.read_bytes())[".initrd"]
+    assert len(packed) < 40 << 20
+    (tmp_path / "initrd.zst").write_bytes(packed)
+    with (tmp_path / "initrd").open("wb") as file:
+        # The second archive lies behind the first and zeros, of which zstd complains at the end.
+        run(["zstd", "-dqc", tmp_path / "initrd.zst"], stdout=file, timeout=60, check=False)
+    with (tmp_path / "initrd").open("rb") as file:
+        names = run(["cpio", "-t", "--quiet"], stdin=file, timeout=60).text.splitlines()
+    programs = {name for name in names if name.startswith(("usr/bin/", "usr/sbin/"))}
+    assert programs == {"usr/bin/python3", "usr/bin/python3.13", "usr/sbin/cryptsetup"}
+    assert "init" in names
+    assert not [name for name in names if name.rpartition("/")[2] in FORBIDDEN]

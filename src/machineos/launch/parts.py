@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.core.files import read_bounded
+from machineos.core.files import locked, read_bounded
 from machineos.errors import MissingError
 from machineos.host import fat
 from machineos.host.uefivars import Enrolled
+from machineos.image.appliance import media_folder
 from machineos.image.build import DEFAULT_EPOCH
 from machineos.image.installmedia import build_media
 from machineos.trust.x509 import key_pem, load_key
@@ -62,20 +63,29 @@ def media_for(
     """Yield the media by name: for an OCI layout an install medium that holds it, else one that
     does not and a small disk (``url``) that says where to go.
 
+    The media stay in the keyset's artifacts, so that hardware can be installed from them too. What
+    is yielded are second names of theirs: another launch may build its own meanwhile.
+
     Raises: MissingError (hostfs or bootkit not built), VerificationError, ToolError.
     """
-    with tempfile.TemporaryDirectory(prefix="machineos-launch-") as name:
+    artifacts = media_folder(keyset.root, variant)
+    artifacts.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".launch-", dir=artifacts) as name:
         folder = Path(name)
-        media = build_media(
-            keyset,
-            project,
-            output=folder,
-            passphrase=passphrase,
-            manifest=place.local,
-            clock=clock,
-            say=say,
-            variant=variant,
-        )
+        with locked(artifacts / ".lock", what=f"the media in {artifacts}", wait=True):
+            built = build_media(
+                keyset,
+                project,
+                output=artifacts,
+                passphrase=passphrase,
+                manifest=place.local,
+                clock=clock,
+                say=say,
+                variant=variant,
+            )
+            media = {kind: folder / path.name for kind, path in built.items()}
+            for kind, path in built.items():
+                media[kind].hardlink_to(path)
         if place.url:
             text, media["url"] = folder / "url.txt", folder / "install.vfat"
             text.write_text(place.url + (" plain-http" if place.plain_http else "") + "\n")

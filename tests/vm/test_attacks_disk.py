@@ -1,0 +1,196 @@
+"""Attacks on what is on the disk of an installed machine: configuration volume and store.
+
+Issue 2, "What bad input gets"; peers section 5, rows 14 and 16. Each works on its own copy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+
+import pytest
+from appliance import KEYSET, NAME
+from attacks import RUNS, reason, rewritten_luks
+
+from machineos.core.run import run
+from machineos.host.luks import HEADER_SIZE
+from machineos.trust.configvolume import RECORD_OFFSET, RECORD_SIZE, header_record
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.root,
+    pytest.mark.tool("qemu-system-x86_64"),
+    pytest.mark.tool("swtpm"),
+    pytest.mark.tool("sfdisk"),
+    pytest.mark.tool("cryptsetup"),
+]
+STRANGE = "its LUKS header was not written by this machine"
+
+
+# --- the configuration volume
+
+
+def luks_of_an_attacker(folder, *, reencrypting=False):
+    """Return the header of a volume made by somebody who knows no key of this machine."""
+    path = folder / f"luks-{reencrypting}"
+    with path.open("wb") as file:
+        file.truncate(32 << 20)
+    run(["cryptsetup", "luksFormat", "-q", "--type=luks2", "--pbkdf=pbkdf2",
+         "--pbkdf-force-iterations=1000", "--luks2-metadata-size=16k",
+         "--luks2-keyslots-size=1048576", f"--offset={HEADER_SIZE // 512}", "--key-file=-", path],
+        input=b"attacker", timeout=60)  # fmt: skip
+    if reencrypting:
+        run(["cryptsetup", "reencrypt", "-q", "--init-only", "--pbkdf=pbkdf2",
+             "--pbkdf-force-iterations=1000", "--key-file=-", path],
+            input=b"attacker", timeout=60)  # fmt: skip
+        assert "online-reencrypt" in run(["cryptsetup", "luksDump", path], timeout=60).text
+    return path.read_bytes()[:HEADER_SIZE]
+
+
+def null_cipher(document):
+    for segment in document["segments"].values():
+        segment["encryption"] = "cipher_null-ecb"
+        segment.pop("integrity", None)
+
+
+def flipped(area, place):
+    return area[:place] + bytes([area[place] ^ 1]) + area[place + 1 :]
+
+
+def test_headers_that_this_machine_did_not_write(victim, ends, bench, tmp_path):
+    """Each on a disk of its own, all before the machine's: it takes its own, and without that one
+    it names every other with the reason. Rows 14 (null cipher), 15 (re-encryption) and 16."""
+    own = victim.partition("machine-config")
+    area = own.read(0, HEADER_SIZE)
+    strange = luks_of_an_attacker(tmp_path)
+    of_another = header_record(b"k" * 32, area[:RECORD_OFFSET])
+    headers = {
+        "json": flipped(area, 4096 + 20),
+        "second": flipped(area, 16384 + 4096 + 20),
+        "keyslot": flipped(area, 32768 + 20),
+        "mac": flipped(area, RECORD_OFFSET + RECORD_SIZE - 1),
+        "null": rewritten_luks(area, null_cipher),
+        "null-of-stranger": rewritten_luks(strange, null_cipher),
+        "stranger": strange,
+        "reencrypting": luks_of_an_attacker(tmp_path, reencrypting=True),
+        "other-key": area[:RECORD_OFFSET] + of_another + area[RECORD_OFFSET + RECORD_SIZE :],
+    }
+    disks = [victim.attach(name, header) for name, header in headers.items()]
+    victim.change(disks=(*disks, *bench.store.load(victim.name).config.disks))
+    assert ends() == RUNS
+    own.flip(4096 + 20)
+    text = reason(ends())
+    assert text.startswith("no configuration volume of this machine: "), text
+    named = set(re.findall(rf"(/dev/\w+): {STRANGE}", text))
+    assert len(named) == len(headers) + 1, text
+
+
+def test_flipped_bits_in_the_encrypted_configuration(victim, ends):
+    """One in each block: whichever is read first does not have the right MAC."""
+    config = victim.partition("machine-config")
+    data = bytearray(config.read(HEADER_SIZE, config.size - HEADER_SIZE))
+    for place in range((1 << 20) + 16, len(data), 512):
+        data[place] ^= 1
+    config.write(HEADER_SIZE, bytes(data))
+    assert "/config" in reason(ends())
+
+
+# --- the store
+
+
+@pytest.fixture(scope="module")
+def images(bench):
+    """The digest of each service's image manifest in the published manifest."""
+    out = bench.command(
+        "mosb", "manifest", "show", "--repo", f"oci:{bench.repo}", "--name", NAME,
+        "--project", f"{KEYSET}:default", "--json",
+    )  # fmt: skip
+    targets = json.loads(out.stdout)["install"]["targets"]
+    return {one["service_name"]: one["digest"].partition(":")[2] for one in targets}
+
+
+@pytest.fixture(scope="module")
+def layers(bench, images):
+    """The digest of each service's layer."""
+    found = {}
+    for name, digest in images.items():
+        manifest = json.loads((bench.repo / "mos/blobs/sha256" / digest).read_bytes())
+        found[name] = manifest["layers"][0]["digest"].partition(":")[2]
+    return found
+
+
+@pytest.fixture
+def blob(victim, tmp_path):
+    """Change blobs of the store: ``blob(digest, edit)`` opens one and hands it to ``edit``."""
+
+    def change(digest, edit):
+        with victim.partition("machine-store").mounted(tmp_path / "store") as folder:
+            with (folder / "mos/blobs/sha256" / digest).open("r+b") as file:
+                edit(file)
+
+    return change
+
+
+def flip_at(*places):
+    def edit(file):
+        for place in places:
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ 1]))
+
+    return edit
+
+
+def end_of_squashfs(file):
+    """Return where the hash tree begins: the superblock says how long the file system is."""
+    file.seek(40)
+    return -(-struct.unpack("<Q", file.read(8))[0] // 4096) * 4096
+
+
+def flip_tree(file):
+    start = end_of_squashfs(file)
+    flip_at(*range(start + 4096 + 16, file.seek(0, 2), 4096))(file)
+
+
+def flip_files(file):
+    """Flip a bit of every block but the first, which has the superblock."""
+    flip_at(*range(4096 + 16, end_of_squashfs(file), 4096))(file)
+
+
+def test_a_flipped_bit_in_an_image_manifest(victim, ends, images, blob):
+    blob(images["hostfs"], flip_at(50))
+    assert images["hostfs"][:12] in reason(ends())
+
+
+def test_a_missing_image(victim, ends, images, tmp_path):
+    with victim.partition("machine-store").mounted(tmp_path / "store") as folder:
+        (folder / "mos/blobs/sha256" / images["registry"]).unlink()
+    assert images["registry"][:12] in reason(ends())
+
+
+def test_a_flipped_bit_in_the_verity_tree(victim, ends, layers, blob):
+    blob(layers["hostfs"], flip_tree)
+    assert layers["hostfs"][:12] in reason(ends())
+
+
+def test_flipped_bits_in_the_root_file_system(victim, ends, layers, blob):
+    blob(layers["hostfs"], flip_files)
+    assert layers["hostfs"][:12] in reason(ends())
+
+
+def test_a_flipped_bit_in_a_service_stops_only_that(victim, boot, layers, blob):
+    blob(layers["registry"], flip_tree)
+    with boot(victim.name) as guest:
+        guest.wake(240)
+        text = guest.wait_until(
+            "mosctl status --json | grep -q '\"settled\": true' && mosctl status --json", 180
+        )
+        status = json.loads(text)
+        states = {one["name"]: one for one in status["services"]}
+        assert not status["good"]
+        assert states["registry"]["state"] in {"refused", "failed"}, text
+        assert states["registry"]["why"]
+        assert states["alone"]["state"] == "running"
+        assert guest.answer() == 0

@@ -1,0 +1,74 @@
+"""``trust launch`` from a registry that dies half-way, and the machine that it makes.
+
+Issue 2, part 8; peers section 5, row 18. It is the second machine of its keyset and product, so it
+is also the one that an attacker puts another's disk into.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from appliance import CLOCK, DISK, NAME, manifest_text, publish
+from attacks import reason, verdict
+from tests.fakes.registry import fake_registry
+
+from machineos.image import appliance
+from machineos.launch.machine import Request, launch_machine
+from machineos.launch.place import Place
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.root,
+    pytest.mark.tool("qemu-system-x86_64"),
+    pytest.mark.tool("swtpm"),
+    pytest.mark.tool("sfdisk"),
+]
+SECOND = "second"
+SERIAL = "second-machine"
+
+
+@pytest.fixture(scope="module")
+def launched(bench):
+    """A machine launched from a registry; its big blobs come in pieces. Yields what was said."""
+    bench.discard(SECOND)
+    said = []
+    with fake_registry() as registry:
+        publish(bench, manifest_text(bench), repo=registry.host)
+        registry.seen.clear()
+
+        def say(text):
+            said.append(text)
+            if text == "installing":  # what came before were this host's own small requests
+                registry.faults.die_after.extend([200, 5_000, 3_000_000, 100_000, 20_000_000])
+
+        place = Place.parse(f"10.0.2.2:{registry.server_address[1]}/{NAME}", plain_http=True)
+        request = Request(
+            SECOND, place, bench.keyset, bench.project, serial=SERIAL, disk=DISK,
+            variant=appliance.DEBUG,
+        )  # fmt: skip
+        launch_machine(request, bench.store, CLOCK, credentials=None, say=say)
+        assert registry.faults.die_after == []
+        assert [one for one in registry.seen if "Range" in one.headers], "nothing was resumed"
+    yield said
+    bench.discard(SECOND)
+
+
+def test_a_whole_launch_from_a_registry_that_dies_half_way(launched, boot):
+    assert any(one.startswith("installed successfully") for one in launched), launched
+    with boot(SECOND) as guest:
+        guest.wait_answer(300)
+
+
+def test_the_disk_of_another_machine(launched, victim, boot, bench):
+    """Same keyset, same product, same images: its TPM gives out its key, and that opens nothing
+    on this disk."""
+    machine = bench.store.load(SECOND)
+    disk = bench.store.load(victim.name).config.disks[0]
+    moved = msgspec.structs.replace(disk, file=str(victim.disk))
+    config = msgspec.structs.replace(machine.config, disks=(moved,))
+    with bench.store.lock(SECOND):
+        bench.store.replace(msgspec.structs.replace(machine, config=config))
+    with boot(SECOND, no_reboot=True) as guest:
+        text = reason(verdict(guest))
+        assert f"this is {SERIAL} of product" in guest.vm.console_text
+    assert "its LUKS header was not written by this machine" in text
