@@ -63,12 +63,14 @@ _TIMEOUT = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Kernel, initramfs, the bare root (ext4) and a bootable disk with both."""
+    """Kernel, initramfs, the bare root (ext4), and two bootable disks with all three: ``disk`` goes
+    on with systemd, ``short`` ends where systemd would begin."""
 
     kernel: Path
     initramfs: Path
     root: Path
     disk: Path
+    short: Path
 
 
 def archive(bench: Bench) -> Path:
@@ -102,8 +104,9 @@ def peer(bench: Bench, keyset: Keyset) -> Peer:
     """
     folder = bench.folder / "peer"
     made = Peer(
-        folder / "vmlinuz", folder / "initrd.img", folder / "root.ext4", folder / "disk.img"
-    )
+        folder / "vmlinuz", folder / "initrd.img", folder / "root.ext4", folder / "disk.img",
+        folder / "short.img",
+    )  # fmt: skip
     image = LayoutRepository(hostfs_layout(keyset.root, "ordinary"))
     descriptor, data = image.manifest("hostfs")
     stamp = folder / "made-for"
@@ -124,7 +127,8 @@ def peer(bench: Bench, keyset: Keyset) -> Peer:
     _furnish(root, debian, kernel)
     _ext4(root, made.root)
     shutil.rmtree(root)
-    _disk(keyset, own, made, folder)
+    for disk, init in ((made.disk, _SYSTEMD), (made.short, STAND_IN)):
+        _disk(keyset, own, made, folder, disk=disk, init=init)
     stamp.write_text(wanted)
     return made
 
@@ -169,12 +173,12 @@ def _ext4(root: Path, image: Path) -> None:
     run(["mkfs.ext4", "-q", "-F", "-L", LABEL, "-d", root, image], timeout=_TIMEOUT)
 
 
-def _disk(keyset: Keyset, own: Path, made: Peer, work: Path) -> None:
+def _disk(keyset: Keyset, own: Path, made: Peer, work: Path, *, disk: Path, init: str) -> None:
     """Lay shim, UKI and root out as our own machines have them: GPT, an ESP, the root."""
     stub = (own / bootkit.STUB_PATH).read_bytes()
     sections = {
         ".osrel": b"ID=debian\n",
-        ".cmdline": f"{COMMAND_LINE} init={_SYSTEMD}".encode() + b"\0",
+        ".cmdline": f"{COMMAND_LINE} init={init}".encode() + b"\0",
         ".initrd": made.initramfs.read_bytes(),
         ".linux": made.kernel.read_bytes(),
     }
@@ -186,17 +190,17 @@ def _disk(keyset: Keyset, own: Path, made: Peer, work: Path) -> None:
     files = {"EFI/BOOT/BOOTX64.EFI": shim, "EFI/BOOT/grubx64.efi": signed}
     fat.make_image(esp, label="ESP", files=files, epoch=_EPOCH, size=_ESP_SIZE)
     size = made.root.stat().st_size
-    with made.disk.open("wb") as file:
+    with disk.open("wb") as file:
         file.truncate(_ESP_SIZE + size + 2 * _MIB)
     linux = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
     parts = [
         sfdisk.PartitionSpec("esp", sfdisk.ESP, _ESP_SIZE),
         sfdisk.PartitionSpec("root", linux, size),
     ]
-    run(["sfdisk", "--quiet", made.disk], input=sfdisk.script(parts).encode(), timeout=_TIMEOUT)
+    run(["sfdisk", "--quiet", disk], input=sfdisk.script(parts).encode(), timeout=_TIMEOUT)
     for image, start in ((esp, 1), (made.root, 1 + _ESP_SIZE // _MIB)):
         run(
-            ["dd", f"if={image}", f"of={made.disk}", "bs=1M", f"seek={start}",
+            ["dd", f"if={image}", f"of={disk}", "bs=1M", f"seek={start}",
              "conv=notrunc,sparse", "status=none"],
             timeout=_TIMEOUT,
         )  # fmt: skip

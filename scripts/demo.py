@@ -30,7 +30,8 @@ BIN = TOP / ".venv" / "bin"
 KEYSET, PROJECT, MACHINE = "demo", "demo:default", "demo"
 NAME = "machine/install:1.0.0"
 ANSWER_SECONDS = 600
-START = time.monotonic()
+# Installing what was missing counts too.
+START = float(os.environ.get("MACHINEOS_DEMO_START") or time.time())
 
 
 class StepError(Exception):
@@ -38,7 +39,7 @@ class StepError(Exception):
 
 
 def say(text: str) -> None:
-    seconds = int(time.monotonic() - START)
+    seconds = int(time.time() - START)
     print(f"[{seconds // 60:2d}:{seconds % 60:02d}] {text}", flush=True)
 
 
