@@ -105,8 +105,8 @@ def _hidden_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:64]}.{os.urandom(8).hex()}")
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """Return the content of the regular file ``path``, at most ``limit`` bytes.
+def open_regular(path: Path) -> int:
+    """Return a descriptor for reading the regular file ``path``; the caller closes it.
 
     A symbolic link in the last component, a FIFO or a device is refused, and opening never blocks.
     Raises: MissingError, DocumentError.
@@ -119,10 +119,18 @@ def read_bounded(path: Path, limit: int) -> bytes:
         if error.errno == errno.ELOOP:
             raise DocumentError(str(path), [Fault("", 0, "is a symbolic link")]) from error
         raise
-    # Before fdopen, which refuses a folder in its own way and leaves the descriptor open.
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise DocumentError(str(path), [Fault("", 0, "is not a regular file")])
+    return descriptor
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return the content of the regular file ``path``, at most ``limit`` bytes.
+
+    Raises: MissingError, DocumentError (also for what ``open_regular`` refuses).
+    """
+    descriptor = open_regular(path)
     with os.fdopen(descriptor, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:

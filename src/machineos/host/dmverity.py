@@ -13,14 +13,16 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.core import files
 from machineos.errors import ConflictError, SignatureError, ToolError, VerificationError
-from machineos.host import devicemapper, keyring, loop
+from machineos.host import devicemapper, keyring, loopdev
 from machineos.host.verity import BLOCK, Superblock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.host.devicemapper import DeviceMapper, Table
+    from machineos.host.loopdev import LoopDevice
 
 _TARGET = "verity"
 _SIGNED = "root_hash_sig_key_desc"
@@ -60,8 +62,9 @@ def open_volume(volume: Volume) -> Path:
         if present is not None:
             check_same(volume, mapper.table(volume.name), mapper.status(volume.name))
             return present
-        with loop.attached(volume.image) as (_, device):
-            node = _open(mapper, volume, device)
+        with _attached(volume.image) as device:
+            number = os.fstat(device.fd).st_rdev
+            node = _open(mapper, volume, f"{os.major(number)}:{os.minor(number)}")
         _check_start(mapper, volume, node)
         return node
 
@@ -84,6 +87,15 @@ def check_same(volume: Volume, table: Table, status: str) -> None:
         raise ConflictError(f"device {volume.name} is open without a signature of its root hash")
     if status != _GOOD:
         raise VerificationError(f"device {volume.name}: the kernel found blocks that were changed")
+
+
+def _attached(image: Path) -> LoopDevice:
+    """Show ``image`` as a block device; the device-mapper table keeps it when we let go."""
+    source = files.open_regular(image)
+    try:
+        return loopdev.attach(source, label=image.name)
+    finally:
+        os.close(source)
 
 
 def _open(mapper: DeviceMapper, volume: Volume, device: str) -> Path:

@@ -8,10 +8,10 @@ signature that the kernel accepted; its superblock is never looked at by the ker
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.core import files
 from machineos.errors import VerificationError
 from machineos.host import dmverity, erofs, squashfs, verity
 from machineos.host.mount import Flag, mount
@@ -66,10 +66,7 @@ def _superblock(blob: Path, filesystem: str, size: int, what: str) -> verity.Sup
 
     The store is a disk that anybody may have written to: what is no plain file is not waited for.
     """
-    descriptor = os.open(blob, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise VerificationError(f"{what}: {blob} is not a regular file")
+    with os.fdopen(files.open_regular(blob), "rb") as file:
         parse = squashfs.parse_size if filesystem == "squashfs" else erofs.parse_size
         offset = verity.round_up(parse(file.read(_HEADER), what=what))
         if offset + verity.BLOCK > size:

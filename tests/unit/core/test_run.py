@@ -77,12 +77,12 @@ def test_only_the_named_descriptors_are_passed() -> None:
         os.close(writer)
 
 
-def test_what_is_missing() -> None:
+def test_what_is_missing(tmp_path: Path) -> None:
     assert find("no-such-program") is None
     with pytest.raises(MissingToolError, match="not installed"):
         run(["no-such-program"], timeout=1)
     with pytest.raises(MissingToolError, match="working directory"):
-        run(["true"], timeout=10, cwd=Path("/nonexistent"))
+        run(["true"], timeout=10, cwd=tmp_path / "none")
     with pytest.raises(MissingToolError), Path(os.devnull).open("wb") as log:
         spawn(["no-such-program"], log=log)
 

@@ -51,8 +51,15 @@ def monitor(tmp_path):
     clock = SystemClock()
     with (tmp_path / "log").open("wb") as log:
         child = run.spawn(argv, log=log)
-    while not path.exists():
-        clock.sleep(0.01)
+    # The socket has its name before QEMU listens, and QEMU listens before it is ready to answer.
+    deadline = clock.monotonic() + 30
+    while True:
+        try:
+            qmp.query_status(path)
+            break
+        except MachineError:
+            assert clock.monotonic() < deadline
+            clock.sleep(0.01)
     yield path, child
     child.kill()
     child.wait()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from machineos.core.digest import Digest
 from machineos.core.run import run
-from machineos.errors import VerificationError
+from machineos.errors import DocumentError, VerificationError
 from machineos.image.filesystem import VerityLayer, make_layer
 from machineos.manifest.volumes import image_volume
 from machineos.oci.atomfs import NEW_ROOT_HASH, OLD_ROOT_HASH
@@ -74,14 +74,14 @@ def test_what_is_refused(layer: VerityLayer, tmp_path: Path) -> None:
 
 def test_a_link_for_a_blob(layer: VerityLayer, tmp_path: Path) -> None:
     (tmp_path / "blob").symlink_to(layer.path)
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(DocumentError, match="is a symbolic link"):
         image_volume(tmp_path / "blob", layer.descriptor, signature=b"s")
 
 
 def test_what_is_no_file_for_a_blob(layer: VerityLayer, tmp_path: Path) -> None:
     """Row 11 of the attacks: a FIFO would hang the boot for ever."""
     os.mkfifo(tmp_path / "blob")
-    with pytest.raises(VerificationError, match="not a regular file"):
+    with pytest.raises(DocumentError, match="is not a regular file"):
         image_volume(tmp_path / "blob", layer.descriptor, signature=b"s")
 
 
