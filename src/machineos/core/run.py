@@ -11,13 +11,14 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from machineos.errors import MissingToolError, ToolError, ToolTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,6 +58,7 @@ def run(
     timeout: float,
     input: bytes | None = None,  # noqa: A002 (the standard library's name for it)
     stdin: int | IO[bytes] | None = None,
+    feed: Callable[[int], None] | None = None,
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     cwd: Path | None = None,
@@ -69,16 +71,20 @@ def run(
 
     ``timeout`` is in seconds; the whole process group is killed when it is over, and also when we
     are interrupted. ``env`` is added to ``environment()``; ``success`` lists the good exit codes.
+    ``feed`` is called in a thread of its own with the descriptor of a pipe to standard input, for
+    what is too large to be ``input``; a program that stops reading ends it without an error.
 
-    Raises: MissingToolError, ToolTimeoutError, ToolError (exit status not in ``success``).
+    Raises: MissingToolError, ToolTimeoutError, ToolError (exit status not in ``success``), and what
+    ``feed`` raises, whatever the program made of it.
     """
     args = tuple(os.fspath(arg) for arg in argv)
     source: int | IO[bytes]
-    if input is not None:
+    if input is not None or feed is not None:
         source = subprocess.PIPE
     else:
         source = subprocess.DEVNULL if stdin is None else stdin
     process = _start(args, source, stdout, stderr, cwd, env, pass_fds)
+    feeder = None if feed is None else _Feeder(process, feed)
     try:
         out, err = process.communicate(input, timeout=timeout)
     except subprocess.TimeoutExpired as error:
@@ -87,6 +93,8 @@ def run(
     except BaseException:
         _kill_group(process)
         raise
+    if feeder is not None:
+        feeder.finish()
     result = Result(args, process.returncode, out or b"", err or b"")
     if check and result.status not in success:
         raise ToolError(describe(result))
@@ -133,6 +141,32 @@ def describe(result: Result) -> str:
     tail = result.stderr[-_STDERR_TAIL:].decode("utf-8", "replace").strip()
     words = " ".join(result.argv[:3])
     return f"{words}: {how}" + (f": {tail}" if tail else "")
+
+
+class _Feeder:
+    """Writes to a program while somebody else waits for its end. Takes its pipe over."""
+
+    def __init__(self, process: subprocess.Popen[bytes], feed: Callable[[int], None]) -> None:
+        assert process.stdin is not None  # noqa: S101 (for the type checker)
+        self._pipe = process.stdin
+        process.stdin = None
+        self._feed = feed
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="feed", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for the last byte; the program has ended, so nothing blocks. Raises its error."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            with self._pipe, contextlib.suppress(BrokenPipeError):
+                self._feed(self._pipe.fileno())
+        except BaseException as error:  # noqa: BLE001 (raised again where the result is awaited)
+            self._error = error
 
 
 def _start(

@@ -13,33 +13,28 @@ from machineos.core.run import run
 from machineos.errors import VerificationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 COMPRESSION = "zstd"
 HEADER = 96
 _MAGIC = b"hsqs"
 _TIMEOUT = 3600.0
+_OPTIONS = (
+    "-noappend", "-comp", COMPRESSION, "-xattrs", "-no-exports", "-no-progress", "-quiet",
+    "-exit-on-error",
+)  # fmt: skip
 
 
 def argv_make(tree: Path, output: Path, *, epoch: int, keep_times: bool = False) -> list[str]:
     """Return the command that packs the folder ``tree`` into the new file ``output``."""
     times = [] if keep_times else ["-all-time", str(epoch)]
-    return [
-        "mksquashfs",
-        str(tree),
-        str(output),
-        "-noappend",
-        "-comp",
-        COMPRESSION,
-        "-xattrs",
-        "-no-exports",
-        *times,
-        "-mkfs-time",
-        str(epoch),
-        "-no-progress",
-        "-quiet",
-        "-exit-on-error",
-    ]
+    return ["mksquashfs", str(tree), str(output), *_OPTIONS, *times, "-mkfs-time", str(epoch)]
+
+
+def argv_make_from_tar(output: Path, *, mode: int) -> list[str]:
+    """Return the command that packs the tar stream on standard input into ``output``."""
+    return ["mksquashfs", "-", str(output), "-tar", *_OPTIONS, "-root-mode", f"{mode:o}"]
 
 
 def make(tree: Path, output: Path, *, epoch: int, keep_times: bool = False) -> None:
@@ -48,6 +43,18 @@ def make(tree: Path, output: Path, *, epoch: int, keep_times: bool = False) -> N
     Raises: ToolError, MissingToolError, ToolTimeoutError.
     """
     run(argv_make(tree, output, epoch=epoch, keep_times=keep_times), timeout=_TIMEOUT)
+
+
+def make_from_tar(feed: Callable[[int], None], output: Path, *, mode: int, newest: int) -> None:
+    """Pack a tar archive into ``output``; ``feed`` writes it to the descriptor that it is given.
+
+    The root folder gets ``mode``, the owner 0:0 and the time ``newest``, which must not be in the
+    future; times after it become it. mksquashfs 4.5 knows no other way to a root whose time is not
+    that of the run: its -root-uid, -root-gid and -root-time do nothing for a tar archive.
+    Raises: ToolError, MissingToolError, ToolTimeoutError, and what ``feed`` raises.
+    """
+    env = {"SOURCE_DATE_EPOCH": str(newest)}
+    run(argv_make_from_tar(output, mode=mode), feed=feed, env=env, timeout=_TIMEOUT)
 
 
 def argv_unpack(image: Path, tree: Path) -> list[str]:

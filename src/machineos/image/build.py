@@ -292,8 +292,8 @@ class _Builder:
         return _Source(f"tar {digest}", make)
 
     def _unpack(self, path: Path, what: str, work: Path, *, policy: Policy) -> None:
-        with tempfile.TemporaryDirectory(dir=work, prefix="spool-") as spool:
-            flattener = Flattener(Path(spool), limits=self._settings.limits, policy=policy)
+        with tempfile.TemporaryFile(dir=work, buffering=1 << 20) as spool:
+            flattener = Flattener(spool, limits=self._settings.limits, policy=policy)
             with path.open("rb") as file:
                 compression = sniff(file.read(6))
                 file.seek(0)

@@ -8,27 +8,32 @@ docs/adr/0003.
 from __future__ import annotations
 
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos.core.clock import SystemClock
 from machineos.core.files import needing_space
 from machineos.errors import DocumentError, Fault, MissingError
 from machineos.image.archive import Limits, Policy
 from machineos.image.config import MAX_CONFIG, ImageConfig, parse_config, put_image
-from machineos.image.filesystem import make_layer, verify_layer
+from machineos.image.filesystem import make_layer, make_streamed_layer, verify_layer
 from machineos.image.flatten import Flattener
 from machineos.image.layers import add_layers
-from machineos.image.mountpoints import add_mount_points
+from machineos.image.mountpoints import mount_points
 from machineos.image.sandbox import require_root
 from machineos.oci.atomfs import FilesystemKind, parse_layer_type, root_hash_of
 from machineos.oci.model import Descriptor, Index, Manifest, parse_document, parse_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from machineos.core.clock import Clock
+    from machineos.image.filesystem import VerityLayer
     from machineos.oci.repository import Repository
 
 Platform = tuple[str, str]
+_BUFFER = 1 << 20
 
 
 def convert_image(
@@ -44,6 +49,7 @@ def convert_image(
     policy: Policy | None = None,
     progress: Callable[[str], None] = lambda _line: None,
     tag: str | None = None,
+    clock: Clock | None = None,
 ) -> Descriptor:
     """Bring the image ``reference`` of ``source`` into ``sink`` as a single verity layer.
 
@@ -57,13 +63,15 @@ def convert_image(
         progress(f"{reference}: is a verity layer already, checking every block")
         return _copy_checked(source, manifest, data, sink, work=work, tag=tag)
     with tempfile.TemporaryDirectory(dir=work, prefix="convert-") as name:
-        tree = Path(name) / "tree"
-        config = unpack_image(
-            source, manifest, tree, limits=limits, policy=policy, progress=progress
-        )
-        add_mount_points(tree, config.run.get("Volumes", {}), epoch=epoch)
-        progress(f"{reference}: packing {kind}")
-        layer = make_layer(tree, Path(name) / "layer", kind=kind, epoch=epoch, keep_times=True)
+        with flattened(
+            source, manifest, work=Path(name), limits=limits, policy=policy, progress=progress
+        ) as (config, flattener):
+            for parts, mode in mount_points(config.run.get("Volumes", {})):
+                flattener.ensure_folder(parts, mode=mode, mtime=epoch)
+            progress(f"{reference}: packing {kind}")
+            layer = _pack(
+                flattener, Path(name), kind=kind, epoch=epoch, clock=clock or SystemClock()
+            )
         body = config.to_bytes(layer.digest, epoch=epoch, created_by="mosb image convert")
         return put_image(sink, layer, body, tag=tag, annotations=manifest.annotations)
 
@@ -100,6 +108,27 @@ def unpack_image(
 
     Temporary files go beside ``tree``. Raises: as ``convert_image``.
     """
+    with flattened(
+        source, manifest, work=tree.parent, limits=limits, policy=policy, progress=progress
+    ) as (config, flattener):
+        flattener.write(tree)
+    return config
+
+
+@contextmanager
+def flattened(
+    source: Repository,
+    manifest: Manifest,
+    *,
+    work: Path,
+    limits: Limits | None = None,
+    policy: Policy | None = None,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Iterator[tuple[ImageConfig, Flattener]]:
+    """Yield the configuration of an image and all its layers in one, each digest checked.
+
+    Temporary files go to ``work`` and with the block. Raises: as ``convert_image``.
+    """
     require_root()
     name = f"{source.name}: configuration {manifest.config.digest}"
     config, diff_ids = parse_config(source.blob(manifest.config, limit=MAX_CONFIG), name=name)
@@ -111,17 +140,28 @@ def unpack_image(
         count = len(manifest.layers)
         message = f"has {len(diff_ids)} entries for {count} layers"
         raise DocumentError(name, [Fault("rootfs.diff_ids", 0, message)])
-    with (
-        needing_space(tree.parent),
-        tempfile.TemporaryDirectory(dir=tree.parent, prefix="spool-") as spool,
-    ):
-        flattener = Flattener(Path(spool), limits=limits or Limits(), policy=policy or Policy())
+    with needing_space(work), tempfile.TemporaryFile(dir=work, buffering=_BUFFER) as spool:
+        flattener = Flattener(spool, limits=limits or Limits(), policy=policy or Policy())
         progress(f"{source.name}: unpacking {len(manifest.layers)} layers")
-        add_layers(flattener, source, manifest.layers, diff_ids, work=tree.parent)
+        add_layers(flattener, source, manifest.layers, diff_ids, work=work)
         for member in flattener.stripped:
             progress(f"{source.name}: took the set-user-id bit from {member}")
-        flattener.write(tree)
-    return config
+        yield config, flattener
+
+
+def _pack(
+    flattener: Flattener, work: Path, *, kind: FilesystemKind, epoch: int, clock: Clock
+) -> VerityLayer:
+    """Make the layer, without a folder of files in between where mksquashfs can do without."""
+    output = work / "layer"
+    if kind == "squashfs":
+        newest = flattener.make_root_newest(epoch)
+        root = flattener.root
+        plain = (root.uid, root.gid) == (0, 0) and not root.xattrs
+        if plain and newest <= clock.now().timestamp():
+            return make_streamed_layer(flattener.stream, output, mode=root.mode, newest=newest)
+    flattener.write(work / "tree")
+    return make_layer(work / "tree", output, kind=kind, epoch=epoch, keep_times=True)
 
 
 def _choose(index: Index, platform: Platform, name: str) -> Descriptor:

@@ -22,7 +22,7 @@ from machineos.oci.atomfs import FilesystemKind, layer_media_type, root_hash_ann
 from machineos.oci.model import Descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
 TOOLS: Final[Mapping[FilesystemKind, ModuleType]] = {"squashfs": squashfs, "erofs": erofs}
@@ -67,14 +67,36 @@ def make_layer(
     way to keep times and yet give the same bytes twice). ``output`` appears only when it is whole.
     Raises: ToolError, MissingToolError, SpaceError.
     """
-    tool = TOOLS[kind]
+
+    def pack(image: Path) -> None:
+        if kind == "squashfs":
+            squashfs.make(tree, image, epoch=epoch, keep_times=keep_times)
+        else:
+            erofs.make(tree, image, epoch=epoch)
+
+    return _make(pack, output, kind)
+
+
+def make_streamed_layer(
+    feed: Callable[[int], None], output: Path, *, mode: int, newest: int
+) -> VerityLayer:
+    """Pack a tar stream into a squashfs layer without a folder of files in between.
+
+    For the arguments see ``squashfs.make_from_tar``, for the rest ``make_layer``.
+    Raises: ToolError, MissingToolError, SpaceError, and what ``feed`` raises.
+    """
+
+    def pack(image: Path) -> None:
+        squashfs.make_from_tar(feed, image, mode=mode, newest=newest)
+
+    return _make(pack, output, "squashfs")
+
+
+def _make(pack: Callable[[Path], None], output: Path, kind: FilesystemKind) -> VerityLayer:
     with tempfile.TemporaryDirectory(prefix=f".{output.name[:64]}.", dir=output.parent) as folder:
         image = Path(folder) / "image"
         try:
-            if kind == "squashfs":
-                squashfs.make(tree, image, epoch=epoch, keep_times=keep_times)
-            else:
-                erofs.make(tree, image, epoch=epoch)
+            pack(image)
         except ToolError as error:
             if "No space left" in error.message:
                 raise SpaceError(f"{output}: no space left on the device") from error
@@ -94,7 +116,7 @@ def make_layer(
         size=size,
         digest=Digest("sha256", hasher.hexdigest()),
         root_hash=root_hash,
-        media_type=layer_media_type(kind, tool.COMPRESSION),
+        media_type=layer_media_type(kind, TOOLS[kind].COMPRESSION),
         data_size=data_size,
     )
 

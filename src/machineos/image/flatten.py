@@ -1,18 +1,20 @@
 """Several layers become one folder.
 
-A tree of names is kept in memory; contents go, in the order they arrive, into numbered files of a
-spool folder. Only when every layer was read and every digest matched is the tree written, into a
-fresh folder, with descriptors of the folders it made itself. Invariant: no path from an archive is
-ever given to the kernel, so no symbolic link in an archive can lead anywhere while we write.
+A tree of names is kept in memory; contents go, in the order they arrive, into one spool file. Only
+when every layer was read and every digest matched is the tree written: as a tar stream of our own,
+or into a fresh folder with descriptors of the folders made for it. Invariant: no path from an
+archive is ever given to the kernel, so no symbolic link in an archive can lead anywhere.
 Why one layer: docs/adr/0003. Whiteouts: OCI image specification, "Whiteouts".
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from machineos.errors import ArchiveError
 from machineos.image.archive import (
@@ -24,15 +26,16 @@ from machineos.image.archive import (
     folder_members,
     read_members,
 )
+from machineos.image.tarstream import Facts, TarWriter, copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 
 @dataclass(slots=True)
 class _Inode:
-    """What a name stands for; hard links share it. ``spool`` is the number of the content."""
+    """What a name stands for; hard links share it. ``start`` is where the spool has its content,
+    -1 for what has none."""
 
     mode: int
     uid: int
@@ -40,8 +43,13 @@ class _Inode:
     mtime: int
     xattrs: dict[str, bytes] = field(default_factory=dict)
     target: str = ""
-    spool: int = -1
+    start: int = -1
+    size: int = 0
     links: int = 1
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(self.mode, self.uid, self.gid, self.mtime, self.xattrs)
 
 
 @dataclass(slots=True)
@@ -57,10 +65,11 @@ class _Entry:
 class Flattener:
     """Takes layers, lowest first, then writes the tree they make.
 
-    ``spool`` must be an empty folder on the file system where the tree will be written.
+    ``spool`` must be an empty file, open for reading and writing, on a disk with room for all of
+    the contents.
     """
 
-    def __init__(self, spool: Path, *, limits: Limits, policy: Policy) -> None:
+    def __init__(self, spool: IO[bytes], *, limits: Limits, policy: Policy) -> None:
         self._spool = spool
         self._limits = limits
         self._policy = policy
@@ -68,7 +77,7 @@ class Flattener:
         self._layer = -1
         self._expanded = 0
         self._members = 0
-        self._files = 0
+        self._spooled = 0
         self.stripped: list[str] = []
 
     def add(self, chunks: Iterable[bytes], *, what: str) -> None:
@@ -100,13 +109,53 @@ class Flattener:
             if member.stripped:
                 self.stripped.append(member.name)
 
+    def ensure_folder(self, parts: tuple[str, ...], *, mode: int | None, mtime: int) -> None:
+        """Make the folders of ``parts`` that are missing, and give the last one ``mode``.
+
+        Where something else is in the way, a link also, nothing is made.
+        """
+        entry = self._root
+        for part in parts:
+            if entry.children is None:
+                return
+            if part not in entry.children:
+                entry.children[part] = _Entry(_Inode(0o755, 0, 0, mtime), self._layer, {})
+            entry = entry.children[part]
+        if mode is not None and entry.children is not None:
+            entry.inode.mode = mode
+
+    @property
+    def root(self) -> Facts:
+        """The root folder, which is no member of the stream."""
+        return self._root.inode.facts
+
+    def make_root_newest(self, least: int) -> int:
+        """Give the root folder the newest time in the tree, at least ``least``, and return it."""
+        pending, newest = [self._root], least
+        while pending:
+            entry = pending.pop()
+            newest = max(newest, entry.inode.mtime)
+            pending.extend((entry.children or {}).values())
+        self._root.inode.mtime = newest
+        return newest
+
+    def stream(self, output: int) -> None:
+        """Write the tree as a tar archive to the descriptor ``output``, names in order."""
+        self._spool.flush()
+        writer = TarWriter(output, self._spool.fileno())
+        _stream(writer, "", self._root, {})
+        writer.finish()
+
     def write(self, folder: Path) -> None:
         """Write the tree into the new folder ``folder``, owners included, so as root."""
+        self._spool.flush()
         folder.mkdir(mode=0o700)
-        with _opened(folder) as top, _opened(self._spool) as spool:
-            _Writer(spool).folder(top, self._root)
-        for left in self._spool.iterdir():
-            left.unlink()
+        with (
+            tempfile.TemporaryDirectory(dir=folder.parent, prefix="links-") as shared,
+            _opened(folder) as top,
+            _opened(Path(shared)) as links,
+        ):
+            _Writer(self._spool.fileno(), links).folder(top, self._root)
 
     def _apply(self, member: Member, body: Iterator[memoryview]) -> None:
         match member.kind:
@@ -119,31 +168,24 @@ class Flattener:
             case Kind.FOLDER:
                 self._folder(member)
             case Kind.FILE:
-                number = self._store(member, body)
-                self._put(member, _Inode(*_meta(member), spool=number))
+                start = self._store(body)
+                self._put(member, _Inode(*_meta(member), start=start, size=member.size))
             case Kind.SYMLINK:
                 self._put(member, _Inode(*_meta(member), target=member.target))
             case Kind.HARDLINK:
                 entry = self._find(member.link)
-                if entry is None or entry.inode.spool < 0:
+                if entry is None or entry.inode.start < 0:
                     there = "/".join(member.link)
                     raise _Refusal(f"is a hard link to {there[:200]!r}, which is not a file in it")
                 self._put(member, entry.inode)
                 entry.inode.links += 1
 
-    def _store(self, member: Member, body: Iterator[memoryview]) -> int:
-        self._files += 1
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._spool / str(self._files), flags, 0o600)
-        try:
-            for piece in body:
-                view = piece
-                while view:
-                    view = view[os.write(descriptor, view) :]
-            _set_metadata(descriptor, _Inode(*_meta(member)))
-        finally:
-            os.close(descriptor)
-        return self._files
+    def _store(self, body: Iterator[memoryview]) -> int:
+        start = self._spooled
+        for piece in body:
+            self._spool.write(piece)
+            self._spooled += len(piece)
+        return start
 
     def _find(self, parts: tuple[str, ...]) -> _Entry | None:
         """The entry of that name, None if there is none; a symbolic link is never followed."""
@@ -228,11 +270,30 @@ class _Refusal(Exception):  # noqa: N818 (a reason on its way to the ArchiveErro
     """Why a member cannot be applied to the tree."""
 
 
-class _Writer:
-    """Writes entries below descriptors of folders that it made itself."""
+def _stream(writer: TarWriter, above: str, entry: _Entry, seen: dict[int, str]) -> None:
+    """Write what is below ``entry``; ``seen`` has the first name of each file that was written."""
+    for name, child in sorted((entry.children or {}).items()):
+        path, inode = above + name, child.inode
+        if child.children is not None:
+            writer.folder(path, inode.facts)
+            _stream(writer, path + "/", child, seen)
+        elif inode.target:
+            writer.symlink(path, inode.facts, inode.target)
+        elif id(inode) in seen:
+            writer.hardlink(path, inode.facts, seen[id(inode)])
+        else:
+            seen[id(inode)] = path
+            writer.file(path, inode.facts, inode.start, inode.size)
 
-    def __init__(self, spool: int) -> None:
+
+class _Writer:
+    """Writes entries below descriptors of folders that it made itself; ``links`` is a folder for
+    the files with several names."""
+
+    def __init__(self, spool: int, links: int) -> None:
         self._spool = spool
+        self._links = links
+        self._linked: set[int] = set()
 
     def folder(self, descriptor: int, entry: _Entry) -> None:
         for name, child in sorted((entry.children or {}).items()):
@@ -247,11 +308,23 @@ class _Writer:
         _set_metadata(descriptor, entry.inode)
 
     def _file(self, descriptor: int, name: str, inode: _Inode) -> None:
-        source = str(inode.spool)
         if inode.links == 1:
-            os.rename(source, name, src_dir_fd=self._spool, dst_dir_fd=descriptor)
-        else:
-            os.link(source, name, src_dir_fd=self._spool, dst_dir_fd=descriptor)
+            self._create(descriptor, name, inode)
+            return
+        first = str(id(inode))
+        if id(inode) not in self._linked:
+            self._create(self._links, first, inode)
+            self._linked.add(id(inode))
+        os.link(first, name, src_dir_fd=self._links, dst_dir_fd=descriptor)
+
+    def _create(self, folder: int, name: str, inode: _Inode) -> None:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+        try:
+            copy(self._spool, inode.start, inode.size, descriptor)
+            _set_metadata(descriptor, inode)
+        finally:
+            os.close(descriptor)
 
     def _symlink(self, descriptor: int, name: str, inode: _Inode) -> None:
         os.symlink(inode.target, name, dir_fd=descriptor)

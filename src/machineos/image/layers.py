@@ -63,6 +63,8 @@ def add_layers(
             with source.open_blob(layer) as chunks:
                 with uncompressed(chunks, compression, work=work, what=what) as plain:
                     expected = diff_ids[index] if index < len(diff_ids) else None
+                    if not compression and expected == layer.digest:
+                        expected = None  # the same bytes, which the repository hashes already
                     flattener.add(_checked(plain, expected, what), what=what)
                 for _rest in chunks:  # to the end, where the digest is checked
                     pass

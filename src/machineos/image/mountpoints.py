@@ -6,15 +6,27 @@ is there already, whatever it is, stays: the service manager refuses a link in s
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 ALWAYS = ("/dev", "/etc", "/proc", "/run", "/sys", "/tmp", "/var/tmp")  # noqa: S108
 _MODES = {"/tmp": 0o1777, "/var/tmp": 0o1777}  # noqa: S108
+
+
+def mount_points(volumes: Iterable[str]) -> Iterator[tuple[tuple[str, ...], int | None]]:
+    """Yield each folder that is wanted, by the parts of its name, and the mode that it must have.
+
+    ``volumes`` are those that the image declares; a name ends where it would leave the tree.
+    """
+    for path in (*ALWAYS, *volumes):
+        parts = path.strip("/").split("/")
+        good = itertools.takewhile(lambda part: part not in {"", ".", ".."}, parts)
+        yield tuple(good), _MODES.get(path)
 
 
 def add_mount_points(tree: Path, volumes: Iterable[str], *, epoch: int) -> None:
@@ -22,10 +34,10 @@ def add_mount_points(tree: Path, volumes: Iterable[str], *, epoch: int) -> None:
 
     Links are not followed: where one is in the way, nothing is made.
     """
-    for path in (*ALWAYS, *volumes):
+    for parts, mode in mount_points(volumes):
         folder = tree
-        for part in path.strip("/").split("/"):
-            if part in {"", ".", ".."} or folder.is_symlink():
+        for part in parts:
+            if folder.is_symlink():
                 break
             parent, folder = folder, folder / part
             if not os.path.lexists(folder):
@@ -36,5 +48,5 @@ def add_mount_points(tree: Path, volumes: Iterable[str], *, epoch: int) -> None:
                 # The time of the folder above would say when this ran, and so change the image.
                 os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
         else:
-            if path in _MODES and folder.is_dir() and not folder.is_symlink():
-                folder.chmod(_MODES[path])
+            if mode is not None and folder.is_dir() and not folder.is_symlink():
+                folder.chmod(mode)

@@ -110,3 +110,32 @@ def test_spawn_writes_to_the_log_and_has_its_own_group(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_what_is_fed_arrives_whole() -> None:
+    def feed(output: int) -> None:
+        for _ in range(100):
+            os.write(output, b"x" * 10_000)
+
+    assert run(["cat"], feed=feed, timeout=10).stdout == b"x" * 1_000_000
+
+
+def test_a_program_that_does_not_read_ends_what_is_fed() -> None:
+    def endless(output: int) -> None:
+        while True:
+            os.write(output, bytes(1 << 16))
+
+    assert run(["true"], feed=endless, timeout=10).status == 0
+    with pytest.raises(ToolError, match="false: exit status 1"):
+        run(["false"], feed=endless, timeout=10)
+    with pytest.raises(ToolTimeoutError):
+        run(["sleep", "10"], feed=endless, timeout=0.2)
+
+
+def test_what_goes_wrong_while_feeding_is_raised() -> None:
+    def broken(output: int) -> None:
+        os.write(output, b"x")
+        raise EOFError("half")
+
+    with pytest.raises(EOFError, match="half"):
+        run(["cat"], feed=broken, timeout=10)

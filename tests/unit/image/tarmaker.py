@@ -56,9 +56,9 @@ def member(name: str | bytes, data: bytes = b"", **fields: object) -> bytes:
     return header(name, size=len(data), **fields) + padded(data)  # type: ignore[arg-type]
 
 
-def folder(name: str, mode: int = 0o755) -> bytes:
+def folder(name: str, mode: int = 0o755, **fields: int) -> bytes:
     """A folder."""
-    return header(name, kind=b"5", mode=mode)
+    return header(name, kind=b"5", mode=mode, **fields)
 
 
 def symlink(name: str, target: str) -> bytes:

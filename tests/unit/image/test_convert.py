@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,14 @@ from machineos.image.mountpoints import ALWAYS
 from machineos.oci.atomfs import NEW_ROOT_HASH, OLD_ROOT_HASH, parse_layer_type, root_hash_of
 from machineos.oci.layout import LayoutRepository
 from machineos.oci.model import Descriptor, Manifest, parse_manifest
+from vectors.clock import FixedClock
 
 from .images import EPOCH, TAR, layout, put, put_index
-from .tarmaker import END, folder, member, symlink
+from .tarmaker import END, folder, hardlink, member, pax, symlink
 
 pytestmark = [pytest.mark.root, pytest.mark.tool("mksquashfs"), pytest.mark.tool("veritysetup")]
 LOWER = folder("bin/") + member("bin/x", b"1", mode=0o4755) + member("old", b"1") + END
+NOTE = pax(SCHILY__xattr__user__note="text")
 UPPER = member(".wh.old") + member("new", b"2", uid=1000) + END
 
 
@@ -228,18 +232,21 @@ def test_bombs_are_cut_off(tmp_path: Path, suffix: str) -> None:
     refused(source, tmp_path, ArchiveError, "expands to more than 1048576", limits=limits)
 
 
-@pytest.mark.parametrize("room", [600, 1300, 2100])  # while unpacking, packing, storing
-def test_a_full_disk_leaves_nothing(tmp_path: Path, room: int) -> None:
+@pytest.mark.parametrize(
+    ("full", "room"), [("work", 600), ("work", 1500), ("out", 600)], ids=["read", "pack", "store"]
+)
+def test_a_full_disk_leaves_nothing(tmp_path: Path, full: str, room: int) -> None:
     source = layout(tmp_path / "in")
     noise = random.Random(1).randbytes(1 << 20)
     put(source, member("noise", noise) + END)
-    disk = tmp_path / "disk"
+    disk = tmp_path / full
     disk.mkdir()
     mount("tmpfs", disk, "tmpfs", Flag.NOSUID | Flag.NODEV, f"size={room}k")
     try:
         with pytest.raises(SpaceError, match="no space left on the device"):
-            convert(source, disk)
-        assert not [path for path in disk.rglob("*") if path.is_file()]
+            convert(source, tmp_path)
+        for folder in (disk, tmp_path / "out/blobs"):
+            assert not [path for path in folder.rglob("*") if path.is_file()]
     finally:
         unmount(disk)
 
@@ -279,3 +286,60 @@ def test_a_blob_changed_on_the_disk_is_refused(tmp_path: Path) -> None:
     path = source.blob_path(manifest.layers[0].digest)
     path.write_bytes(path.read_bytes().replace(b"content", b"CONTENT"))
     refused(source, tmp_path, DigestError, "digest is sha256:")
+
+
+def picture(tree: Path) -> dict[str, object]:
+    """All that a tree tells: owners, modes, times, attributes, links and contents."""
+    found: dict[str, object] = {}
+    inodes: dict[int, str] = {}
+    for path in (tree, *sorted(tree.rglob("*"))):
+        status, name = path.lstat(), str(path.relative_to(tree))
+        first = inodes.setdefault(status.st_ino, name)
+        keys = os.listxattr(path, follow_symlinks=False)
+        body = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
+        xattrs = {key: os.getxattr(path, key) for key in keys}
+        owner = status.st_uid, status.st_gid
+        found[name] = (oct(status.st_mode), owner, int(status.st_mtime), first, xattrs, body)
+    return found
+
+
+def test_packed_from_a_stream_or_from_a_folder_it_is_the_same_image(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(
+        source,
+        folder("./", 0o1775, mtime=5)
+        + folder("d/", 0o700, uid=300_000, mtime=9)
+        + NOTE
+        + member("d/f", b"x" * 300_000, mode=0o604, uid=1, gid=2, mtime=99)
+        + hardlink("d/g", "d/f")
+        + member(b"d/" + b"n" * 90, mtime=EPOCH + 50)
+        + symlink("link", "d/" + "../" * 30)
+        + END,
+    )
+    pictures = []
+    for name, at in (("stream", EPOCH + 60), ("folder", EPOCH + 40)):
+        (tmp_path / name).mkdir()
+        clock = FixedClock(datetime.fromtimestamp(at, UTC))
+        made = convert(source, tmp_path / name, clock=clock)
+        pictures.append(picture(unpacked(tmp_path / name, made)))
+    assert pictures[0] == pictures[1]
+    assert pictures[0]["."][:3] == (oct(0o041775), (0, 0), EPOCH + 50)  # type: ignore[index]
+    assert pictures[0]["d/g"][3] == "d/f"  # type: ignore[index]
+
+
+def test_a_root_that_is_not_roots_is_kept(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(source, NOTE + folder("./", 0o750, uid=7, gid=8) + LOWER)
+    status = unpacked(tmp_path, convert(source, tmp_path)).stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (7, 8, 0o750)
+    assert os.getxattr(tmp_path / "tree", "user.note") == b"text"
+
+
+def test_links_and_files_where_a_folder_is_wanted_stay(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(source, symlink("var", "/etc") + member("run", b"1") + folder("tmp/", 0o700) + END)
+    tree = unpacked(tmp_path, convert(source, tmp_path))
+    assert str((tree / "var").readlink()) == "/etc"
+    assert (tree / "run").read_text() == "1"
+    assert (tree / "tmp").stat().st_mode & 0o7777 == 0o1777
+    assert list((tree / "etc").iterdir()) == []

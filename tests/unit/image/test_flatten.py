@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,16 +14,24 @@ from machineos.image.flatten import Flattener
 
 from .tarmaker import END, extended, folder, hardlink, member, record, symlink
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 def flatten(work: Path, *layers: bytes, limits: Limits | None = None) -> Path:
-    spool = work / "spool"
-    spool.mkdir()
-    flattener = Flattener(spool, limits=limits or Limits(), policy=Policy())
-    for index, layer in enumerate(layers):
-        flattener.add((layer + END,), what=f"layer {index}")
-    flattener.write(work / "tree")
-    assert list(spool.iterdir()) == []
+    with new(work, limits or Limits()) as flattener:
+        for index, layer in enumerate(layers):
+            flattener.add((layer + END,), what=f"layer {index}")
+        before = set(work.iterdir())
+        flattener.write(work / "tree")
+    assert set(work.iterdir()) == before | {work / "tree"}
     return work / "tree"
+
+
+@contextmanager
+def new(work: Path, limits: Limits = Limits()) -> Iterator[Flattener]:  # noqa: B008 (frozen)
+    with tempfile.TemporaryFile(dir=work) as spool:
+        yield Flattener(spool, limits=limits, policy=Policy())
 
 
 def shape(tree: Path) -> dict[str, str]:
@@ -41,9 +52,6 @@ def refused(work: Path, message: str, *layers: bytes) -> None:
     with pytest.raises(ArchiveError, match=message):
         flatten(work / "inner", *layers)
     assert not (work / "inner" / "tree").exists()
-    for path in (work / "inner" / "spool").iterdir():
-        path.unlink()
-    (work / "inner" / "spool").rmdir()
     (work / "inner").rmdir()
     assert sorted(work.iterdir()) == before
 
@@ -176,10 +184,9 @@ def test_limits_count_over_all_layers(tmp_path: Path) -> None:
 
 
 def test_reports_what_it_stripped(tmp_path: Path) -> None:
-    (tmp_path / "spool").mkdir()
-    flattener = Flattener(tmp_path / "spool", limits=Limits(), policy=Policy())
-    flattener.add((member("bin/su", b"x", mode=0o4755) + END,), what="layer")
-    flattener.write(tmp_path / "tree")
+    with new(tmp_path) as flattener:
+        flattener.add((member("bin/su", b"x", mode=0o4755) + END,), what="layer")
+        flattener.write(tmp_path / "tree")
     assert flattener.stripped == ["bin/su"]
     assert (tmp_path / "tree/bin/su").stat().st_mode & 0o7777 == 0o755
 
@@ -191,12 +198,11 @@ def test_takes_an_unpacked_layer_with_the_whiteouts_of_overlayfs(tmp_path: Path)
     (upper / "link").hardlink_to(upper / "d" / "new")
     os.setxattr(upper / "d", "trusted.overlay.opaque", b"y")
     os.mknod(upper / "gone", 0o020600, os.makedev(0, 0))
-    (tmp_path / "spool").mkdir()
-    flattener = Flattener(tmp_path / "spool", limits=Limits(), policy=Policy())
     lower = folder("d/") + member("d/old", b"1") + member("gone", b"1") + member("kept", b"1")
-    flattener.add((lower + END,), what="lower")
-    flattener.add_folder(upper, what="upper")
-    flattener.write(tmp_path / "tree")
+    with new(tmp_path) as flattener:
+        flattener.add((lower + END,), what="lower")
+        flattener.add_folder(upper, what="upper")
+        flattener.write(tmp_path / "tree")
     assert shape(tmp_path / "tree") == {"d": "/", "d/new": "2", "kept": "1", "link": "2"}
 
 
@@ -207,7 +213,8 @@ def test_refuses_an_unpacked_layer_with_what_is_no_file(tmp_path: Path, kind: st
     upper.mkdir()
     modes = {"fifo": 0o010600, "device": 0o020600, "socket": 0o140600}
     os.mknod(upper / "x", modes[kind], os.makedev(1, 5) if kind == "device" else 0)
-    (tmp_path / "spool").mkdir()
-    flattener = Flattener(tmp_path / "spool", limits=Limits(), policy=Policy())
-    with pytest.raises(ArchiveError, match=r"upper: member '\./x' is"):
+    with (
+        new(tmp_path) as flattener,
+        pytest.raises(ArchiveError, match=r"upper: member '\./x' is"),
+    ):
         flattener.add_folder(upper, what="upper")
