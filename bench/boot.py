@@ -49,7 +49,7 @@ NAME = "machine/install:1.0.0"
 _STAMP = re.compile(r"\[ *(\d+\.\d+)\] machineos: (.*)$", re.MULTILINE)
 _HANDED = "handing over to systemd"
 _BOOT_SECONDS = 600.0
-_PROBE_SECONDS = 0.5
+_PROBE_SECONDS = 0.25
 _MEMORY, _CPUS = 2048, 2
 _ONCE = StartOptions(no_reboot=True)  # a boot that fails restarts: that is the end here
 

@@ -134,6 +134,36 @@ def spawn(
         raise ToolError(f"{args[0]}: cannot be started: {error.strerror}") from error
 
 
+class Running:
+    """A program on its way while there are other things to do; what it writes is kept for the
+    error. Its end must be waited for. Raises: MissingToolError, ToolError."""
+
+    def __init__(self, argv: Sequence[str | os.PathLike[str]]) -> None:
+        self._argv = tuple(os.fspath(arg) for arg in argv)
+        self._said = os.memfd_create("output", os.MFD_CLOEXEC)
+        try:
+            self._process = spawn(self._argv, log=self._said)
+        except BaseException:
+            os.close(self._said)
+            raise
+
+    def wait(self, timeout: float) -> None:
+        """Return when it has ended well, within ``timeout`` seconds from now.
+
+        Raises: ToolTimeoutError, ToolError (exit status not 0).
+        """
+        try:
+            status = self._process.wait(timeout)
+            said = os.pread(self._said, os.fstat(self._said).st_size, 0)
+        except subprocess.TimeoutExpired as error:
+            _kill_group(self._process)
+            raise ToolTimeoutError(f"{self._argv[0]}: no end after {timeout:g} s") from error
+        finally:
+            os.close(self._said)
+        if status != 0:
+            raise ToolError(describe(Result(self._argv, status, b"", said)))
+
+
 def describe(result: Result) -> str:
     """Return one message for a failed run: program, status, the end of standard error."""
     status = result.status

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
-from machineos.daemon.wiring import build
+from machineos.daemon.start import Places, begin
 from machineos.errors import MachineOSError
 
 
 def main() -> int:
     """Run mosd and return its exit status."""
+    gc.disable()  # until all modules are loaded, which stay for good
     try:
-        build(notify_socket=os.environ.get("NOTIFY_SOCKET", ""), log=_log).run()
+        start = begin(Places())
+        from machineos.daemon.wiring import build  # while LVM works, which takes as long
+
+        gc.freeze()
+        gc.enable()
+        build(start, notify_socket=os.environ.get("NOTIFY_SOCKET", ""), log=_log).run()
     except MachineOSError as error:
         _log(f"cannot go on: {error}{'; ' if error.hint else ''}{error.hint}")
         return error.exit_code

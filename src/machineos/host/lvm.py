@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from machineos.core.jsondoc import parse_json
-from machineos.core.run import run
+from machineos.core.run import Running, run
 from machineos.errors import DocumentError, Fault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TIMEOUT = 120.0
+TIMEOUT = 120.0
 # At boot udev is still busy: devices are looked for in /dev, and nodes are made by LVM itself.
 _CONFIG = (
     "devices{obtain_device_list_from_udev=0 use_devicesfile=0} activation{udev_sync=0 udev_rules=0}"
@@ -41,7 +41,11 @@ class Group:
 
     def activate(self) -> None:
         """Make the volumes of the group available. Raises: ToolError."""
-        self._run("vgchange", "--activate", "y", "--sysinit", self.name)
+        self.begin_activation().wait(TIMEOUT)
+
+    def begin_activation(self) -> Running:
+        """Begin to make the volumes available, which takes a second. Raises: ToolError."""
+        return Running(self.argv("vgchange", "--activate", "y", "--sysinit", self.name))
 
     def volumes(self) -> dict[str, int]:
         """Return the volumes and their sizes in bytes. Raises: ToolError, DocumentError."""
@@ -63,7 +67,7 @@ class Group:
         self._run("lvremove", "--yes", f"{self.name}/{name}")
 
     def _run(self, command: str, *arguments: str) -> bytes:
-        return run(self.argv(command, *arguments), timeout=_TIMEOUT).stdout
+        return run(self.argv(command, *arguments), timeout=TIMEOUT).stdout
 
 
 def parse_volumes(data: bytes) -> dict[str, int]:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from machineos.core.files import safe_join
-from machineos.errors import ConflictError, DocumentError, Fault, MissingError
+from machineos.errors import ConflictError, DocumentError, Fault, MissingError, ToolError
 from machineos.host import lvm, mkfs
 from machineos.host.mount import Flag, is_mounted, mount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from machineos.core.run import Running
     from machineos.manifest.handover import Volume
 
 _FLAGS = Flag.NOSUID | Flag.NODEV
@@ -75,6 +77,16 @@ class LogicalVolumes:
         self._volumes = {volume.label: volume for volume in volumes}
         self._dev = dev / group.name
         self._active = False
+        self._activation: Running | None = None
+
+    def begin(self) -> None:
+        """Have the volumes made available while there are other things to do.
+
+        A failure is reported when a volume is asked for.
+        """
+        if any(volume.persistent for volume in self._volumes.values()):
+            with suppress(ToolError):
+                self._activation = self._group.begin_activation()
 
     def provide(self, label: str, *, uid: int, gid: int) -> Path:
         """Return the folder of ``label``, on its volume, which is made when it is new.
@@ -96,7 +108,8 @@ class LogicalVolumes:
 
     def _device(self, volume: Volume) -> Path:
         if not self._active:
-            self._group.activate()
+            begun, self._activation = self._activation, None
+            (begun or self._group.begin_activation()).wait(lvm.TIMEOUT)
             self._active = True
         device = self._dev / volume.label
         if not device.exists():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from machineos.core import run as running
-from machineos.core.run import find, run, spawn
+from machineos.core.run import Running, find, run, spawn
 from machineos.errors import MissingToolError, ToolError, ToolTimeoutError
 
 
@@ -139,3 +140,16 @@ def test_what_goes_wrong_while_feeding_is_raised() -> None:
 
     with pytest.raises(EOFError, match="half"):
         run(["cat"], feed=broken, timeout=10)
+
+
+def test_a_program_on_its_way() -> None:
+    Running(["true"]).wait(10)
+    refused = Running(["sh", "-c", "echo no such group; echo >&2 at all; exit 5"])
+    with pytest.raises(ToolError, match="exit status 5: no such group\\nat all"):
+        refused.wait(10)
+    with pytest.raises(MissingToolError, match="not installed"):
+        Running(["no-such-program"])
+    slow = Running(["sleep", "60"])
+    with pytest.raises(ToolTimeoutError, match=r"sleep: no end after 0\.1 s"):
+        slow.wait(0.1)
+    assert slow._process.returncode == -signal.SIGKILL

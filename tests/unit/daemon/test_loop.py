@@ -13,7 +13,8 @@ import pytest
 from machineos.core import run
 from machineos.core.clock import SystemClock
 from machineos.daemon.loop import Daemon
-from machineos.daemon.wiring import Places, build
+from machineos.daemon.start import Places, begin
+from machineos.daemon.wiring import build
 from machineos.errors import DocumentError, MissingError
 from machineos.manifest.handover import Handover, Layer, Service, encode_handover
 from machineos.manifest.install import Network
@@ -116,12 +117,12 @@ def test_no_services_is_a_good_machine(tmp_path: Path) -> None:
 def test_a_machine_without_handover_is_told_so(tmp_path: Path) -> None:
     places = Places(run=tmp_path)
     with pytest.raises(MissingError, match=r"boot\.json"):
-        build(notify_socket="", log=[].append, places=places)
+        begin(places)
     places.handover.write_bytes(b"{}")
     with pytest.raises(DocumentError):
-        build(notify_socket="", log=[].append, places=places)
+        begin(places)
     places.handover.write_bytes(encode_handover(handover(tmp_path, service("web"))))
-    assert build(notify_socket="", log=[].append, places=places)
+    assert build(begin(places), notify_socket="", log=[].append)
 
 
 def test_the_process_logs_one_line_and_has_an_exit_status() -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from machineos.errors import ConflictError, DocumentError, MissingError
+from machineos.errors import ConflictError, DocumentError, MissingError, ToolError
 from machineos.host.lvm import Group
 from machineos.host.mount import Flag, mount, mounts, unmount
 from machineos.manifest.handover import Volume
@@ -99,6 +99,17 @@ def test_a_label_that_no_manifest_defines(volumes: LogicalVolumes, tmp_path: Pat
     with pytest.raises(MissingError, match="storage other is not defined"):
         volumes.provide("other", **ME)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.root
+def test_a_group_that_cannot_be_made_available_is_said_when_a_volume_is_wanted(
+    volumes: LogicalVolumes,
+) -> None:
+    volumes.begin()
+    for _ in range(2):
+        with pytest.raises(ToolError, match="lvm"):
+            volumes.provide("kept", **ME)
+    assert volumes.provide("scratch", **ME).is_dir()
 
 
 @pytest.mark.root

@@ -1,0 +1,62 @@
+"""The first thing that mosd does: read what the initrd handed over, and set LVM to work.
+
+Kept small, because the rest of mosd is imported while LVM looks at the disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from machineos.core.files import read_bounded
+from machineos.errors import MissingError
+from machineos.host import lvm
+from machineos.manifest.handover import MAX_SIZE, Handover, parse_handover
+from machineos.service.storage import LogicalVolumes
+
+DATA_GROUP = "machine-data"  # made by the installer
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The paths of the host that mosd works with."""
+
+    run: Path = Path("/run/machineos")
+    units: Path = Path("/run/systemd/system")
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+    resolv_conf: Path = Path("/run/systemd/resolve/resolv.conf")
+
+    @property
+    def handover(self) -> Path:
+        """What the initrd wrote."""
+        return self.run / "boot.json"
+
+    @property
+    def status(self) -> Path:
+        """What mosctl reads."""
+        return self.run / "status.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What was handed over, and the volumes on their way."""
+
+    places: Places
+    handover: Handover
+    storage: LogicalVolumes
+
+
+def begin(places: Places) -> Start:
+    """Read the handover and begin to activate its volumes. Raises: MissingError, DocumentError."""
+    try:
+        data = read_bounded(places.handover, MAX_SIZE)
+    except MissingError as error:
+        raise MissingError(
+            f"{places.handover} does not exist", hint="mosd runs only on a booted appliance"
+        ) from error
+    handover = parse_handover(data, name=str(places.handover))
+    group = lvm.Group(DATA_GROUP, Path(handover.data_device))
+    storage = LogicalVolumes(Path(handover.data), group, handover.volumes)
+    storage.begin()
+    return Start(places, handover, storage)
