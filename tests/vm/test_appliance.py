@@ -12,13 +12,6 @@ import pytest
 
 from machineos.core.run import run
 
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.root,
-    pytest.mark.tool("qemu-system-x86_64"),
-    pytest.mark.tool("swtpm"),
-]
-
 
 def test_it_booted_under_secure_boot(live):
     guid = "8be4df61-93ca-11d2-aa0d-00e098032b8c"

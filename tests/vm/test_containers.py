@@ -6,14 +6,6 @@ import json
 
 import pytest
 
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.root,
-    pytest.mark.tool("qemu-system-x86_64"),
-    pytest.mark.tool("swtpm"),
-]
-
-
 PAYLOADS = """
 import glob, json
 parent = {}

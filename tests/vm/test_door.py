@@ -4,14 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.root,
-    pytest.mark.tool("qemu-system-x86_64"),
-    pytest.mark.tool("swtpm"),
-]
 # The signed policies are public: they are in the UKI on the EFI partition.
 TRY = r"""
 import glob, json, struct, subprocess

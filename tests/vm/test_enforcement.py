@@ -11,13 +11,6 @@ from machineos.image.filesystem import make_layer
 from machineos.trust.keyset import key_pair
 from machineos.trust.signer import FileSigner
 
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.root,
-    pytest.mark.tool("qemu-system-x86_64"),
-    pytest.mark.tool("swtpm"),
-]
-
 
 @pytest.mark.parametrize(
     "folder", ["/run", "/tmp", "/dev/shm", "/var", "/etc", "/var/lib/machineos/data/registry"]

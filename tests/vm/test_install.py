@@ -21,12 +21,6 @@ from machineos.oci.registry import HttpRegistry
 from machineos.trust.keyset import add_project
 from machineos.trust.signer import FileSigner
 
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.root,
-    pytest.mark.tool("qemu-system-x86_64"),
-    pytest.mark.tool("swtpm"),
-]
 PATH, TAG = NAME.split(":")
 # What the initrd of an install medium prepares, then the command.
 SERVICE = b"""

@@ -16,13 +16,7 @@ from machineos.image import appliance
 from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
 
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.root,
-    pytest.mark.tool("qemu-system-x86_64"),
-    pytest.mark.tool("swtpm"),
-    pytest.mark.tool("sfdisk"),
-]
+pytestmark = pytest.mark.tool("sfdisk")
 SECOND = "second"
 SERIAL = "second-machine"
 

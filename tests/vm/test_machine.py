@@ -38,12 +38,7 @@ from machineos.vm.running import RunningMachine
 from machineos.vm.store import MachineStore
 from machineos.vm.uefi import FIRMWARE_FOLDER, prepare_uefi
 
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.tool("qemu-system-x86_64"),
-    pytest.mark.tool("swtpm"),
-    pytest.mark.timeout(60),
-]
+pytestmark = pytest.mark.timeout(60)
 CLOCK = SystemClock()
 TCG = Accelerator("tcg")
 DISK = "  disks:\n  - {file: a.qcow2, size: 8MiB}\n"

@@ -13,7 +13,7 @@ from machineos.image.bootkit import Anchored
 from machineos.oci.layout import LayoutRepository
 from machineos.oci.model import parse_manifest
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.tool("mksquashfs")]
+pytestmark = pytest.mark.tool("mksquashfs")
 
 FORBIDDEN = (
     {"sh", "bash", "dash", "rbash", "zsh", "ksh", "busybox", "csh", "ash"}  # shells
