@@ -230,13 +230,16 @@ def address_problem(text: str, version: int) -> str:
     if not low <= prefix <= high:
         return f"{text!r}: prefix /{prefix} is not between /{low} and /{high}"
     ip = interface.ip
+    if ip.version == 6 and ip.ipv4_mapped is not None:
+        # First: newer versions of Python say of these what they say of the address within.
+        return f"{text!r} holds an IPv4 address"
     if ip == interface.network.network_address:
         return f"{text!r} is the address of the network itself"
     if version == 4 and ip == interface.network.broadcast_address:
         return f"{text!r} is the broadcast address of its network"
     if ip.is_multicast or ip.is_loopback or ip.is_unspecified or ip.is_link_local:
         return f"{text!r} is not an address that a service can have"
-    if ip.is_reserved:  # for IPv6 that includes the forms that hold an IPv4 address
+    if ip.is_reserved:
         return f"{text!r} is a reserved address"
     return ""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from machineos.configstore.store import BRANCH, GIT_FOLDER, create_store
-from machineos.core.run import find, run
+from machineos.core.run import run
 from machineos.errors import ConflictError
 
 FILES = {
@@ -77,7 +77,7 @@ def test_names_stay_inside(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["config"]
 
 
-@pytest.mark.skipif(find("strace") is None, reason="strace is not installed")
+@pytest.mark.tool("strace")
 def test_objects_and_refs_are_synced(tmp_path: Path) -> None:
     """Seen from the kernel: every object, the ref, the files and both folders."""
     code = (
