@@ -56,7 +56,8 @@ def convert_image(
     ``work`` is a folder for temporary files, on a disk with room for the unpacked image; ``tag``
     names the result in ``sink``. Returns the descriptor of its manifest. Raises: ArchiveError,
     VerificationError, DocumentError, MissingError, TransferError, SpaceError, ToolError,
-    UsageError when not root.
+    UsageError when not root, for EROFS, layers that are file systems, and a root folder that is
+    not 0:0 or has attributes: there, files are written with their owners.
     """
     manifest, data = read_image(source, reference, platform)
     if _is_converted(manifest):
@@ -108,6 +109,7 @@ def unpack_image(
 
     Temporary files go beside ``tree``. Raises: as ``convert_image``.
     """
+    require_root()
     with flattened(
         source, manifest, work=tree.parent, limits=limits, policy=policy, progress=progress
     ) as (config, flattener):
@@ -129,7 +131,6 @@ def flattened(
 
     Temporary files go to ``work`` and with the block. Raises: as ``convert_image``.
     """
-    require_root()
     name = f"{source.name}: configuration {manifest.config.digest}"
     config, diff_ids = parse_config(source.blob(manifest.config, limit=MAX_CONFIG), name=name)
     if config.os != "linux":
@@ -160,6 +161,7 @@ def _pack(
         plain = (root.uid, root.gid) == (0, 0) and not root.xattrs
         if plain and newest <= clock.now().timestamp():
             return make_streamed_layer(flattener.stream, output, mode=root.mode, newest=newest)
+    require_root()
     flattener.write(work / "tree")
     return make_layer(work / "tree", output, kind=kind, epoch=epoch, keep_times=True)
 

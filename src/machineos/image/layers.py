@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from machineos.errors import ArchiveError, DigestError, DocumentError, Fault
 from machineos.host import erofs, squashfs, zstd
 from machineos.image.filesystem import verify_layer
+from machineos.image.sandbox import require_root
 from machineos.oci.atomfs import parse_layer_type, root_hash_of
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def add_layers(
     """Apply ``layers`` of an image in ``source``, lowest first, to ``flattener``.
 
     ``work`` is a folder for temporary files. Raises: ArchiveError, VerificationError, DigestError,
-    DocumentError for an unknown media type, TransferError, ToolError.
+    DocumentError for an unknown media type, TransferError, ToolError,
+    UsageError (a file system without root: its owners would be lost).
     """
     for index, layer in enumerate(layers):
         what = f"{source.name}: layer {layer.digest}"
@@ -142,6 +144,7 @@ def _add_filesystem(
             what, [Fault("mediaType", 0, f"{layer.media_type[:120]!r} cannot be unpacked")]
         )
     root_hash = root_hash_of(layer)
+    require_root()
     with tempfile.TemporaryDirectory(dir=work, prefix="layer-") as name:
         path, tree = Path(name) / "image", Path(name) / "tree"
         with source.open_blob(layer) as chunks, path.open("wb") as file:

@@ -52,7 +52,7 @@ def require_root() -> None:
     user namespace, is not there yet."""
     if os.geteuid() != 0:
         raise UsageError(
-            "building and converting images needs root: files of several owners are written",
+            "this needs root: files of several owners are written",
             hint="run it with sudo; a build in a user namespace is not implemented",
         )
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from machineos.errors import (
     MachineOSError,
     MissingError,
     SpaceError,
+    UsageError,
     VerificationError,
 )
 from machineos.host import squashfs
@@ -343,3 +346,23 @@ def test_links_and_files_where_a_folder_is_wanted_stay(tmp_path: Path) -> None:
     assert (tree / "run").read_text() == "1"
     assert (tree / "tmp").stat().st_mode & 0o7777 == 0o1777
     assert list((tree / "etc").iterdir()) == []
+
+
+def test_any_user_may_convert_and_gets_the_same(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    put(source, LOWER, UPPER, suffix="+gzip")
+    wanted = convert(source, tmp_path).digest
+    # Not below tmp_path, which is root's alone.
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        shutil.copytree(tmp_path / "in", folder / "in")
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534)
+        os.seteuid(65534)
+        try:
+            mine = LayoutRepository(folder / "in")
+            assert convert(mine, folder).digest == wanted
+            with pytest.raises(UsageError, match="needs root"):
+                convert(mine, folder, kind="erofs")
+        finally:
+            os.seteuid(0)
