@@ -107,7 +107,7 @@ BY_FIRMWARE, BY_SHIM = "Access Denied", "Security Violation"
 )
 def test_boot_files_that_are_not_ours(victim, tries, bench, tmp_path, attacks):
     """One attack in the place of the boot entry, one in that of the fallback: two in one boot. The
-    firmware's shell, which would run the script of the attacker, does not start either."""
+    firmware's shell, if there is one, would run the script of the attacker: it does not start."""
     esp = victim.partition("esp")
     for number, (names, make, _) in enumerate(attacks):
         folder = tmp_path / str(number)
@@ -116,11 +116,10 @@ def test_boot_files_that_are_not_ours(victim, tries, bench, tmp_path, attacks):
     (tmp_path / "script").write_bytes(b"echo THE SCRIPT HAS RUN\r\n")
     esp.put(tmp_path / "script", "startup.nsh")
     first, second = (words for _, _, words in attacks)
-    assert tries() == [
-        ("machineos-a", first),
-        ("UEFI Misc Device", second),
-        ("EFI Internal Shell", BY_SHIM),
-    ]
+    found = tries()
+    assert found[:2] == [("machineos-a", first), ("UEFI Misc Device", second)]
+    # The firmware of Debian 13 has no shell any more.
+    assert found[2:] in ([], [("EFI Internal Shell", BY_SHIM)])
 
 
 def test_another_kernel_image_of_the_same_keyset(victim, ends, bench):
