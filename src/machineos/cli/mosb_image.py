@@ -164,8 +164,8 @@ def convert(
     """Convert an image to one verity layer.
 
     SOURCE is docker://host/name:tag or oci:DIR:TAG. Every member of its archives is vetted first.
-    Tar layers become squashfs as any user; --layer-type erofs, layers that are file systems, and
-    a root folder that is not 0:0 or has attributes need root.
+    Tar layers become squashfs as any user; --layer-type erofs, layers that are file systems, times
+    in the future, and a root folder that is not 0:0 or has attributes need root.
 
     \b
     Example:

@@ -104,7 +104,7 @@ def build(
     Raises: DocumentError, MissingError, VerificationError and below, TransferError, SpaceError,
     ToolError, UsageError when not root.
     """
-    require_root()
+    require_root("building images")
     settings.cache.mkdir(parents=True, exist_ok=True)
     result: dict[str, Descriptor] = {}
     with locked(settings.cache / "lock", what=f"the build cache {settings.cache}", wait=True):

@@ -1,6 +1,7 @@
 """Any OCI image becomes one with a single layer that the kernel can check block by block.
 
-Invariant: the same image, epoch and kind give the same digest; an image that already is one verity
+Invariant: the same image, epoch and kind give the same digest (docs/adr/0003 has the one
+exception: times in the future); an image that already is one verity
 layer comes out as it went in, byte for byte, after every block of it was checked. Why one layer:
 docs/adr/0003.
 """
@@ -56,8 +57,9 @@ def convert_image(
     ``work`` is a folder for temporary files, on a disk with room for the unpacked image; ``tag``
     names the result in ``sink``. Returns the descriptor of its manifest. Raises: ArchiveError,
     VerificationError, DocumentError, MissingError, TransferError, SpaceError, ToolError,
-    UsageError when not root, for EROFS, layers that are file systems, and a root folder that is
-    not 0:0 or has attributes: there, files are written with their owners.
+    UsageError when not root, for EROFS, layers that are file systems, times in the future (which
+    ``clock`` tells), and a root folder that is not 0:0 or has attributes: there, files are written
+    with their owners.
     """
     manifest, data = read_image(source, reference, platform)
     if _is_converted(manifest):
@@ -71,7 +73,12 @@ def convert_image(
                 flattener.ensure_folder(parts, mode=mode, mtime=epoch)
             progress(f"{reference}: packing {kind}")
             layer = _pack(
-                flattener, Path(name), kind=kind, epoch=epoch, clock=clock or SystemClock()
+                flattener,
+                reference,
+                Path(name),
+                kind=kind,
+                epoch=epoch,
+                clock=clock or SystemClock(),
             )
         body = config.to_bytes(layer.digest, epoch=epoch, created_by="mosb image convert")
         return put_image(sink, layer, body, tag=tag, annotations=manifest.annotations)
@@ -109,7 +116,7 @@ def unpack_image(
 
     Temporary files go beside ``tree``. Raises: as ``convert_image``.
     """
-    require_root()
+    require_root(f"{source.name}: unpacking an image")
     with flattened(
         source, manifest, work=tree.parent, limits=limits, policy=policy, progress=progress
     ) as (config, flattener):
@@ -151,17 +158,21 @@ def flattened(
 
 
 def _pack(
-    flattener: Flattener, work: Path, *, kind: FilesystemKind, epoch: int, clock: Clock
+    flattener: Flattener, name: str, work: Path, *, kind: FilesystemKind, epoch: int, clock: Clock
 ) -> VerityLayer:
     """Make the layer, without a folder of files in between where mksquashfs can do without."""
     output = work / "layer"
+    why = f"packing {kind}"
     if kind == "squashfs":
         newest = flattener.make_root_newest(epoch)
         root = flattener.root
-        plain = (root.uid, root.gid) == (0, 0) and not root.xattrs
-        if plain and newest <= clock.now().timestamp():
+        if newest > clock.now().timestamp():
+            why = f"an image with a time in the future ({newest} seconds after 1970)"
+        elif (root.uid, root.gid) != (0, 0) or root.xattrs:
+            why = "an image whose root folder is not 0:0 or has attributes"
+        else:
             return make_streamed_layer(flattener.stream, output, mode=root.mode, newest=newest)
-    require_root()
+    require_root(f"{name}: {why}")
     flattener.write(work / "tree")
     return make_layer(work / "tree", output, kind=kind, epoch=epoch, keep_times=True)
 

@@ -2,7 +2,7 @@
 
 Owns which media types can be read and how each is decompressed. Invariant: what comes out was
 checked against the layer's digest (by the repository) and, for tar, the uncompressed bytes against
-the configuration's ``diff_id``, before ``Flattener.write`` puts any of it into a folder.
+the configuration's ``diff_id``, before ``Flattener`` writes any of it.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _add_filesystem(
             what, [Fault("mediaType", 0, f"{layer.media_type[:120]!r} cannot be unpacked")]
         )
     root_hash = root_hash_of(layer)
-    require_root()
+    require_root(f"{what}: unpacking a file system")
     with tempfile.TemporaryDirectory(dir=work, prefix="layer-") as name:
         path, tree = Path(name) / "image", Path(name) / "tree"
         with source.open_blob(layer) as chunks, path.open("wb") as file:

@@ -47,12 +47,12 @@ class Script:
         return [path] if self.text.startswith("#!") else ["/bin/sh", "-ex", path]
 
 
-def require_root() -> None:
-    """Raises: UsageError unless we are root: owners and mounts need it. Building without root, in a
-    user namespace, is not there yet."""
+def require_root(what: str) -> None:
+    """Raises: UsageError, which names ``what``, unless we are root: owners and mounts need it.
+    Building without root, in a user namespace, is not there yet."""
     if os.geteuid() != 0:
         raise UsageError(
-            "this needs root: files of several owners are written",
+            f"{what} needs root: files of several owners are written",
             hint="run it with sudo; a build in a user namespace is not implemented",
         )
 
@@ -66,7 +66,7 @@ def run_script(
     ToolError with the end of the log, ToolTimeoutError, ArchiveError when the tree has something
     else than a folder where a mount is needed, UsageError.
     """
-    require_root()
+    require_root(f"the script of {script.name}")
     _write_script(imports / "run", script.text)
     binds = [(str(imports.resolve()), "/stacker")]
     with ExitStack() as stack:

@@ -291,9 +291,9 @@ def test_a_blob_changed_on_the_disk_is_refused(tmp_path: Path) -> None:
     refused(source, tmp_path, DigestError, "digest is sha256:")
 
 
-def picture(tree: Path) -> dict[str, object]:
+def picture(tree: Path) -> dict[str, tuple[Any, ...]]:
     """All that a tree tells: owners, modes, times, attributes, links and contents."""
-    found: dict[str, object] = {}
+    found: dict[str, tuple[Any, ...]] = {}
     inodes: dict[int, str] = {}
     for path in (tree, *sorted(tree.rglob("*"))):
         status, name = path.lstat(), str(path.relative_to(tree))
@@ -326,8 +326,8 @@ def test_packed_from_a_stream_or_from_a_folder_it_is_the_same_image(tmp_path: Pa
         made = convert(source, tmp_path / name, clock=clock)
         pictures.append(picture(unpacked(tmp_path / name, made)))
     assert pictures[0] == pictures[1]
-    assert pictures[0]["."][:3] == (oct(0o041775), (0, 0), EPOCH + 50)  # type: ignore[index]
-    assert pictures[0]["d/g"][3] == "d/f"  # type: ignore[index]
+    assert pictures[0]["."][:3] == (oct(0o041775), (0, 0), EPOCH + 50)
+    assert pictures[0]["d/g"][3] == "d/f"
 
 
 def test_a_root_that_is_not_roots_is_kept(tmp_path: Path) -> None:
@@ -362,7 +362,10 @@ def test_any_user_may_convert_and_gets_the_same(tmp_path: Path) -> None:
         try:
             mine = LayoutRepository(folder / "in")
             assert convert(mine, folder).digest == wanted
-            with pytest.raises(UsageError, match="needs root"):
+            with pytest.raises(UsageError, match="t: packing erofs needs root"):
                 convert(mine, folder, kind="erofs")
+            early = FixedClock(datetime.fromtimestamp(EPOCH - 1, UTC))
+            with pytest.raises(UsageError, match="t: an image with a time in the future"):
+                convert(mine, folder, clock=early)
         finally:
             os.seteuid(0)
