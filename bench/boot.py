@@ -28,10 +28,10 @@ from bench.workspace import KEYSET, PROJECT, TOP
 from machineos.core.clock import SystemClock
 from machineos.core.run import run
 from machineos.errors import MachineError
-from machineos.host import qemu
+from machineos.host.virt import qemu
 from machineos.launch.parts import uefi_variables
-from machineos.vm import launch as steps
 from machineos.vm import lifecycle
+from machineos.vm import medium as steps
 from machineos.vm.accel import find_accelerator
 from machineos.vm.model import Disk, Size
 from machineos.vm.plan import StartOptions

@@ -14,9 +14,9 @@ from bench.report import Row, ratio_check
 from bench.workspace import TOP
 from machineos.core.digest import Digest
 from machineos.core.run import run
-from machineos.host import squashfs, verity
-from machineos.oci.layout import LayoutRepository
-from machineos.oci.model import CONFIG, MANIFEST, Descriptor, Manifest
+from machineos.host.pack import squashfs, verity
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos.build.os import bootkit, uki
+from machineos.build.os.appliance import Workshop, boot_root, hostfs_layout
 from machineos.core.run import find, run
 from machineos.errors import MissingError, MissingToolError
-from machineos.host import fat, mmdebstrap, sfdisk, squashfs
-from machineos.image import bootkit, uki
-from machineos.image.appliance import Workshop, boot_root, hostfs_layout
-from machineos.oci.layout import LayoutRepository
-from machineos.oci.model import parse_manifest
-from machineos.trust import secureboot
+from machineos.host.disk import sfdisk
+from machineos.host.pack import fat, mmdebstrap, squashfs
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import parse_manifest
+from machineos.trust.keys import efi
 
 if TYPE_CHECKING:
     from bench.workspace import Bench
-    from machineos.trust.keyset import Keyset
+    from machineos.trust.keys.keyset import Keyset
 
 LABEL = "benchroot"
 HANDOVER, READY = "bench: handed over at", "bench: multi-user at"
@@ -184,7 +185,7 @@ def _disk(keyset: Keyset, own: Path, made: Peer, work: Path, *, disk: Path, init
     }
     unsigned, signed, shim = work / "unsigned.efi", work / "uki.efi", work / "shim.efi"
     unsigned.write_bytes(uki.assemble(stub, sections, sbat=bootkit.sbat_text(stub)))
-    secureboot.sign_efi(unsigned, signed, keyset.key("uki-production"))
+    efi.sign_efi(unsigned, signed, keyset.key("uki-production"))
     bootkit.build_shim(bootkit.Anchored(keyset), own, shim, work=work)
     esp = work / "esp.img"
     files = {"EFI/BOOT/BOOTX64.EFI": shim, "EFI/BOOT/grubx64.efi": signed}

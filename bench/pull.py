@@ -10,13 +10,13 @@ from pathlib import Path
 from uuid import UUID
 
 from machineos.core.clock import SystemClock
+from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
+from machineos.document.verify.images import REPOSITORY, root_hash_signatures, verify_target
+from machineos.document.verify.published import fetch_verified
 from machineos.errors import SignatureError
-from machineos.manifest.artifacts import ROOT_HASH_SIGNATURE
-from machineos.manifest.targets import REPOSITORY, root_hash_signatures, verify_target
-from machineos.manifest.verify import fetch_verified
-from machineos.oci.copy import copy_graph
-from machineos.oci.layout import LayoutRepository
-from machineos.oci.registry import HttpRegistry
+from machineos.oci.graph.copy import copy_graph
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.registry.client import HttpRegistry
 
 
 def main(address: str, name: str, ca: str, product: str, folder: str) -> None:

@@ -17,12 +17,12 @@ from bench.report import Facts
 from machineos.cli.app import Home, home
 from machineos.core import run as door
 from machineos.core.clock import SystemClock
-from machineos.trust.keyset import find_project
+from machineos.trust.keys.keyset import find_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from machineos.trust.keyset import Keyset, Project
+    from machineos.trust.keys.keyset import Keyset, Project
 
 TOP = Path(__file__).resolve().parent.parent
 KEYSET, PROJECT = "bench", "bench:default"

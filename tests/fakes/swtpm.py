@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from machineos.core.run import run
-from machineos.host.tpm import SocketTransport, Tpm, Transport
-from machineos.host.tpm_wire import Hierarchy
+from machineos.host.tpm.commands import SocketTransport, Tpm, Transport
+from machineos.host.tpm.wire import Hierarchy
 
 _CMD_INIT = 2
 _BRIDGE = """

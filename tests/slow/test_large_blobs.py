@@ -8,10 +8,10 @@ import pytest
 
 from machineos.core.digest import Digest
 from machineos.errors import DigestError
-from machineos.oci.layout import LayoutRepository
-from machineos.oci.model import Descriptor
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import Descriptor
+from unit.oci.layout.test_folder import sparse
 from unit.oci.samples import LAYER
-from unit.oci.test_layout import sparse
 
 # sha256 of 2^31 zero bytes and one more: a zero, a one (openssl dgst says the same)
 ZEROS = "b8030a8ab89280935633d8d991da3d9907c0f12e8b6fc3bfc515f4d440872b6e"

@@ -10,14 +10,8 @@ from fakes.swtpm import Cut, PowerCutError, Recorder, SoftwareTpm, software_tpm
 from machineos.errors import (
     ConflictError,
 )
-from machineos.host.tpm import Transport
-from machineos.trust.seal import (
-    Index,
-    Report,
-    State,
-    opened,
-    state,
-)
+from machineos.host.tpm.commands import Transport
+from machineos.trust.seal.unseal import Index, Report, State, opened, state
 from unit.trust.sealing import (
     LUKS,
     SUDI_CERT,

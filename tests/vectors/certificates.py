@@ -1,7 +1,7 @@
 """A generator of good and bad certificates: every fault that a verifier must notice, one by one.
 
-It builds certificates with the library directly and not with ``machineos.trust.x509``, so that a
-defect there cannot hide itself here.
+It builds certificates with the library directly and not with ``machineos.trust.keys.x509``, so that
+a defect there cannot hide itself here.
 """
 
 from __future__ import annotations

@@ -19,14 +19,14 @@ from pathlib import Path
 import msgspec
 
 import machineos
+from machineos.build.os import appliance
+from machineos.build.os.bootkit import Anchored
 from machineos.core.clock import SystemClock
 from machineos.core.files import write_atomic
 from machineos.core.run import run
-from machineos.image import appliance
-from machineos.image.bootkit import Anchored
 from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
-from machineos.trust import keyset as keysets
+from machineos.trust.keys import keyset as keysets
 from machineos.vm import lifecycle
 from machineos.vm.model import Disk, Endpoint, Machine, Size
 from machineos.vm.ports import is_free

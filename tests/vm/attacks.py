@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from appliance import CLOCK
 
+from machineos.build.os import appliance, bootkit, uki
 from machineos.core.run import run
-from machineos.host import qemuimg, uefivars
-from machineos.image import appliance, bootkit, uki
-from machineos.trust import secureboot, tpm_policy
-from machineos.trust.pcr import certs_of, predict_pcr7
+from machineos.host.virt import qemuimg, uefivars
+from machineos.trust.keys import efi
+from machineos.trust.keys.enrolled import certs_of
+from machineos.trust.measure import tpm_policy
+from machineos.trust.measure.pcr import predict_pcr7
 from machineos.vm.model import Disk, Size
 
 if TYPE_CHECKING:
@@ -204,7 +206,7 @@ def rebuilt(
     whole[".linux"] = whole.pop(".linux")
     unsigned = target.with_suffix(".unsigned")
     unsigned.write_bytes(uki.assemble(stub, whole, sbat=text))
-    secureboot.sign_efi(unsigned, target, bench.keyset.key("uki-production"))
+    efi.sign_efi(unsigned, target, bench.keyset.key("uki-production"))
 
 
 def verdict(guest, timeout: float = 150) -> str:

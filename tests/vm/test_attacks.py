@@ -22,9 +22,9 @@ from attacks import (
 )
 from tests.fakes.swtpm import software_tpm
 
+from machineos.build.os import appliance, bootkit, uki
 from machineos.core.run import run
-from machineos.image import appliance, bootkit, uki
-from machineos.trust.secureboot import sign_efi
+from machineos.trust.keys.efi import sign_efi
 from machineos.vm.model import FwCfg
 
 pytestmark = [pytest.mark.tool("mcopy"), pytest.mark.tool("sfdisk")]

@@ -14,8 +14,8 @@ from appliance import KEYSET, NAME
 from attacks import RUNS, reason, rewritten_luks
 
 from machineos.core.run import run
-from machineos.host.luks import HEADER_SIZE
-from machineos.trust.configvolume import RECORD_OFFSET, RECORD_SIZE, header_record
+from machineos.host.disk.luks import HEADER_SIZE
+from machineos.state.volumes.config import RECORD_OFFSET, RECORD_SIZE, header_record
 
 pytestmark = [pytest.mark.tool("sfdisk"), pytest.mark.tool("cryptsetup")]
 STRANGE = "its LUKS header was not written by this machine"

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
+from machineos.build.recipe.filesystem import make_layer
 from machineos.core.run import run
-from machineos.image.filesystem import make_layer
-from machineos.trust.keyset import key_pair
-from machineos.trust.signer import FileSigner
+from machineos.trust.keys.keyset import key_pair
+from machineos.trust.keys.signer import FileSigner
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 from machineos.errors import MachineOSError
-from machineos.host import devicemapper, dmverity, verity
-from machineos.host.mount import Flag, mount, unmount
+from machineos.host.kernel import devicemapper, dmverity, superblock as verity
+from machineos.host.kernel.mount import Flag, mount, unmount
 offset = {offset}
 with open("/run/layer", "rb") as file:
     file.seek(offset)

@@ -16,19 +16,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from tests.fakes.registry import fake_registry
 
-from machineos.manifest.artifacts import CERTIFICATE, SIGNATURE, install_artifacts
-from machineos.oci.registry import HttpRegistry
-from machineos.trust.keyset import add_project
-from machineos.trust.signer import FileSigner
+from machineos.document.product.artifacts import CERTIFICATE, SIGNATURE, install_artifacts
+from machineos.oci.registry.client import HttpRegistry
+from machineos.trust.keys.keyset import add_project
+from machineos.trust.keys.signer import FileSigner
 
 PATH, TAG = NAME.split(":")
 # What the initrd of an install medium prepares, then the command.
 SERVICE = b"""
 import sys
-from machineos.host import keyring
+from machineos.host.kernel import keyring
 keyring.add_secret("machineos:configuration-key", b"k" * 32)
 sys.argv[0] = "mosctl"
-from machineos.cli.mosctl import main
+from machineos.cli.operator.mosctl import main
 main()
 """
 

@@ -12,7 +12,7 @@ from appliance import CLOCK, DISK, NAME, manifest_text, publish
 from attacks import reason, verdict
 from tests.fakes.registry import fake_registry
 
-from machineos.image import appliance
+from machineos.build.os import appliance
 from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
 

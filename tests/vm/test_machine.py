@@ -27,8 +27,8 @@ from machineos.core import run
 from machineos.core.clock import SystemClock
 from machineos.core.files import locked
 from machineos.errors import ConflictError, MachineError, MissingError, ToolError
-from machineos.host import qmp
-from machineos.host.uefivars import Enrolled
+from machineos.host.virt import qmp
+from machineos.host.virt.uefivars import Enrolled
 from machineos.vm import console, lifecycle
 from machineos.vm.accel import Accelerator
 from machineos.vm.document import decode_machine
@@ -510,7 +510,12 @@ class Command:
         self._env |= {"XDG_RUNTIME_DIR": str(folder / "r"), "HOME": str(folder), "PATH": run.PATH}
 
     def __call__(self, *words: str, typed: str = "", **env: str) -> subprocess.CompletedProcess:
-        argv = [sys.executable, "-c", "from machineos.cli.machine import main; main()", *words]
+        argv = [
+            sys.executable,
+            "-c",
+            "from machineos.cli.developer.machine import main; main()",
+            *words,
+        ]
         return subprocess.run(
             argv, cwd=self._folder, env=self._env | env, input=typed, text=True,
             capture_output=True, timeout=60, check=False,

@@ -6,12 +6,12 @@ import stat
 
 import pytest
 
+from machineos.build.os import appliance, uki
+from machineos.build.os.bootkit import Anchored
 from machineos.core.run import run
 from machineos.errors import PolicyError
-from machineos.image import appliance, uki
-from machineos.image.bootkit import Anchored
-from machineos.oci.layout import LayoutRepository
-from machineos.oci.model import parse_manifest
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import parse_manifest
 
 pytestmark = pytest.mark.tool("mksquashfs")
 

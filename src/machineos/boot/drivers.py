@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.boot.environment import read_text
+from machineos.document.between.bootsettings import FOLDER
 from machineos.errors import BootError, MachineOSError
-from machineos.host import kernel
-from machineos.manifest.bootsettings import FOLDER
+from machineos.host.kernel import syscalls as kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from machineos.manifest.bootsettings import Settings
+    from machineos.document.between.bootsettings import Settings
 
 SYSFS = Path("/sys")
 MODULES = FOLDER / "modules"

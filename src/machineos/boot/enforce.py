@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from machineos.host import ipe, keyring
+from machineos.host.kernel import ipe, keyring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from machineos.manifest.bootsettings import Anchors
+    from machineos.document.between.bootsettings import Anchors
 
 
 def enforce(anchors: Anchors, publishers: Iterable[bytes]) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from machineos.errors import BootError
-from machineos.host.mount import Flag, mount
+from machineos.host.kernel.mount import Flag, mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machineos.core.clock import Clock
-    from machineos.manifest.bootsettings import Settings
+    from machineos.document.between.bootsettings import Settings
 
 T = TypeVar("T")
 _SAFE = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from machineos.errors import BootError
-from machineos.host.mount import Flag, mount, move
+from machineos.host.kernel.mount import Flag, mount, move
 
 INIT = "/usr/lib/systemd/systemd"
 _MOVED = ("dev", "proc", "sys", "run")

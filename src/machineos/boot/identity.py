@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from machineos.errors import PolicyError
 
 if TYPE_CHECKING:
-    from machineos.trust.verify import DeviceIdentity
+    from machineos.trust.verify.chain import DeviceIdentity
 
 DMI_SERIAL = "/sys/class/dmi/id/product_serial"
 

@@ -15,12 +15,12 @@ from machineos.boot import environment
 from machineos.boot.console import Console
 from machineos.boot.drivers import Drivers
 from machineos.core.clock import SystemClock
+from machineos.document.between.bootsettings import load_anchors, load_settings
 from machineos.errors import MachineOSError
-from machineos.host.kernel import Power, power
-from machineos.manifest.bootsettings import load_anchors, load_settings
+from machineos.host.kernel.syscalls import Power, power
 
 if TYPE_CHECKING:
-    from machineos.manifest.bootsettings import Settings
+    from machineos.document.between.bootsettings import Settings
 
 RESTART_DELAY = 10.0
 # Modules that are imported only when they are used, by us, the standard library or cryptography.

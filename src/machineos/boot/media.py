@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
+from machineos.document.between.medium import INDEX_FILE, MediumIndex, parse_index
 from machineos.errors import MachineOSError
-from machineos.host.blockdev import volume_label
-from machineos.host.mount import Flag, mount, unmount
-from machineos.manifest.medium import INDEX_FILE, MediumIndex, parse_index
+from machineos.host.disk.blockdev import volume_label
+from machineos.host.kernel.mount import Flag, mount, unmount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

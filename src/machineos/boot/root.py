@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.document.between import handover
+from machineos.document.state import system
+from machineos.document.verify import images as targets
 from machineos.errors import BootError, MachineOSError, SignatureError, VerificationError
-from machineos.host.mount import bind
-from machineos.manifest import handover, system, targets
-from machineos.manifest.volumes import image_volume, mount_image
-from machineos.oci.atomfs import parse_layer_type, root_hash_of
+from machineos.host.kernel.mount import bind
+from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
+from machineos.state.images.volume import image_volume, mount_image
 
 if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from machineos.manifest.install import Target
-    from machineos.manifest.system import System
-    from machineos.oci.layout import LayoutRepository
-    from machineos.oci.model import Descriptor
-    from machineos.trust.verify import Publisher
+    from machineos.document.product.install import Target
+    from machineos.document.state.system import System
+    from machineos.oci.layout.folder import LayoutRepository
+    from machineos.oci.model.documents import Descriptor
+    from machineos.trust.verify.chain import Publisher
 
 RUN = "run/machineos"
 

@@ -20,24 +20,28 @@ from machineos.boot.enforce import enforce
 from machineos.boot.handover import fresh_overlays, switch_root
 from machineos.boot.identity import DMI_SERIAL, check_machine
 from machineos.core.files import write_atomic
+from machineos.document.between.handover import encode_handover
+from machineos.document.between.medium import LABEL, LAYOUTS
+from machineos.document.verify.published import fetch_verified
 from machineos.errors import BootError, MachineOSError
-from machineos.host import blockdev, kernel, keyring
-from machineos.host.mount import Flag, mount, move
-from machineos.host.tpm import Tpm
-from machineos.host.tpm_transport import DeviceTransport
-from machineos.manifest.handover import encode_handover
-from machineos.manifest.medium import LABEL, LAYOUTS
-from machineos.manifest.verify import fetch_verified
-from machineos.oci.layout import LayoutRegistry, LayoutRepository
-from machineos.trust import configvolume, seal, seal_provision
-from machineos.trust.tpm_policy import parse_policies
-from machineos.trust.verify import DeviceIdentity, verify_sudi
+from machineos.host.disk import blockdev
+from machineos.host.kernel import keyring
+from machineos.host.kernel import syscalls as kernel
+from machineos.host.kernel.mount import Flag, mount, move
+from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.transport import DeviceTransport
+from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
+from machineos.state.volumes import config as configvolume
+from machineos.trust.measure.tpm_policy import parse_policies
+from machineos.trust.seal import provision as seal_provision
+from machineos.trust.seal import unseal as seal
+from machineos.trust.verify.chain import DeviceIdentity, verify_sudi
 
 if TYPE_CHECKING:
     from machineos.boot.console import Console
     from machineos.boot.drivers import Drivers
     from machineos.core.clock import Clock
-    from machineos.manifest.bootsettings import Anchors, Settings
+    from machineos.document.between.bootsettings import Anchors, Settings
 
 SYSROOT = Path("/sysroot")
 RUN = Path("/run/machineos")

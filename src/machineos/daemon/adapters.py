@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
 from machineos.errors import ToolError
-from machineos.host import dmverity, iproute, nft
-from machineos.manifest.volumes import image_volume
-from machineos.service.network import BRIDGE, BRIDGE_ADDRESSES, FAMILY, TABLE, render_table
+from machineos.host.kernel import dmverity
+from machineos.host.unit import iproute, nft
+from machineos.service.plan.network import BRIDGE, BRIDGE_ADDRESSES, FAMILY, TABLE, render_table
+from machineos.state.images.volume import image_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from machineos.oci.model import Descriptor
-    from machineos.service.network import Forward
+    from machineos.oci.model.documents import Descriptor
+    from machineos.service.plan.network import Forward
 
 _MAX_SIGNATURE = 64 << 10
 

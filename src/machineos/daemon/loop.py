@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from machineos.core.files import atomic
+from machineos.document.between import status as report
 from machineos.errors import MachineOSError
-from machineos.service import status as report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from machineos.core.clock import Clock
-    from machineos.manifest.handover import Handover
-    from machineos.service.manager import Manager
-    from machineos.service.status import ServiceStatus, Status
+    from machineos.document.between.handover import Handover
+    from machineos.document.between.status import ServiceStatus, Status
+    from machineos.service.act.manager import Manager
 
 _OFTEN = 0.5
 _SELDOM = 5.0

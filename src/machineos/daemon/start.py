@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from machineos.core.files import read_bounded
+from machineos.document.between.handover import MAX_SIZE, Handover, parse_handover
 from machineos.errors import MissingError
-from machineos.host import lvm
-from machineos.manifest.handover import MAX_SIZE, Handover, parse_handover
-from machineos.service.storage import LogicalVolumes
+from machineos.host.disk import lvm
+from machineos.state.volumes.service import LogicalVolumes
 
 DATA_GROUP = "machine-data"  # made by the installer
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from machineos.core.clock import SystemClock
 from machineos.daemon.adapters import Forwarding, VerityVolumes
 from machineos.daemon.loop import Daemon
-from machineos.host import lxc
-from machineos.host.systemd import Systemctl, notify
-from machineos.service.manager import Manager
-from machineos.service.surroundings import Folders
+from machineos.host.unit import lxc
+from machineos.host.unit.systemd import Systemctl, notify
+from machineos.service.act.manager import Manager
+from machineos.service.act.surroundings import Folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable

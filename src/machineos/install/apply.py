@@ -14,22 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from machineos.configstore.store import create_store
 from machineos.core.files import fsync_folder
+from machineos.document.state import system
+from machineos.document.verify import images as targets
 from machineos.errors import BootError
-from machineos.host import blockdev, efibootmgr, keyring, luks, lvm, mkfs, sfdisk
-from machineos.host.mount import Flag, mount, unmount
+from machineos.host.disk import blockdev, luks, lvm, mkfs, sfdisk
+from machineos.host.efi import efibootmgr
+from machineos.host.kernel import keyring
+from machineos.host.kernel.mount import Flag, mount, unmount
 from machineos.install import plan
-from machineos.manifest import system, targets
-from machineos.manifest.volumes import image_volume, mount_image
-from machineos.trust import configvolume
+from machineos.state.config.store import create_store
+from machineos.state.images.volume import image_volume, mount_image
+from machineos.state.volumes import config as configvolume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from machineos.core.clock import Clock
     from machineos.install.stage import Staged
-    from machineos.oci.layout import LayoutRepository
+    from machineos.oci.layout.folder import LayoutRepository
 
 GROUP = "machine-data"
 SLOT = "machineos-a"

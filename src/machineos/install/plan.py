@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from machineos.core.size import show_size
 from machineos.errors import MissingError, SpaceError, UsageError
-from machineos.host.sfdisk import ESP, PartitionSpec
+from machineos.host.disk.sfdisk import ESP, PartitionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from machineos.host.blockdev import Disk
+    from machineos.host.disk.blockdev import Disk
 
 MINIMUM_DISK = 8 * 10**9
 _MIB = 1 << 20

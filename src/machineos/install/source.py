@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
+from machineos.document.between.medium import INDEX_FILE, LAYOUTS, parse_index
 from machineos.errors import DocumentError, Fault, MissingError, StalledError, TransferError
-from machineos.host import blockdev
-from machineos.host.mount import Flag, mount, unmount
-from machineos.manifest.medium import INDEX_FILE, LAYOUTS, parse_index
-from machineos.oci.layout import LayoutRegistry
-from machineos.oci.reference import Reference
+from machineos.host.disk import blockdev
+from machineos.host.kernel.mount import Flag, mount, unmount
+from machineos.oci.layout.folder import LayoutRegistry
+from machineos.oci.model.reference import Reference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.clock import Clock
-    from machineos.oci.repository import Registry
+    from machineos.oci.model.repository import Registry
 
 URL_LABEL = "inst-data"
 _LIMIT = 65536
@@ -89,7 +89,7 @@ def open_registry(request: Request, clock: Clock) -> Registry:
     """Return the registry of the request; waits for the network. Raises: TransferError."""
     if request.layouts is not None:
         return LayoutRegistry(request.layouts)
-    from machineos.oci.registry import HttpRegistry
+    from machineos.oci.registry.client import HttpRegistry
 
     registry = HttpRegistry(request.host, plain_http=request.plain_http, clock=clock)
     deadline = clock.monotonic() + _NETWORK_SECONDS

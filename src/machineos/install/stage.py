@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from machineos.core.size import show_size
+from machineos.document.product.artifacts import root_hash_artifact
+from machineos.document.verify.images import REPOSITORY, root_hash_signatures, verify_target
+from machineos.document.verify.published import Fetched, fetch_verified
 from machineos.errors import PolicyError, SignatureError, SpaceError, VerificationError
-from machineos.manifest.artifacts import root_hash_artifact
-from machineos.manifest.targets import REPOSITORY, root_hash_signatures, verify_target
-from machineos.manifest.verify import Fetched, fetch_verified
-from machineos.oci.atomfs import root_hash_of
-from machineos.oci.copy import copy_graph
+from machineos.oci.graph.copy import copy_graph
+from machineos.oci.model.atomfs import root_hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from machineos.core.digest import Digest
-    from machineos.manifest.install import Target
-    from machineos.oci.layout import LayoutRepository
-    from machineos.oci.model import Manifest
-    from machineos.oci.repository import Registry, Repository
-    from machineos.trust.verify import Publisher
+    from machineos.document.product.install import Target
+    from machineos.oci.layout.folder import LayoutRepository
+    from machineos.oci.model.documents import Manifest
+    from machineos.oci.model.repository import Registry, Repository
+    from machineos.trust.verify.chain import Publisher
 
 _NEEDED = ("hostfs", "bootkit")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.build.os.appliance import ORDINARY
 from machineos.errors import ConflictError
-from machineos.image.appliance import ORDINARY
 from machineos.launch.parts import identity_disk, media_for, uefi_variables
-from machineos.trust.keyset import add_sudi
-from machineos.vm import launch as steps
+from machineos.trust.keys.keyset import add_sudi
+from machineos.vm import medium as steps
 from machineos.vm.ports import is_free, ports_from_manifest
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from machineos.core.clock import Clock
     from machineos.core.secret import Secret
+    from machineos.document.product.install import Install, Protocol
     from machineos.launch.place import Place
-    from machineos.manifest.install import Install, Protocol
-    from machineos.oci.auth import Credentials
-    from machineos.trust.keyset import Keyset, Project, Sudi
+    from machineos.oci.registry.auth import Credentials
+    from machineos.trust.keys.keyset import Keyset, Project, Sudi
     from machineos.vm.model import Machine
     from machineos.vm.store import MachineStore
 

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos.build.media.installmedia import build_media
+from machineos.build.os.appliance import media_folder
+from machineos.build.recipe.build import DEFAULT_EPOCH
 from machineos.core.files import locked, read_bounded
 from machineos.errors import MissingError
-from machineos.host import fat
-from machineos.host.uefivars import Enrolled
-from machineos.image.appliance import media_folder
-from machineos.image.build import DEFAULT_EPOCH
-from machineos.image.installmedia import build_media
-from machineos.trust.x509 import key_pem, load_key
+from machineos.host.pack import fat
+from machineos.host.virt.uefivars import Enrolled
+from machineos.trust.keys.x509 import key_pem, load_key
 from machineos.vm.uefi import prepare_uefi
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from machineos.core.clock import Clock
     from machineos.core.secret import Secret
     from machineos.launch.place import Place
-    from machineos.trust.keyset import KeyPair, Keyset, Project
+    from machineos.trust.keys.keyset import KeyPair, Keyset, Project
 
 _SMALL_DISK = 20 << 20
 _MAX_KEY = 1 << 16

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos.document.verify.published import fetch_verified
 from machineos.errors import UsageError
-from machineos.manifest.verify import fetch_verified
-from machineos.oci.layout import LayoutRegistry
-from machineos.oci.reference import Reference
-from machineos.oci.registry import HttpRegistry
+from machineos.oci.layout.folder import LayoutRegistry
+from machineos.oci.model.reference import Reference
+from machineos.oci.registry.client import HttpRegistry
 
 if TYPE_CHECKING:
     from machineos.core.clock import Clock
-    from machineos.manifest.install import Install
-    from machineos.oci.auth import Credentials
-    from machineos.oci.repository import Registry
-    from machineos.trust.keyset import Keyset, Project
+    from machineos.document.product.install import Install
+    from machineos.oci.model.repository import Registry
+    from machineos.oci.registry.auth import Credentials
+    from machineos.trust.keys.keyset import Keyset, Project
 
 # What a guest on QEMU's user network calls the host it runs on, and what the host calls itself.
 _GUEST_VIEW, _HOST_VIEW = "10.0.2.2", "127.0.0.1"

@@ -17,7 +17,7 @@ import msgspec
 from machineos.core.files import read_bounded, write_atomic
 from machineos.core.jsondoc import decode_json
 from machineos.errors import MachineOSError
-from machineos.host import qemu
+from machineos.host.virt import qemu
 
 Kind = Literal["kvm", "tcg"]
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from machineos.errors import ConflictError, MachineError
-from machineos.host import qmp
+from machineos.host.virt import qmp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from machineos.errors import MachineError, MissingError
-from machineos.host import qemuimg
+from machineos.host.virt import qemuimg
 
 if TYPE_CHECKING:
     from machineos.vm.model import Disk, Machine

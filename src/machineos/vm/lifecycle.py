@@ -18,7 +18,7 @@ import msgspec
 
 from machineos.core import run
 from machineos.errors import ConflictError, MachineError, MachineOSError
-from machineos.host import qemu, qmp, swtpm
+from machineos.host.virt import qemu, qmp, swtpm
 from machineos.vm.accel import Accelerator, boot_id, find_accelerator
 from machineos.vm.disks import localize, place_disks
 from machineos.vm.plan import StartOptions, plan_qemu

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.host.qemu import PROGRAM, escape, node, option
+from machineos.host.virt.qemu import PROGRAM, escape, node, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

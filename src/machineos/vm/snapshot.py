@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from machineos.errors import MachineError, UsageError
-from machineos.host import qmp
+from machineos.host.virt import qmp
 
 if TYPE_CHECKING:
     from machineos.vm.store import MachinePaths

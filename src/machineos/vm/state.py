@@ -15,8 +15,8 @@ import msgspec
 from machineos.core.files import read_bounded, write_atomic
 from machineos.core.jsondoc import decode_json
 from machineos.errors import MachineError, MissingError
-from machineos.host import qmp
-from machineos.host.qemu import last_words
+from machineos.host.virt import qmp
+from machineos.host.virt.qemu import last_words
 from machineos.vm.process import Process, from_pid_file
 
 if TYPE_CHECKING:

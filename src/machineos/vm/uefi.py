@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from machineos.core.files import atomic, read_bounded
 from machineos.errors import MachineError, MissingError
-from machineos.host import qemuimg, uefivars
+from machineos.host.virt import qemuimg, uefivars
 
 if TYPE_CHECKING:
-    from machineos.host.uefivars import Enrolled
+    from machineos.host.virt.uefivars import Enrolled
     from machineos.vm.model import Config
     from machineos.vm.store import MachinePaths
 

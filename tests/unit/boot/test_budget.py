@@ -31,7 +31,11 @@ def imported() -> set[str]:
 
 
 def test_it_was_imported(imported: set[str]) -> None:
-    assert {"machineos.boot.sequence", "machineos.trust.seal", "cryptography.x509"} <= imported
+    assert {
+        "machineos.boot.sequence",
+        "machineos.trust.seal.unseal",
+        "cryptography.x509",
+    } <= imported
 
 
 @pytest.mark.parametrize("name", sorted(FORBIDDEN | NEEDLESS))
@@ -41,4 +45,4 @@ def test_nothing_of_this(imported: set[str], name: str) -> None:
 
 def test_our_own_layers_stay_below(imported: set[str]) -> None:
     layers = {name.split(".")[1] for name in imported if name.startswith("machineos.")}
-    assert layers == {"boot", "core", "errors", "host", "manifest", "oci", "trust"}
+    assert layers == {"boot", "core", "document", "errors", "host", "oci", "state", "trust"}

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machineos.boot.drivers import Drivers, aliases, served
+from machineos.document.between.bootsettings import Settings
 from machineos.errors import MissingError, ToolError
-from machineos.manifest.bootsettings import Settings
 
 DISK = "virtio:d00000002v00001AF4"
 PRESENT = sorted({DISK, "virtio:d00000004v00001AF4", "pci:v00008086d00002922sv00001AF4bc01sc06i01",

@@ -13,8 +13,8 @@ from machineos.boot.environment import (
     read_text,
     wait_for,
 )
+from machineos.document.between.bootsettings import Settings
 from machineos.errors import BootError
-from machineos.manifest.bootsettings import Settings
 from vectors.clock import FixedClock
 
 LINE = "console=ttyS0,115200n8 panic=10 lsm=lockdown,ipe lockdown=integrity"

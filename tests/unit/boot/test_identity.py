@@ -4,7 +4,7 @@ import pytest
 
 from machineos.boot.identity import check_machine
 from machineos.errors import PolicyError
-from machineos.trust.verify import verify_sudi
+from machineos.trust.verify.chain import verify_sudi
 from vectors.certificates import NOW, SUDI_CA_NAME, ca, device
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from machineos.boot.media import find_labelled, mount_medium, read_files
 from machineos.errors import MachineOSError
-from machineos.host.fat import make_image
-from machineos.host.mount import mounts
+from machineos.host.kernel.mount import mounts
+from machineos.host.pack.fat import make_image
 
 
 @pytest.mark.tool("mkfs.vfat")

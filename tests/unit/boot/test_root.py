@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from machineos.boot import root
+from machineos.document.state import system
+from machineos.document.verify.published import fetch_verified
 from machineos.errors import BootError, MachineOSError, MissingError, PolicyError, SignatureError
-from machineos.manifest import system
-from machineos.manifest.verify import fetch_verified
-from machineos.oci.layout import LayoutRepository
-from unit.manifest.conftest import NOW, OTHER_PRODUCT, PRODUCT, SOURCE, World, put_image
+from machineos.oci.layout.folder import LayoutRepository
+from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT, SOURCE, World, put_image
 
 ONE_LAYER = SOURCE.replace("oci:{images}:zot", "oci:{images}:single")
 
@@ -147,7 +147,7 @@ def test_the_handover(ready: World, config: Path) -> None:
     assert zot.layer.blob == f"/store/blobs/sha256/{digest}"
     assert zot.layer.signature == f"/run/machineos/signatures/{digest}.p7s"
     assert zot.hostid == generation.idmaps["zot"]
-    from machineos.manifest.handover import encode_handover, parse_handover
+    from machineos.document.between.handover import encode_handover, parse_handover
 
     assert parse_handover(encode_handover(document)) == document
 

@@ -10,7 +10,7 @@ import pytest
 
 from machineos.core.run import run
 
-TRUST = "from machineos.cli.trust import main; main()"
+TRUST = "from machineos.cli.developer.trust import main; main()"
 
 
 def test_a_path_that_cannot_be(tmp_path: Path) -> None:

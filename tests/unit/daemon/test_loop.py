@@ -15,13 +15,13 @@ from machineos.core.clock import SystemClock
 from machineos.daemon.loop import Daemon
 from machineos.daemon.start import Places, begin
 from machineos.daemon.wiring import build
+from machineos.document.between import status
+from machineos.document.between.handover import Handover, Layer, Service, encode_handover
+from machineos.document.product.install import Network
 from machineos.errors import DocumentError, MissingError
-from machineos.manifest.handover import Handover, Layer, Service, encode_handover
-from machineos.manifest.install import Network
-from machineos.service import status
-from machineos.service.manager import Manager
-from machineos.service.storage import FolderStorage
-from machineos.service.surroundings import Folders
+from machineos.service.act.manager import Manager
+from machineos.service.act.surroundings import Folders
+from machineos.state.volumes.service import FolderStorage
 from unit.service.conftest import PlainVolumes, ProcessUnits
 
 

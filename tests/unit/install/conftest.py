@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from unit.manifest.conftest import authority, published_world, stranger, template, world
+from unit.document.conftest import authority, published_world, stranger, template, world
 
 __all__ = ["authority", "published_world", "stranger", "template", "world"]

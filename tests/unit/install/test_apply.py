@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from machineos.host.blockdev import Disk
+from machineos.host.disk.blockdev import Disk
 from machineos.install.apply import Job, copy_store
 from machineos.install.stage import Staged, stage
-from machineos.oci.layout import LayoutRepository
-from unit.manifest.conftest import NOW, PRODUCT, SOURCE, World, put_image
+from machineos.oci.layout.folder import LayoutRepository
+from unit.document.conftest import NOW, PRODUCT, SOURCE, World, put_image
 
 KEY = bytes(range(200, 232))
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from machineos.errors import DocumentError
 from machineos.install.source import Request, open_registry, parse_request_file, parse_source
-from machineos.oci.layout import LayoutRegistry
+from machineos.oci.layout.folder import LayoutRegistry
 from vectors.clock import FixedClock
 
 

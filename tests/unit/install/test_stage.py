@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from machineos.core.digest import Digest
+from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
+from machineos.document.verify.published import fetch_verified
 from machineos.errors import (
     DigestError,
     MachineOSError,
@@ -18,12 +20,10 @@ from machineos.errors import (
     VerificationError,
 )
 from machineos.install.stage import Staged, stage
-from machineos.manifest.artifacts import ROOT_HASH_SIGNATURE
-from machineos.manifest.verify import fetch_verified
-from machineos.oci.copy import copy_graph
-from machineos.oci.layout import LayoutRepository
-from machineos.oci.model import parse_manifest
-from unit.manifest.conftest import NOW, OTHER_PRODUCT, PRODUCT, SOURCE, World, put_image
+from machineos.oci.graph.copy import copy_graph
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import parse_manifest
+from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT, SOURCE, World, put_image
 from unit.oci.samples import put_artifact
 
 ONE_LAYER = SOURCE.replace("oci:{images}:zot", "oci:{images}:single")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from machineos.build.publish.publish import publish
+from machineos.build.publish.source import parse_source
 from machineos.launch.place import Place
-from machineos.manifest.publish import publish
-from machineos.manifest.source import parse_source
-from machineos.oci.layout import LayoutRegistry, LayoutRepository
-from machineos.trust.keyset import Keyset, Project
-from machineos.trust.signer import FileSigner
-from unit.manifest.conftest import SOURCE, open_layout, put_image
+from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
+from machineos.trust.keys.keyset import Keyset, Project
+from machineos.trust.keys.signer import FileSigner
+from unit.document.conftest import SOURCE, open_layout, put_image
 from unit.trust.conftest import clock, keysets, one, own, two
 from vectors.clock import FixedClock
 

@@ -8,7 +8,7 @@ import pytest
 
 from machineos.errors import ConflictError, MachineOSError, PolicyError, SignatureError
 from machineos.launch.machine import Request, launch_machine
-from machineos.trust.keyset import Keyset, add_project
+from machineos.trust.keys.keyset import Keyset, add_project
 from machineos.vm.store import MachineStore
 from vectors.clock import FixedClock
 

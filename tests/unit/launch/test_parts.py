@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from machineos.core.run import run
 from machineos.core.secret import Secret
 from machineos.errors import MachineOSError
-from machineos.host.blockdev import volume_label
+from machineos.host.disk.blockdev import volume_label
 from machineos.launch.parts import identity_disk, media_for
 from machineos.launch.place import Place
-from machineos.oci.layout import LayoutRepository
-from machineos.trust.keyset import Keyset, add_sudi
-from unit.manifest.conftest import put_image
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.trust.keys.keyset import Keyset, add_sudi
+from unit.document.conftest import put_image
 from vectors.clock import FixedClock
 
 pytestmark = [pytest.mark.tool("mkfs.vfat"), pytest.mark.tool("mcopy")]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from fakes.registry import fake_registry
 from machineos.errors import MachineOSError, MissingError, PolicyError, SignatureError
 from machineos.launch.place import Place
-from machineos.oci.copy import copy_graph
-from machineos.oci.registry import HttpRegistry
-from machineos.trust.keyset import Keyset, Project
+from machineos.oci.graph.copy import copy_graph
+from machineos.oci.registry.client import HttpRegistry
+from machineos.trust.keys.keyset import Keyset, Project
 from vectors.clock import FixedClock
 
 from .conftest import Shelf

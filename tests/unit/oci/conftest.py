@@ -10,16 +10,15 @@ import pytest
 
 from fakes.registry import FakeRegistry, fake_registry, wait_until
 from machineos.core import run
-from machineos.oci.layout import LayoutRegistry
-from machineos.oci.registry import HttpRegistry, Limits
-
-from .samples import NoWaiting
+from machineos.oci.layout.folder import LayoutRegistry
+from machineos.oci.registry.client import HttpRegistry, Limits
+from unit.oci.samples import NoWaiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from machineos.oci.repository import Registry
+    from machineos.oci.model.repository import Registry
 
 # Few attempts and small pieces; times as in real life, so that a busy machine fails no test.
 FAST = Limits(attempts=2, piece=64 << 10)

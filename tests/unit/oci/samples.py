@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from machineos.core.digest import Digest
-from machineos.oci.model import (
+from machineos.oci.model.documents import (
     CONFIG,
     EMPTY_DESCRIPTOR,
     INDEX,
@@ -19,7 +19,7 @@ from machineos.oci.model import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from machineos.oci.repository import Repository
+    from machineos.oci.model.repository import Repository
 
 LAYER = "application/vnd.stacker.image.layer.squashfs+zstd+verity"
 SIGNATURE = "application/vnd.machine.signature"

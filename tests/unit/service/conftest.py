@@ -19,16 +19,16 @@ import pytest
 
 from machineos.core import run
 from machineos.core.digest import Digest
+from machineos.document.between import handover
 from machineos.errors import ToolError
-from machineos.host import loopdev
-from machineos.host.systemd import UnitState
-from machineos.manifest import handover
-from machineos.oci.atomfs import OLD_ROOT_HASH
+from machineos.host.kernel import loopdev
+from machineos.host.unit.systemd import UnitState
+from machineos.oci.model.atomfs import OLD_ROOT_HASH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from machineos.oci.model import Descriptor
+    from machineos.oci.model.documents import Descriptor
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"
 

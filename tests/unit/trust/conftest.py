@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes.swtpm import SoftwareTpm, software_tpm
-from machineos.trust.keyset import Keyset, create_keyset
+from machineos.trust.keys.keyset import Keyset, create_keyset
 from unit.trust.sealing import Machine, give
 from vectors.clock import FixedClock
 

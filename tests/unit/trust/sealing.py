@@ -10,20 +10,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from fakes.swtpm import SoftwareTpm
-from machineos.host.tpm import Tpm, Transport
-from machineos.trust.seal import (
-    Index,
-    Report,
-    provision,
-    unseal,
-)
-from machineos.trust.tpm_policy import (
+from machineos.host.tpm.commands import Tpm, Transport
+from machineos.trust.measure.tpm_policy import (
     SignedPolicy,
     boot_policy,
     policy_key,
     sign_policy,
     version_index,
 )
+from machineos.trust.seal.unseal import Index, Report, provision, unseal
 from vectors.certificates import key as rsa_key
 
 SUDI_CERT = b"-----BEGIN CERTIFICATE-----\n" + b"public but ours " * 100

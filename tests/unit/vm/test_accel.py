@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from machineos.host import qemu
+from machineos.host.virt import qemu
 from machineos.vm.accel import Accelerator, boot_id, find_accelerator
 
 TOOL = pytest.mark.tool(qemu.PROGRAM)

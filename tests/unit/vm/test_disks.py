@@ -6,7 +6,7 @@ import pytest
 
 from machineos.core import run
 from machineos.errors import MachineError, MissingError, ToolError
-from machineos.host import qemuimg
+from machineos.host.virt import qemuimg
 from machineos.vm.disks import localize, place_disks
 from machineos.vm.model import Config, Disk, Machine, Size
 from machineos.vm.store import MachinePaths

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from machineos.errors import DocumentError
-from machineos.host.qmp import Shutdown
+from machineos.host.virt.qmp import Shutdown
 from machineos.vm.process import Process
 from machineos.vm.state import Facts, Record, derive, read_record, read_state, write_record
 from machineos.vm.store import MachinePaths

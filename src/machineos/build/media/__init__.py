@@ -1,0 +1,1 @@
+"""Provisioning and install media."""

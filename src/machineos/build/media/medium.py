@@ -1,0 +1,54 @@
+"""Media that firmware boots: the provisioning and the install image of a keyset.
+
+Both hold shim where firmware looks for it (``EFI/BOOT/BOOTX64.EFI``) and the UKI of their mode
+where shim looks for it (``grubx64.efi`` beside it). The install image has OCI layouts besides, one
+folder per repository under ``oci/``, and ``machineos.json`` that says what they hold.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machineos.core.files import write_atomic
+from machineos.document.between.medium import INDEX_FILE, LABEL, LAYOUTS, VERSION, MediumIndex
+from machineos.host.pack import fat, xorriso
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from machineos.oci.layout.folder import LayoutRegistry
+
+
+def build_medium(
+    shim: Path,
+    kernel: Path,
+    output: Path,
+    *,
+    epoch: int,
+    live: str = "",
+    install: str = "",
+    fill: Callable[[LayoutRegistry], None] | None = None,
+) -> None:
+    """Write a bootable image that appears whole or not at all.
+
+    ``fill`` copies the manifests called ``live`` and ``install`` into the medium's layouts.
+    Raises: ToolError, SpaceError, and what ``fill`` raises.
+    """
+    from machineos.oci.layout.folder import LayoutRegistry as Layouts
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
+        work = Path(name)
+        esp, tree, result = work / "esp.img", work / "tree", work / "result.iso"
+        (tree / LAYOUTS).mkdir(parents=True)
+        files = {"EFI/BOOT/BOOTX64.EFI": shim, "EFI/BOOT/grubx64.efi": kernel}
+        fat.make_image(esp, label="EFIBOOT", files=files, epoch=epoch)
+        if fill is not None:
+            fill(Layouts(tree / LAYOUTS, writable=True))
+            index = MediumIndex(version=VERSION, live=live, install=install)
+            write_atomic(tree / INDEX_FILE, index.to_bytes())
+        xorriso.make(tree, esp, result, label=LABEL, epoch=epoch)
+        shutil.move(result, output)

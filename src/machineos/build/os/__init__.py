@@ -1,0 +1,1 @@
+"""hostfs, initrd, kernel images and the bootkit."""

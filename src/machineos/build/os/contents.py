@@ -1,0 +1,57 @@
+"""What each shipped artifact holds of this package: whole rooms, and nothing beside them.
+
+The tables are the only place that says so. What an artifact may import is proved from them: the
+contract of the same name in ``pyproject.toml`` has the same rooms (``tests/test_layers.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+BASE = ("__init__.py", "errors.py", "core")
+INITRD = (
+    *BASE, "host/kernel", "host/disk", "host/tpm", "oci/model", "oci/layout", "trust/verify",
+    "trust/measure", "trust/seal", "document/product", "document/verify", "document/state",
+    "document/between", "state/images", "state/volumes", "boot",
+)  # fmt: skip
+APPLIANCE = (
+    *BASE, "host/kernel", "host/disk", "host/efi", "host/unit", "oci", "trust/verify",
+    "document/product", "document/verify", "document/state", "document/between", "state",
+    "install", "service", "daemon", "cli/app.py", "cli/operator",
+)  # fmt: skip
+ARTIFACTS = {"initrd": INITRD, "appliance": APPLIANCE}
+
+
+def sources(package: Path, rooms: Sequence[str]) -> tuple[Path, ...]:
+    """Return every Python file of ``rooms``, sorted, with the ``__init__.py`` of folders above.
+
+    ``package`` is the folder of this package.
+    """
+    found: set[Path] = set()
+    for room in rooms:
+        path = package / room
+        found |= {path} if path.is_file() else set(path.rglob("*.py"))
+        found |= {above / "__init__.py" for above in path.parents if above.is_relative_to(package)}
+    return tuple(sorted(found))
+
+
+def digest(package: Path, rooms: Sequence[str]) -> str:
+    """Return a digest (hex) over names and content of the files of ``rooms``."""
+    hasher = hashlib.sha256()
+    for path in sources(package, rooms):
+        hasher.update(f"{path.relative_to(package)} ".encode() + path.read_bytes())
+    return hasher.hexdigest()
+
+
+def copy(package: Path, rooms: Sequence[str], target: Path) -> None:
+    """Copy the files of ``rooms`` into the new folder ``target``."""
+    for path in sources(package, rooms):
+        place = target / path.relative_to(package)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)

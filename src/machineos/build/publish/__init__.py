@@ -1,0 +1,1 @@
+"""manifest.yaml, as people write it, and its publication."""

@@ -1,0 +1,131 @@
+"""The JSON Schema of ``manifest.yaml``, for editors.
+
+Made from the same patterns and limits as ``rules.py``; rules that look at several values at once
+(ports taken twice, overlapping addresses) are not in it, so ``mosb`` stays the judge.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+from machineos.document.product import rules
+from machineos.document.product.install import NetworkType, Protocol, ServiceType, UpdateType
+
+IDENTIFIER = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, Any]:
+    """Return the schema."""
+    return {
+        "$schema": IDENTIFIER,
+        "title": "machineOS manifest.yaml",
+        **_object(
+            {
+                "version": {"const": 1},
+                "product": _text(rules.PRODUCT, "Name or UUID of the product."),
+                "update_type": {
+                    "enum": list(get_args(UpdateType)),
+                    "default": "partial",
+                    "description": "complete replaces all that is installed, partial adds to it.",
+                },
+                "storage": _list(_storage(), "Volumes that targets can mount."),
+                "targets": {**_list(_target(), "What the machine runs."), "minItems": 1},
+            },
+            ("version", "product", "targets"),
+        ),
+    }
+
+
+def schema_bytes() -> bytes:
+    """Return the schema as it lies in ``docs/schema/manifest.schema.json``."""
+    return json.dumps(schema(), indent=2).encode() + b"\n"
+
+
+def _target() -> dict[str, Any]:
+    return _object(
+        {
+            "service_name": _text(rules.SERVICE_NAME, "Also the name of its unit and files."),
+            "source": _text("(docker://|oci:).+", "docker://host/name:tag or oci:DIR:TAG"),
+            "version": _text(rules.VERSION, "Version of the service."),
+            "service_type": {"enum": list(get_args(ServiceType))},
+            "network": _network(),
+            "nsgroup": _text(
+                f"({rules.GROUP})?", "User namespace; equal names share ids, none is the host's."
+            ),
+            "storage": _list(
+                _object(
+                    {
+                        "dest": _text("/.+", "Folder in the target."),
+                        "label": _text(rules.LABEL, "Label of a volume."),
+                    },
+                    ("dest", "label"),
+                ),
+                "Volumes that the target sees.",
+            ),
+            "digest": _text("sha256:[a-f0-9]{64}", "Digest of the image manifest at the source."),
+            "size": {"type": "integer", "minimum": 1, "maximum": rules.MAX_IMAGE_MANIFEST},
+        },
+        ("service_name", "source", "version", "service_type"),
+    )
+
+
+def _network() -> dict[str, Any]:
+    port = {"type": "integer", "minimum": 1, "maximum": rules.MAX_PORT}
+    return _object(
+        {
+            "type": {"enum": list(get_args(NetworkType)), "default": "none"},
+            "ipv4": _text("([0-9.]+/[0-9]+)?", "Address with prefix, such as 10.0.3.99/24."),
+            "ipv6": _text("([0-9a-fA-F:]+/[0-9]+)?", "Address with prefix, such as fd00::99/64."),
+            "ports": _list(
+                _object(
+                    {
+                        "host": port,
+                        "container": port,
+                        "protocol": {"enum": list(get_args(Protocol)), "default": "tcp"},
+                    },
+                    ("host", "container"),
+                ),
+                "Ports of the host that lead into the target.",
+            ),
+        },
+        (),
+    )
+
+
+def _storage() -> dict[str, Any]:
+    return _object(
+        {
+            "label": {
+                **_text(rules.LABEL, "Name of the volume."),
+                "not": {"enum": list(rules.RESERVED_LABELS)},
+            },
+            "persistent": {"type": "boolean", "default": False},
+            "nsgroup": _text(f"({rules.GROUP})?", "Group that owns the files."),
+            "size": {
+                "description": "MiB, or a size with a unit such as 30G.",
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": rules.MAX_VOLUME},
+                    {"type": "string", "pattern": "^[0-9]+([KMGTP](iB|B|i)?|B)?$"},
+                ],
+            },
+        },
+        ("label", "size"),
+    )
+
+
+def _object(properties: dict[str, Any], required: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(required),
+        "properties": properties,
+    }
+
+
+def _list(items: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"type": ["array", "null"], "items": items, "description": description}
+
+
+def _text(pattern: str, description: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{pattern}$", "description": description}

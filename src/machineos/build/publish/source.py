@@ -1,0 +1,278 @@
+"""``manifest.yaml``: what a product developer writes (ImportFile).
+
+Owns its model and the strict reader; follows seed 002 and section 2.1 of the predecessor's formats.
+Invariant: a ``Source`` from ``parse_source`` keeps every rule of ``rules.py``. All faults of a
+document are reported together, in document order, each with path and line: values that cannot be
+read are reported and set aside, so that the rules still judge the rest.
+
+Our additions to the predecessor's form: ``protocol`` of a port, sizes such as ``30G`` (a plain
+number is MiB), digests in a ``source``. ``digest`` and ``size`` are of the image manifest that
+``source`` names, as it is there: before a conversion, when the image has tar layers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from machineos.core import yamldoc
+from machineos.core.files import read_bounded
+from machineos.core.size import parse_size
+from machineos.document.product import rules
+from machineos.document.product.install import (
+    Mount,
+    Network,
+    NetworkType,
+    Port,
+    Protocol,
+    ServiceType,
+    Storage,
+    UpdateType,
+)
+from machineos.errors import DocumentError, Fault
+from machineos.oci.model.reference import ImageSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+MAX_SOURCE = 1 << 20
+_MIB = 1 << 20
+
+
+class Mebibytes(int):
+    """A size in MiB: a plain number, or a number with a unit that comes to whole MiB."""
+
+    @classmethod
+    def parse(cls, text: str) -> Mebibytes:
+        """Read ``30720`` or ``30G``. Raises: ValueError."""
+        size = parse_size(text)
+        if text.strip().isdigit():
+            return cls(size)
+        if size % _MIB:
+            raise ValueError(f"{text[:40]!r} is not a whole number of MiB")
+        return cls(size // _MIB)
+
+
+# The models take every value that has the right kind and default every one that is missing;
+# rules.py then says what is missing or wrong, with the same words as for a signed document.
+class SourcePort(msgspec.Struct, frozen=True, kw_only=True):
+    """An item of ``ports``."""
+
+    host: int = 0
+    container: int = 0
+    protocol: Protocol = "tcp"
+
+
+class SourceNetwork(msgspec.Struct, frozen=True, kw_only=True):
+    """A ``network``."""
+
+    type: NetworkType = "none"
+    ipv4: str = ""
+    ipv6: str = ""
+    ports: tuple[SourcePort, ...] | None = ()
+
+
+class SourceMount(msgspec.Struct, frozen=True, kw_only=True):
+    """An item of a target's ``storage``."""
+
+    dest: str = ""
+    label: str = ""
+
+
+class SourceStorage(msgspec.Struct, frozen=True, kw_only=True):
+    """An item of the document's ``storage``."""
+
+    label: str = ""
+    persistent: bool = False
+    nsgroup: str = ""
+    size: Mebibytes = Mebibytes(0)
+
+
+class SourceTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """An item of ``targets`` as written; ``digest`` and ``size`` are empty and 0 when not given."""
+
+    service_name: str = ""
+    source: str = ""
+    version: str = ""
+    service_type: ServiceType | None = None
+    network: SourceNetwork | None = None
+    nsgroup: str = ""
+    storage: tuple[SourceMount, ...] | None = ()
+    digest: str = ""
+    size: int | None = None
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    version: int = 0
+    product: str = ""
+    update_type: UpdateType | None = None
+    storage: tuple[SourceStorage, ...] | None = ()
+    targets: tuple[SourceTarget, ...] | None = ()
+
+
+class ImageTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """A target with its image still named by where it is.
+
+    ``digest`` (empty: not given) and ``size`` (None: not given) are the author's claim about it.
+    An empty ``version`` stands for the one that the image carries; only a default has it.
+    """
+
+    service_name: str
+    source: ImageSource
+    version: str
+    service_type: ServiceType
+    network: Network
+    nsgroup: str = ""
+    storage: tuple[Mount, ...] = ()
+    digest: str = ""
+    size: int | None = None
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole document."""
+
+    version: int
+    product: str
+    update_type: UpdateType
+    storage: tuple[Storage, ...]
+    targets: tuple[ImageTarget, ...]
+
+
+def load_source(path: Path) -> Source:
+    """Return the document in a file. Raises: DocumentError, MissingError."""
+    return parse_source(read_bounded(path, MAX_SOURCE), name=str(path))
+
+
+def parse_source(data: bytes, *, name: str = "manifest.yaml") -> Source:
+    """Return the document. Raises: DocumentError with every fault."""
+    node = yamldoc.parse_yaml(data, name=name, limit=MAX_SOURCE)
+    faults: list[Fault] = []
+    document = yamldoc.decode(node, _Document, faults)
+    unreadable = frozenset(fault.path for fault in faults)
+    if document is None and "" not in unreadable:
+        document = yamldoc.decode(_without(node, unreadable, ""), _Document, [])
+    if document is not None:
+        faults += [
+            Fault(path, yamldoc.line_of(node, path), message)
+            for path, message in _check(document)
+            if not _concerns(path, unreadable)
+        ]
+    if faults:
+        raise DocumentError(name, sorted(faults, key=lambda fault: fault.line))
+    return _build(document)
+
+
+def _check(document: _Document) -> Iterable[tuple[str, str]]:
+    """Yield every broken rule."""
+    yield from rules.header(document)
+    volumes = tuple(_storage(item) for item in document.storage or ())
+    yield from rules.storage(volumes)
+    targets = tuple(_Checked(item) for item in document.targets or ())
+    yield from rules.targets(targets)
+    for index, item in enumerate(document.targets or ()):
+        yield from _check_own(f"targets[{index}]", item)
+    # A partial update may mount what an earlier manifest brought: judged when they are merged.
+    if document.update_type == "complete":
+        yield from rules.labels(targets, volumes)
+
+
+def _check_own(path: str, item: SourceTarget) -> Iterable[tuple[str, str]]:
+    """Yield the faults of what only manifest.yaml has."""
+    if item.service_type is None:
+        yield f"{path}.service_type", "is missing or empty"
+    try:
+        if item.source:
+            ImageSource.parse(item.source)
+        else:
+            yield f"{path}.source", "is missing or empty"
+    except DocumentError as error:
+        yield f"{path}.source", f"{item.source[:80]!r} {error.faults[0].message}"
+    if item.digest:
+        yield from rules.digest(f"{path}.digest", item.digest)
+    if item.size is not None:
+        yield from rules.size(f"{path}.size", item.size)
+
+
+class _Checked:
+    """A target as the rules see it: what was not given has its default."""
+
+    def __init__(self, item: SourceTarget) -> None:
+        self.service_name = item.service_name
+        self.version = item.version
+        self.service_type = item.service_type or rules.TYPE_OF_NAME.get(
+            item.service_name, "container"
+        )
+        self.network = _network(item.network)
+        self.nsgroup = item.nsgroup
+        self.storage = _mounts(item)
+
+
+def _build(document: _Document) -> Source:
+    return Source(
+        version=document.version,
+        product=document.product,
+        update_type=document.update_type or "partial",
+        storage=tuple(_storage(item) for item in document.storage or ()),
+        targets=tuple(
+            ImageTarget(
+                service_name=item.service_name,
+                source=ImageSource.parse(item.source),
+                version=item.version,
+                service_type=item.service_type or "container",
+                network=_network(item.network),
+                nsgroup=item.nsgroup,
+                storage=_mounts(item),
+                digest=item.digest,
+                size=item.size,
+            )
+            for item in document.targets or ()
+        ),
+    )
+
+
+def _network(network: SourceNetwork | None) -> Network:
+    network = network or SourceNetwork()
+    ports = tuple(
+        Port(host=port.host, container=port.container, protocol=port.protocol)
+        for port in network.ports or ()
+    )
+    return Network(type=network.type, ipv4=network.ipv4, ipv6=network.ipv6, ports=ports)
+
+
+def _mounts(item: SourceTarget) -> tuple[Mount, ...]:
+    return tuple(Mount(dest=mount.dest, label=mount.label) for mount in item.storage or ())
+
+
+def _storage(item: SourceStorage) -> Storage:
+    return Storage(
+        label=item.label, persistent=item.persistent, nsgroup=item.nsgroup, size=int(item.size)
+    )
+
+
+def _without(node: yamldoc.Node, paths: frozenset[str], path: str) -> yamldoc.Node:
+    """Return ``node`` without the values at ``paths``; a list keeps its length."""
+    if isinstance(node, yamldoc.Mapping):
+        items = {
+            key: _without(value, paths, child)
+            for key, value in node.items.items()
+            if (child := f"{path}.{key}" if path else key) not in paths
+        }
+        return yamldoc.Mapping(items, node.line, node.key_lines)
+    if isinstance(node, yamldoc.Sequence):
+        nothing = yamldoc.Mapping({}, node.line)
+        children = ((f"{path}[{index}]", item) for index, item in enumerate(node.items))
+        return yamldoc.Sequence(
+            tuple(
+                nothing if child in paths else _without(item, paths, child)
+                for child, item in children
+            ),
+            node.line,
+        )
+    return node
+
+
+def _concerns(path: str, unreadable: frozenset[str]) -> bool:
+    """Whether ``path`` is, or is below, a value that could not be read and was reported so."""
+    return any(path == bad or path.startswith((f"{bad}.", f"{bad}[")) for bad in unreadable)

@@ -1,0 +1,396 @@
+"""Recipes become images: stage after stage, each reused while nothing that went into it changed.
+
+A stage's key is a digest over all that decides its content; its tree and configuration live in the
+cache under that key and appear there only when they are whole. Invariant: two builds with equal
+keys publish the same digest, as far as the scripts of the recipe are reproducible (times are not
+theirs to choose: none in the image is later than the epoch).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from machineos.build.recipe import imports as importing
+from machineos.build.recipe.archive import Limits, Policy
+from machineos.build.recipe.config import ImageConfig, architecture, put_image
+from machineos.build.recipe.convert import read_image, unpack_image
+from machineos.build.recipe.filesystem import VerityLayer, make_layer
+from machineos.build.recipe.flatten import Flattener
+from machineos.build.recipe.layers import sniff, uncompressed
+from machineos.build.recipe.mountpoints import add_mount_points
+from machineos.build.recipe.recipe import (
+    BuiltBase,
+    DebianBase,
+    ImageBase,
+    Recipe,
+    ScratchBase,
+    Stage,
+    TarBase,
+)
+from machineos.build.recipe.sandbox import Script, require_root, run_script
+from machineos.core.digest import Digest
+from machineos.core.files import locked, read_bounded, write_atomic
+from machineos.core.run import run
+from machineos.errors import DocumentError, Fault, MissingError
+from machineos.host.pack import mmdebstrap
+from machineos.oci.layout.folder import LayoutRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from machineos.oci.model.atomfs import FilesystemKind
+    from machineos.oci.model.documents import Descriptor
+    from machineos.oci.model.repository import Repository
+
+M = TypeVar("M", bound=msgspec.Struct)
+DEFAULT_EPOCH = 1_767_225_600  # 2026-01-01, so that a build needs no clock
+_FORMAT = "1"  # part of every key: raise it when the same recipe comes to mean something else
+_CHUNK = 1 << 20
+_META_LIMIT = 1 << 20
+_COPY_TIMEOUT = 3600.0
+# Debian's own set-user-id programs stay: a recipe is its author's, unlike a foreign image.
+_OWN = Policy(setuid="keep")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a build is given besides the recipe.
+
+    ``base`` is the recipe's folder, ``cache`` is kept between builds. ``open_image`` gives the
+    repository and the tag or digest for a ``docker://`` URL.
+    """
+
+    base: Path
+    cache: Path
+    epoch: int = DEFAULT_EPOCH
+    kind: FilesystemKind = "squashfs"
+    allow_unpinned: bool = False
+    open_image: Callable[[str], tuple[Repository, str]] | None = None
+    progress: Callable[[str], None] = field(default=lambda _line: None)
+    limits: Limits = field(default_factory=Limits)
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    """What the cache remembers of a stage besides its tree."""
+
+    config: ImageConfig
+
+
+class _LayerMeta(msgspec.Struct, frozen=True):
+    """What the cache remembers of a packed layer."""
+
+    size: int
+    digest: str
+    root_hash: str
+    media_type: str
+    data_size: int
+
+
+def build(
+    recipe: Recipe, sink: Repository, settings: Settings, *, stages: tuple[str, ...] | None = None
+) -> dict[str, Descriptor]:
+    """Build ``stages`` (None: all) and what they need; return the published ones' manifests.
+
+    Stages that are ``build_only`` are not published. The tag in ``sink`` is the stage's name.
+    Raises: DocumentError, MissingError, VerificationError and below, TransferError, SpaceError,
+    ToolError, UsageError when not root.
+    """
+    require_root("building images")
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Descriptor] = {}
+    with locked(settings.cache / "lock", what=f"the build cache {settings.cache}", wait=True):
+        builder = _Builder(recipe, settings)
+        for stage in recipe.closure(stages):
+            folder = builder.stage(stage)
+            if not stage.build_only:
+                result[stage.name] = builder.publish(stage, folder, sink)
+    return result
+
+
+class _Builder:
+    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+        self._recipe = recipe
+        self._settings = settings
+        self._stages = settings.cache / "stages"
+        self._stages.mkdir(exist_ok=True)
+        self._done: dict[str, Path] = {}
+
+    def stage(self, stage: Stage) -> Path:
+        """Return the cache folder of ``stage``, building it when nothing fits."""
+        gathered = [
+            importing.gather(
+                item,
+                base=self._settings.base,
+                downloads=self._settings.cache / "downloads",
+                stage_tree=lambda name: self._done[name] / "tree",
+                allow_unpinned=self._settings.allow_unpinned,
+            )
+            for item in stage.imports
+        ]
+        source = self._source(stage)
+        folder = self._stages / self._key(stage, source.identity, [item[1] for item in gathered])
+        self._done[stage.name] = folder
+        if (folder / "stage.json").is_file():
+            self._say(stage, "unchanged")
+            return folder
+        with tempfile.TemporaryDirectory(dir=self._settings.cache, prefix="stage-") as name:
+            work = Path(name)
+            base = source.make(work)
+            self._fill(stage, work, [item[0] for item in gathered], base)
+            meta = _Meta(config=_configure(stage, base))
+            write_atomic(work / "stage.json", msgspec.json.encode(meta))
+            shutil.rmtree(work / "run", ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+            work.rename(folder)
+            work.mkdir()  # for the context manager to remove
+        return folder
+
+    def publish(self, stage: Stage, folder: Path, sink: Repository) -> Descriptor:
+        layer = self._layer(stage, folder)
+        meta = _read(folder / "stage.json", _Meta)
+        config = meta.config.to_bytes(
+            layer.digest, epoch=self._settings.epoch, created_by="mosb image build"
+        )
+        descriptor = put_image(
+            sink, layer, config, tag=stage.name, annotations=dict(stage.annotations)
+        )
+        self._say(stage, f"{descriptor.digest}")
+        return descriptor
+
+    def _layer(self, stage: Stage, folder: Path) -> VerityLayer:
+        path = folder / f"layer.{self._settings.kind}"
+        meta_path = folder / f"layer.{self._settings.kind}.json"
+        if meta_path.is_file() and path.is_file():
+            meta = _read(meta_path, _LayerMeta)
+            return VerityLayer(
+                path=path,
+                size=meta.size,
+                digest=Digest.parse(meta.digest),
+                root_hash=meta.root_hash,
+                media_type=meta.media_type,
+                data_size=meta.data_size,
+            )
+        self._say(stage, f"packing {self._settings.kind}")
+        layer = make_layer(
+            folder / "tree",
+            path,
+            kind=self._settings.kind,
+            epoch=self._settings.epoch,
+            keep_times=True,
+        )
+        remembered = _LayerMeta(
+            layer.size, str(layer.digest), layer.root_hash, layer.media_type, layer.data_size
+        )
+        write_atomic(meta_path, msgspec.json.encode(remembered))
+        return layer
+
+    def _fill(self, stage: Stage, work: Path, sources: list[Path], base: ImageConfig) -> None:
+        tree = work / "tree"
+        epoch = self._settings.epoch
+        seen = work / "run"
+        (seen / "imports").mkdir(parents=True)
+        for item, source in zip(stage.imports, sources, strict=True):
+            importing.copy(source, seen / "imports" / item.name, epoch=epoch)
+            if item.dest:
+                importing.place(source, item, tree, epoch=epoch)
+        if stage.run:
+            self._say(stage, "running its script")
+            script = Script(
+                stage.run, f"{self._recipe.name}: {stage.name}", network=stage.network == "host"
+            )
+            log = self._settings.cache / f"{stage.name}.log"
+            environment = {**base.environment, **dict(stage.environment)}
+            run_script(script, tree, seen, environment=environment, log=log)
+        volumes = _configure(stage, base).run.get("Volumes", {})
+        add_mount_points(tree, volumes, epoch=epoch)
+        _clamp(tree, epoch)
+
+    def _key(self, stage: Stage, base: str, digests: list[str]) -> str:
+        parts = msgspec.json.encode(
+            [_FORMAT, self._settings.epoch, base, digests, _content_of(stage)],
+            order="deterministic",
+        )
+        return hashlib.sha256(parts).hexdigest()
+
+    def _say(self, stage: Stage, text: str) -> None:
+        self._settings.progress(f"{stage.name}: {text}")
+
+    # -- bases
+
+    def _source(self, stage: Stage) -> _Source:
+        match stage.base:
+            case ScratchBase():
+                return _Source("scratch", self._scratch)
+            case BuiltBase():
+                parent = self._done[stage.base.stage]
+                return _Source(f"built {parent.name}", lambda work: self._copy(parent, work))
+            case DebianBase():
+                base = stage.base
+                identity = msgspec.json.encode(base).decode()
+                return _Source(f"debian {identity}", lambda work: self._debian(stage, base, work))
+            case TarBase():
+                return self._tar(stage.base)
+            case ImageBase():
+                return self._image(stage, stage.base)
+
+    def _scratch(self, work: Path) -> ImageConfig:
+        (work / "tree").mkdir(mode=0o755)
+        return _new_config()
+
+    def _copy(self, parent: Path, work: Path) -> ImageConfig:
+        argv = ["cp", "--archive", "--reflink=auto", str(parent / "tree"), str(work / "tree")]
+        run(argv, timeout=_COPY_TIMEOUT)
+        return _read(parent / "stage.json", _Meta).config
+
+    def _debian(self, stage: Stage, base: DebianBase, work: Path) -> ImageConfig:
+        suite = mmdebstrap.Suite(
+            name=base.suite,
+            packages=base.packages,
+            variant=base.variant,
+            mirror=base.mirror,
+            snapshot=base.snapshot,
+        )
+        archives = self._settings.cache / "archives"
+        archives.mkdir(exist_ok=True)
+        self._say(stage, f"Debian {base.suite}, {len(base.packages)} packages")
+        tar = work / "debian.tar"
+        mmdebstrap.build(suite, tar, epoch=self._settings.epoch, temporary=work, archives=archives)
+        self._unpack(tar, f"Debian {base.suite}", work, policy=_OWN)
+        tar.unlink()
+        return _new_config()
+
+    def _tar(self, base: TarBase) -> _Source:
+        if base.url.startswith("https://"):
+            path, digest = importing.download(
+                base.url,
+                base.sha256,
+                self._settings.cache / "downloads",
+                allow_unpinned=self._settings.allow_unpinned,
+            )
+        else:
+            path = self._settings.base / base.url
+            if not path.is_file():
+                raise MissingError(f"archive {base.url} does not exist", hint=f"looked for {path}")
+            digest = importing.digest_of(path.resolve())
+            if base.sha256:
+                Digest("sha256", base.sha256).check(path.read_bytes(), base.url)
+
+        def make(work: Path) -> ImageConfig:
+            self._unpack(path, base.url, work, policy=Policy())
+            return _new_config()
+
+        return _Source(f"tar {digest}", make)
+
+    def _unpack(self, path: Path, what: str, work: Path, *, policy: Policy) -> None:
+        with tempfile.TemporaryFile(dir=work, buffering=1 << 20) as spool:
+            flattener = Flattener(spool, limits=self._settings.limits, policy=policy)
+            with path.open("rb") as file:
+                compression = sniff(file.read(6))
+                file.seek(0)
+                chunks = iter(lambda: file.read(_CHUNK), b"")
+                with uncompressed(chunks, compression, work=work, what=what) as plain:
+                    flattener.add(plain, what=what)
+            flattener.write(work / "tree")
+
+    def _image(self, stage: Stage, base: ImageBase) -> _Source:
+        repository, reference = self._open(stage, base)
+        here = ("linux", architecture(platform.machine()))
+        manifest, data = read_image(repository, reference, here)
+
+        def make(work: Path) -> ImageConfig:
+            return unpack_image(
+                repository,
+                manifest,
+                work / "tree",
+                limits=self._settings.limits,
+                policy=Policy(),
+                progress=lambda line: self._say(stage, line),
+            )
+
+        return _Source(f"image {Digest.of(data)}", make)
+
+    def _open(self, stage: Stage, base: ImageBase) -> tuple[Repository, str]:
+        path = f"{stage.name}.from.url"
+        if base.kind == "docker":
+            if self._settings.open_image is None:
+                message = "images of registries cannot be opened here"
+                raise DocumentError(self._recipe.name, [Fault(path, 0, message)])
+            return self._settings.open_image(base.url)
+        folder, colon, tag = base.url.removeprefix("oci:").rpartition(":")
+        if not colon or not folder:
+            message = f"{base.url[:80]!r} is not DIR:TAG"
+            raise DocumentError(self._recipe.name, [Fault(path, 0, message)])
+        return LayoutRepository(self._settings.base / folder), tag
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a stage starts: what identifies it, and how to make ``work/tree`` of it."""
+
+    identity: str
+    make: Callable[[Path], ImageConfig]
+
+
+def _configure(stage: Stage, base: ImageConfig) -> ImageConfig:
+    """Return the configuration of a stage: its own keys over those of its base."""
+    settings = dict(base.run)
+    if stage.entrypoint is not None:
+        settings["Entrypoint"] = list(stage.entrypoint)
+        settings.pop("Cmd", None)  # the base's arguments were for the base's entry point
+    if stage.cmd is not None:
+        settings["Cmd"] = list(stage.cmd)
+    environment = {**base.environment, **dict(stage.environment)}
+    if environment:
+        settings["Env"] = [f"{name}={value}" for name, value in environment.items()]
+    if stage.working_dir:
+        settings["WorkingDir"] = stage.working_dir
+    if stage.user:
+        settings["User"] = stage.user
+    if stage.labels:
+        settings["Labels"] = {**settings.get("Labels", {}), **dict(stage.labels)}
+    if stage.volumes:
+        named: dict[str, dict[str, str]] = {name: {} for name in stage.volumes}
+        settings["Volumes"] = {**settings.get("Volumes", {}), **named}
+    return msgspec.structs.replace(base, run=settings)
+
+
+def _content_of(stage: Stage) -> dict[str, object]:
+    """Everything of a stage that decides its tree and configuration, and nothing else."""
+    body: dict[str, object] = msgspec.to_builtins(stage)
+    for key in ("name", "build_only", "annotations", "base"):
+        del body[key]
+    return body
+
+
+def _new_config() -> ImageConfig:
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return ImageConfig(architecture=architecture(platform.machine()), run={"Env": [path]})
+
+
+def _clamp(tree: Path, epoch: int) -> None:
+    """Bring every time in ``tree`` that is later than ``epoch`` back to it."""
+    for path in _walk(tree):
+        status = path.lstat()
+        if status.st_mtime > epoch or status.st_mtime < 0:
+            os.utime(path, (epoch, epoch), follow_symlinks=False)
+    os.utime(tree, (epoch, epoch))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for name, folders, files in os.walk(folder):
+        for child in (*folders, *files):
+            yield Path(name) / child
+
+
+def _read(path: Path, model: type[M]) -> M:
+    return msgspec.json.decode(read_bounded(path, _META_LIMIT), type=model)

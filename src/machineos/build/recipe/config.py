@@ -1,0 +1,146 @@
+"""The OCI image configuration of what we build and convert, and the manifest around one layer.
+
+Owns how an image becomes bytes: compact JSON, keys in a fixed order, all times the epoch. Follows
+the OCI image specification 1.1, "Image Configuration".
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from machineos.core.digest import Digest
+from machineos.core.jsondoc import parse_json
+from machineos.errors import DocumentError, Fault
+from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from machineos.build.recipe.filesystem import VerityLayer
+    from machineos.oci.model.repository import Repository
+
+MAX_CONFIG = 1 << 20
+_CHUNK = 1 << 20
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def architecture(machine: str) -> str:
+    """Return the OCI name for what ``uname -m`` says."""
+    return _ARCHITECTURES.get(machine, machine)
+
+
+class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a configuration that outlive a build: platform and how to run it.
+
+    ``run`` is the object under the key ``config`` (Entrypoint, Cmd, Env, ...), as on the wire.
+    """
+
+    architecture: str
+    os: str = "linux"
+    variant: str = ""
+    author: str = ""
+    run: dict[str, Any] = {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """``Env`` as a mapping; the last of equal names counts, as in every runtime."""
+        pairs = (item.partition("=") for item in self.run.get("Env", []))
+        return {name: value for name, equals, value in pairs if equals}
+
+    def to_bytes(self, layer: Digest, *, epoch: int, created_by: str) -> bytes:
+        """Return the configuration of an image with the one layer ``layer``."""
+        created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body: dict[str, Any] = {"created": created}
+        if self.author:
+            body["author"] = self.author
+        body["architecture"] = self.architecture
+        if self.variant:
+            body["variant"] = self.variant
+        body["os"] = self.os
+        body["config"] = {key: self.run[key] for key in sorted(self.run)}
+        body["rootfs"] = {"type": "layers", "diff_ids": [str(layer)]}
+        body["history"] = [{"created": created, "created_by": created_by}]
+        return msgspec.json.encode(body)
+
+
+def parse_config(data: bytes, *, name: str) -> tuple[ImageConfig, tuple[Digest, ...]]:
+    """Return the configuration in ``data`` and its ``diff_ids``: the digest of each layer unpacked.
+
+    Raises: DocumentError.
+    """
+    body = parse_json(data, name=name, limit=MAX_CONFIG)
+    if not isinstance(body, dict):
+        raise DocumentError(name, [Fault("", 0, "is not a JSON object")])
+    faults: list[Fault] = []
+
+    def text(key: str) -> str:
+        value = body.get(key) or ""
+        if not isinstance(value, str):
+            faults.append(Fault(key, 0, "is not a string"))
+            return ""
+        return value
+
+    run = body.get("config") or {}
+    if isinstance(run, dict):
+        _check_run(run, faults)
+    else:
+        faults.append(Fault("config", 0, "is not an object"))
+    rootfs = body.get("rootfs")
+    ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
+        faults.append(Fault("rootfs.diff_ids", 0, "is missing or not a list of digests"))
+    config = ImageConfig(
+        architecture=text("architecture"),
+        os=text("os"),
+        variant=text("variant"),
+        author=text("author"),
+        run=run if isinstance(run, dict) else {},
+    )
+    if faults:
+        raise DocumentError(name, faults)
+    return config, tuple(Digest.parse(item) for item in ids or ())
+
+
+def put_image(
+    sink: Repository,
+    layer: VerityLayer,
+    config: bytes,
+    *,
+    tag: str | None,
+    annotations: Mapping[str, str] | None = None,
+) -> Descriptor:
+    """Store layer, configuration and manifest of a one-layer image, in this order.
+
+    Raises: SpaceError, TransferError.
+    """
+    sink.put_blob(layer.descriptor, _chunks(layer))
+    entry = Descriptor(media_type=CONFIG, digest=Digest.of(config), size=len(config))
+    sink.put_blob(entry, (config,))
+    manifest = Manifest(
+        media_type=MANIFEST,
+        config=entry,
+        layers=(layer.descriptor,),
+        annotations=dict(sorted((annotations or {}).items())),
+    )
+    return sink.put_manifest(manifest.to_bytes(), media_type=MANIFEST, tag=tag)
+
+
+def _check_run(run: dict[str, Any], faults: list[Fault]) -> None:
+    for key in ("Entrypoint", "Cmd", "Env"):
+        value = run.get(key)
+        if value is None:
+            run.pop(key, None)
+        elif not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            faults.append(Fault(f"config.{key}", 0, "is not a list of strings"))
+    for key in ("User", "WorkingDir"):
+        if not isinstance(run.get(key, ""), str):
+            faults.append(Fault(f"config.{key}", 0, "is not a string"))
+
+
+def _chunks(layer: VerityLayer) -> Iterator[bytes]:
+    with layer.path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

@@ -1,0 +1,157 @@
+"""``run`` scripts of a recipe, in a sandbox of their own.
+
+The script sees the stage's folder as its root, ``/stacker/imports`` read-only, a fresh ``/proc``, a
+``/dev`` of six devices, and the host's network unless the recipe says otherwise. Its processes and
+mounts live in namespaces that end with it, so nothing stays behind, whether it succeeds, fails or
+is interrupted. Invariant: mount points are made without following a link that the image planted,
+and are gone from the tree afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machineos.core.run import PATH, run
+from machineos.errors import ArchiveError, ToolError, UsageError
+from machineos.host.pack import confine
+from machineos.host.pack.unshare import argv_isolated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_TIMEOUT = 4 * 3600.0
+_TAIL = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script of a recipe: ``text``, run as it says in its first line, else by ``/bin/sh -ex``."""
+
+    text: str
+    name: str
+    network: bool = True
+    timeout: float = _TIMEOUT
+
+    @property
+    def argv(self) -> list[str]:
+        """The command inside the sandbox."""
+        path = "/stacker/run"
+        return [path] if self.text.startswith("#!") else ["/bin/sh", "-ex", path]
+
+
+def require_root(what: str) -> None:
+    """Raises: UsageError, which names ``what``, unless we are root: owners and mounts need it.
+    Building without root, in a user namespace, is not there yet."""
+    if os.geteuid() != 0:
+        raise UsageError(
+            f"{what} needs root: files of several owners are written",
+            hint="run it with sudo; a build in a user namespace is not implemented",
+        )
+
+
+def run_script(
+    script: Script, root: Path, imports: Path, *, environment: Mapping[str, str], log: Path
+) -> None:
+    """Run ``script`` with the folder ``root`` as its root; all it prints goes to the file ``log``.
+
+    ``imports`` is a folder that holds ``imports/``; the script is written beside it. Raises:
+    ToolError with the end of the log, ToolTimeoutError, ArchiveError when the tree has something
+    else than a folder where a mount is needed, UsageError.
+    """
+    require_root(f"the script of {script.name}")
+    _write_script(imports / "run", script.text)
+    binds = [(str(imports.resolve()), "/stacker")]
+    with ExitStack() as stack:
+        for name in ("proc", "dev", "stacker"):
+            stack.enter_context(_folder(root, name))
+        if script.network and stack.enter_context(_resolver(root)):
+            binds.append((str(Path("/etc/resolv.conf").resolve()), "/etc/resolv.conf"))
+        plan = {
+            "root": str(root.resolve()),
+            "binds": binds,
+            "argv": script.argv,
+            "environment": {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **environment},
+        }
+        inner = [sys.executable, "-I", "-S", str(Path(confine.__file__)), json.dumps(plan)]
+        with log.open("wb") as file:
+            result = run(
+                argv_isolated(inner, network=script.network),
+                timeout=script.timeout,
+                stdout=file,
+                stderr=file,
+                check=False,
+            )
+    if result.status != 0:
+        raise ToolError(
+            f"{script.name}: the script ended with status {result.status}:\n{_tail(log)}",
+            hint=f"all it printed is in {log}",
+        )
+
+
+def _write_script(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    path.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+@contextmanager
+def _folder(root: Path, name: str) -> Iterator[None]:
+    """Have a real folder ``name`` in ``root`` for the length of the block, never through a link."""
+    path = root / name
+    try:
+        path.mkdir(mode=0o755)
+        made = True
+    except FileExistsError:
+        made = False
+    if not stat.S_ISDIR(path.lstat().st_mode):
+        raise ArchiveError(f"the image has something else than a folder at /{name}")
+    try:
+        yield
+    finally:
+        if made:
+            _remove_empty(path)
+
+
+def _remove_empty(path: Path) -> None:
+    try:
+        path.rmdir()
+    except OSError as error:
+        # The script put something there on purpose, or took the folder away: both are its right.
+        if error.errno not in {errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR}:
+            raise
+
+
+@contextmanager
+def _resolver(root: Path) -> Iterator[bool]:
+    """Have an empty file to mount over at ``/etc/resolv.conf``; what the image had comes back."""
+    folder = root / "etc"
+    path = folder / "resolv.conf"
+    aside = folder / ".resolv.conf.machineos"
+    real = folder.exists() and stat.S_ISDIR(folder.lstat().st_mode)
+    if not real or not Path("/etc/resolv.conf").exists() or aside.is_symlink() or aside.exists():
+        yield False
+        return
+    had = path.is_symlink() or path.exists()
+    if had:
+        path.rename(aside)
+    path.touch(mode=0o644, exist_ok=False)
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+        if had:
+            aside.rename(path)
+
+
+def _tail(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        return file.read().decode("utf-8", "replace").rstrip()

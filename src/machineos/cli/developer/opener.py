@@ -1,0 +1,95 @@
+"""What the options ``--repo`` and ``source:`` name, opened: registries, layouts, converted images.
+
+Owns the connections and temporary folders of one command; they end with its ``with`` block.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from machineos.cli import app
+from machineos.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from machineos.oci.layout.folder import LayoutRepository
+    from machineos.oci.model.documents import Descriptor
+    from machineos.oci.model.reference import ImageSource
+    from machineos.oci.model.repository import Registry, Repository
+
+
+@dataclass
+class Opener:
+    """Opens registries and images, and closes their connections; also the converter."""
+
+    plain_http: bool
+    say: Callable[[str], None]
+    epoch: int | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _registries: dict[str, Registry] = field(default_factory=dict)
+
+    def __enter__(self) -> Opener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def registry(self, text: str, *, writable: bool = False) -> Registry:
+        """Open what ``--repo`` names. Raises: DocumentError."""
+        from machineos.oci.model.reference import RegistryLocation
+
+        location = RegistryLocation.parse(text)
+        if location.folder is None:
+            return self._http(location.host)
+        from machineos.oci.layout.folder import LayoutRegistry
+
+        return LayoutRegistry(location.folder, writable=writable)
+
+    def source(self, source: ImageSource) -> Repository:
+        """Open the repository of an image."""
+        if source.reference is not None:
+            return self._http(source.reference.host).repository(source.reference.name)
+        from machineos.oci.layout.folder import LayoutRepository
+
+        if source.folder is None:
+            raise UsageError(f"{source} names no place")
+        return LayoutRepository(source.folder)
+
+    def convert(self, repository: Repository, reference: str) -> tuple[Repository, Descriptor]:
+        """Convert an image into the user's cache. Raises: see ``convert_image``."""
+        from machineos.build.recipe.convert import convert_image
+
+        sink = self._cache()
+        work = Path(self._stack.enter_context(_temporary(sink.path.parent)))
+        descriptor = convert_image(
+            repository, reference, sink, work=work, epoch=self.epoch or 0, progress=self.say
+        )
+        return sink, descriptor
+
+    def _cache(self) -> LayoutRepository:
+        from machineos.oci.layout.folder import LayoutRepository
+
+        folder = app.home().cache / "machineos" / "converted"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return LayoutRepository(folder, writable=True)
+
+    def _http(self, host: str) -> Registry:
+        if host not in self._registries:
+            from machineos.oci.registry.auth import Credentials, default_auth_paths
+            from machineos.oci.registry.client import HttpRegistry
+
+            environ = app.environment()
+            credentials = Credentials(default_auth_paths(environ), environ)
+            registry = HttpRegistry(host, plain_http=self.plain_http, credentials=credentials)
+            self._registries[host] = self._stack.enter_context(registry)
+        return self._registries[host]
+
+
+def _temporary(folder: Path) -> Any:  # noqa: ANN401 (a context manager of str)
+    import tempfile
+
+    return tempfile.TemporaryDirectory(dir=folder, prefix="publish-")

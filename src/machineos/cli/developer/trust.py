@@ -1,0 +1,472 @@
+"""The command ``trust``: keysets, projects, device identities, EFI signatures, PCR 7.
+
+No decisions here: each command reads its arguments, calls ``machineos.trust`` and prints. Modules
+that need cryptography are imported inside the commands, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from machineos.cli import app
+from machineos.cli.developer.trust_launch import launch
+from machineos.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from machineos.core.secret import Secret
+    from machineos.trust.keys.keyset import KeyPair, Keyset, Project
+
+_FILE = click.Path(path_type=Path)
+_EXIT_CODES = """
+\b
+Exit codes: 0 good, 2 usage, 3 a damaged file, 4 a signature does not verify,
+5 it does not exist, 6 it exists already, 8 a program failed, 130 interrupted.
+"""
+_HELP = f"""Keys and signatures of your products.
+
+A keyset holds every key of one maker: for manifests, for the identities of machines, for Secure
+Boot, and for the TPM's policies. A project is one product in it.
+
+\b
+Examples:
+  trust keyset add acme --org "Acme Inc"
+  trust project add acme thermostat
+  trust sudi add acme thermostat SN0001
+  trust keyset show acme manifest:thermostat cert.pem --path
+{_EXIT_CODES}"""
+
+
+def main() -> NoReturn:
+    """Run ``trust``."""
+    app.main(trust)
+
+
+@app.group("trust", _HELP)
+def trust() -> None:
+    """Hold the subcommands; the help text is above."""
+
+
+def _passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--passphrase-file",
+        type=_FILE,
+        metavar="FILE",
+        help="Read the keyset's passphrase from FILE ('-' for standard input, /dev/fd/3 for an "
+        "open descriptor). At a terminal you are asked when it is needed.",
+    )(function)
+
+
+# --- keyset ---------------------------------------------------------------------------------------
+
+
+@trust.group()
+def keyset() -> None:
+    """List, make and show keysets."""
+
+
+@keyset.command("list")
+@app.json_option
+def keyset_list(as_json: bool) -> None:
+    """List the keysets of this user."""
+    from machineos.trust.keys.keyset import list_keysets
+
+    found = list_keysets(app.home().keysets)
+    if as_json:
+        app.show_json([{"name": one.name, "path": str(one.root)} for one in found])
+        return
+    for one in found:
+        click.echo(one.name)
+
+
+@keyset.command("add")
+@click.argument("name")
+@click.option(
+    "--org",
+    "--Org",
+    "--organization",
+    "organizations",
+    multiple=True,
+    help="Organization to put into the certificates; may be repeated.",
+)
+@click.option("--ask-passphrase", is_flag=True, help="Ask for a passphrase for all private keys.")
+@_passphrase_option
+@app.json_option
+def keyset_add(
+    name: str,
+    organizations: tuple[str, ...],
+    ask_passphrase: bool,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Make the keyset NAME: all its keys and certificates, and the project "default".
+
+    \b
+    Examples:
+      trust keyset add acme --org "Acme Inc"
+      trust keyset add acme --ask-passphrase
+    """
+    from machineos.core.clock import SystemClock
+    from machineos.trust.keys.keyset import create_keyset
+
+    if ask_passphrase and passphrase_file is not None:
+        raise UsageError("--ask-passphrase and --passphrase-file exclude each other")
+    passphrase = _prompt(new=True) if ask_passphrase else _read_passphrase(passphrase_file)
+    made = create_keyset(
+        app.home().keysets,
+        name,
+        organization=organizations,
+        passphrase=passphrase,
+        clock=SystemClock(),
+        progress=None if as_json else lambda role: click.echo(f"making {role}", err=True),
+    )
+    if as_json:
+        app.show_json({"name": made.name, "path": str(made.root)})
+    else:
+        click.echo(f"keyset {made.name}: {made.root}")
+
+
+@keyset.command("show")
+@click.argument("name")
+@click.argument("key", required=False)
+@click.argument("item", required=False)
+@click.option("--path", "what", flag_value="path", help="Print paths.")
+@click.option("--value", "what", flag_value="value", help="Print the content of the item.")
+@app.json_option
+def keyset_show(
+    name: str, key: str | None, item: str | None, what: str | None, as_json: bool
+) -> None:
+    """Show a keyset, one of its keys, or one file of a key.
+
+    KEY is the name of a key, or manifest:PROJECT. ITEM is a file of it: cert.pem, privkey.pem,
+    guid, uuid.
+
+    \b
+    Examples:
+      trust keyset show acme
+      trust keyset show acme uefi-db guid
+      trust keyset show acme manifest:default cert.pem --path
+    """
+    from machineos.trust.keys.keyset import Keyset
+
+    opened = Keyset.open(app.home().keysets, name)
+    if key is None:
+        _show_keyset(opened, paths=what == "path", as_json=as_json)
+        return
+    folder = _key_folder(opened, key)
+    files = {
+        entry.name: entry
+        for entry in sorted(folder.iterdir())
+        if entry.is_file() and not entry.name.startswith(".")
+    }
+    if item is None:
+        if what == "value":
+            raise UsageError("--value needs an item", hint=f"one of: {', '.join(files)}")
+        _show_files(files, paths=what == "path", as_json=as_json)
+        return
+    if item not in files:
+        raise MissingError(f"{key} has no {item}", hint=f"it has: {', '.join(files)}")
+    _show_item(files[item], path=what == "path", as_json=as_json)
+
+
+# --- project --------------------------------------------------------------------------------------
+
+
+@trust.group()
+def project() -> None:
+    """List and make projects: the products of a keyset."""
+
+
+@project.command("list")
+@click.argument("keyset_name", metavar="KEYSET")
+@app.json_option
+def project_list(keyset_name: str, as_json: bool) -> None:
+    """List the projects of KEYSET."""
+    from machineos.trust.keys.keyset import Keyset
+
+    found = Keyset.open(app.home().keysets, keyset_name).list_projects()
+    if as_json:
+        app.show_json([_project(one) for one in found])
+        return
+    for one in found:
+        click.echo(one.name)
+
+
+@project.command("add")
+@click.argument("keyset_name", metavar="KEYSET")
+@click.argument("name", metavar="PROJECT")
+@_passphrase_option
+@app.json_option
+def project_add(keyset_name: str, name: str, passphrase_file: Path | None, as_json: bool) -> None:
+    """Make PROJECT in KEYSET: a product UUID and the key that signs the product's manifests."""
+    from machineos.core.clock import SystemClock
+    from machineos.trust.keys.keyset import Keyset, add_project
+
+    opened = Keyset.open(app.home().keysets, keyset_name)
+    passphrase = _passphrase_for(opened.key("manifest-ca"), passphrase_file)
+    made = add_project(opened, name, clock=SystemClock(), passphrase=passphrase)
+    if as_json:
+        app.show_json(_project(made))
+    else:
+        click.echo(f"project {made.name}, product {made.uuid}: {made.root}")
+
+
+# --- sudi -----------------------------------------------------------------------------------------
+
+
+@trust.group()
+def sudi() -> None:
+    """List and make the identities of machines (SUDI)."""
+
+
+@sudi.command("list")
+@click.argument("keyset_name", metavar="KEYSET")
+@click.argument("project_name", metavar="PROJECT")
+@app.json_option
+def sudi_list(keyset_name: str, project_name: str, as_json: bool) -> None:
+    """List the machines of PROJECT in KEYSET."""
+    from machineos.trust.keys.keyset import Keyset
+
+    found = Keyset.open(app.home().keysets, keyset_name).project(project_name).list_sudis()
+    if as_json:
+        app.show_json([{"serial": one.serial, **_pair(one.pair)} for one in found])
+        return
+    for one in found:
+        click.echo(one.serial)
+
+
+@sudi.command("add")
+@click.argument("keyset_name", metavar="KEYSET")
+@click.argument("project_name", metavar="PROJECT")
+@click.argument("serial", required=False)
+@_passphrase_option
+@app.json_option
+def sudi_add(
+    keyset_name: str,
+    project_name: str,
+    serial: str | None,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Make the identity of a machine. SERIAL is a random UUID unless you give one.
+
+    \b
+    Examples:
+      trust sudi add acme default
+      trust sudi add acme default SN0001
+    """
+    from machineos.core.clock import SystemClock
+    from machineos.trust.keys.keyset import Keyset, add_sudi
+
+    opened = Keyset.open(app.home().keysets, keyset_name)
+    owner = opened.project(project_name)
+    passphrase = _passphrase_for(opened.key("sudi-ca"), passphrase_file)
+    made = add_sudi(owner, serial, clock=SystemClock(), passphrase=passphrase)
+    if as_json:
+        app.show_json({"serial": made.serial, **_pair(made.pair)})
+    else:
+        click.echo(f"machine {made.serial}: {made.pair.cert_path.parent}")
+
+
+# --- sign, verify, compute-pcr7 -------------------------------------------------------------------
+
+
+@trust.group()
+def sign() -> None:
+    """Sign EFI binaries."""
+
+
+@sign.command("efi")
+@click.argument("file", type=_FILE)
+@click.option("--key", type=_FILE, required=True, help="Private key (PEM).")
+@click.option("--cert", type=_FILE, required=True, help="Its certificate (PEM).")
+@click.option("--output", type=_FILE, required=True, help="Where the signed binary goes.")
+@_passphrase_option
+def sign_efi(file: Path, key: Path, cert: Path, output: Path, passphrase_file: Path | None) -> None:
+    """Sign the EFI binary FILE (Authenticode, for Secure Boot).
+
+    \b
+    Example:
+      D=$(dirname $(trust keyset show acme uefi-db cert.pem --path))
+      trust sign efi shim.efi --key $D/privkey.pem --cert $D/cert.pem --output shim.signed.efi
+    """
+    from machineos.trust.keys import efi
+    from machineos.trust.keys.keyset import KeyPair
+
+    pair = KeyPair(cert, key)
+    passphrase = _passphrase_for(pair, passphrase_file)
+    efi.sign_efi(file, output, pair, passphrase=passphrase)
+    click.echo(f"Signed {output}")
+
+
+@trust.group()
+def verify() -> None:
+    """Verify EFI binaries."""
+
+
+@verify.command("efi")
+@click.argument("file", type=_FILE)
+@click.option("--cert", type=_FILE, required=True, help="Certificate (PEM) to check against.")
+def verify_efi(file: Path, cert: Path) -> None:
+    """Check that the EFI binary FILE is signed by the key of a certificate."""
+    from machineos.trust.keys import efi
+
+    efi.verify_efi(file, cert)
+    click.echo("Signature verification OK")
+
+
+@trust.command("compute-pcr7")
+@click.argument("keyset_name", metavar="KEYSET")
+@click.option(
+    "--shim",
+    type=click.Choice(["debian", "predecessor"]),
+    default="debian",
+    show_default=True,
+    help="Whose shim boots: Debian 13's, or the predecessor's with its vendor database.",
+)
+@click.option("--events", is_flag=True, help="Also print each event that is measured.")
+@app.json_option
+def compute_pcr7(keyset_name: str, shim: str, events: bool, as_json: bool) -> None:
+    """Print the PCR 7 (SHA-256) that a machine of KEYSET has when its kernel image runs."""
+    from machineos.trust.keys.enrolled import certs_of
+    from machineos.trust.keys.keyset import Keyset
+    from machineos.trust.measure import pcr
+
+    opened = Keyset.open(app.home().keysets, keyset_name)
+    report = {}
+    for role in ("uki-production", "uki-limited", "uki-tpm"):
+        certs, uki = certs_of(opened, role)
+        measured = pcr.boot_events(certs, uki, predecessor=shim == "predecessor")
+        report[role] = {
+            "pcr7": pcr.fold(measured).hex(),
+            "events": [{"name": event.name, "sha256": event.digest.hex()} for event in measured],
+        }
+    if as_json:
+        app.show_json(report)
+        return
+    for role, entry in report.items():
+        click.echo(f"{role}:{entry['pcr7']}")
+        for event in entry["events"] if events else ():
+            click.echo(f"  {event['sha256']}  {event['name']}")  # type: ignore[index]
+
+
+trust.add_command(
+    click.Command(
+        "computePCR7",
+        callback=compute_pcr7.callback,
+        params=compute_pcr7.params,
+        help=compute_pcr7.help,
+        hidden=True,  # the predecessor's spelling
+    )
+)
+
+
+trust.add_command(launch)
+
+
+# --- what the commands share ----------------------------------------------------------------------
+
+
+def _read_passphrase(path: Path | None) -> Secret | None:
+    from machineos.core.secret import read_secret, read_secret_file
+
+    if path is None:
+        return None
+    if str(path) == "-":
+        return read_secret(sys.stdin.fileno(), name="standard input")
+    return read_secret_file(path)
+
+
+def _passphrase_for(pair: KeyPair, path: Path | None) -> Secret | None:
+    if path is None and pair.is_protected() and sys.stdin.isatty():
+        return _prompt(new=False)
+    return _read_passphrase(path)
+
+
+def _prompt(*, new: bool) -> Secret:
+    from machineos.core.secret import Secret
+
+    text = click.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
+    return Secret(str(text).encode())
+
+
+def _key_folder(opened: Keyset, key: str) -> Path:
+    kind, colon, name = key.partition(":")
+    if kind == "manifest":
+        if not colon or not name:
+            raise UsageError("'manifest' alone is no key", hint="write manifest:PROJECT")
+        return opened.project(name).root
+    return opened.key(key).cert_path.parent
+
+
+def _show_keyset(opened: Keyset, *, paths: bool, as_json: bool) -> None:
+    from machineos.trust.keys.keyset import ROLES
+
+    projects = opened.list_projects()
+    if as_json:
+        keys = {role: _pair(opened.key(role)) for role in ROLES}
+        shown = [_project(one) for one in projects]
+        app.show_json(
+            {"name": opened.name, "path": str(opened.root), "keys": keys, "projects": shown}
+        )
+        return
+    rows = [(role, opened.key(role)) for role in ROLES]
+    rows += [(f"manifest:{one.name}", one.pair) for one in projects]
+    if paths:
+        for _, pair in rows:
+            click.echo(str(pair.cert_path.parent))
+        return
+    table: list[tuple[str, ...]] = []
+    for label, pair in rows:
+        certificate = pair.certificate()
+        ends = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+        table.append((label, ends, certificate.subject.rfc4514_string()))
+    app.show_table(("KEY", "UNTIL", "SUBJECT"), table)
+
+
+def _show_files(files: dict[str, Path], *, paths: bool, as_json: bool) -> None:
+    if as_json:
+        app.show_json({name: str(path) for name, path in files.items()})
+        return
+    for name, path in files.items():
+        click.echo(str(path) if paths else name)
+
+
+def _show_item(file: Path, *, path: bool, as_json: bool) -> None:
+    from machineos.core.files import read_bounded
+
+    if path:
+        click.echo(str(file))
+        return
+    text = read_bounded(file, 1 << 20).decode("utf-8", "replace")
+    if as_json:
+        app.show_json({"path": str(file), "value": text})
+    else:
+        click.echo(text.rstrip("\n"))
+
+
+def _project(one: Project) -> dict[str, Any]:
+    return {"name": one.name, "uuid": str(one.uuid), **_pair(one.pair)}
+
+
+def _pair(pair: KeyPair) -> dict[str, Any]:
+    from machineos.core.digest import Digest
+    from machineos.trust.keys.x509 import certificate_der
+
+    certificate = pair.certificate()
+    shown: dict[str, Any] = {
+        "certificate": str(pair.cert_path),
+        "key": str(pair.key_path),
+        "subject": certificate.subject.rfc4514_string(),
+        "not_before": certificate.not_valid_before_utc.isoformat(),
+        "not_after": certificate.not_valid_after_utc.isoformat(),
+        "fingerprint": str(Digest.of(certificate_der(certificate))),
+    }
+    if pair.guid is not None:
+        shown["guid"] = str(pair.guid)
+    return shown

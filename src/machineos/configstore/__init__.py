@@ -1,1 +1,0 @@
-"""The configuration of a machine: one git history, one commit per state of the whole machine."""

@@ -1,0 +1,1 @@
+"""What one process leaves for another: builder, initrd, installer, mosd, mosctl."""

@@ -1,0 +1,122 @@
+"""What the initrd hands to mosd: ``/run/machineos/boot.json``.
+
+The initrd verified the signatures; this document names by digest what it verified, and mosd checks
+every byte it reads from the store against it. It lies in ``manifest`` because ``boot`` writes and
+``service`` reads it, and those two never import each other. Unknown keys and versions are errors.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from machineos.core.digest import Digest
+from machineos.core.jsondoc import decode_json
+from machineos.document.product import rules
+from machineos.document.product.install import Mount, Network
+from machineos.errors import DocumentError, Fault, MachineOSError
+
+VERSION = 1
+MAX_SIZE = 4 << 20
+
+
+class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The one layer of an image: the blob in the store and what dm-verity needs to open it.
+
+    ``signature`` is the path of the PKCS#7 signature of ``root_hash``. Both paths are absolute, or
+    relative to the store.
+    """
+
+    digest: str
+    root_hash: str
+    blob: str
+    signature: str
+
+
+class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One target of the verified manifests that is not hostfs or bootkit.
+
+    ``image`` is the digest of its OCI manifest, ``config`` that of its OCI configuration.
+    ``hostid`` is the first host id of the range of its ``nsgroup`` (0 when it has none).
+    """
+
+    name: str
+    version: str
+    type: Literal["container", "fs-only"]
+    image: str
+    config: str
+    layer: Layer
+    network: Network
+    nsgroup: str = ""
+    hostid: int = 0
+    storage: tuple[Mount, ...] = ()
+
+    @property
+    def has_namespace(self) -> bool:
+        """Whether it runs with ids of its own."""
+        return self.nsgroup not in {"", "none"}
+
+
+class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A volume that services mount by its label; ``size`` in MiB. One that is not persistent is
+    empty after every boot."""
+
+    label: str
+    persistent: bool
+    size: int
+
+
+class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole document. ``store`` is the OCI layout; ``data`` the folder for storage labels;
+    ``data_device`` the partition with their volumes, on the disk that was booted."""
+
+    version: int
+    generation: str
+    product: str
+    store: str
+    data: str
+    data_device: str
+    services: tuple[Service, ...]
+    volumes: tuple[Volume, ...] = ()
+
+
+def encode_handover(handover: Handover) -> bytes:
+    """Return the bytes to write."""
+    return msgspec.json.encode(handover)
+
+
+def parse_handover(data: bytes, *, name: str = "boot.json") -> Handover:
+    """Parse and check the document; all faults at once. Raises: DocumentError."""
+    handover = decode_json(data, Handover, name=name, limit=MAX_SIZE)
+    if handover.version != VERSION:
+        raise DocumentError(
+            name, [Fault("version", 0, f"is {handover.version}, only {VERSION} is known")]
+        )
+    faults: list[Fault] = []
+    seen: set[str] = set()
+    for i, service in enumerate(handover.services):
+        if service.name in seen:
+            faults.append(Fault(f"services[{i}].name", 0, f"{service.name!r} is there twice"))
+        seen.add(service.name)
+        faults += _service_faults(service, f"services[{i}]")
+    if faults:
+        raise DocumentError(name, faults)
+    return handover
+
+
+def _service_faults(service: Service, path: str) -> list[Fault]:
+    faults = []
+    if not re.fullmatch(rules.SERVICE_NAME, service.name):
+        faults.append(Fault(f"{path}.name", 0, f"{service.name[:80]!r} is not a service name"))
+    named = {"image": service.image, "config": service.config, "layer.digest": service.layer.digest}
+    named["layer.root_hash"] = f"sha256:{service.layer.root_hash}"
+    for key, value in named.items():
+        try:
+            Digest.parse(value)
+        except MachineOSError as error:
+            faults.append(Fault(f"{path}.{key}", 0, error.message))
+    if service.has_namespace and service.hostid < 65536:
+        faults.append(Fault(f"{path}.hostid", 0, f"{service.hostid} is among the host's own ids"))
+    return faults

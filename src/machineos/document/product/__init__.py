@@ -1,0 +1,1 @@
+"""``install.json``, the signed document: its types, its rules, its artifacts."""

@@ -1,0 +1,1 @@
+"""From bytes of a stranger to a document, and images, that may be acted on."""

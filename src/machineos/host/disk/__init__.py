@@ -1,0 +1,1 @@
+"""Disks: block devices, partition tables, file systems, LUKS, LVM."""

@@ -1,0 +1,1 @@
+"""The firmware of the machine we run on: its boot entries."""

@@ -1,0 +1,1 @@
+"""What services run on: systemd, LXC, nftables, links."""

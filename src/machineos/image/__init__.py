@@ -1,1 +1,0 @@
-"""Images: recipes, builds, archives of any origin, and the verity layers they become."""

@@ -1,1 +1,0 @@
-"""Manifests: what a developer writes, what is signed and published, what a machine runs."""

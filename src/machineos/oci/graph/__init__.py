@@ -1,0 +1,1 @@
+"""What a manifest leads to: walked, copied, checked."""

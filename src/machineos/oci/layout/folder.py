@@ -1,0 +1,441 @@
+"""Images in a folder: the OCI image layout (image specification 1.1, "Image Layout").
+
+Owns ``oci-layout``, ``index.json`` and ``blobs/<algorithm>/<hex>``. A tag is the annotation
+``org.opencontainers.image.ref.name`` of an entry of ``index.json``; manifests without a tag
+(referrers, the platforms of an index) are entries without it. A ``LayoutRegistry`` keeps repository
+``machine/install`` in the folder of that name, which is how zot stores it, so zot can serve it.
+
+Invariants: a blob's name appears only after its bytes matched; ``index.json`` is replaced whole
+under a lock on ``oci-layout``, and is not written at all when nothing changes; entries and keys
+written by other tools stay as they are. Reads open once and use that descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from machineos.core.digest import Digest
+from machineos.core.files import (
+    atomic,
+    fsync_folder,
+    locked,
+    needing_space,
+    read_bounded,
+    write_atomic,
+)
+from machineos.core.jsondoc import parse_json
+from machineos.errors import (
+    DigestError,
+    DocumentError,
+    Fault,
+    MachineOSError,
+    MissingError,
+    UsageError,
+)
+from machineos.oci.model.documents import (
+    INDEX,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    MAX_ENTRIES,
+    MAX_MANIFEST,
+    REF_NAME,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_document,
+    parse_index,
+)
+from machineos.oci.model.reference import check_name, check_tag
+from machineos.oci.model.stream import CHUNK, Verified, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+MARKER = "oci-layout"
+INDEX_FILE = "index.json"
+VERSION = "1.0.0"
+MAX_REFERRERS = 1000
+_MARKER_LIMIT = 4096
+_WRITE_BACK = 32 << 20
+_SCAN_LIMIT = 64 << 20  # bytes of manifests read to answer one referrers() call
+
+
+class LayoutRepository:
+    """One image layout folder. Nothing is created before the first write."""
+
+    def __init__(self, path: Path, *, writable: bool = False) -> None:
+        self._path = path
+        self._writable = writable
+
+    @property
+    def name(self) -> str:
+        """``oci:DIR``."""
+        return f"oci:{self._path}"
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._path
+
+    def resolve(self, reference: str) -> Descriptor:
+        """Return the descriptor of a tag or digest. Raises: MissingError, DocumentError."""
+        index = self._index()
+        tagged = [
+            entry for entry in index.manifests if entry.annotations.get(REF_NAME) == reference
+        ]
+        if len({entry.digest for entry in tagged}) > 1:
+            raise DocumentError(
+                self.name, [Fault("", 0, f"gives the tag {reference!r} to two manifests")]
+            )
+        if tagged:
+            return _plain(tagged[0])
+        if ":" in reference:
+            return self._by_digest(index, Digest.parse(reference))
+        raise MissingError(f"{self.name}: no tag {reference[:128]!r}", hint=_known_tags(index))
+
+    def manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+        """Return descriptor and bytes of a tag or digest.
+
+        Raises: MissingError, DigestError, DocumentError.
+        """
+        descriptor = self.resolve(reference)
+        data = self.blob(descriptor, limit=MAX_MANIFEST)
+        parse_document(
+            data, name=f"{self.name}@{descriptor.digest}", media_type=descriptor.media_type
+        )
+        return descriptor, data
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether a regular file of that name is there; its bytes are checked when it is read."""
+        try:
+            return stat.S_ISREG(self.blob_path(digest).lstat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def blob(self, descriptor: Descriptor, *, limit: int) -> bytes:
+        """Return a small blob whole. Raises: MissingError, DigestError, DocumentError."""
+        if descriptor.size > limit:
+            raise DocumentError(
+                self._what(descriptor.digest),
+                [Fault("", 0, f"has {descriptor.size} bytes, at most {limit} are read")],
+            )
+        with self.open_blob(descriptor) as chunks:
+            return b"".join(chunks)
+
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Yield the chunks of a blob, the last one only after the digest of the whole matched.
+
+        Raises: MissingError, DigestError.
+        """
+        handle = self._open(descriptor)
+        chunks = Verified(
+            _read_chunks(handle, descriptor.size), descriptor, self._what(descriptor.digest)
+        )
+        try:
+            yield chunks
+        finally:
+            chunks.close()
+            os.close(handle)
+
+    @contextmanager
+    def open_verified_fd(self, descriptor: Descriptor) -> Iterator[int]:
+        """Yield a read-only file descriptor of a blob whose content was just hashed through it.
+
+        The name can be swapped afterwards without effect. A writer who still has the same file open
+        can change what is read later: whoever needs more than that puts dm-verity over it.
+        Raises: MissingError, DigestError.
+        """
+        handle = self._open(descriptor)
+        try:
+            chunks = Verified(
+                _read_chunks(handle, descriptor.size), descriptor, self._what(descriptor.digest)
+            )
+            for _ in chunks:
+                pass
+            os.lseek(handle, 0, os.SEEK_SET)
+            yield handle
+        finally:
+            os.close(handle)
+
+    def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+        """Store a blob; a file with its name and size is taken as it is (``verify`` reads it).
+
+        Raises: DigestError, SpaceError.
+        """
+        self._prepare(descriptor.digest.algorithm)
+        if self._has_size(descriptor):
+            return
+        checked = verified(chunks, descriptor, self._what(descriptor.digest))
+        with atomic(self.blob_path(descriptor.digest)) as file:
+            written, started = 0, 0
+            for chunk in checked:
+                file.write(chunk)
+                written += len(chunk)
+                if written - started >= _WRITE_BACK:
+                    # Starts the disk without waiting for it, so that the fsync at the end is short.
+                    os.posix_fadvise(file.fileno(), started, _WRITE_BACK, os.POSIX_FADV_DONTNEED)
+                    started = written
+
+    def put_manifest(self, data: bytes, *, media_type: str, tag: str | None = None) -> Descriptor:
+        """Store a manifest, list it in ``index.json``, and point ``tag`` to it.
+
+        Raises: DocumentError, SpaceError.
+        """
+        if tag is not None:
+            check_tag(tag)
+        digest = Digest.of(data)
+        document = parse_document(data, name=f"{self.name}@{digest}", media_type=media_type)
+        descriptor = Descriptor(
+            media_type=document.media_type,
+            digest=digest,
+            size=len(data),
+        )
+        self.put_blob(descriptor, (data,))
+        self._list(descriptor, tag)
+        return descriptor
+
+    def referrers(self, digest: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Return the manifests whose subject is ``digest``, by digest, at most ``MAX_REFERRERS``.
+
+        An entry that cannot be read as a manifest refers to nothing; ``verify`` reports it.
+        Raises: DocumentError when ``index.json`` is broken or names too much to look through.
+        """
+        found: dict[Digest, Descriptor] = {}
+        budget = _SCAN_LIMIT
+        for entry in sorted(self.entries(), key=lambda item: item.digest):
+            if entry.digest in found or entry.media_type in INDEX_TYPES:
+                continue
+            budget -= min(entry.size, MAX_MANIFEST)
+            if budget < 0:
+                raise DocumentError(
+                    self.name, [Fault("", 0, "holds too many manifests to look for referrers")]
+                )
+            manifest = self._try_manifest(entry)
+            if manifest is None or manifest.subject is None or manifest.subject.digest != digest:
+                continue
+            kind = manifest.artifact_type or manifest.config.media_type
+            if artifact_type in {"", kind} and len(found) < MAX_REFERRERS:
+                found[entry.digest] = Descriptor(
+                    media_type=manifest.media_type,
+                    digest=entry.digest,
+                    size=entry.size,
+                    annotations=manifest.annotations,
+                    artifact_type=kind,
+                )
+        return tuple(found.values())
+
+    def tags(self) -> tuple[str, ...]:
+        """Return the tags, sorted."""
+        names = {entry.annotations.get(REF_NAME) for entry in self.entries()}
+        return tuple(sorted(name for name in names if name))
+
+    def entries(self) -> tuple[Descriptor, ...]:
+        """Return the entries of ``index.json`` with their annotations, none without a layout.
+
+        Raises: DocumentError.
+        """
+        if not (self._path / MARKER).exists():
+            return ()
+        return self._index().manifests
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Return where the blob is or would be."""
+        return self._path / "blobs" / digest.algorithm / digest.hex
+
+    # -- reading
+
+    def _what(self, digest: Digest) -> str:
+        return f"{self.name}: blob {digest}"
+
+    def _index(self) -> Index:
+        self._check_marker()
+        name = str(self._path / INDEX_FILE)
+        return parse_index(_read_index(self._path), name=name, media_type=INDEX)
+
+    def _check_marker(self) -> None:
+        path = self._path / MARKER
+        try:
+            data = read_bounded(path, _MARKER_LIMIT)
+        except (MissingError, NotADirectoryError) as error:
+            raise MissingError(
+                f"{self._path} is not an OCI image layout: it has no file {MARKER}"
+            ) from error
+        body = parse_json(data, name=str(path))
+        if not isinstance(body, dict) or body.get("imageLayoutVersion") != VERSION:
+            raise DocumentError(str(path), [Fault("imageLayoutVersion", 0, f"is not {VERSION!r}")])
+
+    def _by_digest(self, index: Index, digest: Digest) -> Descriptor:
+        for entry in index.manifests:
+            if entry.digest == digest:
+                return _plain(entry)
+        # The platforms of an index need no entry of their own.
+        try:
+            data = read_bounded(self.blob_path(digest), MAX_MANIFEST)
+        except MissingError as error:
+            raise MissingError(f"{self.name}: no manifest {digest}") from error
+        digest.check(data, self._what(digest))
+        document = parse_document(data, name=f"{self.name}@{digest}")
+        return Descriptor(media_type=document.media_type, digest=digest, size=len(data))
+
+    def _try_manifest(self, entry: Descriptor) -> Manifest | None:
+        try:
+            data = self.blob(entry, limit=MAX_MANIFEST)
+            document = parse_document(data, name=str(entry.digest), media_type=entry.media_type)
+        except MachineOSError:
+            return None
+        return document if isinstance(document, Manifest) else None
+
+    def _open(self, descriptor: Descriptor) -> int:
+        """Open a blob once, without following a link or waiting on a FIFO, and check its size."""
+        what = self._what(descriptor.digest)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            handle = os.open(self.blob_path(descriptor.digest), flags)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingError(f"{what} is not there") from error
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENXIO}:
+                raise DigestError(f"{what} is not a regular file") from error
+            raise
+        status = os.fstat(handle)
+        if stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size:
+            return handle
+        os.close(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise DigestError(f"{what} is not a regular file")
+        raise DigestError(f"{what}: {status.st_size} bytes, expected {descriptor.size}")
+
+    # -- writing
+
+    def _has_size(self, descriptor: Descriptor) -> bool:
+        try:
+            status = self.blob_path(descriptor.digest).lstat()
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size
+
+    def _prepare(self, algorithm: str) -> None:
+        if not self._writable:
+            raise UsageError(f"{self.name} was opened for reading only")
+        folder = self._path / "blobs" / algorithm
+        if not folder.is_dir():
+            with needing_space(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                fsync_folder(folder.parent)
+
+    def _list(self, descriptor: Descriptor, tag: str | None) -> None:
+        with (
+            needing_space(self._path),
+            locked(self._path / MARKER, what=self.name, wait=True),
+        ):
+            # locked() creates the file empty; it is also empty after a crash just here.
+            if (self._path / MARKER).stat().st_size == 0:
+                with (self._path / MARKER).open("wb") as file:
+                    file.write(msgspec.json.encode({"imageLayoutVersion": VERSION}))
+                    file.flush()
+                    os.fsync(file.fileno())
+            self._check_marker()
+            path = self._path / INDEX_FILE
+            old: dict[str, Any] = {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
+            if path.exists():
+                data = _read_index(self._path)
+                parse_index(data, name=str(path), media_type=INDEX)
+                old = parse_json(data, name=str(path))
+            entries = list_manifest(old["manifests"], descriptor, tag)
+            if len(entries) > MAX_ENTRIES:
+                raise DocumentError(str(path), [Fault("", 0, f"has over {MAX_ENTRIES} entries")])
+            if entries != old["manifests"] or not path.exists():
+                write_atomic(path, msgspec.json.encode({**old, "manifests": entries}))
+
+
+class LayoutRegistry:
+    """A folder with one image layout per repository."""
+
+    def __init__(self, root: Path, *, writable: bool = False) -> None:
+        self._root = root
+        self._writable = writable
+
+    @property
+    def name(self) -> str:
+        """``oci:DIR``."""
+        return f"oci:{self._root}"
+
+    def repository(self, name: str) -> LayoutRepository:
+        """Return the repository ``name``. Raises: DocumentError for a name that is not allowed."""
+        return LayoutRepository(self._root / check_name(name), writable=self._writable)
+
+
+def list_manifest(
+    entries: list[dict[str, Any]], descriptor: Descriptor, tag: str | None
+) -> list[dict[str, Any]]:
+    """Return ``entries`` of an index.json with ``descriptor`` listed and ``tag`` pointing to it.
+
+    The tag is taken from the entry that had it; an entry that would then be a second one without a
+    tag goes. Everything else keeps its place and its keys.
+    """
+    digest = str(descriptor.digest)
+    result: list[dict[str, Any]] = []
+    for entry in entries:
+        if tag is not None and _tag_of(entry) == tag and entry["digest"] != digest:
+            notes = {key: value for key, value in entry["annotations"].items() if key != REF_NAME}
+            entry = {key: value for key, value in entry.items() if key != "annotations"}
+            if notes:
+                entry["annotations"] = notes
+            if any(
+                other["digest"] == entry["digest"] and _tag_of(other)
+                for other in entries
+                if _tag_of(other) != tag
+            ):
+                continue
+        result.append(entry)
+    own = [entry for entry in result if entry["digest"] == digest]
+    if (tag is None and own) or any(_tag_of(entry) == tag for entry in own if tag is not None):
+        return result
+    fresh = descriptor.to_json()
+    if tag is not None:
+        fresh["annotations"] = {REF_NAME: tag}
+        for place, entry in enumerate(result):
+            if entry["digest"] == digest and _tag_of(entry) is None:
+                notes = {**(entry.get("annotations") or {}), REF_NAME: tag}
+                result[place] = {**entry, "annotations": notes}
+                return result
+    return [*result, fresh]
+
+
+def _tag_of(entry: dict[str, Any]) -> str | None:
+    tag = (entry.get("annotations") or {}).get(REF_NAME)
+    return tag if isinstance(tag, str) else None
+
+
+def _plain(entry: Descriptor) -> Descriptor:
+    """What ``resolve`` returns does not depend on where the manifest was listed."""
+    if entry.media_type and entry.media_type not in MANIFEST_TYPES | INDEX_TYPES:
+        raise DocumentError(
+            str(entry.digest), [Fault("mediaType", 0, f"{entry.media_type!r} is no manifest")]
+        )
+    return Descriptor(media_type=entry.media_type, digest=entry.digest, size=entry.size)
+
+
+def _known_tags(index: Index) -> str:
+    tags = sorted({entry.annotations.get(REF_NAME, "") for entry in index.manifests} - {""})
+    return f"tags there: {', '.join(tags[:20])}" if tags else "it has no tags"
+
+
+def _read_index(folder: Path) -> bytes:
+    return read_bounded(folder / INDEX_FILE, MAX_MANIFEST)
+
+
+def _read_chunks(handle: int, size: int) -> Iterator[bytes]:
+    """Read one byte more than promised, so that a file that grows meanwhile is noticed."""
+    left = size + 1
+    while left > 0 and (chunk := os.read(handle, min(CHUNK, left))):
+        left -= len(chunk)
+        yield chunk

@@ -1,0 +1,1 @@
+"""Documents, references and the interface of a repository. No network, no folder."""

@@ -1,0 +1,83 @@
+"""The layers that are mounted, not unpacked: squashfs or EROFS with appended dm-verity data.
+
+Owns the names on the wire: media types and the annotation with the verity root hash, of both
+generations of stacker and atomfs (docs/formats). Pure, because the initrd uses it. Invariant: a
+root hash that comes out of here is 64 lower-case hex digits, not all zero, and no annotation of the
+descriptor says otherwise; there is no way to ask for a layer without one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from machineos.errors import VerificationError
+
+if TYPE_CHECKING:
+    from machineos.oci.model.documents import Descriptor
+
+FilesystemKind = Literal["squashfs", "erofs"]
+
+OLD_ROOT_HASH = "io.stackeroci.stacker.squashfs_verity_root_hash"
+NEW_ROOT_HASH = "io.stackeroci.stacker.atomfs_verity_root_hash"
+
+_PREFIX = "application/vnd.stacker.image.layer."
+_SHAPE = re.compile(r"(squashfs|erofs)(?:\+(gzip|zstd|xz|lzo|lz4hc|lz4|lzma))?(\+verity)?")
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerType:
+    """What a media type says: file system, compression (may be empty), and whether it names verity.
+
+    The newer generation leaves ``+verity`` out though the data is there: ``names_verity`` decides
+    nothing, only the annotation and the bytes do.
+    """
+
+    filesystem: FilesystemKind
+    compression: str
+    names_verity: bool
+
+
+def layer_media_type(filesystem: FilesystemKind, compression: str) -> str:
+    """Return the media type that we write: each family as the predecessor's readers know it."""
+    suffix = "+verity" if filesystem == "squashfs" else ""
+    return f"{_PREFIX}{filesystem}+{compression}{suffix}"
+
+
+def parse_layer_type(media_type: str) -> LayerType | None:
+    """Return what ``media_type`` says, None if it is not one of a mountable layer."""
+    if not media_type.startswith(_PREFIX):
+        return None
+    match = _SHAPE.fullmatch(media_type.removeprefix(_PREFIX))
+    if match is None:
+        return None
+    kind: FilesystemKind = "erofs" if match[1] == "erofs" else "squashfs"
+    return LayerType(kind, match[2] or "", match[3] is not None)
+
+
+def root_hash_annotations(root_hash: str) -> dict[str, str]:
+    """Return the annotations under both names, for readers of both generations."""
+    return {OLD_ROOT_HASH: root_hash, NEW_ROOT_HASH: root_hash}
+
+
+def root_hash_of(descriptor: Descriptor) -> str:
+    """Return the verity root hash of a layer, 64 lower-case hex digits.
+
+    Raises: VerificationError when it is missing, malformed, all zero, or given twice and different.
+    """
+    what = f"layer {descriptor.digest}"
+    names = (OLD_ROOT_HASH, NEW_ROOT_HASH)
+    found = {descriptor.annotations[name] for name in names if name in descriptor.annotations}
+    if not found:
+        raise VerificationError(
+            f"{what}: carries no verity root hash",
+            hint="build or convert the image with mosb: the kernel must be able to check it",
+        )
+    if len(found) > 1:
+        raise VerificationError(f"{what}: its two root hash annotations differ")
+    value = found.pop()
+    if not _HEX.fullmatch(value) or value == "0" * 64:
+        raise VerificationError(f"{what}: {value[:80]!r} is not a verity root hash")
+    return value

@@ -1,0 +1,1 @@
+"""OCI registries, by HTTP: requests, authorization, uploads."""

@@ -1,0 +1,359 @@
+"""HTTP to one registry: connections, time limits, retries, redirects, authorization.
+
+Owns everything between "send this request" and "here are the bytes of the answer". Invariants: no
+answer is waited for without end, however slowly its bytes drip; nothing larger than its bound is
+read; credentials go to the registry itself only; HTTPS is never left for HTTP.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+
+from machineos import __version__
+from machineos.core.jsondoc import parse_json
+from machineos.errors import (
+    AuthError,
+    DigestError,
+    DocumentError,
+    Fault,
+    MissingError,
+    StalledError,
+    TransferError,
+)
+from machineos.oci.model.reference import check_host, is_loopback
+from machineos.oci.registry.auth import Authenticator, Credentials, parse_challenges
+from machineos.oci.registry.wire import Limits, PassingError, Reader, Retry, pool_manager
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from urllib3.response import BaseHTTPResponse
+
+    from machineos.core.clock import Clock
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_ERROR_LIMIT = 16 << 10
+_TOKEN_LIMIT = 64 << 10
+_PIECE = 256 << 10
+_SLICE = 64 << 10
+
+
+class Transport:
+    """Requests to the registry ``host`` (``name[:port]``). Safe for use by several threads."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        plain_http: bool,
+        credentials: Credentials | None,
+        ca_file: Path | None,
+        clock: Clock,
+        limits: Limits,
+        seed: int | None,
+    ) -> None:
+        self.host = check_host(host)
+        self.limits = limits
+        self.clock = clock
+        self._allow_http = plain_http
+        # Who names a CA means TLS, also on loopback.
+        clear = plain_http or (is_loopback(host) and ca_file is None)
+        self.base = f"{'http' if clear else 'https'}://{host}"
+        self._jitter = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
+        self._pool = pool_manager(limits, ca_file, tls=self.base.startswith("https:"))
+        self._auth = Authenticator(
+            host,
+            credentials,
+            plain_http=plain_http,
+            fetch=self._fetch_token,
+            monotonic=clock.monotonic,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.clear()
+
+    def retry(self) -> Retry:
+        """Return a fresh count of failures."""
+        return Retry(self.limits, self.clock, self._jitter)
+
+    @contextmanager
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        name: str,
+        scope: str,
+        expect: Collection[int],
+        headers: Mapping[str, str] | None = None,
+        body: bytes | memoryview | None = None,
+    ) -> Iterator[BaseHTTPResponse]:
+        """Send one request, once, and yield its answer with the body unread.
+
+        ``url`` is a path on this registry or an absolute URL that it gave us; ``expect`` lists the
+        statuses that are answers and not errors. Raises: TransferError, AuthError, MissingError.
+        """
+        target = self.checked_url(self.joined_url(self.base, url), self.base)
+        response = self._with_auth(method, target, name, scope, headers or {}, body)
+        try:
+            self._check_status(response, f"{method} {self.host}/{name}", expect)
+            yield response
+        finally:
+            # A body that was read to its end has gone back to the pool by itself.
+            response.close()
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        name: str,
+        scope: str,
+        expect: Collection[int],
+        headers: Mapping[str, str] | None = None,
+        body: bytes | memoryview | None = None,
+        limit: int = _ERROR_LIMIT,
+        retry: bool = True,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send a request, again when it fails in passing, and return status, headers and body.
+
+        Raises: TransferError, AuthError, MissingError; DocumentError when the body is over
+        ``limit``.
+        """
+        count = self.retry()
+        while True:
+            try:
+                with self.open(
+                    method, url, name=name, scope=scope, expect=expect, headers=headers, body=body
+                ) as response:
+                    what = f"{method} {self.host}/{name}"
+                    if method == "HEAD":
+                        response.drain_conn()
+                        return response.status, response.headers, b""
+                    data = self._document(response, limit, what)
+                    return response.status, response.headers, data
+            except TransferError as error:
+                if not retry:
+                    raise
+                count.failed(error)
+
+    def body(self, response: BaseHTTPResponse, size: int, what: str) -> Iterator[bytes]:
+        """Yield the pieces of a body of exactly ``size`` bytes.
+
+        Raises: StalledError, TransferError when it ends early, DigestError when it goes on.
+        """
+        seen = 0
+        with Reader(response, self.limits, self.clock, what) as reader:
+            while seen < size:
+                piece = reader.read(min(_PIECE, size - seen))
+                if not piece:
+                    raise PassingError(f"{what}: the connection broke after {seen} bytes")
+                seen += len(piece)
+                yield piece
+            if reader.read(1):
+                raise DigestError(f"{what}: longer than the {size} bytes promised")
+
+    def joined_url(self, origin: str, url: str) -> str:
+        """Return ``url``, as the registry gave it, seen from ``origin``. Raises: TransferError."""
+        try:
+            joined = urljoin(origin, url)
+            _ = urlsplit(joined).port  # looked at only now, so a bad one would surface much later
+        except ValueError as error:
+            raise TransferError(f"{self.host}: sends us to {url[:200]!r}: {error}") from error
+        return joined
+
+    def checked_url(self, url: str, origin: str) -> str:
+        """Return ``url`` if we may go there from ``origin``. Raises: TransferError."""
+        parts, before = urlsplit(url), urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+            raise TransferError(f"{self.host}: sends us to {url[:200]!r}, which is no web address")
+        if parts.scheme == "http":
+            if before.scheme == "https":
+                raise TransferError(f"{self.host}: sends us from https to {url[:200]!r}")
+            if not is_loopback(parts.netloc) and not self._allow_http:
+                raise TransferError(f"{self.host}: plain HTTP to {parts.netloc} was not asked for")
+        return url
+
+    def page_url(self, url: str, origin: str) -> str:
+        """Return the URL of a next page; it stays on this registry. Raises: TransferError."""
+        target = self.joined_url(self.joined_url(self.base, origin), url)
+        if not _same_origin(target, self.base):
+            raise TransferError(f"{self.host}: the next page is elsewhere: {target[:200]!r}")
+        return target
+
+    def _with_auth(
+        self,
+        method: str,
+        url: str,
+        name: str,
+        scope: str,
+        headers: Mapping[str, str],
+        body: bytes | memoryview | None,
+    ) -> BaseHTTPResponse:
+        token = self._auth.header(name, scope)
+        response, last = self._follow(method, url, headers, body, token)
+        # Only the registry itself may ask who we are, not who it sends us to (CVE-2020-15157).
+        if response.status != 401 or not _same_origin(last, self.base):
+            return response
+        challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
+        self._drop(response)
+        token = self._auth.answer(challenges, name, scope)
+        return self._follow(method, url, headers, body, token)[0]
+
+    def _follow(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | memoryview | None,
+        token: str | None,
+    ) -> tuple[BaseHTTPResponse, str]:
+        """Return the answer behind all redirects, and the URL that gave it."""
+        for _ in range(self.limits.redirects + 1):
+            sent = {**headers, "User-Agent": f"machineos/{__version__}"}
+            sent.setdefault("Accept-Encoding", "identity")
+            if token is not None and _same_origin(url, self.base):
+                sent["Authorization"] = token
+            response = self._send(method, url, sent, body)
+            where = response.headers.get("Location")
+            if response.status not in _REDIRECTS or where is None or method not in {"GET", "HEAD"}:
+                return response, url
+            self._drop(response)
+            url = self.checked_url(self.joined_url(url, where), url)
+        raise TransferError(f"{self.host}: more than {self.limits.redirects} redirects")
+
+    def _send(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | memoryview | None
+    ) -> BaseHTTPResponse:
+        if body is not None:
+            headers["Content-Length"] = str(len(body))
+        elif method in {"POST", "PUT", "PATCH"}:
+            headers["Content-Length"] = "0"
+        where = f"{method} {self.host}"
+        try:
+            return self._pool.request(
+                method,
+                url,
+                headers=headers,
+                # In slices, because a time limit covers one call to send.
+                body=None if body is None else _slices(body),
+                preload_content=False,
+                decode_content=False,
+                redirect=False,
+                retries=False,
+            )
+        except urllib3.exceptions.SSLError as error:
+            raise TransferError(
+                f"{where}: TLS: {error}",
+                hint="is the registry's CA known? plain HTTP must be asked for",
+            ) from error
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise StalledError(f"{where}: no answer in time") from error
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as e:
+            raise PassingError(f"{where}: cannot connect: {e}", weight=2) from e
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise PassingError(f"{where}: {error}") from error
+
+    def _check_status(self, response: BaseHTTPResponse, what: str, expect: Collection[int]) -> None:
+        status = response.status
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if status in expect:
+            if encoding != "identity":
+                raise TransferError(f"{what}: the answer is encoded as {encoding[:40]!r}")
+            return
+        text = f"{what}: {status}{self._reason(response)}"
+        if status in {401, 403}:
+            raise AuthError(text, status=status, hint=f"log in again: skopeo login {self.host}")
+        if status == 404:
+            raise MissingError(text)
+        if status in _PASSING:
+            raise PassingError(text, status=status, after=self._retry_after(response))
+        raise TransferError(text, status=status)
+
+    def _reason(self, response: BaseHTTPResponse) -> str:
+        try:
+            body = parse_json(self._document(response, _ERROR_LIMIT, ""), name="error")
+            first = body["errors"][0]
+            text = f"{first.get('code', '')}: {first.get('message', '')}"
+        except (TransferError, DocumentError, KeyError, IndexError, TypeError, AttributeError):
+            return ""
+        return " " + "".join(char if char.isprintable() else "?" for char in text[:300])
+
+    def _retry_after(self, response: BaseHTTPResponse) -> float | None:
+        text = response.headers.get("Retry-After", "").strip()
+        return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+    def _document(self, response: BaseHTTPResponse, limit: int, what: str) -> bytes:
+        """Return a small body whole, within a total time."""
+        length = _told_length(response, what)
+        if length is not None and length > limit:
+            raise _too_large(what, limit)
+        pieces, seen = [], 0
+        end = self.clock.monotonic() + self.limits.document_seconds
+        with Reader(response, self.limits, self.clock, what) as reader:
+            while piece := reader.read(min(_PIECE, limit + 1 - seen)):
+                seen += len(piece)
+                if seen > limit:
+                    raise _too_large(what, limit)
+                pieces.append(piece)
+                if self.clock.monotonic() > end:
+                    raise StalledError(f"{what}: {seen} bytes in {self.limits.document_seconds} s")
+        if length is not None and seen != length:
+            raise PassingError(f"{what}: the connection broke after {seen} bytes")
+        return b"".join(pieces)
+
+    def _drop(self, response: BaseHTTPResponse) -> None:
+        """Read a short body so that its connection can be used again; close a long one."""
+        try:
+            self._document(response, _ERROR_LIMIT, "")
+        except (TransferError, DocumentError):
+            pass
+        finally:
+            response.close()
+
+    def _fetch_token(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> bytes:
+        sent = {**headers, "User-Agent": f"machineos/{__version__}", "Accept-Encoding": "identity"}
+        response = self._send(method, url, sent, body)
+        try:
+            if response.status != 200:
+                raise AuthError(
+                    f"{self.host}: the token service answered {response.status}",
+                    status=response.status,
+                    hint=f"check the credentials: skopeo login {self.host}",
+                )
+            return self._document(response, _TOKEN_LIMIT, f"{self.host}: token service")
+        finally:
+            response.close()
+
+
+def _slices(body: bytes | memoryview) -> Iterator[bytes]:
+    view = memoryview(body)
+    for start in range(0, len(view), _SLICE):
+        yield bytes(view[start : start + _SLICE])
+
+
+def _told_length(response: BaseHTTPResponse, what: str) -> int | None:
+    """Return what Content-Length says, None when it says nothing. Raises: TransferError."""
+    text = response.headers.get("Content-Length", "")
+    if text and not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise TransferError(f"{what}: the registry says {text[:40]!r} as its length")
+    return int(text) if text else None
+
+
+def _same_origin(first: str, second: str) -> bool:
+    one, two = urlsplit(first), urlsplit(second)
+    return (one.scheme, one.netloc) == (two.scheme, two.netloc)
+
+
+def _too_large(what: str, limit: int) -> DocumentError:
+    return DocumentError(what, [Fault("", 0, f"the answer is larger than {limit} bytes")])

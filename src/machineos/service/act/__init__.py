@@ -1,0 +1,1 @@
+"""Making what runs equal to what was planned."""

@@ -1,0 +1,1 @@
+"""What a service is to be: image, network, LXC, unit. Pure."""

@@ -1,0 +1,193 @@
+"""The LXC configuration of a service. Pure.
+
+A container gets a read-only root, its own namespaces, no capability beyond ``CAPABILITIES`` and
+that only as root of its own user namespace, no new privileges, a system call filter, and nothing
+writable but its volumes and small tmpfs folders that vanish with it. No hooks: the host has no
+shell. Network set-up, the default route included, is LXC's work, so images need no ``ip``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from machineos.errors import ToolError
+from machineos.host.unit import lxc
+from machineos.service.plan.network import BRIDGE, GATEWAY4, GATEWAY6
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from machineos.host.unit.lxc import Setting
+    from machineos.service.plan.model import ServiceSpec
+
+# What a root process needs to be a server: change owner and identity, bind low ports. No
+# net_admin, net_raw, mknod, setfcap, sys_*.
+CAPABILITIES = (
+    "chown",
+    "dac_override",
+    "fowner",
+    "fsetid",
+    "kill",
+    "net_bind_service",
+    "setgid",
+    "setuid",
+)
+_SCRATCH_SIZE = "64m"
+_CLONE_NEWUSER = 0x10000000
+# The volume keys are in the kernel keyring; the rest is surface that no service needs.
+_DENIED = (
+    "add_key",
+    "bpf",
+    "delete_module",
+    "finit_module",
+    "init_module",
+    "io_uring_setup",
+    "kexec_file_load",
+    "kexec_load",
+    "keyctl",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "open_by_handle_at",
+    "open_tree",
+    "perf_event_open",
+    "pivot_root",
+    "ptrace",
+    "reboot",
+    "request_key",
+    "setns",
+    "swapoff",
+    "swapon",
+    "umount2",
+    "userfaultfd",
+)
+_EPERM = 1
+_ENOSYS = 38
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """The files and the command of one container."""
+
+    config: str
+    seccomp: str
+    argv: tuple[str, ...]
+
+
+def render(spec: ServiceSpec, *, folder: Path) -> Container:
+    """Return what runs ``spec``; its files belong into ``folder``/NAME.
+
+    Raises: ToolError for a value that cannot be expressed.
+    """
+    home = folder / spec.name
+    environment = [("lxc.environment", f"{key}={value}") for key, value in _environment(spec)]
+    settings = [
+        ("lxc.rootfs.path", f"dir:{spec.rootfs}"),
+        ("lxc.uts.name", host_name(spec.name)),
+        *_ids(spec),
+        *_network(spec),
+        *_mounts(spec),
+        ("lxc.init.uid", str(spec.user.uid)),
+        ("lxc.init.gid", str(spec.user.gid)),
+        ("lxc.init.cwd", spec.folder),
+        ("lxc.cap.keep", " ".join(CAPABILITIES) if spec.user.uid == 0 else "none"),
+        ("lxc.no_new_privs", "1"),
+        ("lxc.apparmor.profile", spec.apparmor),
+        ("lxc.seccomp.profile", str(home / "seccomp")),
+        ("lxc.cgroup.relative", "1"),
+        # Standard output and error of the payload are those of the unit: the journal.
+        ("lxc.console.path", "none"),
+        ("lxc.tty.max", "0"),
+        *[item for item in environment if lxc.fits_in_file(item[1])],
+    ]
+    argv = lxc.argv_start(
+        spec.name,
+        folder=folder,
+        config=home / "config",
+        defines=[item for item in environment if not lxc.fits_in_file(item[1])],
+        command=spec.argv,
+    )
+    return Container(lxc.render(settings), seccomp_policy(), tuple(argv))
+
+
+def seccomp_policy() -> str:
+    """Return the system call filter in LXC's format, version 2."""
+    lines = ["2", "denylist", "[all]"]
+    lines += [f"{name} errno {_EPERM}" for name in _DENIED]
+    # No user namespaces inside: they are how most kernel holes are reached.
+    # LXC reads both numbers as hexadecimal.
+    condition = f"[0,{_CLONE_NEWUSER:#x},SCMP_CMP_MASKED_EQ,{_CLONE_NEWUSER:#x}]"
+    lines.append(f"unshare errno {_EPERM} {condition}")
+    lines.append(f"clone errno {_EPERM} {condition}")
+    # Its flags are in memory, out of reach of a filter: C libraries fall back to clone.
+    lines.append(f"clone3 errno {_ENOSYS}")
+    return "\n".join(lines) + "\n"
+
+
+def host_name(service: str) -> str:
+    """Return a host name that DNS would take."""
+    return re.sub(r"[^a-z0-9-]", "-", service.lower()).strip("-")[:63] or "service"
+
+
+def _environment(spec: ServiceSpec) -> list[tuple[str, str]]:
+    values = {"PATH": _PATH, "HOME": spec.user.home}
+    values.update(spec.env)
+    return list(values.items())
+
+
+def _ids(spec: ServiceSpec) -> list[Setting]:
+    if spec.ids is None:
+        return []
+    span = f"0 {spec.ids.first} {spec.ids.count}"
+    return [("lxc.idmap", f"u {span}"), ("lxc.idmap", f"g {span}")]
+
+
+def _network(spec: ServiceSpec) -> list[Setting]:
+    net = spec.network
+    if net.kind == "host":
+        return [("lxc.net.0.type", "none")]
+    if net.kind == "none":
+        return [("lxc.net.0.type", "empty")]
+    if net.ipv4 is None or net.ipv6 is None:
+        raise ToolError(f"service {spec.name}: a simple network without an address")
+    return [
+        ("lxc.net.0.type", "veth"),
+        ("lxc.net.0.link", BRIDGE),
+        ("lxc.net.0.flags", "up"),
+        ("lxc.net.0.name", "eth0"),
+        ("lxc.net.0.veth.pair", net.pair),
+        ("lxc.net.0.hwaddr", net.hardware),
+        ("lxc.net.0.ipv4.address", f"{net.ipv4} {net.ipv4.network.broadcast_address}"),
+        ("lxc.net.0.ipv4.gateway", str(GATEWAY4.ip)),
+        ("lxc.net.0.ipv6.address", str(net.ipv6)),
+        ("lxc.net.0.ipv6.gateway", str(GATEWAY6.ip)),
+    ]
+
+
+def _mounts(spec: ServiceSpec) -> list[Setting]:
+    # A sysfs can be mounted only by the owner of the network namespace that it shows.
+    shared = spec.network.kind == "host" and spec.ids is not None
+    result = [("lxc.mount.auto", "proc:mixed" if shared else "proc:mixed sys:ro")]
+    result.append(_tmpfs("/dev/shm", "noexec,mode=1777,create=dir"))  # noqa: S108
+    taken = {volume.dest for volume in spec.volumes}
+    for path in spec.scratch:
+        if path not in taken:
+            result.append(_tmpfs(path, "mode=0755" if path == "/run" else "mode=1777"))
+    if spec.resolv_conf is not None:
+        options = "bind,ro,nosuid,nodev,noexec,optional"
+        result.append(lxc.mount_entry(str(spec.resolv_conf), "/etc/resolv.conf", "none", options))
+    for volume in sorted(spec.volumes, key=lambda item: item.dest):
+        # Files there can never be executed anyway (IPE), so say so in the mount as well.
+        options = "bind,rw,nosuid,nodev,noexec"
+        if any(volume.dest.startswith(f"{path}/") for path in spec.scratch):
+            options += ",create=dir"
+        result.append(lxc.mount_entry(str(volume.source), volume.dest, "none", options))
+    return result
+
+
+def _tmpfs(path: str, options: str) -> Setting:
+    base = f"rw,nosuid,nodev,size={_SCRATCH_SIZE},{options}"
+    return lxc.mount_entry("tmpfs", path, "tmpfs", base)

@@ -1,0 +1,1 @@
+"""What a machine keeps: configuration, images, boot slots, volumes."""

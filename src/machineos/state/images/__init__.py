@@ -1,0 +1,1 @@
+"""Images in the store of the machine, mounted under dm-verity."""

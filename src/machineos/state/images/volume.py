@@ -1,0 +1,79 @@
+"""From an image in the store to a mounted file system that the kernel checks block by block.
+
+Shared by the initrd (hostfs, bootkit) and mosd (services). Invariant: a file system is mounted only
+from a dm-verity device that was opened under the root hash of the verified image manifest, with a
+signature that the kernel accepted; its superblock is never looked at by the kernel before.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from machineos.core import files
+from machineos.errors import VerificationError
+from machineos.host.kernel import dmverity
+from machineos.host.kernel.mount import Flag, mount
+from machineos.host.kernel.superblock import (
+    BLOCK,
+    Superblock,
+    data_size,
+    parse_superblock,
+    round_up,
+)
+from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from machineos.oci.model.documents import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVolume:
+    """The one layer of an image, ready to be opened: ``filesystem`` is squashfs or erofs."""
+
+    volume: dmverity.Volume
+    filesystem: str
+
+
+def image_volume(blob: Path, layer: Descriptor, *, signature: bytes) -> ImageVolume:
+    """Return the volume of ``layer``, whose bytes are in the file ``blob``.
+
+    ``signature`` is that of its root hash (PKCS#7). What the headers in the file say is only used
+    to find the hash tree, which the root hash then vouches for.
+
+    Raises: VerificationError.
+    """
+    what = f"layer {layer.digest}"
+    kind = parse_layer_type(layer.media_type)
+    if kind is None:
+        raise VerificationError(f"{what}: {layer.media_type!r:.80} cannot be mounted")
+    root_hash = root_hash_of(layer)
+    superblock = _superblock(blob, kind.filesystem, layer.size, what)
+    name = f"{layer.digest.hex}-verity"
+    volume = dmverity.Volume(blob, name, root_hash, superblock, signature)
+    return ImageVolume(volume, kind.filesystem)
+
+
+def mount_image(image: ImageVolume, target: Path) -> None:
+    """Open the volume and mount it read-only at ``target``, which must exist.
+
+    Raises: SignatureError, VerificationError, ConflictError.
+    """
+    device = dmverity.open_volume(image.volume)
+    mount(device, target, image.filesystem, Flag.RDONLY | Flag.NODEV | Flag.NOSUID)
+
+
+def _superblock(blob: Path, filesystem: str, size: int, what: str) -> Superblock:
+    """Read the superblock of the hash tree, which follows the file system.
+
+    The store is a disk that anybody may have written to: what is no plain file is not waited for.
+    """
+    with os.fdopen(files.open_regular(blob), "rb") as file:
+        offset = round_up(data_size(filesystem, file.read(BLOCK), what=what))
+        if offset + BLOCK > size:
+            raise VerificationError(f"{what}: is cut off: no hash tree follows its file system")
+        file.seek(offset)
+        return parse_superblock(file.read(BLOCK), offset=offset, what=what)

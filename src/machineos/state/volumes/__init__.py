@@ -1,0 +1,1 @@
+"""Volumes: the configuration volume and those of services."""

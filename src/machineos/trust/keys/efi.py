@@ -1,0 +1,89 @@
+"""Signed EFI binaries.
+
+Invariant: ``sign_efi`` leaves a file only after ``verify_efi`` took it, and hands the private key
+to the signing program in memory, never in a file on a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machineos.core.files import fsync_folder, read_bounded
+from machineos.errors import MissingError, SignatureError
+from machineos.host.pack import sbsign
+from machineos.trust.keys.x509 import key_pem, load_key
+from machineos.trust.verify.chain import MAX_PEM, parse_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from machineos.core.secret import Secret
+    from machineos.trust.keys.keyset import KeyPair
+
+
+def sign_efi(
+    source: Path, target: Path, pair: KeyPair, *, passphrase: Secret | None = None
+) -> None:
+    """Sign the EFI binary ``source`` with a key pair; ``target`` appears whole or not at all.
+
+    Signatures that ``source`` carries stay. Raises: MissingError, UsageError (passphrase),
+    SignatureError (the pair does not belong together, or the result does not verify), ToolError.
+    """
+    if not source.is_file():
+        raise MissingError(f"{source} is not a file")
+    pem = read_bounded(pair.key_path, MAX_PEM)
+    key = load_key(pem, passphrase, what=str(pair.key_path))
+    if pair.certificate().public_key() != key.public_key():
+        raise SignatureError(f"{pair.key_path} is not the key of {pair.cert_path}")
+    with tempfile.TemporaryDirectory(prefix=f".{target.name[:64]}.", dir=target.parent) as folder:
+        signed = Path(folder, "signed.efi")
+        with _in_memory(key_pem(key, None)) as descriptor:
+            sbsign.sign(
+                source,
+                signed,
+                key=Path(f"/proc/self/fd/{descriptor}"),
+                certificate=pair.cert_path,
+                pass_fds=(descriptor,),
+            )
+        verify_efi(signed, pair.cert_path)
+        _settle(signed, target)
+
+
+def verify_efi(path: Path, certificate: Path) -> None:
+    """Check that an EFI binary carries a signature by the key of ``certificate`` (a PEM file).
+
+    Raises: MissingError, SignatureError (unsigned, by another key, or changed since), ToolError.
+    """
+    if not path.is_file():
+        raise MissingError(f"{path} is not a file")
+    parse_certificate(read_bounded(certificate, MAX_PEM), what=str(certificate))
+    outcome = sbsign.verify(path, certificate=certificate)
+    if not outcome.good:
+        raise SignatureError(f"{path}: not signed by the key of {certificate}: {outcome.reason}")
+
+
+@contextmanager
+def _in_memory(data: bytes) -> Iterator[int]:
+    descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.write(descriptor, data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _settle(temporary: Path, target: Path) -> None:
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o644)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(target)
+    fsync_folder(target.parent)

@@ -1,0 +1,110 @@
+"""Signing: one protocol, and its implementation with a key file of a keyset.
+
+The formats are those that the predecessor, the kernel and openssl read: raw RSA PKCS#1 v1.5 with
+SHA-256 for manifests, PKCS#7 SignedData (RFC 2315) without attributes for dm-verity root hashes and
+IPE policies. All are deterministic: the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
+from machineos.core.files import read_bounded
+from machineos.errors import DigestError, SignatureError
+from machineos.trust.keys.x509 import certificate_pem, load_key
+from machineos.trust.verify.chain import MAX_PEM, parse_certificate
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    from machineos.core.secret import Secret
+    from machineos.trust.keys.keyset import KeyPair
+
+_ROOT_HASH = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{128})")
+
+
+class Signer(Protocol):
+    """Whoever holds a private key: a file here, a token or a service elsewhere."""
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate of the key."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the raw RSA PKCS#1 v1.5 SHA-256 signature of ``data``."""
+        ...
+
+    def sign_root_hash(self, root_hash_hex: str) -> bytes:
+        """Return the PKCS#7 DER that dm-verity wants for a root hash: detached, over its hex text,
+        without certificate. Raises: DigestError when it is not a root hash."""
+        ...
+
+    def sign_content(self, data: bytes) -> bytes:
+        """Return a PKCS#7 DER with ``data`` and the certificate inside, as IPE wants a policy."""
+        ...
+
+
+class FileSigner:
+    """Signs with a private key that was read from a file."""
+
+    def __init__(self, certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> None:
+        if certificate.public_key() != key.public_key():
+            raise SignatureError("the private key does not belong to the certificate")
+        self._certificate = certificate
+        self._key = key
+
+    @classmethod
+    def open(cls, pair: KeyPair, passphrase: Secret | None = None) -> FileSigner:
+        """Read a key pair. Raises: MissingError, UsageError (passphrase), SignatureError (the files
+        are not a certificate and its key)."""
+        pem = read_bounded(pair.cert_path, MAX_PEM)
+        certificate = parse_certificate(pem, what=str(pair.cert_path))
+        key = load_key(read_bounded(pair.key_path, MAX_PEM), passphrase, what=str(pair.key_path))
+        try:
+            return cls(certificate, key)
+        except SignatureError as error:
+            raise SignatureError(f"{pair.key_path} is not the key of {pair.cert_path}") from error
+
+    def __repr__(self) -> str:
+        return f"FileSigner({self._certificate.subject.rfc4514_string()!r})"
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate of the key."""
+        return certificate_pem(self._certificate)
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the raw RSA PKCS#1 v1.5 SHA-256 signature of ``data``."""
+        return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+
+    def sign_root_hash(self, root_hash_hex: str) -> bytes:
+        """Return the PKCS#7 DER that dm-verity wants. Raises: DigestError."""
+        if not _ROOT_HASH.fullmatch(root_hash_hex):
+            raise DigestError(f"{root_hash_hex[:80]!r} is not a dm-verity root hash in hex")
+        return self._pkcs7(
+            root_hash_hex.encode("ascii"),
+            pkcs7.PKCS7Options.DetachedSignature,
+            pkcs7.PKCS7Options.NoCerts,
+        )
+
+    def sign_content(self, data: bytes) -> bytes:
+        """Return a PKCS#7 DER with ``data`` and the certificate inside."""
+        return self._pkcs7(data)
+
+    def _pkcs7(self, data: bytes, *options: pkcs7.PKCS7Options) -> bytes:
+        return (
+            pkcs7.PKCS7SignatureBuilder()
+            .set_data(data)
+            .add_signer(self._certificate, self._key, hashes.SHA256())
+            .sign(
+                Encoding.DER,
+                [pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoAttributes, *options],
+            )
+        )

@@ -1,0 +1,1 @@
+"""What the TPM will have measured: PCR prediction, Secure Boot lists, signed policies."""

@@ -1,0 +1,1 @@
+"""What the TPM gives out to whom: layout, provisioning, unsealing, the door."""

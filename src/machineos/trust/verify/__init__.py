@@ -1,0 +1,1 @@
+"""Who signed these bytes: certificate chains, signatures, PKCS#7."""

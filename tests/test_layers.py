@@ -1,0 +1,53 @@
+"""The layers and the artifacts: what pyproject.toml proves is what the code ships."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from machineos.build.os.contents import ARTIFACTS, sources
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src/machineos"
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+    "contracts"
+]
+
+
+def modules(paths: tuple[Path, ...]) -> set[str]:
+    return {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in paths
+    }
+
+
+def covered(names: list[str], module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+@pytest.mark.parametrize("name", sorted(ARTIFACTS))
+def test_an_artifact_has_a_contract_with_the_same_rooms(name: str) -> None:
+    """What it holds may import nothing that it does not hold; every module is on one side."""
+    (contract,) = [one for one in CONTRACTS if one["name"].startswith(f"Artifact {name}:")]
+    held = modules(sources(PACKAGE, ARTIFACTS[name]))
+    everything = modules(tuple(PACKAGE.rglob("*.py")))
+    packages = {
+        module for module in everything if (PACKAGE.parent / module.replace(".", "/")).is_dir()
+    }
+    inside = {module for module in everything if covered(contract["source_modules"], module)}
+    outside = {module for module in everything if covered(contract["forbidden_modules"], module)}
+    assert not inside & outside
+    assert held - inside <= packages, "an artifact holds what its contract does not speak of"
+    assert inside <= held
+    assert everything - inside - outside <= packages, "a module is on no side of the contract"
+
+
+def test_the_contracts_leave_nothing_out() -> None:
+    layered = [one for one in CONTRACTS if one["type"] == "layers"]
+    assert all(one["exhaustive"] for one in layered)
+    assert not [one for one in CONTRACTS if one.get("ignore_imports")]
+    nested = {path.parent.parent for path in PACKAGE.glob("*/*/__init__.py")}
+    spoken = {name for one in layered for name in one["containers"]}
+    assert spoken == {"machineos", *(f"machineos.{path.name}" for path in nested)}

@@ -1,0 +1,88 @@
+"""Media that firmware boots: read back as ISO, as FAT, and as a partition table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from machineos.build.media.medium import build_medium
+from machineos.core.run import run
+from machineos.document.between.medium import parse_index
+from machineos.host.disk.blockdev import volume_label
+from machineos.host.pack.xorriso import argv_make
+
+pytestmark = [
+    pytest.mark.tool("xorriso"), pytest.mark.tool("mkfs.vfat"), pytest.mark.tool("mcopy"),
+]  # fmt: skip
+EPOCH = 1_700_000_000
+
+
+@pytest.fixture
+def binaries(tmp_path: Path) -> tuple[Path, Path]:
+    shim, kernel = tmp_path / "shim.efi", tmp_path / "kernel.efi"
+    shim.write_bytes(b"MZ shim" * 1000)
+    kernel.write_bytes(b"MZ kernel" * 100_000)
+    return shim, kernel
+
+
+def build(binaries: tuple[Path, Path], output: Path, **options: object) -> Path:
+    build_medium(*binaries, output, epoch=EPOCH, **options)
+    return output
+
+
+def test_argv_has_no_date_of_today() -> None:
+    argv = argv_make(Path("tree"), Path("esp"), Path("out"), label="L", epoch=EPOCH)
+    assert "--modification-date=2023111422132000" in argv
+
+
+def test_firmware_finds_shim_and_shim_the_kernel(
+    binaries: tuple[Path, Path], tmp_path: Path
+) -> None:
+    image = build(binaries, tmp_path / "provision.iso")
+    assert volume_label(image) == "OCI-BOOT"
+    table = json.loads(run(["sfdisk", "-J", image], timeout=30).text)["partitiontable"]
+    esps = [part for part in table["partitions"] if part["type"].startswith("C12A7328")]
+    esp = tmp_path / "esp"
+    offset = esps[0]["start"] * 512
+    esp.write_bytes(image.read_bytes()[offset : offset + esps[0]["size"] * 512])
+    for name, source in zip(("BOOTX64.EFI", "grubx64.efi"), binaries, strict=True):
+        argv = ["mcopy", "-i", esp, f"::EFI/BOOT/{name}", "-"]
+        assert run(argv, timeout=30).stdout == source.read_bytes()
+
+
+def test_what_fill_puts_there_is_on_it(binaries: tuple[Path, Path], tmp_path: Path) -> None:
+    def fill(registry: object) -> None:
+        from unit.oci.samples import put_image
+
+        put_image(registry.repository("machine/install"), "1.0.0")
+
+    image = build(
+        binaries, tmp_path / "install.iso", live="machine/live:1", install="machine/install:1.0.0",
+        fill=fill,
+    )  # fmt: skip
+    out = tmp_path / "out"
+    run(["xorriso", "-osirrox", "on", "-indev", image, "-extract", "/", out], timeout=60)
+    index = parse_index((out / "machineos.json").read_bytes())
+    assert (index.live, index.install) == ("machine/live:1", "machine/install:1.0.0")
+    from machineos.oci.layout.folder import LayoutRegistry
+
+    found = LayoutRegistry(out / "oci").repository("machine/install").resolve("1.0.0")
+    assert found.size > 0
+
+
+def test_the_same_input_gives_the_same_bytes(binaries: tuple[Path, Path], tmp_path: Path) -> None:
+    one = build(binaries, tmp_path / "one.iso").read_bytes()
+    run(["touch", "-d", "2001-01-01", *binaries], timeout=10)
+    assert build(binaries, tmp_path / "two.iso").read_bytes() == one
+
+
+def test_a_failure_leaves_nothing(binaries: tuple[Path, Path], tmp_path: Path) -> None:
+    def fill(_registry: object) -> None:
+        raise ValueError
+
+    folder = tmp_path / "artifacts"
+    with pytest.raises(ValueError):
+        build(binaries, folder / "install.iso", fill=fill)
+    assert list(folder.iterdir()) == []

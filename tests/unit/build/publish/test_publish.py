@@ -1,0 +1,380 @@
+"""Publishing into layouts: what is written, in which order, and that twice is once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from machineos.build.publish.publish import Defaults
+from machineos.core import run
+from machineos.document.product import artifacts
+from machineos.document.verify.images import root_hash_signatures, signed_by, verify_target
+from machineos.document.verify.published import fetch_verified
+from machineos.errors import (
+    DigestError,
+    DocumentError,
+    MissingError,
+    PolicyError,
+    SignatureError,
+    VerificationError,
+)
+from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
+from machineos.oci.model.atomfs import root_hash_of
+from machineos.oci.model.documents import INDEX, TITLE, Descriptor, Index, parse_manifest
+from unit.document.conftest import NOW, PRODUCT, SOURCE, put_image
+
+TAR = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file of a folder: its content and when it was written."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def fetch(world, **changes):
+    arguments = {"ca_pem": world.authority.pem, "at": NOW, "product": PRODUCT, **changes}
+    return fetch_verified(world.registry.repository("machine/install"), "1.0.0", **arguments)
+
+
+def test_what_is_published_verifies_and_is_complete(world):
+    published = world.publish()
+    fetched = fetch(world)
+    verified = fetched.verified
+    assert fetched.verified == published.verified
+    assert fetched.descriptor.digest == published.descriptor.digest
+    install = fetched.verified.install
+    assert [target.service_name for target in install.targets] == ["zot", "hostfs", "bootkit"]
+    assert [target.version for target in install.targets] == ["1.0.0", "v0.1.0", "1.0.0"]
+    assert [target.network.type for target in install.targets] == ["simple", "host", "host"]
+    store = world.registry.repository("mos")
+    assert set(store.tags()) == {target.tag for target in install.targets}
+    for target in install.targets:
+        manifest = verify_target(store, target)
+        signatures = root_hash_signatures(store, target, manifest, verified.publisher)
+        assert len(signatures) == len(manifest.layers)
+        for layer in manifest.layers:
+            assert store.has_blob(layer.digest)
+            assert signed_by(signatures[layer.digest], layer, fetched.verified.publisher)
+
+
+def test_the_artifacts_are_those_of_the_seed(world):
+    published = world.publish()
+    own = world.registry.repository("machine/install")
+    assert own.tags() == ("1.0.0",)
+    _, data = own.manifest("1.0.0")
+    manifest = parse_manifest(data, name="install")
+    assert manifest.artifact_type == "application/vnd.machine.install"
+    assert manifest.layers[0].media_type == "application/vnd.machine.install"
+    assert manifest.layers[0].annotations == {"org.opencontainers.image.title": "index.json"}
+    assert b'"data":"e30="' in data
+    found = own.referrers(published.descriptor.digest)
+    titles = {}
+    for entry in found:
+        _, body = own.manifest(str(entry.digest))
+        referrer = parse_manifest(body, name="referrer")
+        assert referrer.layers[0].media_type == "application/vnd.oci.image.layer.v1.tar"
+        titles[entry.artifact_type] = referrer.layers[0].annotations[TITLE]
+    assert titles == {
+        "application/vnd.machine.pubkeycrt": "cert.pem",
+        "application/vnd.machine.signature": "install.json.signed",
+    }
+
+
+def test_publishing_twice_changes_not_one_byte_and_touches_no_file(world):
+    first = world.publish()
+    before = snapshot(world.root)
+    assert world.publish() == first
+    assert snapshot(world.root) == before
+
+
+def test_the_same_input_elsewhere_gives_the_same_bytes(world, tmp_path):
+    world.publish()
+    world.publish(registry=LayoutRegistry(tmp_path / "again", writable=True))
+    one, two = snapshot(world.root), snapshot(tmp_path / "again")
+    assert {name: data for name, (data, _) in one.items()} == {
+        name: data for name, (data, _) in two.items()
+    }
+
+
+def test_the_time_is_that_of_the_newest_image_or_as_told(world):
+    assert world.publish().created == datetime(2025, 6, 6, 4, 6, 6, tzinfo=UTC)
+    told = datetime(2024, 2, 3, tzinfo=UTC)
+    published = world.publish(created=told)
+    assert published.created == told
+    assert fetch(world).verified == published.verified
+
+
+def test_an_image_that_does_not_say_when_it_was_made(world):
+    for tag in ("zot", "hostfs", "bootkit"):
+        put_image(LayoutRepository(world.images, writable=True), tag, created="?", version="v1")
+    assert world.publish().created == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_a_newer_manifest_takes_the_tag_and_the_older_stays_by_digest(world):
+    old = world.publish()
+    new = world.publish(SOURCE.replace("1.0.0", "1.0.1"))
+    assert fetch(world).verified == new.verified
+    by_digest = fetch_verified(
+        world.registry.repository("machine/install"),
+        str(old.descriptor.digest),
+        ca_pem=world.authority.pem,
+        at=NOW,
+        product=PRODUCT,
+    )
+    assert by_digest.verified == old.verified
+
+
+def test_hostfs_and_bootkit_of_ones_own_are_used(world):
+    repository = LayoutRepository(world.images, writable=True)
+    put_image(repository, "mine", contents=(b"hsqs mine",))
+    text = SOURCE + (
+        '  - {service_name: hostfs, source: "oci:{images}:mine", version: 2.0.0,'
+        " service_type: hostfs, network: {type: host}}\n"
+    )
+    install = world.publish(text).verified.install
+    assert [(target.service_name, target.version) for target in install.targets] == [
+        ("zot", "1.0.0"),
+        ("hostfs", "2.0.0"),
+        ("bootkit", "1.0.0"),
+    ]
+
+
+def test_without_defaults_only_what_is_named(world):
+    def asked():
+        raise AssertionError("nobody needs it")
+
+    install = world.publish(defaults=None).verified.install
+    assert [target.service_name for target in install.targets] == ["zot"]
+    both = SOURCE + (
+        '  - {service_name: hostfs, source: "oci:{images}:hostfs", version: 2.0.0,'
+        " service_type: hostfs}\n"
+        '  - {service_name: bootkit, source: "oci:{images}:bootkit", version: 2.0.0,'
+        " service_type: fs-only}\n"
+    )
+    world.publish(both, defaults=Defaults(asked, asked))
+
+
+def test_digest_and_size_that_the_author_claims_are_checked(world):
+    descriptor = LayoutRepository(world.images).resolve("zot")
+    claim = f"    digest: {descriptor.digest}\n    size: {descriptor.size}\n"
+    world.publish(SOURCE + claim)
+    before = snapshot(world.root)
+    for wrong in (
+        f"    digest: sha256:{'0' * 64}\n",
+        f"    size: {descriptor.size + 1}\n",
+        f"    digest: {descriptor.digest}\n    size: {descriptor.size - 1}\n",
+    ):
+        with pytest.raises(DigestError, match="zot"):
+            world.publish(SOURCE + wrong)
+    assert snapshot(world.root) == before
+
+
+class FakeConverter:
+    """Turns any image into one whose layer says that it is squashfs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.repository = LayoutRepository(folder, writable=True)
+        self.seen: list[str] = []
+
+    def convert(self, repository, reference):
+        self.seen.append(reference)
+        return self.repository, put_image(self.repository, "out", contents=(b"hsqs converted",))
+
+
+def test_tar_images_go_through_the_converter_by_digest(world, tmp_path):
+    repository = LayoutRepository(world.images, writable=True)
+    tar = put_image(repository, "zot", contents=(b"tar",), media_type=TAR, annotated=False)
+    converter = FakeConverter(tmp_path / "converted")
+    claim = f"    digest: {tar.digest}\n    size: {tar.size}\n"
+    install = world.publish(SOURCE + claim, converter=converter).verified.install
+    assert converter.seen == [str(tar.digest)]
+    target = install.targets[0]
+    assert target.image == converter.repository.resolve("out").digest
+    assert verify_target(world.registry.repository("mos"), target).layers
+
+
+def test_tar_images_without_a_converter_are_refused(world):
+    repository = LayoutRepository(world.images, writable=True)
+    put_image(repository, "zot", contents=(b"tar",), media_type=TAR, annotated=False)
+    with pytest.raises(VerificationError, match="tar layers"):
+        world.publish()
+    assert not world.root.exists()
+
+
+def test_layers_without_a_root_hash_are_refused(world):
+    put_image(LayoutRepository(world.images, writable=True), "zot", annotated=False)
+    with pytest.raises(VerificationError, match="root hash"):
+        world.publish()
+    assert not world.root.exists()
+
+
+def test_an_index_gives_the_image_of_our_platform(world):
+    repository = LayoutRepository(world.images, writable=True)
+    ours = put_image(repository, "amd", contents=(b"hsqs amd",))
+    theirs = put_image(repository, "arm", contents=(b"hsqs arm",))
+
+    def entry(found, architecture):
+        return Descriptor(
+            media_type=found.media_type,
+            digest=found.digest,
+            size=found.size,
+            platform={"os": "linux", "architecture": architecture},
+        )
+
+    both = Index(media_type=INDEX, manifests=(entry(theirs, "arm64"), entry(ours, "amd64")))
+    named = repository.put_manifest(both.to_bytes(), media_type=INDEX, tag="zot")
+    install = world.publish(SOURCE + f"    digest: {named.digest}\n").verified.install
+    assert install.targets[0].image == ours.digest
+    only = Index(media_type=INDEX, manifests=(entry(theirs, "arm64"),))
+    repository.put_manifest(only.to_bytes(), media_type=INDEX, tag="zot")
+    with pytest.raises(MissingError, match="linux/amd64"):
+        world.publish()
+
+
+def test_a_default_hostfs_without_a_version_is_refused(world):
+    put_image(LayoutRepository(world.images, writable=True), "hostfs")
+    with pytest.raises(MissingError, match="version"):
+        world.publish()
+
+
+def test_a_signer_that_no_machine_would_accept_publishes_nothing(world, stranger):
+    for signer, error in (
+        (stranger.publisher, SignatureError),
+        (world.authority.expired, SignatureError),
+        (world.authority.other, PolicyError),
+    ):
+        with pytest.raises(error):
+            world.publish(signer=signer)
+    assert not world.root.exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "UP", "a//b", "", "/a", "a/"])
+def test_a_bad_repository_name_publishes_nothing(world, name):
+    with pytest.raises(DocumentError):
+        world.publish(name=name)
+    assert not world.root.exists()
+
+
+@pytest.mark.parametrize("tag", ["../x", "", "-a", "a" * 129, "a:b"])
+def test_a_bad_tag_publishes_nothing(world, tag):
+    with pytest.raises(DocumentError):
+        world.publish(tag=tag)
+    assert not world.root.exists()
+
+
+class FullDiskError(Exception):
+    pass
+
+
+def test_the_tag_comes_last(world):
+    """Cut the publishing at every write: the tag never names what is not complete."""
+    writes = 0
+    while True:
+        registry = Cut(world.registry, writes)
+        try:
+            world.publish(registry=registry)
+        except FullDiskError:
+            own = world.registry.repository("machine/install")
+            assert not (own.path / "index.json").exists() or own.tags() == ()
+            writes += 1
+        else:
+            break
+    assert writes > 10
+    assert fetch(world)
+
+
+class Cut:
+    """A registry in which every write after the first few fails."""
+
+    def __init__(self, registry, writes: int) -> None:
+        self.registry = registry
+        self.left = [writes]
+        self.name = registry.name
+
+    def repository(self, name):
+        return CutRepository(self.registry.repository(name), self.left)
+
+
+class CutRepository:
+    def __init__(self, inner, left) -> None:
+        self._inner = inner
+        self._left = left
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def _count(self) -> None:
+        if self._left[0] == 0:
+            raise FullDiskError
+        self._left[0] -= 1
+
+    def put_blob(self, *args):
+        self._count()
+        return self._inner.put_blob(*args)
+
+    def put_manifest(self, *args, **kwargs):
+        self._count()
+        return self._inner.put_manifest(*args, **kwargs)
+
+
+@pytest.mark.tool("openssl")
+def test_openssl_verifies_what_is_published(world, tmp_path):
+    """The commands of the help text of ``mosb manifest verify``, as a person would type them."""
+    world.publish()
+    own = world.registry.repository("machine/install")
+    blobs = own.path / "blobs" / "sha256"
+    descriptor, data = own.manifest("1.0.0")
+    install = blobs / parse_manifest(data, name="i").layers[0].digest.hex
+
+    def referrer(kind):
+        (entry,) = own.referrers(descriptor.digest, artifact_type=kind)
+        return (
+            blobs
+            / parse_manifest(own.manifest(str(entry.digest))[1], name="r").layers[0].digest.hex
+        )
+
+    certificate, signature = referrer(artifacts.CERTIFICATE), referrer(artifacts.SIGNATURE)
+    assert certificate.read_bytes() == world.authority.publisher.certificate_pem
+    key = tmp_path / "key.pem"
+    run.run(["openssl", "x509", "-in", certificate, "-noout", "-pubkey", "-out", key], timeout=20)
+    verify = ["openssl", "dgst", "-sha256", "-verify", key, "-signature", signature]
+    assert "Verified OK" in run.run([*verify, install], timeout=20).text
+    other = tmp_path / "other.json"
+    other.write_bytes(install.read_bytes() + b" ")
+    assert run.run([*verify, other], timeout=20, check=False).status != 0
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(world.authority.pem)
+    run.run(
+        ["openssl", "verify", "-attime", str(int(NOW.timestamp())), "-CAfile", ca, certificate],
+        timeout=20,
+    )
+
+
+@pytest.mark.tool("openssl")
+def test_openssl_verifies_the_root_hash_signatures(world, tmp_path):
+    verified = world.publish().verified
+    install = verified.install
+    store = world.registry.repository("mos")
+    certificate = tmp_path / "cert.pem"
+    certificate.write_bytes(world.authority.publisher.certificate_pem)
+    target = install.targets[0]
+    manifest = verify_target(store, target)
+    for layer, signature in zip(
+        manifest.layers,
+        root_hash_signatures(store, target, manifest, verified.publisher).values(),
+        strict=True,
+    ):
+        (tmp_path / "s.p7s").write_bytes(signature)
+        (tmp_path / "hash").write_text(root_hash_of(layer))
+        command = ["openssl", "smime", "-verify", "-inform", "der", "-in", tmp_path / "s.p7s"]
+        command += ["-content", tmp_path / "hash", "-certfile", certificate, "-nointern"]
+        run.run([*command, "-noverify", "-binary"], timeout=20)
+        (tmp_path / "hash").write_text("0" * 64)
+        wrong = run.run([*command, "-noverify", "-binary"], timeout=20, check=False)
+        assert wrong.status != 0

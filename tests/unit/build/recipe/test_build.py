@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machineos.build.recipe.build import Settings, build
+from machineos.build.recipe.mountpoints import ALWAYS
+from machineos.build.recipe.recipe import parse_recipe
+from machineos.core.jsondoc import parse_json
+from machineos.core.run import find
+from machineos.errors import (
+    ArchiveError,
+    DigestError,
+    DocumentError,
+    MissingError,
+    ToolError,
+)
+from machineos.host.pack import squashfs
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import Descriptor, parse_manifest
+from unit.build.images import EPOCH, layout, put
+from unit.build.tarmaker import END, folder, member, symlink
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.tool("busybox"),
+    pytest.mark.tool("mksquashfs"),
+    pytest.mark.tool("veritysetup"),
+]
+
+RECIPE = """\
+base:
+  build_only: true
+  from: {type: tar, url: base.tar}
+  environment: {FROM_BASE: "1"}
+  entrypoint: [/bin/old]
+  cmd: [old]
+child:
+  from: {type: built, tag: base}
+  import:
+    - hello
+    - stacker://base/bin/tool
+  environment: {OWN: "${{VALUE:2}}"}
+  entrypoint: /bin/new 'a b'
+  user: www
+  run: |
+    #!/bin/sh -e
+    cat /stacker/imports/hello > /made
+    echo $FROM_BASE$OWN >> /made
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    place = tmp_path / "recipe"
+    place.mkdir()
+    busybox = Path(str(find("busybox"))).read_bytes()
+    data = (
+        folder("bin/") + member("bin/busybox", busybox, mode=0o755) + symlink("bin/sh", "busybox")
+    )
+    data += symlink("bin/cat", "busybox") + member("bin/tool", b"tool") + END
+    (place / "base.tar").write_bytes(data)
+    (place / "hello").write_text("hi ")
+    return place
+
+
+def run_build(
+    base: Path, text: str, *, cache: str = "cache", out: str = "out", **options: Any
+) -> tuple[dict[str, Descriptor], list[str]]:
+    said: list[str] = []
+    recipe = parse_recipe(text.encode(), name="stacker.yaml", substitutions={})
+    stages = options.pop("stages", None)
+    settings = Settings(
+        base=base,
+        cache=base.parent / cache,
+        epoch=options.pop("epoch", EPOCH),
+        progress=said.append,
+        **options,
+    )
+    try:
+        built = build(recipe, layout(base.parent / out), settings, stages=stages)
+    finally:
+        left = [path.name for path in (base.parent / cache).iterdir()]
+        assert not [name for name in left if name.startswith("stage-")]
+    return built, said
+
+
+def image(base: Path, descriptor: Descriptor, out: str = "out") -> tuple[Path, dict[str, Any]]:
+    repository = LayoutRepository(base.parent / out)
+    manifest = parse_manifest(repository.manifest(str(descriptor.digest))[1], name="m")
+    config = parse_json(repository.blob(manifest.config, limit=1 << 20), name="c")
+    tree = base.parent / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    squashfs.unpack(repository.blob_path(manifest.layers[0].digest), tree)
+    return tree, config
+
+
+def test_builds_stages_on_stages(base: Path) -> None:
+    built, _ = run_build(base, RECIPE)
+    assert list(built) == ["child"]
+    assert LayoutRepository(base.parent / "out").tags() == ("child",)
+    tree, config = image(base, built["child"])
+    assert (tree / "made").read_text() == "hi 12\n"
+    made = {path.strip("/").split("/")[0] for path in ALWAYS}
+    assert {path.name for path in tree.iterdir()} == {"bin", "made", *made}
+    assert config["config"] == {
+        "Entrypoint": ["/bin/new", "a b"],
+        "Env": [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "FROM_BASE=1",
+            "OWN=2",
+        ],
+        "User": "www",
+    }
+    assert max(path.lstat().st_mtime for path in tree.rglob("*")) <= EPOCH
+
+
+def test_imports_can_be_put_in_place(base: Path) -> None:
+    text = 'a:\n  from: {type: scratch}\n  import: [{path: hello, dest: /etc/, mode: "0600"}]\n'
+    built, _ = run_build(base, text)
+    tree, _ = image(base, built["a"])
+    assert (tree / "etc/hello").stat().st_mode & 0o7777 == 0o600
+
+
+def test_the_same_recipe_gives_the_same_digest(base: Path) -> None:
+    text = RECIPE
+    first, said = run_build(base, text)
+    assert "child: running its script" in said
+    again, said = run_build(base, text)
+    assert [line for line in said if "unchanged" in line] == ["base: unchanged", "child: unchanged"]
+    elsewhere, said = run_build(base, text, cache="other", out="out2")
+    assert "child: running its script" in said
+    assert first == again == elsewhere
+
+
+SMALL = """\
+base:
+  build_only: true
+  from: {type: tar, url: small.tar}
+child:
+  from: {type: built, tag: base}
+  import: [{path: hello, dest: /etc/}]
+  environment: {A: "1"}
+"""
+
+
+@pytest.mark.parametrize("change", ["import", "base", "environment", "epoch"])
+def test_what_changed_is_built_again(base: Path, change: str) -> None:
+    text = SMALL
+    (base / "small.tar").write_bytes(member("f", b"1") + END)
+    first, _ = run_build(base, text)
+    options = {}
+    if change == "import":
+        (base / "hello").write_text("ho ")
+    elif change == "base":
+        (base / "small.tar").write_bytes(member("f", b"2") + END)
+    elif change == "environment":
+        text = text.replace('"1"', '"2"')
+    else:
+        options = {"epoch": EPOCH + 1}
+    second, said = run_build(base, text, **options)
+    assert "child: unchanged" not in said
+    assert second["child"].digest != first["child"].digest
+
+
+def test_only_what_was_asked_for_is_built(base: Path) -> None:
+    text = "a: {from: {type: scratch}}\nb: {from: {type: tar, url: none.tar}}\n"
+    built, _ = run_build(base, text, stages=("a",))
+    assert list(built) == ["a"]
+    with pytest.raises(MissingError, match=r"archive none\.tar does not exist"):
+        run_build(base, text)
+    with pytest.raises(DocumentError, match="c: is not a stage"):
+        run_build(base, text, stages=("c",))
+
+
+def test_a_failed_script_leaves_no_stage(base: Path) -> None:
+    text = "a:\n  from: {type: tar, url: base.tar}\n  run: 'echo x > /made; exit 3'\n"
+    with pytest.raises(ToolError, match=r"stacker\.yaml: a: the script ended with status 3"):
+        run_build(base, text)
+    assert list((base.parent / "cache/stages").iterdir()) == []
+    assert not (base.parent / "out").exists()
+
+
+def test_an_archive_is_vetted_and_its_checksum_checked(base: Path) -> None:
+    (base / "bad.tar").write_bytes(symlink("a", "/etc") + member("a/x", b"evil") + END)
+    with pytest.raises(ArchiveError, match=r"bad\.tar: member 'a/x'"):
+        run_build(base, "a: {from: {type: tar, url: bad.tar}}\n")
+    text = f"a: {{from: {{type: tar, url: base.tar, hash: '{'1' * 64}'}}}}\n"
+    with pytest.raises(DigestError, match="expected sha256:1111"):
+        run_build(base, text)
+
+
+def test_an_image_as_base_brings_its_configuration(base: Path) -> None:
+    source = layout(base / "images")
+    put(source, member("f", b"1") + END, tag="v1", config={"Cmd": ["x"], "Env": ["A=1", "B=2"]})
+    text = "a:\n  from: {type: oci, url: 'images:v1'}\n  environment: {B: '3'}\n  labels: {l: m}\n"
+    built, _ = run_build(base, text)
+    tree, config = image(base, built["a"])
+    assert (tree / "f").read_text() == "1"
+    assert config["config"] == {"Cmd": ["x"], "Env": ["A=1", "B=3"], "Labels": {"l": "m"}}
+
+
+def test_images_of_registries_come_through_the_caller(base: Path) -> None:
+    source = layout(base / "images")
+    put(source, member("f", b"1") + END, tag="v1")
+    text = "a: {from: {type: docker, url: 'docker://host/name:v1'}}\n"
+    asked: list[str] = []
+
+    def open_image(url: str) -> tuple[LayoutRepository, str]:
+        asked.append(url)
+        return source, "v1"
+
+    built, _ = run_build(base, text, open_image=open_image)
+    assert asked == ["docker://host/name:v1"]
+    assert (image(base, built["a"])[0] / "f").exists()
+    with pytest.raises(DocumentError, match=r"a\.from\.url"):
+        run_build(base, text, cache="x")

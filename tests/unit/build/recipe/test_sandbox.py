@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from machineos.build.recipe.sandbox import Script, run_script
+from machineos.core.run import find
+from machineos.errors import ArchiveError, ToolError, ToolTimeoutError
+
+pytestmark = [pytest.mark.root, pytest.mark.tool("unshare"), pytest.mark.tool("busybox")]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A tree with a static shell and its tools."""
+    tree = tmp_path / "root"
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy(str(find("busybox")), tree / "bin/busybox")
+    for name in ("sh", "cat", "ls", "mkdir", "mknod", "mount", "chown", "sleep", "id", "ip", "wc"):
+        (tree / "bin" / name).symlink_to("busybox")
+    (tmp_path / "seen/imports").mkdir(parents=True)
+    (tmp_path / "seen/imports/hello").write_text("hi")
+    return tree
+
+
+def script(root: Path, text: str, **options: object) -> str:
+    log = root.parent / "log"
+    try:
+        run_script(
+            Script(text, "test", **options),  # type: ignore[arg-type]
+            root,
+            root.parent / "seen",
+            environment={"GIVEN": "value"},
+            log=log,
+        )
+    finally:
+        # Nothing of ours; other tests mount what they like meanwhile.
+        assert str(root.parent) not in Path("/proc/self/mountinfo").read_text()
+    return log.read_text()
+
+
+def test_a_script_sees_its_imports_and_writes_its_root(root: Path) -> None:
+    said = script(root, "cat /stacker/imports/hello > /made\necho $GIVEN-$HOME\n")
+    assert (root / "made").read_text() == "hi"
+    assert "value-/root" in said
+    assert names(root) == ["bin", "made"]
+
+
+def test_the_first_line_chooses_the_interpreter(root: Path) -> None:
+    assert "+ echo" in script(root, "echo plain\n")
+    assert script(root, "#!/bin/busybox sh\necho $0\n") == "/stacker/run\n"
+
+
+def test_only_six_devices(root: Path) -> None:
+    said = script(root, "#!/bin/sh -e\nls /dev\necho x > /dev/null\n")
+    links = {"fd", "stdin", "stdout", "stderr"}
+    assert set(said.split()) == {"null", "zero", "full", "random", "urandom", "tty"} | links
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "mount -t tmpfs x /bin",
+        "mknod /disk b 254 0",
+        "echo x > /stacker/imports/hello",
+        "echo x > /stacker/run",
+        "echo c > /proc/sysrq-trigger",
+        "echo x > /proc/sys/kernel/core_pattern",
+        "cat /etc/shadow",
+        f"ls {Path(__file__).parent}",
+        "ls /proc/1/root/../work",
+    ],
+)
+def test_the_host_is_out_of_reach(root: Path, attempt: str) -> None:
+    assert "refused" in script(root, f"#!/bin/sh\n{attempt} || echo refused\n")
+
+
+def test_processes_of_the_host_are_not_seen(root: Path) -> None:
+    assert script(root, "#!/bin/sh\necho $$\n").strip() == "1"
+
+
+def test_the_network_can_be_taken_away(root: Path) -> None:
+    command = "#!/bin/sh\ncat /proc/net/dev | wc -l\n"
+    assert script(root, command, network=False).strip() == "3"
+
+
+def test_a_failure_shows_the_end_of_the_log(root: Path) -> None:
+    with pytest.raises(ToolError, match="test: the script ended with status 7:\nwhat went wrong"):
+        script(root, "#!/bin/sh\necho what went wrong\nexit 7\n")
+    assert names(root) == ["bin"]
+
+
+def test_processes_left_behind_are_ended(root: Path) -> None:
+    script(root, "#!/bin/sh\nsleep 1234567 &\n")
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(b"1234567" in line for line in running)
+
+
+def test_a_script_that_takes_too_long_is_ended(root: Path) -> None:
+    with pytest.raises(ToolTimeoutError):
+        script(root, "#!/bin/sh\nsleep 60\n", timeout=0.5)
+    assert names(root) == ["bin"]
+
+
+def test_an_interrupt_ends_everything(root: Path) -> None:
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        script(root, "#!/bin/sh\nsleep 60\n")
+    assert names(root) == ["bin"]
+
+
+@pytest.mark.parametrize("name", ["proc", "dev", "stacker"])
+def test_mount_points_that_are_links_are_refused(root: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (root / name).symlink_to(target)
+    with pytest.raises(ArchiveError, match=f"something else than a folder at /{name}"):
+        script(root, "echo")
+    assert list(target.iterdir()) == []
+
+
+def test_the_resolver_of_the_image_comes_back(root: Path) -> None:
+    (root / "etc").mkdir()
+    (root / "etc/resolv.conf").symlink_to("../run/x")
+    said = script(root, "#!/bin/sh\ncat /etc/resolv.conf\n")
+    assert said == Path("/etc/resolv.conf").read_text()
+    assert (root / "etc/resolv.conf").readlink() == Path("../run/x")
+    assert names(root / "etc") == ["resolv.conf"]

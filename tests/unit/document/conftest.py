@@ -1,0 +1,268 @@
+"""A small world: two certificate authorities, publishers, images, a published manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from machineos.build.publish.publish import Defaults, Published, publish
+from machineos.build.publish.source import parse_source
+from machineos.core.digest import Checker, Digest
+from machineos.errors import DocumentError, Fault, MissingError
+from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
+from machineos.oci.model.atomfs import root_hash_annotations
+from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest, parse_document
+from machineos.oci.model.reference import ImageSource
+from machineos.trust.keys import x509 as issuing
+from machineos.trust.keys.signer import FileSigner
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PRODUCT = UUID("de6c82c5-2e01-4c92-949b-a6545d30fc06")
+OTHER_PRODUCT = UUID("0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11")
+SQUASHFS = "application/vnd.stacker.image.layer.squashfs+zstd+verity"
+
+SOURCE = """\
+version: 1
+product: default
+update_type: complete
+targets:
+  - service_name: zot
+    source: "oci:{images}:zot"
+    version: 1.0.0
+    service_type: container
+    nsgroup: "zot"
+    network:
+      type: simple
+      ipv4: 10.0.3.99/24
+      ports:
+        - host: 80
+          container: 5000
+"""
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A manifest CA and the publishers that it vouches for."""
+
+    pem: bytes
+    publisher: FileSigner
+    other: FileSigner
+    expired: FileSigner
+
+
+def _authority() -> Authority:
+    profile = quick_ca()
+    key = issuing.new_key(profile)
+    name = issuing.name("Manifest rootCA")
+    ca = issuing.issue(
+        profile, name, key.public_key(), issuer=None, issuer_key=key, now=NOW - timedelta(days=9000)
+    )
+
+    def publisher(product: UUID, when: datetime, leaf_key=None) -> FileSigner:
+        leaf = leaf_key or issuing.new_key(issuing.PUBLISHER)
+        subject = issuing.name(f"manifest PRODUCT:{product}")
+        certificate = issuing.issue(
+            issuing.PUBLISHER, subject, leaf.public_key(), issuer=ca, issuer_key=key, now=when
+        )
+        return FileSigner(certificate, leaf)
+
+    return Authority(
+        pem=issuing.certificate_pem(ca),
+        publisher=publisher(PRODUCT, NOW),
+        other=publisher(OTHER_PRODUCT, NOW),
+        expired=publisher(PRODUCT, NOW - timedelta(days=8000)),
+    )
+
+
+def quick_ca() -> issuing.Profile:
+    """A CA profile with a key that is quick to make."""
+    return issuing.Profile(50, bits=2048, path_length=0, digital_signature=False)
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    return _authority()
+
+
+@pytest.fixture(scope="session")
+def stranger() -> Authority:
+    return _authority()
+
+
+def put_image(
+    repository: LayoutRepository,
+    tag: str,
+    *,
+    contents: tuple[bytes, ...] | None = None,
+    media_type: str = SQUASHFS,
+    annotated: bool = True,
+    created: str = "2025-05-05T05:05:05.123456789Z",
+    version: str = "",
+) -> Descriptor:
+    """Store an image whose layers only look like squashfs: nothing here mounts them."""
+    config = {
+        "created": created,
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Labels": {"org.opencontainers.image.version": version} if version else None},
+        "rootfs": {"type": "layers", "diff_ids": []},
+    }
+    config_bytes = msgspec.json.encode(config)
+    layers = []
+    for content in contents or (b"hsqs" + tag.encode() * 1000,):
+        digest = Digest.of(content)
+        notes = root_hash_annotations(Digest.of(b"root" + content).hex) if annotated else {}
+        layer = Descriptor(
+            media_type=media_type, digest=digest, size=len(content), annotations=notes
+        )
+        repository.put_blob(layer, [content])
+        layers.append(layer)
+    config_descriptor = Descriptor(
+        media_type=CONFIG, digest=Digest.of(config_bytes), size=len(config_bytes)
+    )
+    repository.put_blob(config_descriptor, [config_bytes])
+    manifest = Manifest(media_type=MANIFEST, config=config_descriptor, layers=tuple(layers))
+    return repository.put_manifest(manifest.to_bytes(), media_type=MANIFEST, tag=tag)
+
+
+def open_layout(source: ImageSource) -> LayoutRepository:
+    assert source.folder is not None
+    return LayoutRepository(source.folder)
+
+
+@dataclass(frozen=True)
+class World:
+    """Images in ``images``, a registry folder ``root``, and who signs."""
+
+    images: Path
+    root: Path
+    authority: Authority
+
+    @property
+    def registry(self) -> LayoutRegistry:
+        return LayoutRegistry(self.root, writable=True)
+
+    @property
+    def defaults(self) -> Defaults:
+        return Defaults(
+            hostfs=lambda: ImageSource.parse(f"oci:{self.images}:hostfs"),
+            bootkit=lambda: ImageSource.parse(f"oci:{self.images}:bootkit"),
+        )
+
+    def source(self, text: str = SOURCE) -> str:
+        return text.replace("{images}", str(self.images))
+
+    def publish(self, text: str = SOURCE, **changes) -> Published:
+        arguments = {
+            "registry": self.registry,
+            "name": "machine/install",
+            "tag": "1.0.0",
+            "signer": self.authority.publisher,
+            "ca_pem": self.authority.pem,
+            "at": NOW,
+            "product": PRODUCT,
+            "open_source": open_layout,
+            "converter": None,
+            "defaults": self.defaults,
+            **changes,
+        }
+        return publish(parse_source(self.source(text).encode()), **arguments)
+
+
+class MemoryRepository:
+    """A repository without a disk, for tests with hundreds of referrers: same checks, no fsync."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._blobs: dict[Digest, bytes] = {}
+        self._manifests: dict[Digest, Descriptor] = {}
+        self._tags: dict[str, Digest] = {}
+
+    def resolve(self, reference: str) -> Descriptor:
+        digest = Digest.parse(reference) if ":" in reference else self._tags.get(reference)
+        if digest not in self._manifests:
+            raise MissingError(f"no {reference[:80]!r}")
+        return self._manifests[digest]
+
+    def manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+        descriptor = self.resolve(reference)
+        return descriptor, self._blobs[descriptor.digest]
+
+    def has_blob(self, digest: Digest) -> bool:
+        return digest in self._blobs
+
+    def blob(self, descriptor: Descriptor, *, limit: int) -> bytes:
+        if descriptor.size > limit:
+            raise DocumentError(str(descriptor.digest), [Fault("", 0, "is too large")])
+        with self.open_blob(descriptor) as chunks:
+            return b"".join(chunks)
+
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        if descriptor.digest not in self._blobs:
+            raise MissingError(f"no blob {descriptor.digest}")
+        data = self._blobs[descriptor.digest]
+        yield Checker(descriptor.digest, descriptor.size, "blob").through([data])
+
+    def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+        checker = Checker(descriptor.digest, descriptor.size, "blob")
+        self._blobs[descriptor.digest] = b"".join(checker.through(chunks))
+
+    def put_manifest(self, data: bytes, *, media_type: str, tag: str | None = None) -> Descriptor:
+        digest = Digest.of(data)
+        self._blobs[digest] = data
+        found = Descriptor(media_type=media_type, digest=digest, size=len(data))
+        self._manifests[digest] = found
+        if tag is not None:
+            self._tags[tag] = digest
+        return found
+
+    def referrers(self, digest: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        found = []
+        for entry in sorted(self._manifests.values(), key=lambda item: item.digest):
+            document = parse_document(self._blobs[entry.digest], name=str(entry.digest))
+            subject = getattr(document, "subject", None)
+            kind = getattr(document, "artifact_type", "")
+            if subject is not None and subject.digest == digest and artifact_type in {"", kind}:
+                found.append(entry)
+        return tuple(found)
+
+    def tags(self) -> tuple[str, ...]:
+        return tuple(sorted(self._tags))
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> World:
+    """Images, and one manifest published from them; copied for every test that changes it."""
+    folder = tmp_path_factory.mktemp("template")
+    made = World(folder / "images", folder / "registry", authority)
+    repository = LayoutRepository(made.images, writable=True)
+    put_image(repository, "zot", contents=(b"hsqs zot base", b"hsqs zot top"))
+    put_image(repository, "hostfs", version="v0.1.0", created="2025-06-06T06:06:06+02:00")
+    put_image(repository, "bootkit")
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def world(tmp_path: Path, template: World) -> World:
+    """Images that nothing was published from yet."""
+    made = World(tmp_path / "images", tmp_path / "registry", template.authority)
+    shutil.copytree(template.images, made.images)
+    return made
+
+
+@pytest.fixture
+def published_world(world: World, template: World) -> World:
+    """The same, with the manifest published."""
+    shutil.copytree(template.root, world.root)
+    return world

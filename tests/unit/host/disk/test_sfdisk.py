@@ -1,0 +1,64 @@
+"""Partition tables are read back with ``sfdisk -J``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from machineos.core.run import run
+from machineos.errors import ToolError
+from machineos.host.disk.sfdisk import ESP, PartitionSpec, script, write_table
+from machineos.install.plan import DATA_LABEL, LVM_TYPE, partition_plan
+
+
+def test_script() -> None:
+    parts = (PartitionSpec("esp", ESP, 512 << 20), PartitionSpec("rest", LVM_TYPE, 0))
+    assert script(parts) == (
+        "label: gpt\nfirst-lba: 2048\n"
+        f'size=524288KiB, type={ESP}, name="esp"\ntype={LVM_TYPE}, name="rest"\n'
+    )
+
+
+@pytest.mark.tool("sfdisk")
+@pytest.mark.parametrize("size", [8 * 10**9, 8 << 30, 100 * 10**9])
+def test_the_plan_on_a_disk(tmp_path: Path, size: int) -> None:
+    image = tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(size)
+    plan = partition_plan(size, 200 << 20)
+    write_table(image, plan)
+    table = json.loads(run(["sfdisk", "-J", image], timeout=30).text)["partitiontable"]
+    assert table["label"] == "gpt"
+    found = table["partitions"]
+    assert [(p["name"], p["type"]) for p in found] == [(p.label, p.kind) for p in plan]
+    at = 0
+    for spec, part in zip(plan, found, strict=True):
+        start, length = part["start"] * 512, part["size"] * 512
+        assert start % (1 << 20) == 0
+        assert start >= at
+        assert length == spec.size or spec.label == DATA_LABEL
+        at = start + length
+    assert at <= size
+    assert found[-1]["size"] * 512 >= 1 << 29
+
+
+@pytest.mark.tool("sfdisk")
+def test_an_old_table_is_replaced(tmp_path: Path) -> None:
+    image = tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    write_table(image, [PartitionSpec(f"old{n}", LVM_TYPE, 4 << 20) for n in range(5)])
+    write_table(image, [PartitionSpec("new", LVM_TYPE, 0)])
+    table = json.loads(run(["sfdisk", "-J", image], timeout=30).text)["partitiontable"]
+    assert [p["name"] for p in table["partitions"]] == ["new"]
+
+
+@pytest.mark.tool("sfdisk")
+def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
+    image = tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(4 << 20)
+    with pytest.raises(ToolError):
+        write_table(image, [PartitionSpec("x", LVM_TYPE, 64 << 20)])

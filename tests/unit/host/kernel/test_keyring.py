@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machineos.errors import MissingError, ToolError
+from machineos.host.kernel import keyring
+
+# A guest under Secure Boot; the second line is what a user tried: a key, not a keyring.
+KEYS = """\
+0451b41c I--Q---     1 perm 0c030000     0 65534 keyring   .user_reg: 4
+0a4f3c11 I--Q---     1 perm 3f010000  1000  1000 user      .secondary_trusted_keys: 32
+0acedf06 I------     1 perm 1f030000     0     0 keyring   .dns_resolver: empty
+1c3d9f00 I--Q---     1   2h 3f010000  1000    -1 keyring   x.secondary_trusted_keys: empty
+2d1a5c9e I------     1 perm 1f0f0000     0     0 keyring   .secondary_trusted_keys: 2
+2e77aa01 I------     1 perm 1f0b0000     0     0 keyring   .machine: 1
+2f99bb02 I------     1 perm 1f010000     0     0 asymmetri machineOS db: 5a1c: X509.rsa 8a9b0c1d []
+34480cbb I------     1 perm 1f0b0000     0     0 keyring   .platform: empty
+"""
+
+
+def test_recorded_text() -> None:
+    assert keyring.parse_keyring(KEYS, keyring.SECONDARY) == 0x2D1A5C9E
+    assert keyring.parse_keyring(KEYS, keyring.MACHINE) == 0x2E77AA01
+    assert keyring.parse_keyring(KEYS, keyring.PLATFORM) == 0x34480CBB
+
+
+@pytest.mark.parametrize("name", [".secondary", ".ima", "", "secondary_trusted_keys", "machineOS"])
+def test_a_keyring_that_is_not_there(name: str) -> None:
+    with pytest.raises(MissingError, match="no keyring"):
+        keyring.parse_keyring(KEYS, name)
+
+
+def test_from_a_file(tmp_path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(KEYS)
+    assert keyring.find_keyring(keyring.MACHINE, proc_keys=path) == 0x2E77AA01
+
+
+@given(st.text(max_size=200))
+def test_any_text(text: str) -> None:
+    with pytest.raises(MissingError):
+        keyring.parse_keyring(text, ".machine")
+
+
+@pytest.mark.root
+def test_a_secret_comes_back_until_it_is_revoked() -> None:
+    name = f"machineos-test:{os.getpid()}"
+    try:
+        keyring.add_secret(name, b"\x00\xffsecret")
+    except ToolError as error:
+        if errno.errorcode[errno.EPERM] in error.message or "ENOSYS" in error.message:
+            pytest.skip(f"no key service in this container: {error.message}")
+        raise
+    assert keyring.read_secret(name) == b"\x00\xffsecret"
+    keyring.revoke_secret(name)
+    with pytest.raises((MissingError, ToolError)):
+        keyring.read_secret(name)
+
+
+@pytest.mark.root
+def test_a_secret_that_is_not_there() -> None:
+    with pytest.raises(MissingError, match="holds no key"):
+        keyring.read_secret("machineos-test:none")

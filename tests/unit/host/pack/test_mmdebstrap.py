@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from machineos.host.pack.mmdebstrap import Suite, argv_build
+
+
+def test_names_no_mirror_of_its_own() -> None:
+    argv = argv_build(Suite("trixie"), Path("/out.tar"))
+    assert argv[-2:] == ["trixie", "/out.tar"]
+    assert not any("://" in word for word in argv)
+
+
+def test_passes_what_the_suite_says() -> None:
+    suite = Suite("trixie", ("a", "b"), "extract", "https://m/", "2025", "/k.gpg")
+    argv = argv_build(suite, Path("/out.tar"), archives=Path("/a b"))
+    assert argv[-3:] == ["trixie", "/out.tar", "https://m/2025"]
+    assert "--variant=extract" in argv
+    assert "--include=a,b" in argv
+    assert "--keyring=/k.gpg" in argv
+    assert '--aptopt=Acquire::Check-Valid-Until "false"' in argv
+    assert any("'/a b'" in word for word in argv)
+
+
+def test_leaves_device_nodes_and_names_of_the_host_out() -> None:
+    argv = argv_build(Suite("trixie"), Path("/out.tar"))
+    assert "--skip=output/dev,output/mknod" in argv
+    assert any("etc/resolv.conf" in word and "etc/hostname" in word for word in argv)

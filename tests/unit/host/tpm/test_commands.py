@@ -1,0 +1,551 @@
+"""Every command against a real software TPM, and against one that lies."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
+from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes.swtpm import Editor, Recorder, SoftwareTpm, code_of, software_tpm
+from machineos.errors import TpmError
+from machineos.host.tpm import session as tpm_session
+from machineos.host.tpm.code import Rc, describe_code
+from machineos.host.tpm.commands import Auth, DeviceTransport, SocketTransport, Tpm, Transport
+from machineos.host.tpm.wire import (
+    ALG_SHA256,
+    Command,
+    Handle,
+    Hierarchy,
+    NvAttribute,
+    NvPublic,
+    Operation,
+    Property,
+    Reader,
+    SessionKind,
+    StorageKey,
+    Ticket,
+    rsa_public,
+)
+from vectors.certificates import key as rsa_key
+
+OWNER = Handle.of(Hierarchy.OWNER)
+INDEX = 0x1500050
+OPEN = NvAttribute.OWNERWRITE | NvAttribute.AUTHREAD | NvAttribute.NO_DA
+swtpm = pytest.mark.tool("swtpm")
+
+
+@pytest.fixture(scope="module")
+def chip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftwareTpm]:
+    with software_tpm(tmp_path_factory.mktemp("tpm")) as running:
+        yield running
+
+
+@pytest.fixture
+def tpm(chip: SoftwareTpm) -> Iterator[Tpm]:
+    chip.wipe()
+    with chip.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def srk(tpm: Tpm) -> StorageKey:
+    return _keep(tpm)
+
+
+def _keep(tpm: Tpm) -> StorageKey:
+    key = tpm.create_primary(Hierarchy.OWNER)
+    tpm.evict_control(key, 0x81000001)
+    tpm.flush(key.handle.value)
+    return tpm.read_storage_key(0x81000001)
+
+
+# -- the mathematics, against another implementation -------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 32, 100, 1024])
+def test_cfb_is_what_another_implementation_computes(size: int) -> None:
+    try:
+        from cryptography.hazmat.decrepit.ciphers.modes import CFB
+    except ImportError:
+        from cryptography.hazmat.primitives.ciphers.modes import CFB
+    key, vector, data = b"k" * 16, b"v" * 16, bytes(range(256))[:size] * (1 if size < 257 else 4)
+    other = Cipher(algorithms.AES(key), CFB(vector)).encryptor()
+    wanted = other.update(data) + other.finalize()
+    assert tpm_session.cfb(key, vector, data, encrypt=True) == wanted
+    assert tpm_session.cfb(key, vector, wanted, encrypt=False) == data
+
+
+@pytest.mark.parametrize("bits", [128, 256, 512])
+def test_kdfa_is_sp800_108_in_counter_mode(bits: int) -> None:
+    other = KBKDFHMAC(
+        hashes.SHA256(), Mode.CounterMode, bits // 8, 4, 4, CounterLocation.BeforeFixed,
+        label=b"CFB", context=b"uuvv", fixed=None,
+    )  # fmt: skip
+    assert tpm_session.kdfa(b"key", b"CFB", b"uu", b"vv", bits) == other.derive(b"key")
+
+
+def test_kdfe_is_sp800_56a() -> None:
+    other = ConcatKDFHash(hashes.SHA256(), 32, b"SECRET\0" + b"uu" + b"vv")
+    assert tpm_session.kdfe(b"shared", b"SECRET", b"uu", b"vv") == other.derive(b"shared")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0x98E, "TPM_RC_AUTH_FAIL (session 1, 0x98e)"),
+        (0x18B, "TPM_RC_HANDLE (handle 1, 0x18b)"),
+        (0x1C4, "TPM_RC_VALUE (parameter 1, 0x1c4)"),
+        (0x921, "TPM_RC_LOCKOUT (0x921)"),
+        (0x14A, "TPM_RC_NV_UNINITIALIZED (0x14a)"),
+        (0x99D, "TPM_RC_POLICY_FAIL (session 1, 0x99d)"),
+        (0x155, "return code (0x155)"),
+    ],
+)
+def test_return_codes_have_words(code: int, words: str) -> None:
+    assert describe_code(code) == words
+
+
+def test_secrets_have_no_repr() -> None:
+    session = tpm_session.Session(0x02000000, SessionKind.HMAC, b"sessionkey", b"n" * 32)
+    assert "sessionkey" not in repr(session)
+    assert "hunter2" not in repr(Auth(session, b"hunter2", new_value=b"hunter2"))
+
+
+# -- one command after the other -----------------------------------------------------------------
+
+
+@swtpm
+def test_random_properties_and_banks(tpm: Tpm) -> None:
+    first, second = tpm.get_random(32), tpm.get_random(32)
+    assert len(first) == 32
+    assert first != second
+    assert tpm.nv_buffer == tpm.property(Property.NV_BUFFER_MAX) == 1024
+    assert tpm.pcr_banks()[ALG_SHA256] == frozenset(range(24))
+    tpm.startup()  # a second time does no harm
+
+
+@swtpm
+def test_extend_changes_the_pcr_that_is_named_and_no_other(tpm: Tpm) -> None:
+    digest = hashlib.sha256(b"event").digest()
+    tpm.pcr_extend(11, digest)
+    assert tpm.pcr_read(11, 7) == {
+        7: bytes(32),
+        11: hashlib.sha256(bytes(32) + digest).digest(),
+    }
+
+
+@swtpm
+def test_storage_key_persists_and_has_its_name(tpm: Tpm, srk: StorageKey) -> None:
+    assert tpm.read_storage_key(0x81000001).name == srk.name
+    assert tpm.handles(0x81000000) == (0x81000001,)
+    assert tpm.handles(0x80000000) == ()
+    with pytest.raises(TpmError, match="READ_PUBLIC: TPM_RC_HANDLE") as caught:
+        tpm.read_storage_key(0x81000002)
+    assert caught.value.code == Rc.HANDLE
+
+
+@swtpm
+def test_another_key_than_a_storage_key_salts_nothing(chip: SoftwareTpm, tpm: Tpm) -> None:
+    public = rsa_public(rsa_key("x").public_key().public_numbers().n, 2048)
+    handle = tpm.load_external(public)
+    with pytest.raises(TpmError, match="not a P-256 storage root key"):
+        tpm.read_storage_key(handle.value)
+
+
+@swtpm
+def test_signatures_give_tickets_only_when_right(tpm: Tpm) -> None:
+    private = rsa_key("tpmpol-luks")
+    handle = tpm.load_external(rsa_public(private.public_key().public_numbers().n, 2048))
+    signature = private.sign(b"message", padding.PKCS1v15(), hashes.SHA256())
+    digest = hashlib.sha256(b"message").digest()
+    ticket = tpm.verify_signature(handle, digest, signature)
+    assert (ticket.tag, ticket.hierarchy) == (0x8022, Hierarchy.OWNER)
+    assert ticket.digest
+    with pytest.raises(TpmError) as caught:
+        tpm.verify_signature(handle, hashlib.sha256(b"other").digest(), signature)
+    assert caught.value.code == Rc.SIGNATURE
+
+
+@swtpm
+@pytest.mark.parametrize("size", [1, 32, 1024, 1025, 2048])
+def test_nv_holds_what_was_written(tpm: Tpm, srk: StorageKey, size: int) -> None:
+    data = hashlib.shake_128(b"nv").digest(size)
+    public = NvPublic(INDEX, OPEN, b"", size)
+    with tpm.session(SessionKind.HMAC, srk) as session:
+        tpm.nv_define(public, Auth(session))
+        tpm.nv_write(public, data, Auth(session, decrypt=True), by=OWNER)
+        stored = tpm.nv_read_public(INDEX)
+        assert stored == public.written()
+        assert tpm.nv_read(stored, Auth(session, encrypt=True)) == data
+        assert tpm.nv_read(stored) == data
+        tpm.nv_undefine(stored, Auth(session))
+    assert INDEX not in tpm.handles(0x01000000)
+
+
+@swtpm
+def test_nv_faults_have_their_codes(tpm: Tpm) -> None:
+    public = NvPublic(INDEX, OPEN, b"", 8)
+    for code, act in (
+        (Rc.HANDLE, lambda: tpm.nv_read_public(INDEX)),
+        (Rc.HANDLE, lambda: tpm.nv_read(public)),
+    ):
+        with pytest.raises(TpmError) as caught:
+            act()
+        assert caught.value.code == code
+    tpm.nv_define(public)
+    for code, act in (
+        (Rc.NV_UNINITIALIZED, lambda: tpm.nv_read(public)),
+        (Rc.NV_DEFINED, lambda: tpm.nv_define(public)),
+        (Rc.NV_AUTHORIZATION, lambda: tpm.nv_read(public, by=OWNER)),
+        (Rc.NV_RANGE, lambda: tpm.nv_write(public, b"123456789", by=OWNER)),
+    ):
+        with pytest.raises(TpmError) as caught:
+            act()
+        assert caught.value.code == code
+
+
+@swtpm
+@pytest.mark.parametrize("password", [b"secret", b"ends in zeros\0\0"])
+def test_passwords_of_hierarchies(tpm: Tpm, srk: StorageKey, password: bytes) -> None:
+    public = NvPublic(INDEX, OPEN, b"", 8)
+    with tpm.session(SessionKind.HMAC, srk) as session:
+        hidden = Auth(session, decrypt=True)
+        tpm.hierarchy_change_auth(Hierarchy.OWNER, password, hidden)
+        tpm.nv_define(public, Auth(session, password))
+        with pytest.raises(TpmError) as caught:
+            tpm.nv_undefine(public, Auth(session, b"wrong"))
+        assert caught.value.code == Rc.BAD_AUTH
+        tpm.nv_undefine(public, Auth(session, password))
+        tpm.hierarchy_change_auth(Hierarchy.LOCKOUT, password, hidden)
+        tpm.clear(Hierarchy.LOCKOUT, Auth(session, password, new_value=b""))
+    tpm.nv_define(public)
+
+
+@swtpm
+def test_wrong_lockout_password_locks(tpm: Tpm, srk: StorageKey) -> None:
+    with tpm.session(SessionKind.HMAC, srk) as session:
+        tpm.dictionary_attack_parameters(5, 100, 1000, Auth(session))
+        tpm.dictionary_attack_lock_reset(Auth(session))
+        tpm.hierarchy_change_auth(Hierarchy.LOCKOUT, b"right", Auth(session, decrypt=True))
+        with pytest.raises(TpmError) as caught:
+            tpm.clear(Hierarchy.LOCKOUT, Auth(session, b"wrong"))
+        assert caught.value.code == Rc.AUTH_FAIL
+        with pytest.raises(TpmError) as caught:
+            tpm.clear(Hierarchy.LOCKOUT, Auth(session, b"right", new_value=b""))
+        assert caught.value.code == Rc.LOCKOUT
+    wanted = {Property.MAX_AUTH_FAIL: 5, Property.LOCKOUT_INTERVAL: 100}
+    assert tpm.properties(Property.MAX_AUTH_FAIL, 2) == wanted
+
+
+@swtpm
+def test_sessions_leave_nothing_behind(tpm: Tpm, srk: StorageKey) -> None:
+    for _ in range(8):  # more than the TPM has room for
+        for kind in (SessionKind.HMAC, SessionKind.POLICY):
+            with tpm.session(kind, srk):
+                pass
+        with tpm.session(SessionKind.TRIAL):
+            pass
+    assert tpm.handles(0x02000000) == tpm.handles(0x03000000) == ()
+
+
+# -- an interposer -------------------------------------------------------------------------------
+
+
+def _stored(tpm: Tpm) -> tuple[StorageKey, NvPublic]:
+    srk = _keep(tpm)
+    public = NvPublic(INDEX, OPEN, b"", 24)
+    with tpm.session(SessionKind.HMAC, srk) as session:
+        tpm.nv_define(public, Auth(session))
+        tpm.nv_write(public, b"nobody may read this one", Auth(session, decrypt=True), by=OWNER)
+    return srk, public.written()
+
+
+def _flip(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@swtpm
+def test_a_changed_bit_of_an_answer_is_noticed(chip: SoftwareTpm) -> None:
+    chip.wipe()
+    bits = iter(range(0, 8 * 109, 3))
+    sizes = set()
+
+    def spoil(command: bytes, answer: bytes) -> bytes:
+        if code_of(command) != Command.NV_READ:
+            return answer
+        sizes.add(len(answer))
+        return _flip(answer, next(bits))
+
+    with chip.open(lambda wire: Editor(wire, answer=spoil)) as tpm:
+        srk, public = _stored(tpm)
+        for _ in range(8 * 109 // 3 + 1):
+            with tpm.session(SessionKind.HMAC, srk) as session, pytest.raises(TpmError):
+                tpm.nv_read(public, Auth(session, encrypt=True))
+    assert sizes == {109}  # so every byte was tried
+    assert next(bits, None) is None
+
+
+@swtpm
+def test_changed_commands_are_refused_by_the_tpm(chip: SoftwareTpm) -> None:
+    chip.wipe()
+
+    def spoil(command: bytes) -> bytes:
+        if code_of(command) != Command.NV_READ:
+            return command
+        return _flip(command, len(command) * 8 - 8)  # the offset to read from
+
+    with chip.open(lambda wire: Editor(wire, command=spoil)) as tpm:
+        srk, public = _stored(tpm)
+        with tpm.session(SessionKind.HMAC, srk) as session, pytest.raises(TpmError) as caught:
+            tpm.nv_read(public, Auth(session, encrypt=True))
+    assert caught.value.code in {Rc.AUTH_FAIL, Rc.BAD_AUTH}
+
+
+@swtpm
+def test_an_answer_replayed_is_noticed(chip: SoftwareTpm) -> None:
+    chip.wipe()
+    seen: list[bytes] = []
+
+    def replay(command: bytes, answer: bytes) -> bytes:
+        if code_of(command) != Command.NV_READ:
+            return answer
+        seen.append(answer)
+        return seen[0]
+
+    with chip.open(lambda wire: Editor(wire, answer=replay)) as tpm:
+        srk, public = _stored(tpm)
+        with tpm.session(SessionKind.HMAC, srk) as session:
+            auth = Auth(session, encrypt=True)
+            assert tpm.nv_read(public, auth) == b"nobody may read this one"
+            with pytest.raises(TpmError, match="changed on its way"):
+                tpm.nv_read(public, auth)
+
+
+@swtpm
+def test_who_has_not_the_private_half_answers_nothing(tpm: Tpm) -> None:
+    """A session salted to another key than the TPM's: neither side accepts the other."""
+    srk, public = _stored(tpm)
+    other = tpm.create_primary(Hierarchy.NULL)
+    tpm.flush(other.handle.value)
+    foreign = StorageKey(srk.handle, other.x, other.y)
+    with tpm.session(SessionKind.HMAC, foreign) as session, pytest.raises(TpmError) as caught:
+        tpm.nv_read(public, Auth(session, encrypt=True))
+    assert caught.value.code in {Rc.AUTH_FAIL, Rc.BAD_AUTH}
+
+
+@swtpm
+def test_nothing_in_clear_on_the_bus(chip: SoftwareTpm) -> None:
+    chip.wipe()
+    probes: list[Recorder] = []
+
+    def probe(wire: Transport) -> Recorder:
+        probes.append(Recorder(wire))
+        return probes[0]
+
+    with chip.open(probe) as tpm:
+        srk, public = _stored(tpm)
+        with tpm.session(SessionKind.HMAC, srk) as session:
+            tpm.nv_read(public, Auth(session, encrypt=True))
+            assert b"nobody may read" not in probes[0].everything
+        tpm.nv_read(public)  # in clear, to show that the probe sees what there is to see
+    assert b"nobody may read" in probes[0].everything
+
+
+# -- a TPM that is busy, or hostile --------------------------------------------------------------
+
+
+class Counting:
+    """A clock that only counts."""
+
+    def __init__(self) -> None:
+        self.slept = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+
+class Scripted:
+    """A TPM that answers what it was told to."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+
+    def transmit(self, command: bytes) -> bytes:
+        self.asked += 1
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+    def close(self) -> None:
+        pass
+
+
+def _answer(code: int, body: bytes = b"", tag: int = 0x8001) -> bytes:
+    return struct.pack(">HII", tag, 10 + len(body), code) + body
+
+
+@pytest.mark.parametrize("code", [Rc.RETRY, Rc.TESTING, Rc.YIELDED, Rc.NV_RATE])
+def test_a_busy_tpm_is_asked_again(code: int) -> None:
+    clock = Counting()
+    good = _answer(0, b"\x00\x02ab")
+    with Tpm(Scripted(_answer(code), _answer(code), good), clock=clock) as tpm:
+        assert tpm.get_random(2) == b"ab"
+    assert 0 < clock.slept < 1
+
+
+def test_a_tpm_that_stays_busy_is_given_up() -> None:
+    clock = Counting()
+    busy = Scripted(_answer(Rc.RETRY))
+    with Tpm(busy, clock=clock) as tpm, pytest.raises(TpmError, match="too busy for GET_RANDOM"):
+        tpm.get_random(2)
+    assert busy.asked == 40
+    assert clock.slept < 30
+
+
+_KEY = StorageKey(Handle.of(0x81000001), b"\1" * 32, b"\2" * 32)
+_SESSION = tpm_session.Session(0x02000000, SessionKind.HMAC, b"k", b"n" * 32)
+_NV = NvPublic(INDEX, OPEN, b"", 8)
+_CALLS: dict[str, tuple[bool, Callable[[Tpm], object]]] = {
+    "get_random": (False, lambda tpm: tpm.get_random(8)),
+    "property": (False, lambda tpm: tpm.property(Property.NV_BUFFER_MAX)),
+    "handles": (False, lambda tpm: tpm.handles(0x01000000)),
+    "pcr_banks": (False, lambda tpm: tpm.pcr_banks()),
+    "pcr_read": (False, lambda tpm: tpm.pcr_read(7, 11)),
+    "read_storage_key": (False, lambda tpm: tpm.read_storage_key(0x81000001)),
+    "load_external": (False, lambda tpm: tpm.load_external(b"public")),
+    "verify": (False, lambda tpm: tpm.verify_signature(OWNER, bytes(32), b"s")),
+    "nv_read_public": (False, lambda tpm: tpm.nv_read_public(INDEX)),
+    "get_digest": (False, lambda tpm: tpm.policy_get_digest(_SESSION)),
+    "create_primary": (True, lambda tpm: tpm.create_primary(Hierarchy.OWNER)),
+    "nv_read": (True, lambda tpm: tpm.nv_read(_NV, Auth(_SESSION, encrypt=True))),
+    "pcr_extend": (True, lambda tpm: tpm.pcr_extend(7, bytes(32), Auth(_SESSION))),
+}
+
+
+@given(name=st.sampled_from(sorted(_CALLS)), body=st.binary(max_size=200), lie=st.booleans())
+def test_whatever_a_hostile_tpm_answers_is_an_error_or_a_value(
+    name: str, body: bytes, lie: bool
+) -> None:
+    with_sessions, call = _CALLS[name]
+    answer = _answer(0, body, 0x8002 if with_sessions else 0x8001)
+    tpm = Tpm(Scripted(answer + b"x" if lie else answer))
+    tpm.__dict__["nv_buffer"] = 1024  # what it was asked before
+    try:
+        result = call(tpm)
+    except TpmError:
+        return
+    assert not lie
+    # What passes is well formed and was not said to be authentic.
+    assert isinstance(result, int | bytes | tuple | dict | Handle | Ticket | StorageKey | NvPublic)
+    assert name not in {"nv_read", "pcr_extend"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\x80\x01",
+        _answer(0, b"\x00\x08" + b"r" * 7),
+        _answer(0, b"\x00\x08" + b"r" * 9),
+        _answer(0, b"\x00\x07" + b"r" * 7),
+        _answer(0, b"\x00\x08" + b"r" * 8, tag=0x8002),
+        struct.pack(">HII", 0x8001, 9, 0),
+        struct.pack(">HII", 0x8001, 1 << 31, 0),
+        b"r" * 5000,
+    ],
+)
+def test_malformed_answers(answer: bytes) -> None:
+    with Tpm(Scripted(answer)) as tpm, pytest.raises(TpmError):
+        tpm.get_random(8)
+
+
+def _list(*numbers: int) -> bytes:
+    return struct.pack(f">{len(numbers)}I", *numbers)
+
+
+@pytest.mark.parametrize(
+    ("body", "call", "message"),
+    [
+        (b"\0\3abc", lambda tpm: tpm.get_random(2), "3 random bytes, not 2"),
+        (
+            b"\0" + _list(6, 1, 0x200, 7),
+            lambda tpm: tpm.property(Property.NV_BUFFER_MAX),
+            "does not know the property NV_BUFFER_MAX",
+        ),
+        (b"\0" + _list(5, 0), lambda tpm: tpm.handles(1), "another GET_CAPABILITY"),
+        (b"\0" + _list(1, 5000), lambda tpm: tpm.handles(1), "lists 5000 things"),
+        (
+            _list(0, 1) + b"\0\x0b\3\0\0\1" + _list(1) + b"\0\x20" + bytes(32),
+            lambda tpm: tpm.pcr_read(7),  # it shows PCR 16
+            "PCRs that it was not asked for",
+        ),
+        (
+            b"\0\x0e" + NvPublic(INDEX + 1, OPEN, b"", 8).marshal() + b"\0\0",
+            lambda tpm: tpm.nv_read_public(INDEX),
+            "has not the name it claims",
+        ),
+    ],
+)
+def test_answers_to_another_question(
+    body: bytes, call: Callable[[Tpm], object], message: str
+) -> None:
+    with Tpm(Scripted(_answer(0, body))) as tpm, pytest.raises(TpmError, match=message):
+        call(tpm)
+
+
+def test_a_tpm_that_does_not_start() -> None:
+    with Tpm(Scripted(_answer(Rc.FAILURE))) as tpm, pytest.raises(TpmError, match="STARTUP"):
+        tpm.startup()
+
+
+def test_a_salt_needs_a_point_of_the_curve() -> None:
+    with Tpm(Scripted(_answer(0))) as tpm, pytest.raises(TpmError, match="not a point of P-256"):
+        with tpm.session(SessionKind.HMAC, _KEY):
+            pass
+
+
+def test_endless_lists_end() -> None:
+    page = _answer(0, b"\x01" + struct.pack(">II254I", 1, 254, *[0x01000000] * 254))
+    with Tpm(Scripted(page)) as tpm, pytest.raises(TpmError, match="in no order"):
+        tpm.handles(0x01000001)
+
+
+def test_reader_never_reads_past_the_end() -> None:
+    reader = Reader(b"\x00\x05abc", "X")
+    with pytest.raises(TpmError, match="too short"):
+        reader.sized()
+
+
+def test_no_device_and_no_socket(tmp_path: Path) -> None:
+    with pytest.raises(TpmError, match=r"no TPM: .*tpmrm0 does not exist"):
+        DeviceTransport(tmp_path / "tpmrm0")
+    with pytest.raises(TpmError, match="no TPM"):
+        SocketTransport(tmp_path / "socket")
+    with Tpm(DeviceTransport("/dev/null")) as tpm, pytest.raises(TpmError):
+        tpm.get_random(8)
+
+
+@swtpm
+def test_policy_nv_compares(tpm: Tpm, srk: StorageKey) -> None:
+    public = NvPublic(INDEX, OPEN, b"", 4)
+    tpm.nv_define(public)
+    tpm.nv_write(public, b"0005", by=OWNER)
+    for operand, holds in ((b"0004", False), (b"0005", True), (b"0010", True)):
+        with tpm.session(SessionKind.POLICY, srk) as session:
+            if holds:
+                tpm.policy_nv(session, public.written(), operand, Operation.UNSIGNED_LE)
+                continue
+            with pytest.raises(TpmError) as caught:
+                tpm.policy_nv(session, public.written(), operand, Operation.UNSIGNED_LE)
+            assert caught.value.code == Rc.POLICY

@@ -1,0 +1,95 @@
+"""The configuration store, read back with git itself."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from machineos.core.run import run
+from machineos.errors import ConflictError
+from machineos.state.config.store import BRANCH, GIT_FOLDER, create_store
+
+FILES = {
+    "manifest.yaml": b'{"version":1}\n',
+    f"{'ab' * 32}.json": b"\x00\xff binary",
+    f"{'ab' * 32}.pem": b"-----BEGIN",
+    "zz": b"",
+}
+
+
+def git(folder: Path, *words: str, index: Path | None = None) -> str:
+    # Our own folder may belong to another user than git expects: say that it is ours.
+    argv = ["git", "-c", "safe.directory=*", f"--git-dir={folder / GIT_FOLDER}", *words]
+    return run(argv, timeout=30, env={"GIT_INDEX_FILE": str(index)} if index else None).text
+
+
+@pytest.mark.tool("git")
+def test_git_reads_what_was_written(tmp_path: Path) -> None:
+    commit = create_store(tmp_path, FILES, message="Initial commit", seconds=1_700_000_000)
+    assert git(tmp_path, "rev-parse", "HEAD") == commit
+    assert git(tmp_path, "symbolic-ref", "HEAD") == BRANCH
+    assert git(tmp_path, "log", "--format=%s|%an|%at|%P") == "Initial commit|machine|1700000000|"
+    names = git(tmp_path, "ls-tree", "-r", "--name-only", "HEAD").splitlines()
+    assert names == sorted(FILES)
+    for name, data in FILES.items():
+        argv = ["git", "-c", "safe.directory=*", f"--git-dir={tmp_path / GIT_FOLDER}",
+                "cat-file", "blob", f"HEAD:{name}"]  # fmt: skip
+        assert run(argv, timeout=30).stdout == data
+        assert (tmp_path / name).read_bytes() == data
+    assert "missing" not in git(tmp_path, "fsck", "--strict", "--full")
+
+
+@pytest.mark.tool("git")
+def test_the_work_tree_is_clean(tmp_path: Path) -> None:
+    create_store(tmp_path, FILES, message="x", seconds=0)
+    index = tmp_path / GIT_FOLDER / "index-of-test"
+    git(tmp_path, "read-tree", "HEAD", index=index)
+    status = (f"--work-tree={tmp_path}", "status", "--porcelain", "--untracked-files=no")
+    assert git(tmp_path, *status, index=index) == ""
+    (tmp_path / "zz").write_text("changed")
+    assert git(tmp_path, *status, index=index) == " M zz"
+
+
+def test_the_same_content_gives_the_same_commit(tmp_path: Path) -> None:
+    commits = set()
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        files = dict(sorted(FILES.items(), reverse=name == "b"))
+        commits.add(create_store(tmp_path / name, files, message="x", seconds=7))
+    assert len(commits) == 1
+
+
+def test_a_store_is_never_replaced(tmp_path: Path) -> None:
+    create_store(tmp_path, {"a": b"1"}, message="x", seconds=0)
+    with pytest.raises(ConflictError, match="holds a configuration store already"):
+        create_store(tmp_path, {"a": b"2"}, message="x", seconds=0)
+    assert (tmp_path / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ""])
+def test_names_stay_inside(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    with pytest.raises(ValueError):
+        create_store(folder, {name: b"x"}, message="x", seconds=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["config"]
+
+
+@pytest.mark.tool("strace")
+def test_objects_and_refs_are_synced(tmp_path: Path) -> None:
+    """Seen from the kernel: every object, the ref, the files and both folders."""
+    code = (
+        "import sys; from pathlib import Path; "
+        "from machineos.state.config.store import create_store; "
+        "create_store(Path(sys.argv[1]), {'a': b'1'}, message='x', seconds=0)"
+    )
+    log = tmp_path / "log"
+    folder = tmp_path / "config"
+    folder.mkdir()
+    run(["strace", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", log, sys.executable, "-c",
+         code, folder], timeout=120)  # fmt: skip
+    text = log.read_text()
+    for part in ("objects/", "refs/heads/master", "/config>", "/manifest.git>", "/config/.a."):
+        assert part in text, part

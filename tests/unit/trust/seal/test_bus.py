@@ -1,0 +1,86 @@
+"""An interposer between machine and TPM: it reads nothing in clear, and its changes are noticed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fakes.swtpm import Editor, Recorder, SoftwareTpm, code_of
+from machineos.errors import (
+    BootError,
+)
+from machineos.host.tpm.commands import Transport
+from machineos.host.tpm.wire import Command
+from machineos.trust.seal.unseal import Index, close_door
+from unit.trust.sealing import (
+    ADMIN,
+    SECRETS,
+    Machine,
+    give,
+    signed,
+)
+
+pytestmark = pytest.mark.tool("swtpm")
+
+
+def test_no_secret_is_ever_in_clear_on_the_bus(chip: SoftwareTpm) -> None:
+    chip.wipe()
+    probes: list[Recorder] = []
+
+    def probe(wire: Transport) -> Recorder:
+        probes.append(Recorder(wire))
+        return probes[-1]
+
+    with chip.open(probe) as tpm:
+        machine = Machine(chip, give(tpm))
+    machine.boot()
+    secrets = {index: machine.unseal(index, between=probe) for index in SECRETS[1:]}
+    secrets[Index.ADMIN_PASSWORD] = machine.unseal(
+        Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN, probe
+    )
+    with chip.open(probe) as tpm:
+        give(tpm, again=True, lockout_auth=secrets[Index.ADMIN_PASSWORD])
+    bus = b"|".join(seen.everything for seen in probes)
+    assert len(bus) > 10000
+    for index, secret in secrets.items():
+        for start in range(0, len(secret) - 8, 8):
+            assert secret[start : start + 8] not in bus, index
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_an_interposer_that_changes_a_secret_is_noticed(machine: Machine, pinned: bool) -> None:
+    def spoil(command: bytes, answer: bytes) -> bytes:
+        if code_of(command) != Command.NV_READ or len(answer) < 100:
+            return answer
+        return answer[:20] + bytes([answer[20] ^ 1]) + answer[21:]
+
+    if not pinned:
+        machine.report = replace(machine.report, srk_name=None)
+    with pytest.raises(BootError, match="was changed on its way"):
+        machine.unseal(between=lambda wire: Editor(wire, answer=spoil))
+
+
+def test_an_interposer_that_keeps_the_door_open_is_noticed(machine: Machine) -> None:
+    """It drops PCR_Extend and answers in the TPM's place."""
+    good = bytes.fromhex("80020000001300000000000000000000010000")
+
+    def drop(command: bytes, answer: bytes) -> bytes:
+        return good if code_of(command) == Command.PCR_EXTEND else answer
+
+    with machine.chip.open(lambda wire: Editor(wire, answer=drop)) as tpm:
+        with pytest.raises(BootError, match="was changed on its way"):
+            close_door(tpm, srk_name=machine.report.srk_name)
+
+
+def test_a_door_that_stays_open_is_noticed(chip: SoftwareTpm) -> None:
+    """Without a storage key there is no HMAC, but the PCRs are looked at."""
+
+    def elsewhere(command: bytes) -> bytes:
+        other = command[:10] + (16).to_bytes(4, "big") + command[14:]
+        return other if code_of(command) == Command.PCR_EXTEND else command
+
+    chip.wipe()
+    with chip.open(lambda wire: Editor(wire, command=elsewhere)) as tpm:
+        with pytest.raises(BootError, match="PCR 7 did not change"):
+            close_door(tpm)
