@@ -1,0 +1,137 @@
+"""The one runner: order, answers, fault points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import pytest
+
+from machineos.core.steps import Answers, OrderError, Runner, Step, check_order
+from machineos.errors import BootError
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Step[int]):
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write(Step[None]):
+    point: ClassVar[str] = "write"
+    value: int = 0
+
+    @property
+    def where(self) -> str:
+        return str(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sync(Step[None]):
+    point: ClassVar[str] = "sync"
+
+
+@dataclass(frozen=True)
+class Facts:
+    seen: int = 0
+    done: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True)
+class Looking:
+    name: str = "look"
+    needs: frozenset[str] = frozenset()
+    gives: frozenset[str] = frozenset({"seen"})
+
+    def plan(self, facts: Facts) -> tuple[Step[object], ...]:
+        return (Look("here"), Look("there"))
+
+    def learn(self, facts: Facts, answers: Answers) -> Facts:
+        return replace(facts, seen=answers.to(Look("here")) + answers.to(Look("there")))
+
+
+@dataclass(frozen=True)
+class Writing:
+    name: str = "write"
+    needs: frozenset[str] = frozenset({"seen"})
+    gives: frozenset[str] = frozenset({"written"})
+
+    def plan(self, facts: Facts) -> tuple[Step[object], ...]:
+        return (Write(facts.seen), Sync())
+
+    def learn(self, facts: Facts, answers: Answers) -> Facts:
+        return replace(facts, done=answers.all())
+
+
+@dataclass
+class Hosted:
+    log: list[str] = field(default_factory=list)
+
+    def perform(self, step: Step[object]) -> object:
+        self.log.append(type(step).__name__)
+        return len(step.at) if isinstance(step, Look) else None
+
+
+def run(host: Hosted, *phases: Looking | Writing, **options: object) -> Facts:
+    runner: Runner[Facts] = Runner(host.perform, watch=host.log.append)
+    return runner.run(phases, Facts(), **options)  # type: ignore[arg-type]
+
+
+def test_phases_in_order_with_what_was_learnt() -> None:
+    host = Hosted()
+    assert run(host, Looking(), Writing()) == Facts(9, (None, None))
+    assert host.log == [
+        "Look", "Look", "before write:9", "Write", "after write:9", "before sync", "Sync",
+        "after sync",
+    ]  # fmt: skip
+
+
+def test_a_wrong_order_is_refused_before_anything_happens() -> None:
+    host = Hosted()
+    with pytest.raises(OrderError, match="phase write comes before what it needs: seen"):
+        run(host, Writing(), Looking())
+    assert host.log == []
+
+
+def test_what_was_given_counts() -> None:
+    host = Hosted()
+    run(host, Writing(), given=frozenset({"seen"}))
+    assert host.log[1] == "Write"
+
+
+def test_a_fact_is_given_once() -> None:
+    with pytest.raises(OrderError, match="phase look gives what is there already: seen"):
+        check_order([Looking(), Looking()])
+
+
+def test_a_cut_at_a_fault_point_stops_everything() -> None:
+    host = Hosted()
+
+    def cut(point: str) -> None:
+        if point == "after write:9":
+            raise BootError("cut")
+
+    with pytest.raises(BootError):
+        Runner(host.perform, watch=cut).run([Looking(), Writing()], Facts())
+    assert host.log == ["Look", "Look", "Write"]
+
+
+def test_each_phase_is_announced() -> None:
+    names: list[str] = []
+    host = Hosted()
+    runner: Runner[Facts] = Runner(host.perform, begin=lambda phase: names.append(phase.name))
+    runner.run([Looking(), Writing()], Facts())
+    assert names == ["look", "write"]
+
+
+def test_only_what_was_asked_has_an_answer() -> None:
+    answers = Answers([(Look("a"), 1)])
+    assert answers.to(Look("a")) == 1
+    with pytest.raises(KeyError, match="Look was not asked"):
+        answers.to(Look("b"))
+
+
+def test_names_of_fault_points() -> None:
+    assert Look("a").fault_point == ""
+    assert Sync().fault_point == "sync"
+    assert Write(3).fault_point == "write:3"
