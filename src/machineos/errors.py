@@ -1,6 +1,7 @@
 """Every error that machineOS raises on purpose.
 
     MachineOSError                  exit code 1
+    +-- OrderError                      a plan has a phase before what it needs: our own defect
     +-- UsageError                  2   the command line contradicts itself
     +-- DocumentError               3   a document has faults; carries all of them
     +-- VerificationError           4   something is not what it claims to be
@@ -44,6 +45,7 @@ __all__ = [
     "MachineOSError",
     "MissingError",
     "MissingToolError",
+    "OrderError",
     "PolicyError",
     "SignatureError",
     "SpaceError",
@@ -66,6 +68,10 @@ class MachineOSError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class OrderError(MachineOSError):
+    """A plan has a phase before what it needs: a defect of ours, found before it acts."""
 
 
 class UsageError(MachineOSError):

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar, cast
 
-from machineos.errors import MachineOSError
+from machineos.errors import OrderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -92,10 +92,6 @@ class Phase(Protocol[F]):
     def learn(self, facts: F, answers: Answers) -> F:
         """Return the facts with what the answers add to them. Pure. Raises: MachineOSError."""
         ...
-
-
-class OrderError(MachineOSError):
-    """A plan has a phase before what it needs: a defect of the program, found before it acts."""
 
 
 def check_order(phases: Iterable[Phase[F]], *, given: frozenset[str] = frozenset()) -> None:

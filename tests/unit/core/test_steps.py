@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from machineos.core.steps import Answers, OrderError, Runner, Step, check_order
-from machineos.errors import BootError
+from machineos.core.steps import Answers, Phase, Runner, Step, check_order
+from machineos.errors import BootError, OrderError
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,8 @@ def test_a_cut_at_a_fault_point_stops_everything() -> None:
             raise BootError("cut")
 
     with pytest.raises(BootError):
-        Runner(host.perform, watch=cut).run([Looking(), Writing()], Facts())
+        phases: list[Phase[Facts]] = [Looking(), Writing()]
+        Runner(host.perform, watch=cut).run(phases, Facts())
     assert host.log == ["Look", "Look", "Write"]
 
 
