@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from effects import read_modules, with_effects
 from machineos.build.os.contents import ARTIFACTS, sources
 
 ROOT = Path(__file__).parent.parent
@@ -51,3 +52,14 @@ def test_the_contracts_leave_nothing_out() -> None:
     nested = {path.parent.parent for path in PACKAGE.glob("*/*/__init__.py")}
     spoken = {name for one in layered for name in one["containers"]}
     assert spoken == {"machineos", *(f"machineos.{path.name}" for path in nested)}
+
+
+# Rooms and modules that decide: nothing in them can touch the world.
+DECIDES = ("machineos.core.steps", "machineos.trust.measure", "machineos.document.product")
+
+
+def test_what_decides_has_no_effects() -> None:
+    found = read_modules()
+    effectful = with_effects(found)
+    assert not [name for name in effectful if covered(list(DECIDES), name)]
+    assert all(any(covered([room], name) for name in found) for room in DECIDES)

@@ -111,8 +111,8 @@ def test_a_cut_at_a_fault_point_stops_everything() -> None:
         if point == "after write:9":
             raise BootError("cut")
 
+    phases: list[Phase[Facts]] = [Looking(), Writing()]
     with pytest.raises(BootError):
-        phases: list[Phase[Facts]] = [Looking(), Writing()]
         Runner(host.perform, watch=cut).run(phases, Facts())
     assert host.log == ["Look", "Look", "Write"]
 
