@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 import pytest
 
 from machineos import errors
+from machineos.document.between import bootsettings, handover, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +124,29 @@ def test_exit_codes_are_those_of_errors() -> None:
     real = {name: getattr(errors, name).exit_code for name in errors.__all__ if name != "Fault"}
     assert listed == real
     assert re.search(rf"^\| {INTERRUPTED} \|", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [
+        ("Hand-over", handover.Handover),
+        ("Hand-over", handover.Service),
+        ("Hand-over", handover.Layer),
+        ("Hand-over", handover.Volume),
+        ("Hand-over", status.Status),
+        ("Hand-over", status.ServiceStatus),
+        ("Initrd", bootsettings.Settings),
+    ],
+)
+def test_formats_names_every_key(title: str, model: type[msgspec.Struct]) -> None:
+    text = section((ROOT / "docs/formats.md").read_text(), title)
+    keys = [field.encode_name for field in msgspec.structs.fields(model)]
+    assert not [key for key in keys if f"`{key}`" not in text and f"`{key}[]`" not in text]
+
+
+def test_design_lists_every_decision() -> None:
+    listed = re.findall(r"\]\(adr/([\w-]+\.md)\) \|", (ROOT / "docs/design.md").read_text())
+    assert listed == sorted(page.name for page in (ROOT / "docs/adr").glob("*.md"))
 
 
 def test_decision_records_are_numbered_without_gaps() -> None:

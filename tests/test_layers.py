@@ -63,3 +63,24 @@ def test_what_decides_has_no_effects() -> None:
     effectful = with_effects(found)
     assert not [name for name in effectful if covered(list(DECIDES), name)]
     assert all(any(covered([room], name) for name in found) for room in DECIDES)
+
+
+def test_the_readme_lists_the_folders_in_the_order_of_the_layers() -> None:
+    """The list for people and the contract for the linter are the same list."""
+    text = (ROOT / "README.md").read_text().partition("\n## Where things are\n")[2]
+    rows = [line.split("|")[1:3] for line in text.partition("\n## ")[0].splitlines() if "|" in line]
+    listed = {cells[0].strip(" `"): cells[1] for cells in rows if "`" in cells[0]}
+    (contract,) = [one for one in CONTRACTS if one.get("containers") == ["machineos"]]
+    ordered = [[name.strip() for name in layer.split("|")] for layer in contract["layers"]]
+    folders = [name for name in listed if (PACKAGE / name).is_dir()]
+    place = {name: rank for rank, layer in enumerate(ordered) for name in layer}
+    assert [place[name] for name in folders] == sorted(place[name] for name in folders)
+    assert {*folders, "errors"} == set(place)
+    for one in CONTRACTS:
+        for container in one.get("containers", []):
+            if container == "machineos":
+                continue
+            rooms = {room.strip() for layer in one["layers"] for room in layer.split("|")}
+            rooms -= {path.stem for path in PACKAGE.glob("*/*.py")}
+            unnamed = [room for room in rooms if f"`{room}`" not in listed[container.split(".")[1]]]
+            assert not unnamed, f"README does not name these rooms of {container}: {unnamed}"

@@ -20,11 +20,12 @@ FOLDER = Path("/usr/lib/machineos/boot")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``mode``: what this image is for. ``version``: four digits, the policy version of this UKI.
+    """``mode``: what this image is for. ``policy_version``: four digits, that of this UKI.
 
     ``command_line`` is what the kernel must have been started with; ``modules`` are file names in
-    the order of loading, always; ``drivers`` are (alias pattern, file names), loaded
-    when a device is there. ``epoch`` (seconds) is when it was built: the clock is never before it.
+    the order of loading, always; ``drivers`` are (alias pattern, file names), loaded when a device
+    is there; ``filesystems``: type of mount(2) -> file names. ``epoch`` (seconds) is when it was
+    built: the clock is never before it.
     """
 
     version: Literal[1] = 1
