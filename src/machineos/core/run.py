@@ -12,32 +12,19 @@ import os
 import signal
 import subprocess
 import threading
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from machineos.core.command import Result
 from machineos.errors import MissingToolError, ToolError, ToolTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from machineos.core.command import Command
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STDERR_TAIL = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a program left: exit status and what was captured (empty where it was redirected)."""
-
-    argv: tuple[str, ...]
-    status: int
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def text(self) -> str:
-        """Standard output as text without the final newline."""
-        return self.stdout.decode("utf-8", "replace").rstrip("\n")
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -99,6 +86,29 @@ def run(
     if check and result.status not in success:
         raise ToolError(describe(result))
     return result
+
+
+def perform(
+    command: Command,
+    *,
+    feed: Callable[[int], None] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+) -> Result:
+    """Run a program as ``command`` says; ``feed``, ``stdout``, ``stderr`` and errors as ``run``."""
+    return run(
+        command.argv,
+        timeout=command.timeout,
+        input=command.input,
+        feed=feed,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=command.cwd,
+        env=dict(command.env),
+        pass_fds=command.pass_fds,
+        success=command.success or (),
+        check=command.success is not None,
+    )
 
 
 def spawn(
