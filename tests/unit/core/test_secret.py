@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from machineos.core.secret import MAX_SECRET, Secret, read_secret, read_secret_file
+from machineos.core.secret import Secret
+from machineos.core.secretfile import MAX_SECRET, read_secret, read_secret_file
 from machineos.errors import DocumentError, MissingError
 
 HIDDEN = b"open sesame"

@@ -119,7 +119,7 @@ def publish(
     from machineos.build.publish.publish import publish as publish_source
     from machineos.build.publish.source import load_source
     from machineos.core.clock import SystemClock
-    from machineos.core.secret import read_secret_file
+    from machineos.core.secretfile import read_secret_file
     from machineos.trust.keys.keyset import find_project
     from machineos.trust.keys.signer import FileSigner
 

@@ -149,7 +149,7 @@ def read_passphrase(path: Path | None) -> Secret | None:
     """Return the passphrase in a file, None without one."""
     if path is None:
         return None
-    from machineos.core.secret import read_secret_file
+    from machineos.core.secretfile import read_secret_file
 
     return read_secret_file(path)
 

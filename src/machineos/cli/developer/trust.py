@@ -373,7 +373,7 @@ trust.add_command(launch)
 
 
 def _read_passphrase(path: Path | None) -> Secret | None:
-    from machineos.core.secret import read_secret, read_secret_file
+    from machineos.core.secretfile import read_secret, read_secret_file
 
     if path is None:
         return None
