@@ -3,8 +3,11 @@
 - A *step* is a frozen value that names one effect with everything it takes. It does nothing.
 - A *phase* says which facts it needs and which it gives. ``plan`` turns facts into steps, ``learn``
   turns the answers of those steps into more facts. Both are pure: same facts, same steps.
+- A *dialogue* is a phase whose later steps depend on the answers of earlier ones, or that waits for
+  something: ``act`` yields its steps one by one, and is pure in the same sense.
 - A *runner* takes phases in order and is the only one that touches a host. It refuses an order in
-  which a phase stands before what it needs, and does so before the first step is taken.
+  which a phase stands before what it needs, and does so before the first step is taken; and it
+  refuses a step in a phase that does not need what must hold before such a step.
 
 A step that changes what outlives a power cut has a *fault point*, a name of its own. The runner
 tells it to ``watch`` right before and right after the step, so that a test can cut there; whoever
@@ -13,10 +16,10 @@ lists the points of a plan has listed every place where a machine can stop half-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar, cast
+from collections.abc import Generator
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar, cast, runtime_checkable
 
-from machineos.errors import OrderError
+from machineos.errors import MachineOSError, OrderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,14 +29,16 @@ T = TypeVar("T")
 F = TypeVar("F")
 
 
-@dataclass(frozen=True, slots=True)
 class Step(Generic[A]):
-    """One effect, as data; ``A`` is the type of its answer.
+    """One effect, as data; ``A`` is the type of its answer. Subclasses are frozen values.
 
     ``point`` is the name of its fault point, empty for what a power cut forgets by itself.
+    ``after`` are facts that have to hold first: only a phase that needs them may take the step.
     """
 
+    __slots__ = ()
     point: ClassVar[str] = ""
+    after: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def where(self) -> str:
@@ -44,6 +49,18 @@ class Step(Generic[A]):
     def fault_point(self) -> str:
         """The fault point of this very step: its name, and its object behind a colon."""
         return f"{self.point}:{self.where}" if self.point and self.where else self.point
+
+
+# What a dialogue is while it runs: it yields steps, is sent their answers, and returns a value.
+Talk = Generator[Step[object], object, T]
+
+
+def ask(step: Step[T]) -> Talk[T]:
+    """Take one step of a dialogue: ``answer = yield from ask(step)``.
+
+    Raises: whatever the step raised, so that a dialogue can go another way.
+    """
+    return cast("T", (yield step))
 
 
 class Answers:
@@ -94,7 +111,36 @@ class Phase(Protocol[F]):
         ...
 
 
-def check_order(phases: Iterable[Phase[F]], *, given: frozenset[str] = frozenset()) -> None:
+@runtime_checkable
+class Dialogue(Protocol[F]):
+    """One part of a plan whose steps depend on each other's answers."""
+
+    @property
+    def name(self) -> str:
+        """The name, for messages and for the documents."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What must have been given by phases before this one."""
+        ...
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What is known, or holds, once this phase is over."""
+        ...
+
+    def act(self, facts: F) -> Talk[F]:
+        """Yield steps, and return the facts with what was learnt. Pure. Raises: MachineOSError.
+
+        What a step raises (ours, and OSError) comes out of its ``yield``.
+        """
+        ...
+
+
+def check_order(
+    phases: Iterable[Phase[F] | Dialogue[F]], *, given: frozenset[str] = frozenset()
+) -> None:
     """Refuse phases of which one needs what no phase before it gives.
 
     A fact that is given twice is refused too: one of the two would be forgotten.
@@ -122,14 +168,18 @@ class Runner(Generic[F]):
         perform: Callable[[Step[object]], object],
         *,
         watch: Callable[[str], None] = lambda _point: None,
-        begin: Callable[[Phase[F]], None] = lambda _phase: None,
+        begin: Callable[[Phase[F] | Dialogue[F]], None] = lambda _phase: None,
     ) -> None:
         self._perform = perform
         self._watch = watch
         self._begin = begin
 
     def run(
-        self, phases: Sequence[Phase[F]], facts: F, *, given: frozenset[str] = frozenset()
+        self,
+        phases: Sequence[Phase[F] | Dialogue[F]],
+        facts: F,
+        *,
+        given: frozenset[str] = frozenset(),
     ) -> F:
         """Run ``phases`` and return all that is known then.
 
@@ -138,8 +188,8 @@ class Runner(Generic[F]):
         check_order(phases, given=given)
         for phase in phases:
             self._begin(phase)
-            pairs = [(step, self.take(step)) for step in phase.plan(facts)]
-            facts = phase.learn(facts, Answers(pairs))
+            talk = phase.act(facts) if isinstance(phase, Dialogue) else _whole(phase, facts)
+            facts = self._listen(talk, phase.needs, phase.name)
         return facts
 
     def take(self, step: Step[object]) -> object:
@@ -150,6 +200,35 @@ class Runner(Generic[F]):
         answer = self._perform(step)
         self._watch(f"after {step.fault_point}")
         return answer
+
+    def _listen(self, talk: Talk[F], needs: frozenset[str], name: str) -> F:
+        """Take the steps of one phase until it has nothing more to say."""
+        refusal: MachineOSError | OSError | None = None
+        answer: object = None
+        while True:
+            try:
+                step = talk.send(answer) if refusal is None else talk.throw(refusal)
+            except StopIteration as end:
+                return cast("F", end.value)
+            missing = step.after - needs
+            if missing:  # not thrown into the phase: nothing may go another way here
+                raise OrderError(
+                    f"phase {name} takes {type(step).__name__} without needing what must hold "
+                    f"before it: {_names(missing)}"
+                )
+            answer, refusal = None, None
+            try:
+                answer = self.take(step)
+            except (MachineOSError, OSError) as error:
+                refusal = error
+
+
+def _whole(phase: Phase[F], facts: F) -> Talk[F]:
+    """Plan and learn as a dialogue."""
+    pairs = []
+    for step in phase.plan(facts):
+        pairs.append((step, (yield step)))
+    return phase.learn(facts, Answers(pairs))
 
 
 def _names(facts: Iterable[str]) -> str:

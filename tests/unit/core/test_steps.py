@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from machineos.core.steps import Answers, Phase, Runner, Step, check_order
-from machineos.errors import BootError, OrderError
+from machineos.core.steps import Answers, Dialogue, Phase, Runner, Step, Talk, ask, check_order
+from machineos.errors import BootError, MachineOSError, MissingError, OrderError
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def test_a_cut_at_a_fault_point_stops_everything() -> None:
 
     phases: list[Phase[Facts]] = [Looking(), Writing()]
     with pytest.raises(BootError):
-        Runner(host.perform, watch=cut).run(phases, Facts())
+        Runner[Facts](host.perform, watch=cut).run(phases, Facts())
     assert host.log == ["Look", "Look", "Write"]
 
 
@@ -136,3 +136,98 @@ def test_names_of_fault_points() -> None:
     assert Look("a").fault_point == ""
     assert Sync().fault_point == "sync"
     assert Write(3).fault_point == "write:3"
+
+
+@dataclass(frozen=True, slots=True)
+class Burn(Step[None]):
+    after: ClassVar[frozenset[str]] = frozenset({"seen", "agreed"})
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Looks on until it has seen enough; a place that is not there is seen as nothing."""
+
+    name: str = "count"
+    needs: frozenset[str] = frozenset()
+    gives: frozenset[str] = frozenset({"seen"})
+
+    def act(self, facts: Facts) -> Talk[Facts]:
+        seen: tuple[int, ...] = ()
+        while sum(seen) < 7:
+            try:
+                seen = (*seen, (yield from ask(Look("x" * len(seen)))))
+            except (MissingError, OSError):
+                seen = (*seen, 1)
+        return replace(facts, seen=sum(seen), done=seen)
+
+
+@dataclass(frozen=True)
+class Burning(Counting):
+    name: str = "burn"
+    needs: frozenset[str] = frozenset({"seen"})
+    gives: frozenset[str] = frozenset({"burnt"})
+
+    def act(self, facts: Facts) -> Talk[Facts]:
+        try:
+            yield from ask(Burn())
+        except MachineOSError:  # what the runner itself refuses does not come here
+            return facts
+        return facts
+
+
+def test_a_dialogue_hears_answers_and_refusals() -> None:
+    asked: list[object] = []
+
+    def perform(step: Step[object]) -> object:
+        asked.append(step)
+        if step == Look("x"):
+            raise MissingError("no x")
+        if step == Look("xx"):
+            raise OSError("unreadable")
+        return 4
+
+    runner: Runner[Facts] = Runner(perform)
+    assert runner.run([Counting()], Facts()) == Facts(10, (4, 1, 1, 4))
+    assert asked == [Look("x" * count) for count in range(4)]
+    assert isinstance(Counting(), Dialogue)
+    assert not isinstance(Looking(), Dialogue)
+
+
+@pytest.mark.parametrize("error", [BootError("why"), OSError("unreadable"), KeyError("ours")])
+def test_what_a_dialogue_does_not_expect_ends_it(error: Exception) -> None:
+    def perform(step: Step[object]) -> object:
+        raise error
+
+    phases: list[Phase[Facts] | Dialogue[Facts]] = [Looking()]
+    if not isinstance(error, OSError):
+        phases = [Counting()]
+    with pytest.raises(type(error)) as caught:
+        Runner[Facts](perform).run(phases, Facts())
+    assert caught.value is error
+
+
+def test_a_step_is_taken_only_by_a_phase_that_needs_what_must_hold() -> None:
+    """What was given is not enough: the phase has to say it, so that the order follows from it."""
+    host = Hosted()
+    given = frozenset({"seen", "agreed"})
+    with pytest.raises(OrderError) as caught:
+        Runner[Facts](host.perform).run([Burning()], Facts(), given=given)
+    assert caught.value.message == (
+        "phase burn takes Burn without needing what must hold before it: agreed"
+    )
+    assert host.log == []
+    Runner[Facts](host.perform).run([Burning(needs=given)], Facts(), given=given)
+    assert host.log == ["Burn"]
+
+
+def test_fault_points_in_a_dialogue() -> None:
+    @dataclass(frozen=True)
+    class Talking(Burning):
+        def act(self, facts: Facts) -> Talk[Facts]:
+            yield from ask(Write(2))
+            yield from ask(Look("a"))
+            return facts
+
+    host = Hosted()
+    Runner[Facts](host.perform, watch=host.log.append).run([Counting(), Talking()], Facts())
+    assert host.log[-4:] == ["before write:2", "Write", "after write:2", "Look"]
