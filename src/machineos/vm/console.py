@@ -114,7 +114,7 @@ def _raw(source: int) -> Iterator[None]:
 
 def _is_taken(paths: MachinePaths) -> bool:
     """QEMU talks to one client; a second would wait without a word."""
-    (devices,) = qmp.execute(paths.qmp, [qmp.Command("query-chardev")], timeout=10.0)
+    (devices,) = qmp.execute(paths.qmp, [qmp.Command("query-chardev")], timeout=qmp.PATIENCE)
     for device in devices:
         if device["label"] == "console":
             return not str(device["filename"]).startswith("disconnected:")

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from machineos.vm.model import Machine
     from machineos.vm.store import MachinePaths, MachineStore
 
-START_TIMEOUT = 60.0
+# While a process lives it may still get there; these end what hangs, however busy the host is.
+START_TIMEOUT = 600.0
 STOP_TIMEOUT = 60.0
-_FIRM = 3.0
-_GRACE = 3.0
+FIRM = 30.0  # for QEMU to write back and end; for the kernel to end what was killed
+_GRACE = 3.0  # for the TPM to end by itself; it loses nothing when it is told to
 _POLL = 0.02
-_QMP_TIMEOUT = 10.0
 _READY = {"running", "prelaunch", "paused"}
 
 HowStopped = Literal["not running", "powered off", "quit", "killed"]
@@ -106,11 +106,12 @@ def stop(
     *,
     force: bool = False,
     timeout: float = STOP_TIMEOUT,
+    firm: float = FIRM,
 ) -> HowStopped:
     """Stop a machine and say how it ended.
 
     Without ``force`` the guest is asked to power off and has ``timeout`` seconds for it; then QEMU
-    is told to quit, which writes back what the guest flushed; then it is killed.
+    is told to quit, which writes back what the guest flushed; after ``firm`` seconds it is killed.
     Raises: MissingError, ConflictError, DocumentError.
     """
     paths = store.require(name)
@@ -121,7 +122,7 @@ def stop(
             _settle(paths, state)
             return "not running"
         _write_intent(paths, state)
-        how = _stop_qemu(paths, state.qemu, clock, timeout=0.0 if force else timeout)
+        how = _stop_qemu(paths, state.qemu, clock, timeout=0.0 if force else timeout, firm=firm)
         _end_tpm(state, paths, clock)
         write_record(paths.record, Record("stopped", boot_id(), _me(), reason=_words(how)))
         _remove_sockets(paths)
@@ -136,7 +137,7 @@ def pull_plug(store: MachineStore, name: str, clock: Clock) -> None:
         if state.qemu is not None:
             _write_intent(paths, state)
             state.qemu.send(signal.SIGKILL)
-            state.qemu.wait(_FIRM, clock)
+            state.qemu.wait(FIRM, clock)
         _end_tpm(state, paths, clock)
         write_record(
             paths.record, Record("stopped", boot_id(), _me(), reason="the plug was pulled")
@@ -186,7 +187,6 @@ class _Launch:
         self._clock = clock
         self._deadline = clock.monotonic() + timeout
         self._record = Record("starting", boot_id(), _me(), accelerator=accelerator.kind)
-        self._spawned: set[Path] = set()
 
     def run(self, argv: list[str]) -> None:
         paths = self._paths
@@ -206,15 +206,15 @@ class _Launch:
     def _start_tpm(self, log: IO[bytes]) -> None:
         paths = self._paths
         argv = swtpm.argv_socket(paths.tpm, paths.tpm_control, paths.swtpm_log, paths.swtpm_pid)
-        self._spawned.add(paths.swtpm_pid)
-        self._write(swtpm=_spawn(argv, log))
+        with _uninterrupted():
+            self._write(swtpm=_spawn(argv, log))
         while not paths.tpm_control.exists():
             self._wait(self._record.swtpm, "the TPM (swtpm)", paths.swtpm_log)
 
     def _start_qemu(self, argv: list[str], log: IO[bytes]) -> None:
         paths = self._paths
-        self._spawned.add(paths.qemu_pid)
-        self._write(qemu=_spawn(argv, log))
+        with _uninterrupted():
+            self._write(qemu=_spawn(argv, log))
         while not paths.qmp.exists():
             self._wait(self._record.qemu, "QEMU", paths.qemu_log)
         while True:
@@ -242,27 +242,11 @@ class _Launch:
         self._record = msgspec.structs.replace(self._record, **changes)
         write_record(self._paths.record, self._record)
 
-    def _find_unrecorded(self, pid_file: Path) -> Process | None:
-        """Find a process that was started but not yet recorded when we were interrupted."""
-        if pid_file not in self._spawned:
-            return None
-        deadline = self._clock.monotonic() + _GRACE
-        process = from_pid_file(pid_file)
-        while process is None and self._clock.monotonic() < deadline:
-            self._clock.sleep(_POLL)
-            process = from_pid_file(pid_file)
-        return process
-
     def _undo(self, error: BaseException) -> None:
-        pairs = (
-            (self._record.qemu, self._paths.qemu_pid),
-            (self._record.swtpm, self._paths.swtpm_pid),
-        )
-        for known, pid_file in pairs:
-            process = known or self._find_unrecorded(pid_file)
+        for process in (self._record.qemu, self._record.swtpm):
             if process is not None:
                 process.send(signal.SIGKILL)
-                process.wait(_FIRM, self._clock)
+                process.wait(FIRM, self._clock)
         _remove_sockets(self._paths)
         if isinstance(error, MachineOSError):
             self._write(phase="failed", reason=error.message, qemu=None, swtpm=None)
@@ -275,6 +259,23 @@ def _spawn(argv: list[str], log: IO[bytes]) -> Process:
     # Reaped as long as we live, by init afterwards; a zombie counts as dead in any case.
     threading.Thread(target=child.wait, daemon=True, name=f"reap-{child.pid}").start()
     return Process.of(child.pid)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C come when the block is over: whatever was started in it is known then."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # nothing interrupts us here
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _require_startable(machine: Machine, state: State) -> tuple[str, ...]:
@@ -323,20 +324,17 @@ def _event_log(paths: MachinePaths) -> Iterator[None]:
 
 
 def _stop_qemu(
-    paths: MachinePaths, process: Process, clock: Clock, *, timeout: float
+    paths: MachinePaths, process: Process, clock: Clock, *, timeout: float, firm: float
 ) -> HowStopped:
-    if (
-        timeout > 0
-        and _tell(paths, "system_powerdown", _QMP_TIMEOUT)
-        and process.wait(timeout, clock)
-    ):
+    asked = timeout > 0 and _tell(paths, "system_powerdown", qmp.PATIENCE)
+    if asked and process.wait(timeout, clock):
         return "powered off"
     if not process.alive:
         return "powered off"
-    if _tell(paths, "quit", _FIRM) and process.wait(_FIRM, clock):
+    if _tell(paths, "quit", firm) and process.wait(firm, clock):
         return "quit"
     process.send(signal.SIGKILL)
-    process.wait(_FIRM, clock)
+    process.wait(FIRM, clock)
     return "killed"
 
 
@@ -353,9 +351,9 @@ def _end_tpm(state: State, paths: MachinePaths, clock: Clock) -> None:
     if process is None or process.wait(_GRACE, clock):
         return
     process.send(signal.SIGTERM)
-    if not process.wait(_FIRM, clock):
+    if not process.wait(FIRM, clock):
         process.send(signal.SIGKILL)
-        process.wait(_FIRM, clock)
+        process.wait(FIRM, clock)
 
 
 def _write_intent(paths: MachinePaths, state: State) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from machineos.vm.store import MachinePaths
 
 TAG = re.compile(r"[a-z][a-z0-9-]{0,31}")  # a digit in front could be taken for an id
-_TIMEOUT = 120.0
+_TIMEOUT = 900.0  # the guest's memory is written to a disk that may be slow
 
 
 def save(paths: MachinePaths, tag: str) -> None:

@@ -28,7 +28,7 @@ Phase = Literal["starting", "running", "stopping", "stopped", "failed"]
 Status = Literal["initialized", "stopped", "starting", "running", "stopping", "failed"]
 _LOG_LIMIT = 64 << 10
 _NOBODY = Process(0, 0)
-_ASK_TIMEOUT = 2.0
+_ASK_TIMEOUT = 10.0  # a QEMU that hangs is not waited for as long as elsewhere: people look here
 _HALTED = {"io-error", "internal-error", "guest-panicked", "shutdown", "watchdog"}
 _ENDS = {
     "guest-shutdown": "the guest powered off",

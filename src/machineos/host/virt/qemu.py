@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = "qemu-system-x86_64"
-PROBE_DEADLINE = 3.0
+PROBE_DEADLINE = 10.0  # a good accelerator needs a fraction of a second, one that hangs all of it
 _PROBE_EXIT = 33  # isa-debug-exit: (0x10 << 1) | 1
 _PROBE_SIZE = 1 << 20  # SeaBIOS passes over a disk of one sector
 # mov al, 0x10; out 0xf4, al; cli; hlt; jmp $-2

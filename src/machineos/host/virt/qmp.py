@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MAX_LINE = 1 << 20
 NEGOTIATE = b'{"execute":"qmp_capabilities"}\n'
+# QEMU answers within milliseconds, on a busy host within seconds; only one that hangs reaches this.
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def execute(socket: Path, commands: Sequence[Command], *, timeout: float) -> lis
         raise MachineError(f"{socket}: no connection to QEMU: {error}") from error
 
 
-def query_status(socket: Path, *, timeout: float = 5.0) -> str:
+def query_status(socket: Path, *, timeout: float = PATIENCE) -> str:
     """Return QEMU's run state: running, paused, prelaunch, shutdown ... Raises: MachineError."""
     (answer,) = execute(socket, [Command("query-status")], timeout=timeout)
     return str(answer["status"])

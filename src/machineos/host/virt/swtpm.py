@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "swtpm"
 STATE_FILE = "tpm2-00.permall"
-_SETUP_TIMEOUT = 60.0
+_SETUP_TIMEOUT = 600.0  # it makes keys
 
 
 def argv_setup(state: Path, log: Path, user: str) -> list[str]:
