@@ -14,6 +14,7 @@ from bench.report import Row, ratio_check
 from bench.workspace import TOP
 from machineos.core.digest import Digest
 from machineos.core.run import run
+from machineos.host.kernel import superblock
 from machineos.host.pack import squashfs, verity
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
@@ -47,7 +48,7 @@ def convert(bench: Bench) -> Row:
         image = bench.fresh("convert-peer")
         argv = squashfs.argv_make(tree, image, epoch=_EPOCH, keep_times=True)
         packed = timed(argv, log=bench.log)
-        whole = verity.round_up(image.stat().st_size)
+        whole = superblock.round_up(image.stat().st_size)
         argv = verity.argv_format(image, data_size=whole, salt=_SALT, uuid=_UUID)
         return packed.then(timed(argv, log=bench.log))
 

@@ -19,7 +19,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +108,7 @@ def prepare(repo: str) -> str:
     return str(json.loads(published)["digest"])
 
 
-def machine_info() -> dict[str, object] | None:
+def machine_info() -> dict[str, Any] | None:
     try:
         return dict(json.loads(command("machine", "info", MACHINE, "--json", show=False)))
     except StepError:
@@ -140,7 +140,7 @@ def start() -> str:
         say("machine: machine start")
         command("machine", "start", MACHINE)
         info = machine_info() or info
-    ports = info["config"]["nics"][0]["ports"]  # type: ignore[index]
+    ports = info["config"]["nics"][0]["ports"]
     return f"http://127.0.0.1:{ports[0]['host']['port']}"
 
 

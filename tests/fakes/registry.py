@@ -100,7 +100,7 @@ class FakeRegistry(ThreadingHTTPServer):
         """Return how many requests with ``part`` in the path came in."""
         return sum(1 for item in self.seen if item.method == method and part in item.path)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is no news here."""
 
 

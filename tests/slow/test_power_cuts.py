@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_power_cut_at_every_command(chip: SoftwareTpm) -> None:
     outcomes = []
     for at in range(commands):
         chip.wipe()
-        with chip.open(lambda wire, at=at: Cut(wire, at)) as tpm:
+        with chip.open(partial(Cut, at=at)) as tpm:
             with pytest.raises(PowerCutError):
                 give(tpm)
         chip.power_cycle()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TypedDict, Unpack
 from uuid import UUID
 
 from cryptography import x509
@@ -20,6 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 PRODUCT = UUID("11111111-2222-4333-8444-555555555555")
 OTHER_PRODUCT = UUID("99999999-2222-4333-8444-555555555555")
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+Hash = hashes.SHA256 | hashes.SHA512
 UNKNOWN_EXTENSION = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"x")
 
 
@@ -44,14 +46,34 @@ def usage(**given: bool) -> x509.KeyUsage:
     return x509.KeyUsage(**{name: given.get(name, False) for name in names})
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A certificate to be; ``replace`` makes the bad ones out of the good."""
+class Changes(TypedDict, total=False):
+    """The fields of a ``Recipe``."""
 
     common_names: tuple[str, ...]
-    key: Any
+    key: Key
+    issuer_name: str | None
+    issuer_key: Key | None
+    serial_number: str
+    start: datetime
+    end: datetime
+    constraints: x509.BasicConstraints | None
+    usage: x509.KeyUsage | None
+    extended: tuple[x509.ObjectIdentifier, ...]
+    authority: bytes | None
+    subject_key: bytes | None
+    extra: tuple[tuple[x509.ExtensionType, bool], ...]
+    algorithm: Hash
+    pss: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A certificate to be; ``but`` makes the bad ones out of the good."""
+
+    common_names: tuple[str, ...]
+    key: Key
     issuer_name: str | None = None
-    issuer_key: Any = None
+    issuer_key: Key | None = None
     serial_number: str = ""
     start: datetime = NOW - timedelta(days=30)
     end: datetime = NOW + timedelta(days=300)
@@ -61,7 +83,7 @@ class Recipe:
     authority: bytes | None = None
     subject_key: bytes | None = None
     extra: tuple[tuple[x509.ExtensionType, bool], ...] = ()
-    algorithm: Any = field(default_factory=hashes.SHA256)
+    algorithm: Hash = field(default_factory=hashes.SHA256)
     pss: bool = False
 
     def build(self) -> x509.Certificate:
@@ -85,7 +107,7 @@ class Recipe:
         """The certificate as PEM."""
         return self.build().public_bytes(serialization.Encoding.PEM)
 
-    def but(self, **changes: Any) -> Recipe:
+    def but(self, **changes: Unpack[Changes]) -> Recipe:
         """The same with changes."""
         return replace(self, **changes)
 

@@ -23,10 +23,10 @@ from machineos.build.os import appliance
 from machineos.build.os.bootkit import Anchored
 from machineos.core.clock import SystemClock
 from machineos.core.files import write_atomic
-from machineos.core.run import run
+from machineos.core.run import Result, run
 from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
-from machineos.trust.keys import keyset as keysets
+from machineos.trust.keys.keyset import Keyset, Project, create_keyset
 from machineos.vm import lifecycle
 from machineos.vm.model import Disk, Endpoint, Machine, Size
 from machineos.vm.ports import is_free
@@ -66,15 +66,16 @@ class Bench:
         return MachineStore(self.folder / "config", self.folder / "state", self.runtime)
 
     @property
-    def keysets(self) -> Path:
+    def keys(self) -> Path:
+        """The folder of keysets."""
         return self.folder / "data/machine/trust/keys"
 
     @property
-    def keyset(self) -> keysets.Keyset:
-        return keysets.Keyset.open(self.keysets, KEYSET)
+    def keyset(self) -> Keyset:
+        return Keyset.open(self.keys, KEYSET)
 
     @property
-    def project(self) -> keysets.Project:
+    def project(self) -> Project:
         return self.keyset.project("default")
 
     @property
@@ -91,15 +92,16 @@ class Bench:
             cache=self.folder / "cache/machineos", variant=variant, version="1", say=say
         )
 
-    def command(self, *argv: object, cwd: Path | None = None, check: bool = True):
+    def command(
+        self, program: str, *argv: str | Path, cwd: Path | None = None, check: bool = True
+    ) -> Result:
         """Run one of the product's commands on this bench."""
         env = {f"XDG_{key}_HOME": str(self.folder / key.lower())
                for key in ("DATA", "CONFIG", "STATE", "CACHE")}  # fmt: skip
         env |= {"XDG_RUNTIME_DIR": str(self.runtime), "HOME": str(self.folder)}
         return run(
-            [BIN / str(argv[0]), *argv[1:]], timeout=900, env=env, cwd=cwd or self.folder,
-            check=check,
-        )  # fmt: skip
+            [BIN / program, *argv], timeout=900, env=env, cwd=cwd or self.folder, check=check
+        )
 
     def clone(self, name: str, source: str = TEMPLATE) -> str:
         """Copy a machine that is off: disk, variables, firmware and TPM."""
@@ -177,14 +179,12 @@ def open_bench(folder: Path, runtime: Path) -> Bench:
     return bench
 
 
-def make_keyset(bench: Bench, name: str = KEYSET) -> keysets.Keyset:
+def make_keyset(bench: Bench, name: str = KEYSET) -> Keyset:
     """Make a keyset for tests, unless it is there."""
-    if not (bench.keysets / name).is_dir():
-        bench.keysets.mkdir(parents=True, exist_ok=True)
-        keysets.create_keyset(
-            bench.keysets, name, organization="tests", passphrase=None, clock=CLOCK
-        )
-    keyset = keysets.Keyset.open(bench.keysets, name)
+    if not (bench.keys / name).is_dir():
+        bench.keys.mkdir(parents=True, exist_ok=True)
+        create_keyset(bench.keys, name, organization="tests", passphrase=None, clock=CLOCK)
+    keyset = Keyset.open(bench.keys, name)
     (keyset.root / appliance.TEST_MARKER).touch()
     return keyset
 

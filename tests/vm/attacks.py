@@ -6,13 +6,13 @@ import hashlib
 import json
 import re
 import struct
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
-from appliance import CLOCK
 
 from machineos.build.os import appliance, bootkit, uki
 from machineos.core.run import run
@@ -22,13 +22,20 @@ from machineos.trust.keys.enrolled import certs_of
 from machineos.trust.measure import tpm_policy
 from machineos.trust.measure.pcr import predict_pcr7
 from machineos.vm.model import Disk, Size
+from vm.appliance import CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from appliance import Bench
+    from collections.abc import Iterator
 
     from machineos.vm.model import Config
+    from vm.appliance import Bench
+    from vm.guest import Guest
+
+# A LUKS header's JSON; what an attacker does to it does not fit one type.
+Json = dict[str, Any]
+# Boot the victim: the words of the verdict; what was tried, each with its end.
+Ends = Callable[[], str]
+Tries = Callable[[], list[tuple[str, str]]]
 
 # How a boot of the machine ends: its own words, or those of firmware and shim.
 VERDICT = (
@@ -38,6 +45,13 @@ VERDICT = (
 RUNS = "handing over to systemd"
 SLOTS = ("EFI/machineos-a/shimx64.efi", "EFI/BOOT/BOOTX64.EFI")
 KERNELS = ("EFI/machineos-a/grubx64.efi", "EFI/BOOT/grubx64.efi")
+
+
+class Variable(TypedDict):
+    """A variable of the firmware as virt-fw-vars shows it; ``data`` in hexadecimal."""
+
+    name: str
+    data: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ class Partition:
         run(["mcopy", "-o", "-i", self.fat, source, f"::/{name}"], timeout=60)
 
     @contextmanager
-    def mounted(self, folder: Path):
+    def mounted(self, folder: Path) -> Iterator[Path]:
         """Mount it, on this host, for the length of a block."""
         folder.mkdir(exist_ok=True)
         options = f"loop,offset={self.start},sizelimit={self.size}"
@@ -120,7 +134,7 @@ class Victim:
             file.write(area)
         return Disk(file=path.name, format="raw", size=Size(12 << 20))
 
-    def variables(self, *options: object) -> dict[str, dict]:
+    def variables(self, *options: str | Path) -> dict[str, Variable]:
         """Change the firmware's variables with options of virt-fw-vars; return what they are."""
         nvram = self.bench.store.paths(self.name).uefi_nvram
         raw, out = nvram.with_suffix(".raw"), nvram.with_suffix(".json")
@@ -153,7 +167,7 @@ def make_victim(bench: Bench, name: str = "victim") -> Victim:
     return victim
 
 
-def rewritten_luks(area: bytes, change: Callable[[dict], None]) -> bytes:
+def rewritten_luks(area: bytes, change: Callable[[Json], None]) -> bytes:
     """Change the JSON of both LUKS2 headers as an attacker would: with right checksums."""
     data = bytearray(area)
     for offset in (0, 16384):
@@ -195,6 +209,7 @@ def rebuilt(
     text = sbat(bootkit.sbat_text(stub))
     signed = bootkit.boot_policy(anchored, uki.measure({**sections, ".sbat": text}), options)
     if dbx:
+        assert signed.version is not None
         certs, certificate = certs_of(bench.keyset)
         values = dict(zip(signed.pcrs, signed.values, strict=True))
         values[7] = predict_pcr7(replace(certs, dbx=dbx), certificate)
@@ -209,12 +224,12 @@ def rebuilt(
     efi.sign_efi(unsigned, target, bench.keyset.key("uki-production"))
 
 
-def verdict(guest, timeout: float = 150) -> str:
+def verdict(guest: Guest, timeout: float = 150) -> str:
     """Wait until the boot is decided and return the words."""
-    return guest.vm.wait_console(VERDICT, timeout)[0].strip()
+    return str(guest.vm.wait_console(VERDICT, timeout)[0]).strip()
 
 
-def firmware_tries(guest, timeout: float = 90) -> list[tuple[str, str]]:
+def firmware_tries(guest: Guest, timeout: float = 90) -> list[tuple[str, str]]:
     """Let somebody at the machine press Enter at every refusal, until the firmware knows nothing
     more to start; return what it started and how that ended."""
     deadline = CLOCK.monotonic() + timeout

@@ -11,17 +11,18 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from appliance import CLOCK, DISK, TOP, open_bench
-from attacks import RUNS, firmware_tries, make_victim, verdict
-from guest import FileServer, Guest
 
 from machineos.core.run import run
 from machineos.vm.plan import StartOptions
 from machineos.vm.running import RunningMachine
+from vm.appliance import CLOCK, DISK, TOP, Bench, open_bench
+from vm.attacks import RUNS, Ends, Tries, Victim, firmware_tries, make_victim, verdict
+from vm.guest import Boot, FileServer, Guest
 
 READY = "ready"
 MARKS = (
@@ -33,7 +34,7 @@ MARKS = (
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test here is one with guests."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
@@ -42,7 +43,7 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def bench():
+def bench() -> Iterator[Bench]:
     """The built and installed appliance."""
     folder = Path(os.environ.get("MACHINEOS_TEST_CACHE") or TOP / ".cache/test")
     runtime = Path(tempfile.mkdtemp(prefix="mt-"))
@@ -53,7 +54,7 @@ def bench():
 
 
 @pytest.fixture(scope="session")
-def files():
+def files() -> Iterator[FileServer]:
     """The web server that gives guests their files."""
     server = FileServer()
     yield server
@@ -62,13 +63,14 @@ def files():
 
 
 @pytest.fixture(scope="session")
-def boot(bench, files):
+def boot(bench: Bench, files: FileServer) -> Boot:
     """Start a machine of the bench for the length of a block."""
 
     @contextmanager
-    def booted(name, **options):
+    def booted(name: str, *, snapshot: str = "", no_reboot: bool = False) -> Iterator[Guest]:
         port = bench.store.load(name).config.nics[0].ports[0].host.port
-        with RunningMachine(bench.store, name, CLOCK, options=StartOptions(**options)) as vm:
+        options = StartOptions(snapshot=snapshot, no_reboot=no_reboot)
+        with RunningMachine(bench.store, name, CLOCK, options=options) as vm:
             guest = Guest(vm, files, port)
             try:
                 yield guest
@@ -79,7 +81,7 @@ def boot(bench, files):
 
 
 @pytest.fixture(scope="session")
-def _live(bench, boot):
+def _live(bench: Bench, boot: Boot) -> Iterator[Guest]:
     """A booted appliance whose service answers, saved in that state, also for the next run.
 
     It has two more disks, for what would be installed on them: one that fits, one too small.
@@ -102,36 +104,36 @@ def _live(bench, boot):
 
 
 @pytest.fixture
-def live(_live):
+def live(_live: Guest) -> Guest:
     """The running appliance, for tests that leave it as it was."""
     return _live
 
 
 @pytest.fixture
-def fresh(_live):
+def fresh(_live: Guest) -> Iterator[Guest]:
     """The running appliance, for tests that change it: afterwards it is put back."""
     yield _live
     _live.vm.load(READY)
 
 
 @pytest.fixture
-def victim(bench):
+def victim(bench: Bench) -> Iterator[Victim]:
     made = make_victim(bench)
     yield made
     bench.discard(made.name)
 
 
 @pytest.fixture
-def ends(boot, victim):
+def ends(boot: Boot, victim: Victim) -> Ends:
     """Boot the victim and return how that was decided. Whatever it was, nothing runs afterwards,
     and a refused machine has not changed its disk."""
 
-    def booted():
+    def booted() -> str:
         before = content_of(victim.disk)
         with boot(victim.name, no_reboot=True) as guest:
             words = verdict(guest)
             if words.startswith("BOOT FAILED"):
-                assert guest.vm.wait_console("restarting in", 20)
+                guest.vm.wait_console("restarting in", 120)
                 assert guest.answer() == 0
         if words != RUNS:
             assert content_of(victim.disk) == before, "a refused boot has written to the disk"
@@ -141,11 +143,11 @@ def ends(boot, victim):
 
 
 @pytest.fixture
-def tries(boot, victim):
+def tries(boot: Boot, victim: Victim) -> Tries:
     """Boot the victim to the firmware's end and return what it tried to start, each with how that
     ended."""
 
-    def booted():
+    def booted() -> list[tuple[str, str]]:
         with boot(victim.name, no_reboot=True) as guest:
             found = firmware_tries(guest)
             assert "HAS RUN" not in guest.vm.console_text
@@ -154,7 +156,7 @@ def tries(boot, victim):
     return booted
 
 
-def content_of(path):
+def content_of(path: Path) -> str:
     """Return a digest over the parts of a sparse file that are not holes."""
     data = run(["qemu-img", "map", "--output=json", "-f", "raw", path], timeout=60).stdout
     hasher = hashlib.sha256(b"")

@@ -18,11 +18,12 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from appliance import CLOCK
+from vm.appliance import CLOCK
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from machineos.vm.running import RunningMachine
@@ -219,8 +220,18 @@ class Guest:
         """Return the status of GET /v2/ through the forwarded port, 0 for none."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/", timeout=5) as answer:
-                return answer.status
+                return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
         except OSError:
             return 0
+
+
+class Boot(Protocol):
+    """Starts a machine of the bench for the length of a block."""
+
+    def __call__(
+        self, name: str, *, snapshot: str = "", no_reboot: bool = False
+    ) -> AbstractContextManager[Guest]:
+        """Start ``name``, from a ``snapshot`` if one is named."""
+        ...

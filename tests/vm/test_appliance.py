@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from machineos.core.run import run
+from vm.appliance import Bench
+from vm.guest import Guest
 
 
-def test_it_booted_under_secure_boot(live):
+def test_it_booted_under_secure_boot(live: Guest) -> None:
     guid = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
     live.sh("mkdir -p /run/efi; mount -t efivarfs none /run/efi")
     value = live.must(f"od -An -tu1 /run/efi/SecureBoot-{guid}").split()
@@ -21,7 +25,7 @@ def test_it_booted_under_secure_boot(live):
     assert "[integrity]" in live.must("cat /sys/kernel/security/lockdown")
 
 
-def test_status_is_good(live):
+def test_status_is_good(live: Guest) -> None:
     status = json.loads(live.must("mosctl status --json"))
     assert status["good"] is True, status
     assert {s["name"]: s["state"] for s in status["services"]} == {
@@ -31,14 +35,16 @@ def test_status_is_good(live):
     }
 
 
-def test_the_root_cannot_be_written(live):
+def test_the_root_cannot_be_written(live: Guest) -> None:
     for path in ("/x", "/usr/bin/x", "/usr/lib/systemd/system/x"):
         assert "Read-only file system" in live.sh(f"touch {path} 2>&1").output
     assert live.sh("mount -o remount,rw / 2>&1").status != 0
 
 
 @pytest.mark.tool("skopeo")
-def test_an_image_pushed_can_be_pulled_back_also_after_a_reboot(fresh, bench, tmp_path):
+def test_an_image_pushed_can_be_pulled_back_also_after_a_reboot(
+    fresh: Guest, bench: Bench, tmp_path: Path
+) -> None:
     image = f"oci:{bench.folder}/images/probe/oci:probe"
     there = f"docker://127.0.0.1:{fresh.port}/some/probe:1"
     run(["skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", image, there],
@@ -53,12 +59,12 @@ def test_an_image_pushed_can_be_pulled_back_also_after_a_reboot(fresh, bench, tm
     fresh.wait_until("mosctl status --json | grep -q '\"good\": true'")
 
 
-def pulled(source, folder, tls=("--src-tls-verify=false",)):
+def pulled(source: str, folder: Path, tls: tuple[str, ...] = ("--src-tls-verify=false",)) -> str:
     run(["skopeo", "copy", "-q", "--preserve-digests", *tls, source, f"dir:{folder}"], timeout=300)
     return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
-def test_ports_are_reachable_from_the_machine_itself(live):
+def test_ports_are_reachable_from_the_machine_itself(live: Guest) -> None:
     code = """
 import urllib.request
 for host in ("127.0.0.1", "10.0.2.15", "10.0.3.99:5000"):
@@ -68,8 +74,8 @@ for host in ("127.0.0.1", "10.0.2.15", "10.0.3.99:5000"):
     assert lines == ["127.0.0.1 200", "10.0.2.15 200", "10.0.3.99:5000 200"]
 
 
-def test_killing_mosd_stops_no_service_and_leaks_nothing(fresh):
-    def seen():
+def test_killing_mosd_stops_no_service_and_leaks_nothing(fresh: Guest) -> None:
+    def seen() -> tuple[str, ...]:
         mounts = fresh.must("cat /proc/self/mounts")
         return (
             fresh.must("systemctl show -P MainPID 'machineos-*.service' | sort"),
@@ -91,7 +97,7 @@ def test_killing_mosd_stops_no_service_and_leaks_nothing(fresh):
     assert fresh.answer() == 200
 
 
-def test_a_service_that_dies_is_started_again(fresh):
+def test_a_service_that_dies_is_started_again(fresh: Guest) -> None:
     pid = service(fresh, "registry")["pid"]
     fresh.must(f"kill -9 {pid}")
     fresh.wait_until("mosctl status --json | grep -q '\"good\": true' && "
@@ -100,6 +106,7 @@ def test_a_service_that_dies_is_started_again(fresh):
     fresh.wait_answer()
 
 
-def service(guest, name):
+def service(guest: Guest, name: str) -> dict[str, Any]:
     status = json.loads(guest.must("mosctl status --json"))
-    return next(one for one in status["services"] if one["name"] == name)
+    found: dict[str, Any] = next(one for one in status["services"] if one["name"] == name)
+    return found

@@ -8,45 +8,55 @@ from __future__ import annotations
 
 import base64
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
-from appliance import make_keyset
-from attacks import (
-    KERNELS,
-    RUNS,
-    SLOTS,
-    authenticode,
-    reason,
-    rebuilt,
-)
-from tests.fakes.swtpm import software_tpm
 
+from fakes.swtpm import software_tpm
 from machineos.build.os import appliance, bootkit, uki
 from machineos.core.run import run
 from machineos.trust.keys.efi import sign_efi
 from machineos.vm.model import FwCfg
+from vm.appliance import Bench, make_keyset
+from vm.attacks import (
+    KERNELS,
+    RUNS,
+    SLOTS,
+    Ends,
+    Tries,
+    Victim,
+    authenticode,
+    reason,
+    rebuilt,
+)
+from vm.guest import Boot
 
 pytestmark = [pytest.mark.tool("mcopy"), pytest.mark.tool("sfdisk")]
 OWNER = "a0baa8a3-041d-48a8-bc87-c36d121b5e3d"
 PCR7 = "PCR 7 is not a value this product signed"
 PCR12 = "PCR 12 is not a value this product signed"
+# Which files, how each is made from what was there, and the words of the refusal.
+Attack = tuple[tuple[str, str], Callable[[Victim, Bench, str, Path], Path], str]
 
 
 # --- the TPM and the machine around it
 
 
-def test_no_tpm(victim, ends):
+def test_no_tpm(victim: Victim, ends: Ends) -> None:
     victim.change(tpm=False)
     assert "TPM" in reason(ends())
 
 
-def test_a_new_tpm(victim, ends, bench):
+def test_a_new_tpm(victim: Victim, ends: Ends, bench: Bench) -> None:
     shutil.rmtree(bench.store.paths(victim.name).tpm)
     assert "not provisioned" in reason(ends())
 
 
-def test_a_cleared_tpm(victim, ends, bench, tmp_path_factory):
+def test_a_cleared_tpm(
+    victim: Victim, ends: Ends, bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """What the firmware's setup does when somebody asks it to: TPM2_Clear as the platform."""
     state = bench.store.paths(victim.name).tpm
     folder = tmp_path_factory.mktemp("t")
@@ -55,8 +65,9 @@ def test_a_cleared_tpm(victim, ends, bench, tmp_path_factory):
     assert "was cleared" in reason(ends())
 
 
-def test_another_serial_number(victim, ends, bench):
+def test_another_serial_number(victim: Victim, ends: Ends, bench: Bench) -> None:
     config = bench.store.load(victim.name).config
+    assert config.smbios is not None
     victim.change(smbios=msgspec.structs.replace(config.smbios, serial="somebody-else"))
     assert "this machine is 'somebody-else'" in reason(ends())
 
@@ -64,7 +75,7 @@ def test_another_serial_number(victim, ends, bench):
 # --- shim, kernel image
 
 
-def flipped(victim, bench, name, folder):
+def flipped(victim: Victim, bench: Bench, name: str, folder: Path) -> Path:
     path = victim.partition("esp").get(name, folder)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -72,13 +83,13 @@ def flipped(victim, bench, name, folder):
     return path
 
 
-def unsigned(victim, bench, name, folder):
+def unsigned(victim: Victim, bench: Bench, name: str, folder: Path) -> Path:
     path = victim.partition("esp").get(name, folder)
     run(["sbattach", "--remove", path], timeout=60)
     return path
 
 
-def strangers(victim, bench, name, folder):
+def strangers(victim: Victim, bench: Bench, name: str, folder: Path) -> Path:
     """The same file, signed with the key of the same role of another keyset."""
     role = "uefi-db" if name in SLOTS else "uki-production"
     path = unsigned(victim, bench, name, folder)
@@ -86,7 +97,7 @@ def strangers(victim, bench, name, folder):
     return folder / "signed"
 
 
-def kernel_instead(victim, bench, name, folder):
+def kernel_instead(victim: Victim, bench: Bench, name: str, folder: Path) -> Path:
     """Our own kernel image in the place of shim: its key is none of the firmware's."""
     return victim.partition("esp").get(KERNELS[0], folder)
 
@@ -105,7 +116,9 @@ BY_FIRMWARE, BY_SHIM = "Access Denied", "Security Violation"
     ],
     ids=["flipped", "kernels", "shims", "kernel as shim"],
 )
-def test_boot_files_that_are_not_ours(victim, tries, bench, tmp_path, attacks):
+def test_boot_files_that_are_not_ours(
+    victim: Victim, tries: Tries, bench: Bench, tmp_path: Path, attacks: tuple[Attack, Attack]
+) -> None:
     """One attack in the place of the boot entry, one in that of the fallback: two in one boot. The
     firmware's shell, if there is one, would run the script of the attacker: it does not start."""
     esp = victim.partition("esp")
@@ -122,7 +135,7 @@ def test_boot_files_that_are_not_ours(victim, tries, bench, tmp_path, attacks):
     assert found[2:] in ([], [("EFI Internal Shell", BY_SHIM)])
 
 
-def test_another_kernel_image_of_the_same_keyset(victim, ends, bench):
+def test_another_kernel_image_of_the_same_keyset(victim: Victim, ends: Ends, bench: Bench) -> None:
     """The provisioning image is signed too, but without its disk it does nothing."""
     esp = victim.partition("esp")
     provision = appliance.bootkit_folder(bench.keyset.root, appliance.DEBUG) / "provision.efi"
@@ -133,17 +146,19 @@ def test_another_kernel_image_of_the_same_keyset(victim, ends, bench):
 # --- revocation (row 19)
 
 
-def next_generation(text):
+def next_generation(text: bytes) -> bytes:
     return text.replace(
         b"machineos,1,machineOS,machineos,1,", b"machineos,2,machineOS,machineos,2,"
     )
 
 
-def of_an_old_grub(text):
+def of_an_old_grub(text: bytes) -> bytes:
     return next_generation(text) + b"grub,4,x,grub,4,x\n"
 
 
-def test_a_revoked_generation(victim, ends, tries, tmp_path, bench):
+def test_a_revoked_generation(
+    victim: Victim, ends: Ends, tries: Tries, tmp_path: Path, bench: Bench
+) -> None:
     """The level that shim enforces is raised, as an update would. The installed image is of a
     revoked generation then; so is one that says that it has an old GRUB in it, which shim's own
     level revokes. The next generation passes shim, but it needs a policy for the new PCR 7."""
@@ -160,7 +175,9 @@ def test_a_revoked_generation(victim, ends, tries, tmp_path, bench):
     assert b"machineos,2" in bytes.fromhex(victim.variables()["SbatLevel"]["data"])
 
 
-def test_a_kernel_image_on_the_deny_list(victim, ends, tmp_path, bench):
+def test_a_kernel_image_on_the_deny_list(
+    victim: Victim, ends: Ends, tmp_path: Path, bench: Bench
+) -> None:
     """shim refuses it. Another one gets past shim and no secret: PCR 7 is another one, until its
     policy is signed for the deny list as it is now. The key is the old one all the time: it opens
     the configuration in the end."""
@@ -180,7 +197,9 @@ def test_a_kernel_image_on_the_deny_list(victim, ends, tmp_path, bench):
 # --- what comes from beside the image (row 20)
 
 
-def test_what_lies_beside_the_image(victim, ends, bench, tmp_path):
+def test_what_lies_beside_the_image(
+    victim: Victim, ends: Ends, bench: Bench, tmp_path: Path
+) -> None:
     """Under Secure Boot systemd-stub ignores the command line of the boot entry, and add-ons that
     nobody of ours signed; system extensions go where nothing looks. A credential is measured. An
     add-on with our own signature is taken, and what it says is seen: so the others were well-made.
@@ -208,7 +227,7 @@ def test_what_lies_beside_the_image(victim, ends, bench, tmp_path):
     assert "the kernel command line is not the one that was signed" in reason(ends())
 
 
-def with_options(victim, options, changed):
+def with_options(victim: Victim, options: str, changed: Path) -> None:
     """Put a command line into the boot entry of the installed image."""
     ours = "machineos-a".encode("utf-16-le").hex()
     (entry,) = [
@@ -222,7 +241,7 @@ def with_options(victim, options, changed):
     assert now["data"] == entry["data"]
 
 
-def make_addon(bench, target, command_line):
+def make_addon(bench: Bench, target: Path, command_line: bytes) -> None:
     """Make an add-on: a boot image without kernel. It is well-made: signed by us, it is taken."""
     stub = (appliance.boot_root(bench.shop()) / bootkit.STUB_PATH).read_bytes()
     sections = {".cmdline": command_line}
@@ -234,7 +253,7 @@ PROGRAM = r"""/usr/bin/python3 -c 'open(\"/dev/kmsg\",\"w\").write(\"THE RULE HA
 RULE = f'SUBSYSTEM=="block", RUN+="{PROGRAM}"\n'
 
 
-def test_credentials_from_the_firmware(victim, boot, tmp_path):
+def test_credentials_from_the_firmware(victim: Victim, boot: Boot, tmp_path: Path) -> None:
     """Who has the machine can set SMBIOS strings, and for a virtual machine QEMU's fw_cfg. systemd
     takes credentials from both if it is let: units, users, and files like this rule of udev's."""
     rule = base64.b64encode(RULE.encode()).decode()
@@ -263,7 +282,7 @@ def test_credentials_from_the_firmware(victim, boot, tmp_path):
 # --- Secure Boot
 
 
-def test_secure_boot_off(victim, ends):
+def test_secure_boot_off(victim: Victim, ends: Ends) -> None:
     """With other firmware variables PCR 7 is another one, and the TPM keeps its secrets."""
     victim.variables("--delete", "PK")
     assert PCR7 in reason(ends())

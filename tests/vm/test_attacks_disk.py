@@ -8,23 +8,29 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
 
 import pytest
-from appliance import KEYSET, NAME
-from attacks import RUNS, reason, rewritten_luks
 
 from machineos.core.run import run
 from machineos.host.disk.luks import HEADER_SIZE
 from machineos.state.volumes.config import RECORD_OFFSET, RECORD_SIZE, header_record
+from vm.appliance import KEYSET, NAME, Bench
+from vm.attacks import RUNS, Ends, Json, Victim, reason, rewritten_luks
+from vm.guest import Boot
 
 pytestmark = [pytest.mark.tool("sfdisk"), pytest.mark.tool("cryptsetup")]
 STRANGE = "its LUKS header was not written by this machine"
+Edit = Callable[[BinaryIO], None]
+ChangeBlob = Callable[[str, Edit], None]
 
 
 # --- the configuration volume
 
 
-def luks_of_an_attacker(folder, *, reencrypting=False):
+def luks_of_an_attacker(folder: Path, *, reencrypting: bool = False) -> bytes:
     """Return the header of a volume made by somebody who knows no key of this machine."""
     path = folder / f"luks-{reencrypting}"
     with path.open("wb") as file:
@@ -41,17 +47,19 @@ def luks_of_an_attacker(folder, *, reencrypting=False):
     return path.read_bytes()[:HEADER_SIZE]
 
 
-def null_cipher(document):
+def null_cipher(document: Json) -> None:
     for segment in document["segments"].values():
         segment["encryption"] = "cipher_null-ecb"
         segment.pop("integrity", None)
 
 
-def flipped(area, place):
+def flipped(area: bytes, place: int) -> bytes:
     return area[:place] + bytes([area[place] ^ 1]) + area[place + 1 :]
 
 
-def test_headers_that_this_machine_did_not_write(victim, ends, bench, tmp_path):
+def test_headers_that_this_machine_did_not_write(
+    victim: Victim, ends: Ends, bench: Bench, tmp_path: Path
+) -> None:
     """Each on a disk of its own, all before the machine's: it takes its own, and without that one
     it names every other with the reason. Rows 14 (null cipher), 15 (re-encryption) and 16."""
     own = victim.partition("machine-config")
@@ -79,7 +87,7 @@ def test_headers_that_this_machine_did_not_write(victim, ends, bench, tmp_path):
     assert len(named) == len(headers) + 1, text
 
 
-def test_flipped_bits_in_the_encrypted_configuration(victim, ends):
+def test_flipped_bits_in_the_encrypted_configuration(victim: Victim, ends: Ends) -> None:
     """One in each block: whichever is read first does not have the right MAC."""
     config = victim.partition("machine-config")
     data = bytearray(config.read(HEADER_SIZE, config.size - HEADER_SIZE))
@@ -93,7 +101,7 @@ def test_flipped_bits_in_the_encrypted_configuration(victim, ends):
 
 
 @pytest.fixture(scope="module")
-def images(bench):
+def images(bench: Bench) -> dict[str, str]:
     """The digest of each service's image manifest in the published manifest."""
     out = bench.command(
         "mosb", "manifest", "show", "--repo", f"oci:{bench.repo}", "--name", NAME,
@@ -104,7 +112,7 @@ def images(bench):
 
 
 @pytest.fixture(scope="module")
-def layers(bench, images):
+def layers(bench: Bench, images: dict[str, str]) -> dict[str, str]:
     """The digest of each service's layer."""
     found = {}
     for name, digest in images.items():
@@ -114,10 +122,10 @@ def layers(bench, images):
 
 
 @pytest.fixture
-def blob(victim, tmp_path):
+def blob(victim: Victim, tmp_path: Path) -> ChangeBlob:
     """Change blobs of the store: ``blob(digest, edit)`` opens one and hands it to ``edit``."""
 
-    def change(digest, edit):
+    def change(digest: str, edit: Edit) -> None:
         with victim.partition("machine-store").mounted(tmp_path / "store") as folder:
             with (folder / "mos/blobs/sha256" / digest).open("r+b") as file:
                 edit(file)
@@ -125,8 +133,8 @@ def blob(victim, tmp_path):
     return change
 
 
-def flip_at(*places):
-    def edit(file):
+def flip_at(*places: int) -> Edit:
+    def edit(file: BinaryIO) -> None:
         for place in places:
             file.seek(place)
             byte = file.read(1)[0]
@@ -136,44 +144,55 @@ def flip_at(*places):
     return edit
 
 
-def end_of_squashfs(file):
+def end_of_squashfs(file: BinaryIO) -> int:
     """Return where the hash tree begins: the superblock says how long the file system is."""
     file.seek(40)
-    return -(-struct.unpack("<Q", file.read(8))[0] // 4096) * 4096
+    size = int(struct.unpack("<Q", file.read(8))[0])
+    return -(-size // 4096) * 4096
 
 
-def flip_tree(file):
+def flip_tree(file: BinaryIO) -> None:
     start = end_of_squashfs(file)
     flip_at(*range(start + 4096 + 16, file.seek(0, 2), 4096))(file)
 
 
-def flip_files(file):
+def flip_files(file: BinaryIO) -> None:
     """Flip a bit of every block but the first, which has the superblock."""
     flip_at(*range(4096 + 16, end_of_squashfs(file), 4096))(file)
 
 
-def test_a_flipped_bit_in_an_image_manifest(victim, ends, images, blob):
+def test_a_flipped_bit_in_an_image_manifest(
+    victim: Victim, ends: Ends, images: dict[str, str], blob: ChangeBlob
+) -> None:
     blob(images["hostfs"], flip_at(50))
     assert images["hostfs"][:12] in reason(ends())
 
 
-def test_a_missing_image(victim, ends, images, tmp_path):
+def test_a_missing_image(
+    victim: Victim, ends: Ends, images: dict[str, str], tmp_path: Path
+) -> None:
     with victim.partition("machine-store").mounted(tmp_path / "store") as folder:
         (folder / "mos/blobs/sha256" / images["registry"]).unlink()
     assert images["registry"][:12] in reason(ends())
 
 
-def test_a_flipped_bit_in_the_verity_tree(victim, ends, layers, blob):
+def test_a_flipped_bit_in_the_verity_tree(
+    victim: Victim, ends: Ends, layers: dict[str, str], blob: ChangeBlob
+) -> None:
     blob(layers["hostfs"], flip_tree)
     assert layers["hostfs"][:12] in reason(ends())
 
 
-def test_flipped_bits_in_the_root_file_system(victim, ends, layers, blob):
+def test_flipped_bits_in_the_root_file_system(
+    victim: Victim, ends: Ends, layers: dict[str, str], blob: ChangeBlob
+) -> None:
     blob(layers["hostfs"], flip_files)
     assert layers["hostfs"][:12] in reason(ends())
 
 
-def test_a_flipped_bit_in_a_service_stops_only_that(victim, boot, layers, blob):
+def test_a_flipped_bit_in_a_service_stops_only_that(
+    victim: Victim, boot: Boot, layers: dict[str, str], blob: ChangeBlob
+) -> None:
     blob(layers["registry"], flip_tree)
     with boot(victim.name) as guest:
         guest.wake(240)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+
+from vm.guest import Guest
+
+# The services by name, each as the daemon's status has it.
+Services = dict[str, dict[str, Any]]
 
 PAYLOADS = """
 import glob, json
@@ -25,15 +31,15 @@ print(json.dumps(out))
 
 
 @pytest.fixture
-def services(live):
+def services(live: Guest) -> Services:
     """The services by name, as mosctl shows them, ``pid`` being that of the payload."""
-    found = json.loads(live.python(PAYLOADS).splitlines()[-1])
+    found: Services = json.loads(live.python(PAYLOADS).splitlines()[-1])
     for one in found.values():
         (one["pid"],) = one.pop("payload")  # the only child of lxc-start
     return found
 
 
-def test_user_namespaces_are_disjoint_between_groups(live, services):
+def test_user_namespaces_are_disjoint_between_groups(live: Guest, services: Services) -> None:
     maps = {}
     for name, one in services.items():
         rows = live.must(f"cat /proc/{one['pid']}/uid_map").split()
@@ -46,7 +52,7 @@ def test_user_namespaces_are_disjoint_between_groups(live, services):
     assert first + size <= second or second + other <= first
 
 
-def test_the_payload_is_nobody(live, services):
+def test_the_payload_is_nobody(live: Guest, services: Services) -> None:
     for name, uid in (("registry", 1000), ("alone", 1234)):
         one = services[name]
         status = live.must(f"cat /proc/{one['pid']}/status")
@@ -58,7 +64,7 @@ def test_the_payload_is_nobody(live, services):
         assert fields["Seccomp"].strip() == "2"
 
 
-def test_the_root_is_the_verified_volume_and_not_a_copy(live, services):
+def test_the_root_is_the_verified_volume_and_not_a_copy(live: Guest, services: Services) -> None:
     one = services["registry"]
     row = next(
         line for line in live.must(f"cat /proc/{one['pid']}/mountinfo").splitlines()
@@ -77,7 +83,7 @@ def test_the_root_is_the_verified_volume_and_not_a_copy(live, services):
     assert int(live.python(code)) == one["hostid"]
 
 
-def test_what_a_service_says_is_in_the_journal(live, services):
+def test_what_a_service_says_is_in_the_journal(live: Guest, services: Services) -> None:
     text = live.must("journalctl -b -o cat -t alone")
     assert "uid=1234(probe)" in text
     assert "probe done" in text
@@ -87,8 +93,8 @@ def test_what_a_service_says_is_in_the_journal(live, services):
     ] * 5
 
 
-def test_networks(live, services):
-    def namespace(pid):
+def test_networks(live: Guest, services: Services) -> None:
+    def namespace(pid: object) -> str:
         return live.must(f"readlink /proc/{pid}/ns/net")
 
     own = namespace("self")
@@ -100,7 +106,7 @@ def test_networks(live, services):
     assert "lo" in interfaces
 
 
-def test_each_service_has_its_own_namespaces(live, services):
+def test_each_service_has_its_own_namespaces(live: Guest, services: Services) -> None:
     for kind in ("mnt", "pid", "ipc", "uts", "user"):
         seen = {live.must(f"readlink /proc/{one['pid']}/ns/{kind}") for one in services.values()}
         seen.add(live.must(f"readlink /proc/self/ns/{kind}"))

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import machineos
+from vm.guest import Guest
 
 # The signed policies are public: they are in the UKI on the EFI partition.
 TRY = r"""
@@ -60,7 +61,7 @@ def whole_package() -> bytes:
     return buffer.getvalue()
 
 
-def test_root_reads_no_secret_from_the_tpm(live):
+def test_root_reads_no_secret_from_the_tpm(live: Guest) -> None:
     live.must(
         "mkdir -p /run/esp; modprobe -q vfat; "
         "mount -t vfat -o ro $(blkid -t PARTLABEL=esp -o device) /run/esp"
@@ -76,7 +77,7 @@ def test_root_reads_no_secret_from_the_tpm(live):
     assert not [item for item in out["results"].items() if item[1].startswith("READ")], out
 
 
-def test_the_owner_without_password_reads_nothing(live):
+def test_the_owner_without_password_reads_nothing(live: Guest) -> None:
     code = r"""
 import struct
 TPM_RH_OWNER = 0x40000001
@@ -94,12 +95,12 @@ with open("/dev/tpm0", "r+b", buffering=0) as tpm:
     assert not [line for line in lines if line.endswith(" 0x0")], lines
 
 
-def test_the_initrd_tried_its_own_door(live):
+def test_the_initrd_tried_its_own_door(live: Guest) -> None:
     """It closed it, tried to unseal again, and was refused (leave() in boot/sequence)."""
     assert "the TPM gives out no secret any more" in live.must("dmesg | grep machineos:")
 
 
-def test_no_key_is_in_a_keyring_that_root_reads(live):
+def test_no_key_is_in_a_keyring_that_root_reads(live: Guest) -> None:
     keys = live.must("cat /proc/keys")
     assert "machineos:configuration-key" not in keys
     # systemd's names of its own runs and the kernel's empty PIN for OPAL disks are no secrets.
@@ -112,7 +113,7 @@ def test_no_key_is_in_a_keyring_that_root_reads(live):
     assert ":logon:" in row, row
 
 
-def test_the_key_is_in_no_file_and_no_environment(live):
+def test_the_key_is_in_no_file_and_no_environment(live: Guest) -> None:
     """What the initrd left in /run is public: certificates, signatures, the hand-over."""
     finding = "find /run/machineos -xdev -type f -not -path '*/fresh/*'"
     names = {name.rpartition("/")[2] for name in live.must(finding).split()}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-from machineos.build.recipe.filesystem import make_layer
+from machineos.build.recipe.filesystem import VerityLayer, make_layer
 from machineos.core.run import run
 from machineos.trust.keys.keyset import key_pair
 from machineos.trust.keys.signer import FileSigner
+from vm.appliance import Bench
+from vm.guest import Done, Guest
 
 
 @pytest.mark.parametrize(
     "folder", ["/run", "/tmp", "/dev/shm", "/var", "/etc", "/var/lib/machineos/data/registry"]
 )
-def test_a_copied_program_does_not_run(live, folder):
+def test_a_copied_program_does_not_run(live: Guest, folder: Path) -> None:
     assert live.sh("/usr/bin/true").status == 0
     live.must(f"test -d {folder}")
     live.must(f"cp /usr/bin/true {folder}/mine && chmod 755 {folder}/mine")
@@ -27,7 +30,7 @@ def test_a_copied_program_does_not_run(live, folder):
     live.must(f"rm {folder}/mine")
 
 
-def test_noexec_is_not_what_stops_it(live):
+def test_noexec_is_not_what_stops_it(live: Guest) -> None:
     live.must("mkdir -p /run/own && mount -t tmpfs -o exec,mode=755 own /run/own")
     live.must("cp /usr/bin/true /run/own/true")
     assert live.sh("/run/own/true").status == 126
@@ -37,14 +40,14 @@ def test_noexec_is_not_what_stops_it(live):
     live.must("umount /run/own")
 
 
-def test_a_script_needs_its_verified_interpreter(live):
+def test_a_script_needs_its_verified_interpreter(live: Guest) -> None:
     live.must("printf '#!/run/none\\n' > /run/script; chmod 755 /run/script")
     assert live.sh("/run/script").status == 126
     live.must("rm /run/script")
 
 
 @pytest.fixture(scope="module")
-def layer(tmp_path_factory):
+def layer(tmp_path_factory: pytest.TempPathFactory) -> VerityLayer:
     """A small volume that nobody has signed, with a program in it."""
     folder = tmp_path_factory.mktemp("layer")
     tree = folder / "tree"
@@ -53,7 +56,9 @@ def layer(tmp_path_factory):
     return make_layer(tree, folder / "layer", epoch=1_767_225_600)
 
 
-def test_only_a_layer_of_the_publisher_opens(live, bench, layer, tmp_path):
+def test_only_a_layer_of_the_publisher_opens(
+    live: Guest, bench: Bench, layer: VerityLayer, tmp_path: Path
+) -> None:
     live.put(layer.path.read_bytes(), "/run/layer")
     publisher = FileSigner.open(bench.project.pair)
     (live_name, key, cert) = ("stranger", tmp_path / "key.pem", tmp_path / "cert.pem")
@@ -80,7 +85,9 @@ def test_only_a_layer_of_the_publisher_opens(live, bench, layer, tmp_path):
     live.must("umount /run/mnt && veritysetup close probe")
 
 
-def test_our_own_way_of_opening_says_why_it_refuses(live, bench, layer):
+def test_our_own_way_of_opening_says_why_it_refuses(
+    live: Guest, bench: Bench, layer: VerityLayer
+) -> None:
     """What initrd and mosd use: by ioctl, without veritysetup."""
     data = layer.path.read_bytes()
     live.put(data, "/run/layer")
@@ -140,7 +147,7 @@ print(present())
 """
 
 
-def test_an_unsigned_layer_cannot_be_executed_from(live, layer):
+def test_an_unsigned_layer_cannot_be_executed_from(live: Guest, layer: VerityLayer) -> None:
     live.put(layer.path.read_bytes(), "/run/layer")
     done = opening(live, layer, "")
     if done:  # the kernel may map it, as it maps any disk; it is IPE that refuses to run it
@@ -151,14 +158,14 @@ def test_an_unsigned_layer_cannot_be_executed_from(live, layer):
         assert live.sh("test -e /dev/mapper/probe").status != 0
 
 
-def opening(guest, layer, signature):
+def opening(guest: Guest, layer: VerityLayer, signature: str) -> Done:
     return guest.sh(
         f"veritysetup open --hash-offset={layer.data_size} {signature} /run/layer probe "
         f"/run/layer {layer.root_hash} 2>&1"
     )
 
 
-def test_an_unsigned_module_is_refused(live):
+def test_an_unsigned_module_is_refused(live: Guest) -> None:
     code = r"""
 import ctypes, glob, os, subprocess
 path = glob.glob("/usr/lib/modules/*/kernel/**/dummy.ko*", recursive=True)[0]
@@ -184,7 +191,7 @@ print("copied", "loaded" if libc.syscall(313, fd, b"", 0) == 0 else os.strerror(
     assert not [line for line in lines if line.endswith("loaded")], lines
 
 
-def test_kexec_and_raw_memory_are_refused(live):
+def test_kexec_and_raw_memory_are_refused(live: Guest) -> None:
     code = r"""
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -203,12 +210,12 @@ for path in ("/dev/mem", "/dev/kmem", "/dev/port"):
 
 
 @pytest.mark.xfail(strict=True, reason="lockdown is in integrity mode, which lets root read memory")
-def test_kernel_memory_cannot_be_read(live):
+def test_kernel_memory_cannot_be_read(live: Guest) -> None:
     """The key of an open volume is in it."""
     assert live.sh("head -c 16 /proc/kcore >/dev/null").status != 0
 
 
-def test_the_policy_cannot_be_switched_off(live):
+def test_the_policy_cannot_be_switched_off(live: Guest) -> None:
     ipe = "/sys/kernel/security/ipe"
     assert live.must(f"cat {ipe}/enforce") == "1"
     done = live.sh(f"echo 0 > {ipe}/enforce")  # needs a lockdown-free kernel or is refused

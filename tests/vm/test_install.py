@@ -8,20 +8,34 @@ two empty disks for it to spoil.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Protocol
 
 import pytest
-from appliance import CLOCK, KEYSET, NAME, manifest_text, publish
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from tests.fakes.registry import fake_registry
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from fakes.registry import FakeRegistry, fake_registry
 from machineos.document.product.artifacts import CERTIFICATE, SIGNATURE, install_artifacts
-from machineos.oci.registry.client import HttpRegistry
+from machineos.oci.registry.client import HttpRegistry, HttpRepository
 from machineos.trust.keys.keyset import add_project
 from machineos.trust.keys.signer import FileSigner
+from vm.appliance import CLOCK, KEYSET, NAME, Bench, manifest_text, publish
+from vm.guest import Guest
 
 PATH, TAG = NAME.split(":")
+
+
+class Installer(Protocol):
+    """Runs the installer's command, expects that it refuses and returns its lines."""
+
+    def __call__(self, source: str, disk: str = "vdb") -> list[str]:
+        """Install from ``source``; an empty ``disk`` leaves the option out."""
+        ...
+
+
 # What the initrd of an install medium prepares, then the command.
 SERVICE = b"""
 import sys
@@ -33,7 +47,7 @@ main()
 """
 
 
-def expired(bench):
+def expired(bench: Bench) -> bytes:
     """Return the publisher's certificate as if it had been issued for the year 2020 only."""
     real = bench.project.pair.certificate()
     ca = bench.keyset.key("manifest-ca")
@@ -49,11 +63,12 @@ def expired(bench):
     for extension in real.extensions:
         made = made.add_extension(extension.value, extension.critical)
     key = serialization.load_pem_private_key(ca.key_path.read_bytes(), None)
+    assert isinstance(key, RSAPrivateKey)
     return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.fixture(scope="module")
-def registry(bench):
+def registry(bench: Bench) -> Iterator[FakeRegistry]:
     """A registry with the good manifest; the guest sees it at 10.0.2.2."""
     with fake_registry() as server:
         publish(bench, manifest_text(bench), repo=server.host)
@@ -61,12 +76,12 @@ def registry(bench):
 
 
 @pytest.fixture
-def installer(live):
+def installer(live: Guest) -> Installer:
     """Run the installer's command on the spare disk, and expect that it refuses."""
     live.put(SERVICE, "/run/installer.py")
     unit = "systemd-run --quiet --pipe --wait -p KeyringMode=shared"
 
-    def refuses(source, disk="vdb"):
+    def refuses(source: str, disk: str = "vdb") -> list[str]:
         where = f"--disk {disk}" if disk else ""
         line = f"{unit} python3 /run/installer.py install --plain-http {where} {source} 2>&1"
         done = live.sh(line, timeout=240)
@@ -83,16 +98,16 @@ def installer(live):
     return refuses
 
 
-def place(registry, name=NAME):
+def place(registry: FakeRegistry, name: str = NAME) -> str:
     return f"10.0.2.2:{registry.server_address[1]}/{name}"
 
 
-def there(registry, name):
+def there(registry: FakeRegistry, name: str) -> HttpRepository:
     """Return the repository ``name``, for writing as an attacker would."""
     return HttpRegistry(registry.host, plain_http=True, clock=CLOCK).repository(name)
 
 
-def good(registry):
+def good(registry: FakeRegistry) -> dict[str, bytes]:
     """Return install.json, signature and certificate of the good manifest, as published."""
     found = {}
     for (name, _), (_, data) in registry.manifests.items():
@@ -103,7 +118,9 @@ def good(registry):
     return found
 
 
-def put(registry, name, data, signature, certificate):
+def put(
+    registry: FakeRegistry, name: str, data: bytes, signature: bytes, certificate: bytes
+) -> None:
     """Publish something in the shape of a manifest under ``name``."""
     made = install_artifacts(data, signature, certificate, created=CLOCK.now())
     repository = there(registry, name)
@@ -112,7 +129,9 @@ def put(registry, name, data, signature, certificate):
     made.signature.store(repository)
 
 
-def test_a_manifest_of_another_product(installer, registry, bench):
+def test_a_manifest_of_another_product(
+    installer: Installer, registry: FakeRegistry, bench: Bench
+) -> None:
     if not (bench.keyset.root / "manifest/other").is_dir():
         add_project(bench.keyset, "other", clock=CLOCK)
     text = manifest_text(bench).replace("product: default", "product: other")
@@ -120,7 +139,9 @@ def test_a_manifest_of_another_product(installer, registry, bench):
     assert "product" in installer(place(registry, "machine/other:1"))[-1]
 
 
-def test_a_manifest_of_an_expired_publisher(installer, registry, bench):
+def test_a_manifest_of_an_expired_publisher(
+    installer: Installer, registry: FakeRegistry, bench: Bench
+) -> None:
     parts = good(registry)
     data = parts["application/vnd.machine.install"]
     put(registry, "machine/expired", data, parts[SIGNATURE], expired(bench))
@@ -128,7 +149,7 @@ def test_a_manifest_of_an_expired_publisher(installer, registry, bench):
     assert "expired" in " ".join(lines[-3:]).lower(), lines
 
 
-def test_an_unsigned_manifest(installer, registry):
+def test_an_unsigned_manifest(installer: Installer, registry: FakeRegistry) -> None:
     parts = good(registry)
     data = parts["application/vnd.machine.install"]
     made = install_artifacts(data, parts[SIGNATURE], parts[CERTIFICATE], created=CLOCK.now())
@@ -136,21 +157,25 @@ def test_an_unsigned_manifest(installer, registry):
     assert "is not signed" in " ".join(installer(place(registry, "machine/unsigned:1"))[-2:])
 
 
-def test_a_manifest_signed_by_somebody_else(installer, registry, bench):
+def test_a_manifest_signed_by_somebody_else(
+    installer: Installer, registry: FakeRegistry, bench: Bench
+) -> None:
     data = good(registry)["application/vnd.machine.install"]
     device = FileSigner.open(bench.project.list_sudis()[0].pair)  # of this keyset, not a publisher
     put(registry, "machine/device", data, device.sign(data), device.certificate_pem)
     assert "signature" in " ".join(installer(place(registry, "machine/device:1"))[-3:]).lower()
 
 
-def test_a_changed_manifest_with_the_good_signature(installer, registry):
+def test_a_changed_manifest_with_the_good_signature(
+    installer: Installer, registry: FakeRegistry
+) -> None:
     parts = good(registry)
     data = parts["application/vnd.machine.install"].replace(b'"registry"', b'"registrx"')
     put(registry, "machine/changed", data, parts[SIGNATURE], parts[CERTIFICATE])
     assert "signature" in " ".join(installer(place(registry, "machine/changed:1"))[-3:]).lower()
 
 
-def test_a_blob_with_a_wrong_digest(installer, registry):
+def test_a_blob_with_a_wrong_digest(installer: Installer, registry: FakeRegistry) -> None:
     name, digest = max(registry.blobs, key=lambda key: len(registry.blobs[key]))
     data = registry.blobs[name, digest]
     registry.blobs[name, digest] = data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
@@ -162,13 +187,13 @@ def test_a_blob_with_a_wrong_digest(installer, registry):
         registry.blobs[name, digest] = data
 
 
-def test_a_registry_that_does_not_have_it(installer, registry):
+def test_a_registry_that_does_not_have_it(installer: Installer, registry: FakeRegistry) -> None:
     assert "machine/none" in " ".join(installer(place(registry, "machine/none:1"))[-2:])
 
 
-def test_a_disk_that_is_too_small(installer, registry):
+def test_a_disk_that_is_too_small(installer: Installer, registry: FakeRegistry) -> None:
     assert "are needed" in installer(place(registry), "vdc")[-1]
 
 
-def test_which_disk_has_to_be_said(installer, registry):
+def test_which_disk_has_to_be_said(installer: Installer, registry: FakeRegistry) -> None:
     assert "several disks" in " ".join(installer(place(registry), "")[-2:])

@@ -6,15 +6,18 @@ is also the one that an attacker puts another's disk into.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import pytest
-from appliance import CLOCK, DISK, NAME, manifest_text, publish
-from attacks import reason, verdict
-from tests.fakes.registry import fake_registry
 
+from fakes.registry import fake_registry
 from machineos.build.os import appliance
 from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
+from vm.appliance import CLOCK, DISK, NAME, Bench, manifest_text, publish
+from vm.attacks import Victim, reason, verdict
+from vm.guest import Boot
 
 pytestmark = pytest.mark.tool("sfdisk")
 SECOND = "second"
@@ -22,15 +25,15 @@ SERIAL = "second-machine"
 
 
 @pytest.fixture(scope="module")
-def launched(bench):
+def launched(bench: Bench) -> Iterator[list[str]]:
     """A machine launched from a registry; its big blobs come in pieces. Yields what was said."""
     bench.discard(SECOND)
-    said = []
+    said: list[str] = []
     with fake_registry() as registry:
         publish(bench, manifest_text(bench), repo=registry.host)
         registry.seen.clear()
 
-        def say(text):
+        def say(text: str) -> None:
             said.append(text)
             if text == "installing":  # what came before were this host's own small requests
                 registry.faults.die_after.extend([200, 5_000, 3_000_000, 100_000, 20_000_000])
@@ -47,13 +50,15 @@ def launched(bench):
     bench.discard(SECOND)
 
 
-def test_a_whole_launch_from_a_registry_that_dies_half_way(launched, boot):
+def test_a_whole_launch_from_a_registry_that_dies_half_way(launched: list[str], boot: Boot) -> None:
     assert any(one.startswith("installed successfully") for one in launched), launched
     with boot(SECOND) as guest:
         guest.wait_answer(300)
 
 
-def test_the_disk_of_another_machine(launched, victim, boot, bench):
+def test_the_disk_of_another_machine(
+    launched: list[str], victim: Victim, boot: Boot, bench: Bench
+) -> None:
     """Same keyset, same product, same images: its TPM gives out its key, and that opens nothing
     on this disk."""
     machine = bench.store.load(SECOND)

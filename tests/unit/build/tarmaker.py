@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 import os
+from typing import TypedDict, Unpack
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
+
+
+class Fields(TypedDict, total=False):
+    """The fields of a header that a member may be given."""
+
+    kind: bytes
+    mode: int
+    link: str | bytes
+    uid: int
+    gid: int
+    mtime: int
+    prefix: bytes
+
+
+class FolderFields(TypedDict, total=False):
+    """Those of a folder."""
+
+    uid: int
+    gid: int
+    mtime: int
 
 
 def header(
@@ -51,12 +72,12 @@ def padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % BLOCK)
 
 
-def member(name: str | bytes, data: bytes = b"", **fields: object) -> bytes:
+def member(name: str | bytes, data: bytes = b"", **fields: Unpack[Fields]) -> bytes:
     """Header and content of a file, or of what ``kind`` says."""
-    return header(name, size=len(data), **fields) + padded(data)  # type: ignore[arg-type]
+    return header(name, size=len(data), **fields) + padded(data)
 
 
-def folder(name: str, mode: int = 0o755, **fields: int) -> bytes:
+def folder(name: str, mode: int = 0o755, **fields: Unpack[FolderFields]) -> bytes:
     """A folder."""
     return header(name, kind=b"5", mode=mode, **fields)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -71,7 +72,7 @@ def test_an_endless_stream_is_cut_at_the_first_byte_too_many() -> None:
     checker = Checker(Digest.of(b"ab"), 2, "it")
     taken = []
 
-    def endless():
+    def endless() -> Iterator[bytes]:
         while True:
             taken.append(1)
             yield b"a"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from machineos.core.files import atomic, locked, read_bounded, safe_join, write_atomic
 from machineos.core.run import run
 from machineos.errors import ConflictError, DocumentError, MissingError, SpaceError
+from waiting import PATIENCE
 
 
 def test_write_atomic_replaces(tmp_path: Path) -> None:
@@ -72,8 +74,9 @@ except SpaceError as error:
     print(error.message)
 print(sorted(path.name for path in folder.iterdir()), (folder / "file").read_bytes())
 """
-    command = f"mount -t tmpfs -o size=64k none {tmp_path} && exec {os.sys.executable} -c '{script}' {tmp_path}"  # fmt: skip  # noqa: E501
-    lines = run(["unshare", "--mount", "sh", "-c", command], timeout=30).text.splitlines()
+    mounted = f"mount -t tmpfs -o size=64k none {tmp_path}"
+    command = f"{mounted} && exec {sys.executable} -c '{script}' {tmp_path}"
+    lines = run(["unshare", "--mount", "sh", "-c", command], timeout=PATIENCE).text.splitlines()
     assert lines == [f"{tmp_path}/file: no space left on the device", "['file'] b'old'"]
 
 

@@ -72,9 +72,9 @@ class Hosted:
         return len(step.at) if isinstance(step, Look) else None
 
 
-def run(host: Hosted, *phases: Looking | Writing, **options: object) -> Facts:
+def run(host: Hosted, *phases: Phase[Facts], given: frozenset[str] = frozenset()) -> Facts:
     runner: Runner[Facts] = Runner(host.perform, watch=host.log.append)
-    return runner.run(phases, Facts(), **options)  # type: ignore[arg-type]
+    return runner.run(phases, Facts(), given=given)
 
 
 def test_phases_in_order_with_what_was_learnt() -> None:

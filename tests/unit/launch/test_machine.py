@@ -25,17 +25,12 @@ def store(tmp_path: Path) -> MachineStore:
 
 
 def refused(
-    kind: type[MachineOSError], shelf: Shelf, keyset: Keyset, store: MachineStore, **changes: object
+    kind: type[MachineOSError],
+    shelf: Shelf,
+    keyset: Keyset,
+    store: MachineStore,
 ) -> None:
-    request = Request(
-        **{
-            "name": "vm1",
-            "place": shelf.place,
-            "keyset": keyset,
-            "project": keyset.project("default"),
-            **changes,
-        }  # type: ignore[arg-type]
-    )
+    request = Request("vm1", shelf.place, keyset, keyset.project("default"))
     before = files(shelf.folder)
     with pytest.raises(kind):
         launch_machine(request, store, FixedClock(), credentials=None, say=lambda _text: None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from machineos.core import run
@@ -10,23 +12,24 @@ from machineos.host.virt import qemuimg
 from machineos.vm.disks import localize, place_disks
 from machineos.vm.model import Config, Disk, Machine, Size
 from machineos.vm.store import MachinePaths
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.tool("qemu-img")
 MIB = 1 << 20
 
 
 @pytest.fixture
-def paths(tmp_path):
+def paths(tmp_path: Path) -> MachinePaths:
     state = tmp_path / "state"
     state.mkdir()
     return MachinePaths(tmp_path / "machine.yaml", state, state, tmp_path / "lock")
 
 
-def machine(*disks, **more):
-    return Machine(name="a", config=Config(name="a", disks=disks, **more))
+def machine(*disks: Disk, cdrom: str = "") -> Machine:
+    return Machine(name="a", config=Config(name="a", disks=disks, cdrom=cdrom))
 
 
-def test_made_once(paths):
+def test_made_once(paths: MachinePaths) -> None:
     one = machine(Disk(file="a.qcow2", size=Size(8 * MIB)))
     place_disks(one, paths)
     path = paths.state / "a.qcow2"
@@ -37,13 +40,13 @@ def test_made_once(paths):
     assert path.stat().st_mtime_ns == before
 
 
-def test_another_size_is_refused(paths):
+def test_another_size_is_refused(paths: MachinePaths) -> None:
     place_disks(machine(Disk(file="a.qcow2", size=Size(8 * MIB))), paths)
     with pytest.raises(MachineError, match=rf"has {8 * MIB} bytes, machine.yaml says {9 * MIB}"):
         place_disks(machine(Disk(file="a.qcow2", size=Size(9 * MIB))), paths)
 
 
-def test_imported_as_a_copy(paths, tmp_path):
+def test_imported_as_a_copy(paths: MachinePaths, tmp_path: Path) -> None:
     source = tmp_path / "sudi.vfat"
     source.write_bytes(b"s" * MIB)
     one = machine(Disk(file=str(source), format="raw"))
@@ -57,7 +60,7 @@ def test_imported_as_a_copy(paths, tmp_path):
     assert source.read_bytes() == b"s" * MIB
 
 
-def test_what_cannot_be_written_is_used_in_place(paths, tmp_path):
+def test_what_cannot_be_written_is_used_in_place(paths: MachinePaths, tmp_path: Path) -> None:
     source = tmp_path / "x.raw"
     source.write_bytes(b"s" * MIB)
     one = machine(Disk(file=str(source), format="raw", read_only=True), cdrom=str(source))
@@ -66,7 +69,7 @@ def test_what_cannot_be_written_is_used_in_place(paths, tmp_path):
     assert not list(paths.state.iterdir())
 
 
-def test_missing(paths, tmp_path):
+def test_missing(paths: MachinePaths, tmp_path: Path) -> None:
     for disk in (Disk(file="a.qcow2"), Disk(file=str(tmp_path / "b.qcow2"))):
         with pytest.raises(MissingError, match="does not exist"):
             place_disks(machine(disk), paths)
@@ -78,19 +81,21 @@ def test_missing(paths, tmp_path):
         place_disks(machine(cdrom=str(tmp_path)), paths)
 
 
-def test_a_raw_file_is_not_taken_for_qcow2(paths, tmp_path):
+def test_a_raw_file_is_not_taken_for_qcow2(paths: MachinePaths, tmp_path: Path) -> None:
     source = tmp_path / "x.qcow2"
     source.write_bytes(b"s" * MIB)
     with pytest.raises(ToolError, match="not in qcow2 format"):
         place_disks(machine(Disk(file=str(source))), paths)
 
 
-def test_an_image_that_reads_another_file_is_not_imported(paths, tmp_path):
+def test_an_image_that_reads_another_file_is_not_imported(
+    paths: MachinePaths, tmp_path: Path
+) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"s" * MIB)
     overlay = tmp_path / "overlay.qcow2"
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, overlay]
-    run.run(argv, timeout=30)
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(secret), str(overlay)]
+    run.run(argv, timeout=PATIENCE)
     with pytest.raises(MachineError, match="stands on another image"):
         place_disks(machine(Disk(file=str(overlay))), paths)
     assert not list(paths.state.iterdir())

@@ -71,7 +71,7 @@ def faults(text: str) -> list[tuple[str, int]]:
     return [(fault.path, fault.line) for fault in caught.value.faults]
 
 
-def test_seed_document_decodes_as_printed():
+def test_seed_document_decodes_as_printed() -> None:
     machine = decode_machine(SEED, name="machine.yaml")
     assert machine.name == machine.config.name == "vm1"
     assert machine.status == ""
@@ -82,12 +82,12 @@ def test_seed_document_decodes_as_printed():
     assert machine.config.nics[0].ports == (Port(Endpoint(28080), Endpoint(80), "tcp"),)
 
 
-def test_empty_nics_of_the_seed():
+def test_empty_nics_of_the_seed() -> None:
     machine = decode_machine(b"name: a\nconfig:\n  nics: []\n", name="x")
     assert machine.config.nics == ()
 
 
-def test_encoded_seed_keeps_its_keys_in_order():
+def test_encoded_seed_keeps_its_keys_in_order() -> None:
     text = encode_machine(decode_machine(SEED, name="x")).decode()
     keys = [line.split(":")[0] for line in text.splitlines() if not line.startswith(("  -", "   "))]
     wanted = [
@@ -155,7 +155,7 @@ def test_encoded_seed_keeps_its_keys_in_order():
         ),
     ],
 )  # fmt: skip
-def test_every_fault_has_path_and_line(text: str, wanted: list[tuple[str, int]]):
+def test_every_fault_has_path_and_line(text: str, wanted: list[tuple[str, int]]) -> None:
     assert sorted(faults(text)) == sorted(wanted)
 
 
@@ -182,7 +182,7 @@ config:
         ("''", "''", "udp", False),
     ],
 )
-def test_duplicate_host_ports(first: str, second: str, protocol: str, clash: bool):
+def test_duplicate_host_ports(first: str, second: str, protocol: str, clash: bool) -> None:
     text = PORTS % (first, second, protocol)
     if clash:
         assert faults(text) == [("config.nics[0].ports[1].host.port", 7)]
@@ -191,12 +191,12 @@ def test_duplicate_host_ports(first: str, second: str, protocol: str, clash: boo
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1"])
-def test_impossible_ports(port: str):
+def test_impossible_ports(port: str) -> None:
     text = PORTS.replace("port: 81", f"port: {port}") % ("''", "127.0.0.2", "tcp")
     assert faults(text) == [("config.nics[0].ports[1].guest.port", 8)]
 
 
-def test_relative_paths_become_absolute_with_a_base_only():
+def test_relative_paths_become_absolute_with_a_base_only() -> None:
     text = (
         b"name: a\nconfig:\n  cdrom: a.iso\n  uefi-vars: ~/v.fd\n"
         b"  disks:\n  - file: a.qcow2\n    size: 1G\n  - file: ./sub/../b.qcow2\n"
@@ -247,13 +247,13 @@ configs = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(config=configs, description=plain)
-def test_round_trip(config: Config, description: str):
+def test_round_trip(config: Config, description: str) -> None:
     machine = Machine(name="m", description=description, config=config)
     assert not list(check(machine))
     assert decode_machine(encode_machine(machine), name="x") == machine
 
 
-def test_default_machines_are_without_faults():
+def test_default_machines_are_without_faults() -> None:
     for secure in (True, False):
         machine = default_machine("vm1", secure=secure)
         assert not list(check(machine))

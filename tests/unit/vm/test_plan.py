@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
@@ -43,16 +44,25 @@ FULL = Config(
 )
 
 
-def plan(config: Config, accelerator: str = "tcg", **more: object) -> list[str]:
-    options = more.pop("options", StartOptions())
-    return plan_qemu(Machine(name="vm1", config=config, **more), PATHS, accelerator, options)
+NO_OPTIONS = StartOptions()
+
+
+def plan(
+    config: Config,
+    accelerator: str = "tcg",
+    *,
+    ephemeral: bool = False,
+    options: StartOptions = NO_OPTIONS,
+) -> list[str]:
+    machine = Machine(name="vm1", config=config, ephemeral=ephemeral)
+    return plan_qemu(machine, PATHS, accelerator, options)
 
 
 def values(argv: list[str], option: str) -> list[str]:
     return [argv[index + 1] for index, word in enumerate(argv) if word == f"-{option}"]
 
 
-def nodes(argv: list[str], option: str) -> list[dict[str, object]]:
+def nodes(argv: list[str], option: str) -> list[dict[str, Any]]:
     return [json.loads(value) for value in values(argv, option) if value.startswith("{")]
 
 
@@ -64,12 +74,12 @@ def nodes(argv: list[str], option: str) -> list[dict[str, object]]:
         ("small", "tcg", Config(name="vm1", tpm=False, secure_boot=False, serial="false")),
     ],
 )
-def test_golden(name: str, accelerator: str, config: Config):
+def test_golden(name: str, accelerator: str, config: Config) -> None:
     found = "\n".join(plan(config, accelerator)) + "\n"
     assert found == (GOLDEN / f"{name}.txt").read_text()
 
 
-def test_flushes_reach_the_disk_unless_ephemeral():
+def test_flushes_reach_the_disk_unless_ephemeral() -> None:
     for ephemeral in (False, True):
         writable = [
             node
@@ -83,11 +93,11 @@ def test_flushes_reach_the_disk_unless_ephemeral():
     assert "unsafe" not in " ".join(plan(FULL))
 
 
-def test_formats_are_never_probed():
+def test_formats_are_never_probed() -> None:
     assert {node["driver"] for node in nodes(plan(FULL), "blockdev")} == {"qcow2", "raw"}
 
 
-def test_forwards_bind_to_loopback_unless_said():
+def test_forwards_bind_to_loopback_unless_said() -> None:
     open_nic = Nic(ports=(Port(Endpoint(53, "0.0.0.0"), Endpoint(53, "10.0.2.15"), "udp"),))
     assert values(plan(FULL), "netdev") == ["user,id=net0,hostfwd=tcp:127.0.0.1:28080-:80"]
     argv = plan(replace(FULL, nics=(open_nic,)))
@@ -106,7 +116,12 @@ def test_forwards_bind_to_loopback_unless_said():
         ("ide", "cdrom", "ide-cd", "ide.0"),
     ],
 )
-def test_attach(attach: str, kind: str, driver: str, bus: str | None):
+def test_attach(
+    attach: Literal["virtio", "scsi", "nvme", "ide", "usb"],
+    kind: Literal["ssd", "hdd", "cdrom"],
+    driver: str,
+    bus: str | None,
+) -> None:
     argv = plan(Config(name="vm1", disks=(Disk(file="/d", attach=attach, type=kind),)))
     (device,) = nodes(argv, "device")[:1]
     assert (device["driver"], device.get("bus")) == (driver, bus)
@@ -127,35 +142,37 @@ def test_attach(attach: str, kind: str, driver: str, bus: str | None):
         ("", BootIndex(7), [7, None, None]),
     ],
 )
-def test_boot_order(boot: str, first: BootIndex | None, wanted: list[int | None]):
+def test_boot_order(
+    boot: Literal["cdrom", "hdd", ""], first: BootIndex | None, wanted: list[int | None]
+) -> None:
     disks = (Disk(file="/a", bootindex=first), Disk(file="/b"))
     argv = plan(Config(name="vm1", disks=disks, cdrom="/c.iso", boot=boot))
     found = {str(node["drive"]): node.get("bootindex") for node in nodes(argv, "device")}
     assert [found["disk0"], found["disk1"], found["cdrom"]] == wanted
 
 
-def test_secure_boot_and_tpm_can_be_left_out():
+def test_secure_boot_and_tpm_can_be_left_out() -> None:
     argv = " ".join(plan(replace(FULL, secure_boot=False, tpm=False)))
     assert "smm=off" in argv
     assert "property=secure" not in argv
     assert "tpm" not in argv
 
 
-def test_screen_only_when_asked():
+def test_screen_only_when_asked() -> None:
     assert "-vnc" not in plan(FULL)
     argv = plan(replace(FULL, gui=True))
     assert values(argv, "vnc") == ["unix:/r/x/vnc.sock"]
     assert values(argv, "display") == ["none"]
 
 
-def test_commas_cannot_add_options():
+def test_commas_cannot_add_options() -> None:
     config = replace(FULL, fw_cfg=(FwCfg(name="opt/a", string="x,file=/etc/shadow"),))
     argv = plan(config)
     assert values(argv, "fw_cfg") == ["name=opt/a,string=x,,file=/etc/shadow"]
     assert "product=p,,q" in values(argv, "smbios")[0]
 
 
-def test_options_of_one_start():
+def test_options_of_one_start() -> None:
     assert "-S" in plan(FULL, options=StartOptions(paused=True))
     assert values(plan(FULL, options=StartOptions(snapshot="base")), "loadvm") == ["base"]
     argv = plan(FULL, options=StartOptions(no_reboot=True))

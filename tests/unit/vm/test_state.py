@@ -10,7 +10,15 @@ import pytest
 from machineos.errors import DocumentError
 from machineos.host.virt.qmp import Shutdown
 from machineos.vm.process import Process
-from machineos.vm.state import Facts, Record, derive, read_record, read_state, write_record
+from machineos.vm.state import (
+    Facts,
+    Phase,
+    Record,
+    derive,
+    read_record,
+    read_state,
+    write_record,
+)
 from machineos.vm.store import MachinePaths
 
 ME = Process.of(os.getpid())
@@ -18,12 +26,20 @@ GONE = Process(ME.pid, ME.start - 1)
 POWERED_OFF = Shutdown(True, "guest-shutdown")
 
 
-def record(phase, **more):
-    values = {"qemu": ME, "swtpm": ME, **more}
-    return Record(phase, "boot", ME, **values)
+def record(
+    phase: Phase, *, swtpm: Process | None = ME, accelerator: str = "", reason: str = ""
+) -> Record:
+    return Record(phase, "boot", ME, accelerator, qemu=ME, swtpm=swtpm, reason=reason)
 
 
-def found(actor=False, qemu=True, swtpm=True, shutdown=None, words="", run_state=""):
+def found(
+    actor: bool = False,
+    qemu: bool = True,
+    swtpm: bool = True,
+    shutdown: Shutdown | None = None,
+    words: str = "",
+    run_state: str = "",
+) -> Facts:
     return Facts(actor, qemu, swtpm, shutdown, words, run_state)
 
 
@@ -55,14 +71,14 @@ def found(actor=False, qemu=True, swtpm=True, shutdown=None, words="", run_state
         ("failed", found(qemu=False, swtpm=False), "failed", ""),
     ],
 )
-def test_table(phase, facts, status, reason):
+def test_table(phase: Phase, facts: Facts, status: str, reason: str) -> None:
     state = derive(record(phase), facts)
     assert state.status == status
     assert reason in state.reason
     assert state.active is facts.qemu
 
 
-def test_a_machine_without_tpm_does_not_miss_it():
+def test_a_machine_without_tpm_does_not_miss_it() -> None:
     assert derive(record("running", swtpm=None), found(swtpm=False)).status == "running"
 
 
@@ -71,17 +87,17 @@ def paths(tmp_path: Path) -> MachinePaths:
     return MachinePaths(tmp_path / "machine.yaml", tmp_path, tmp_path / "sockets", tmp_path / "l")
 
 
-def test_never_started(paths):
+def test_never_started(paths: MachinePaths) -> None:
     assert read_state(paths, "boot").status == "initialized"
 
 
-def test_record_of_a_dead_process_is_not_believed(paths):
+def test_record_of_a_dead_process_is_not_believed(paths: MachinePaths) -> None:
     write_record(paths.record, Record("running", "boot", GONE, qemu=GONE))
     state = read_state(paths, "boot")
     assert (state.status, state.active) == ("failed", False)
 
 
-def test_record_of_another_boot_of_the_host(paths):
+def test_record_of_another_boot_of_the_host(paths: MachinePaths) -> None:
     write_record(paths.record, Record("running", "before", ME, qemu=ME))
     state = read_state(paths, "boot")
     assert (state.status, state.reason) == ("failed", "the host went down while it ran")
@@ -89,7 +105,7 @@ def test_record_of_another_boot_of_the_host(paths):
     assert read_state(paths, "boot").status == "stopped"
 
 
-def test_event_log_tells_an_orderly_end(paths):
+def test_event_log_tells_an_orderly_end(paths: MachinePaths) -> None:
     write_record(paths.record, Record("running", "boot", GONE, qemu=GONE))
     paths.event_log.write_bytes(
         b'{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}\r\n'
@@ -97,13 +113,13 @@ def test_event_log_tells_an_orderly_end(paths):
     assert read_state(paths, "boot").status == "stopped"
 
 
-def test_silent_qemu_is_said(paths):
+def test_silent_qemu_is_said(paths: MachinePaths) -> None:
     write_record(paths.record, Record("running", "boot", ME, qemu=ME))
     state = read_state(paths, "boot", ask=True)
     assert (state.status, state.reason) == ("running", "QEMU does not answer")
 
 
-def test_records_round_trip_and_damage_is_an_error(paths):
+def test_records_round_trip_and_damage_is_an_error(paths: MachinePaths) -> None:
     one = record("running", reason="x", accelerator="tcg")
     write_record(paths.record, one)
     assert read_record(paths.record) == one

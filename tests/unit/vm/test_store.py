@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from machineos.core.files import locked
@@ -11,11 +13,11 @@ from machineos.vm.store import MachineStore
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> MachineStore:
     return MachineStore(tmp_path / "c", tmp_path / "s", tmp_path / "r")
 
 
-def test_layout_is_the_predecessors(store):
+def test_layout_is_the_predecessors(store: MachineStore) -> None:
     paths = store.create(default_machine("vm1", secure=True))
     assert paths.definition == store.config_root / "machine/machines/vm1/machine.yaml"
     assert paths.state == store.state_root / "machine/machines/vm1/vm1"
@@ -25,14 +27,14 @@ def test_layout_is_the_predecessors(store):
     assert store.load("vm1") == default_machine("vm1", secure=True)
 
 
-def test_a_name_is_given_once(store):
+def test_a_name_is_given_once(store: MachineStore) -> None:
     store.create(default_machine("vm1", secure=True))
     with pytest.raises(ConflictError, match="vm1 exists"):
         store.create(default_machine("vm1", secure=False))
     assert store.load("vm1").config.secure_boot
 
 
-def test_a_machine_in_use_is_not_created(store):
+def test_a_machine_in_use_is_not_created(store: MachineStore) -> None:
     with (
         locked(store.paths("vm1").lock, what="x"),
         pytest.raises(ConflictError, match="machine vm1 is in use"),
@@ -41,12 +43,12 @@ def test_a_machine_in_use_is_not_created(store):
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "a" * 64, "a\0"])
-def test_what_is_no_name_is_no_path(store, name):
+def test_what_is_no_name_is_no_path(store: MachineStore, name: str) -> None:
     with pytest.raises(UsageError):
         store.paths(name)
 
 
-def test_missing_machine(store):
+def test_missing_machine(store: MachineStore) -> None:
     for call in (store.load, store.require):
         with pytest.raises(MissingError, match="no machine vm1"):
             call("vm1")
@@ -55,7 +57,7 @@ def test_missing_machine(store):
     assert store.names() == ()
 
 
-def test_definition_under_another_name_is_refused(store):
+def test_definition_under_another_name_is_refused(store: MachineStore) -> None:
     paths = store.create(default_machine("vm1", secure=True))
     paths.definition.write_text("name: vm2\n")
     with pytest.raises(MachineError, match="defines vm2"):
@@ -65,7 +67,7 @@ def test_definition_under_another_name_is_refused(store):
         store.load("vm1")
 
 
-def test_remove_leaves_nothing_and_no_other_machine_is_touched(store):
+def test_remove_leaves_nothing_and_no_other_machine_is_touched(store: MachineStore) -> None:
     paths = store.create(default_machine("vm1", secure=True))
     store.create(default_machine("vm2", secure=True))
     (paths.state / "vm1.qcow2").write_bytes(b"x")
@@ -75,13 +77,13 @@ def test_remove_leaves_nothing_and_no_other_machine_is_touched(store):
     store.remove("vm1")
 
 
-def test_replace(store):
+def test_replace(store: MachineStore) -> None:
     store.create(default_machine("vm1", secure=True))
     store.replace(Machine(name="vm1", description="new", config=store.load("vm1").config))
     assert store.load("vm1").description == "new"
 
 
-def test_long_socket_paths_move_to_the_runtime_folder(tmp_path):
+def test_long_socket_paths_move_to_the_runtime_folder(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     store = MachineStore(tmp_path, deep, tmp_path)
     one, two = store.paths("a").sockets, store.paths("b").sockets

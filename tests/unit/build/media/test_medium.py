@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from machineos.core.run import run
 from machineos.document.between.medium import parse_index
 from machineos.host.disk.blockdev import volume_label
 from machineos.host.pack.xorriso import argv_make
+from machineos.oci.layout.folder import LayoutRegistry
+from unit.oci.samples import put_image
+from waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.tool("xorriso"), pytest.mark.tool("mkfs.vfat"), pytest.mark.tool("mcopy"),
@@ -27,8 +32,15 @@ def binaries(tmp_path: Path) -> tuple[Path, Path]:
     return shim, kernel
 
 
-def build(binaries: tuple[Path, Path], output: Path, **options: object) -> Path:
-    build_medium(*binaries, output, epoch=EPOCH, **options)
+def build(
+    binaries: tuple[Path, Path],
+    output: Path,
+    *,
+    live: str = "",
+    install: str = "",
+    fill: Callable[[LayoutRegistry], None] | None = None,
+) -> Path:
+    build_medium(*binaries, output, epoch=EPOCH, live=live, install=install, fill=fill)
     return output
 
 
@@ -48,14 +60,12 @@ def test_firmware_finds_shim_and_shim_the_kernel(
     offset = esps[0]["start"] * 512
     esp.write_bytes(image.read_bytes()[offset : offset + esps[0]["size"] * 512])
     for name, source in zip(("BOOTX64.EFI", "grubx64.efi"), binaries, strict=True):
-        argv = ["mcopy", "-i", esp, f"::EFI/BOOT/{name}", "-"]
-        assert run(argv, timeout=30).stdout == source.read_bytes()
+        copied = run(["mcopy", "-i", esp, f"::EFI/BOOT/{name}", "-"], timeout=PATIENCE)
+        assert copied.stdout == source.read_bytes()
 
 
 def test_what_fill_puts_there_is_on_it(binaries: tuple[Path, Path], tmp_path: Path) -> None:
-    def fill(registry: object) -> None:
-        from unit.oci.samples import put_image
-
+    def fill(registry: LayoutRegistry) -> None:
         put_image(registry.repository("machine/install"), "1.0.0")
 
     image = build(
@@ -66,15 +76,14 @@ def test_what_fill_puts_there_is_on_it(binaries: tuple[Path, Path], tmp_path: Pa
     run(["xorriso", "-osirrox", "on", "-indev", image, "-extract", "/", out], timeout=60)
     index = parse_index((out / "machineos.json").read_bytes())
     assert (index.live, index.install) == ("machine/live:1", "machine/install:1.0.0")
-    from machineos.oci.layout.folder import LayoutRegistry
-
     found = LayoutRegistry(out / "oci").repository("machine/install").resolve("1.0.0")
     assert found.size > 0
 
 
 def test_the_same_input_gives_the_same_bytes(binaries: tuple[Path, Path], tmp_path: Path) -> None:
     one = build(binaries, tmp_path / "one.iso").read_bytes()
-    run(["touch", "-d", "2001-01-01", *binaries], timeout=10)
+    for path in binaries:
+        os.utime(path, (978_307_200, 978_307_200))
     assert build(binaries, tmp_path / "two.iso").read_bytes() == one
 
 

@@ -11,6 +11,7 @@ import pefile
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from machineos.build.os import bootkit, initrd, uki
@@ -149,7 +150,9 @@ def test_the_policy_is_for_exactly_this_image(
     certificate = x509.load_der_x509_certificate(
         anchored.keyset.key("tpmpol-luks").certificate_der()
     )
-    certificate.public_key().verify(  # raises when it does not verify
+    key = certificate.public_key()
+    assert isinstance(key, RSAPublicKey)
+    key.verify(  # raises when it does not verify
         policy.signature, policy.policy, padding.PKCS1v15(), SHA256()
     )
     assert sections[".pcrpkey"] == bootkit.policy_public_key(anchored)

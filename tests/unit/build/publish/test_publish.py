@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from machineos.build.publish.publish import Defaults
 from machineos.core import run
 from machineos.document.product import artifacts
 from machineos.document.verify.images import root_hash_signatures, signed_by, verify_target
-from machineos.document.verify.published import fetch_verified
+from machineos.document.verify.published import Fetched, fetch_verified
 from machineos.errors import (
     DigestError,
     DocumentError,
@@ -23,7 +24,10 @@ from machineos.errors import (
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import INDEX, TITLE, Descriptor, Index, parse_manifest
-from unit.document.conftest import NOW, PRODUCT, SOURCE, put_image
+from machineos.oci.model.reference import ImageSource
+from machineos.oci.model.repository import Registry, Repository
+from unit.document.conftest import NOW, PRODUCT, SOURCE, Authority, World, put_image
+from waiting import PATIENCE
 
 TAR = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -37,12 +41,12 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def fetch(world, **changes):
-    arguments = {"ca_pem": world.authority.pem, "at": NOW, "product": PRODUCT, **changes}
-    return fetch_verified(world.registry.repository("machine/install"), "1.0.0", **arguments)
+def fetch(world: World) -> Fetched:
+    repository = world.registry.repository("machine/install")
+    return fetch_verified(repository, "1.0.0", ca_pem=world.authority.pem, at=NOW, product=PRODUCT)
 
 
-def test_what_is_published_verifies_and_is_complete(world):
+def test_what_is_published_verifies_and_is_complete(world: World) -> None:
     published = world.publish()
     fetched = fetch(world)
     verified = fetched.verified
@@ -63,7 +67,7 @@ def test_what_is_published_verifies_and_is_complete(world):
             assert signed_by(signatures[layer.digest], layer, fetched.verified.publisher)
 
 
-def test_the_artifacts_are_those_of_the_seed(world):
+def test_the_artifacts_are_those_of_the_seed(world: World) -> None:
     published = world.publish()
     own = world.registry.repository("machine/install")
     assert own.tags() == ("1.0.0",)
@@ -86,14 +90,14 @@ def test_the_artifacts_are_those_of_the_seed(world):
     }
 
 
-def test_publishing_twice_changes_not_one_byte_and_touches_no_file(world):
+def test_publishing_twice_changes_not_one_byte_and_touches_no_file(world: World) -> None:
     first = world.publish()
     before = snapshot(world.root)
     assert world.publish() == first
     assert snapshot(world.root) == before
 
 
-def test_the_same_input_elsewhere_gives_the_same_bytes(world, tmp_path):
+def test_the_same_input_elsewhere_gives_the_same_bytes(world: World, tmp_path: Path) -> None:
     world.publish()
     world.publish(registry=LayoutRegistry(tmp_path / "again", writable=True))
     one, two = snapshot(world.root), snapshot(tmp_path / "again")
@@ -102,7 +106,7 @@ def test_the_same_input_elsewhere_gives_the_same_bytes(world, tmp_path):
     }
 
 
-def test_the_time_is_that_of_the_newest_image_or_as_told(world):
+def test_the_time_is_that_of_the_newest_image_or_as_told(world: World) -> None:
     assert world.publish().created == datetime(2025, 6, 6, 4, 6, 6, tzinfo=UTC)
     told = datetime(2024, 2, 3, tzinfo=UTC)
     published = world.publish(created=told)
@@ -110,13 +114,13 @@ def test_the_time_is_that_of_the_newest_image_or_as_told(world):
     assert fetch(world).verified == published.verified
 
 
-def test_an_image_that_does_not_say_when_it_was_made(world):
+def test_an_image_that_does_not_say_when_it_was_made(world: World) -> None:
     for tag in ("zot", "hostfs", "bootkit"):
         put_image(LayoutRepository(world.images, writable=True), tag, created="?", version="v1")
     assert world.publish().created == datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def test_a_newer_manifest_takes_the_tag_and_the_older_stays_by_digest(world):
+def test_a_newer_manifest_takes_the_tag_and_the_older_stays_by_digest(world: World) -> None:
     old = world.publish()
     new = world.publish(SOURCE.replace("1.0.0", "1.0.1"))
     assert fetch(world).verified == new.verified
@@ -130,7 +134,7 @@ def test_a_newer_manifest_takes_the_tag_and_the_older_stays_by_digest(world):
     assert by_digest.verified == old.verified
 
 
-def test_hostfs_and_bootkit_of_ones_own_are_used(world):
+def test_hostfs_and_bootkit_of_ones_own_are_used(world: World) -> None:
     repository = LayoutRepository(world.images, writable=True)
     put_image(repository, "mine", contents=(b"hsqs mine",))
     text = SOURCE + (
@@ -145,8 +149,8 @@ def test_hostfs_and_bootkit_of_ones_own_are_used(world):
     ]
 
 
-def test_without_defaults_only_what_is_named(world):
-    def asked():
+def test_without_defaults_only_what_is_named(world: World) -> None:
+    def asked() -> ImageSource:
         raise AssertionError("nobody needs it")
 
     install = world.publish(defaults=None).verified.install
@@ -160,7 +164,7 @@ def test_without_defaults_only_what_is_named(world):
     world.publish(both, defaults=Defaults(asked, asked))
 
 
-def test_digest_and_size_that_the_author_claims_are_checked(world):
+def test_digest_and_size_that_the_author_claims_are_checked(world: World) -> None:
     descriptor = LayoutRepository(world.images).resolve("zot")
     claim = f"    digest: {descriptor.digest}\n    size: {descriptor.size}\n"
     world.publish(SOURCE + claim)
@@ -182,12 +186,12 @@ class FakeConverter:
         self.repository = LayoutRepository(folder, writable=True)
         self.seen: list[str] = []
 
-    def convert(self, repository, reference):
+    def convert(self, repository: Repository, reference: str) -> tuple[Repository, Descriptor]:
         self.seen.append(reference)
         return self.repository, put_image(self.repository, "out", contents=(b"hsqs converted",))
 
 
-def test_tar_images_go_through_the_converter_by_digest(world, tmp_path):
+def test_tar_images_go_through_the_converter_by_digest(world: World, tmp_path: Path) -> None:
     repository = LayoutRepository(world.images, writable=True)
     tar = put_image(repository, "zot", contents=(b"tar",), media_type=TAR, annotated=False)
     converter = FakeConverter(tmp_path / "converted")
@@ -199,7 +203,7 @@ def test_tar_images_go_through_the_converter_by_digest(world, tmp_path):
     assert verify_target(world.registry.repository("mos"), target).layers
 
 
-def test_tar_images_without_a_converter_are_refused(world):
+def test_tar_images_without_a_converter_are_refused(world: World) -> None:
     repository = LayoutRepository(world.images, writable=True)
     put_image(repository, "zot", contents=(b"tar",), media_type=TAR, annotated=False)
     with pytest.raises(VerificationError, match="tar layers"):
@@ -207,19 +211,19 @@ def test_tar_images_without_a_converter_are_refused(world):
     assert not world.root.exists()
 
 
-def test_layers_without_a_root_hash_are_refused(world):
+def test_layers_without_a_root_hash_are_refused(world: World) -> None:
     put_image(LayoutRepository(world.images, writable=True), "zot", annotated=False)
     with pytest.raises(VerificationError, match="root hash"):
         world.publish()
     assert not world.root.exists()
 
 
-def test_an_index_gives_the_image_of_our_platform(world):
+def test_an_index_gives_the_image_of_our_platform(world: World) -> None:
     repository = LayoutRepository(world.images, writable=True)
     ours = put_image(repository, "amd", contents=(b"hsqs amd",))
     theirs = put_image(repository, "arm", contents=(b"hsqs arm",))
 
-    def entry(found, architecture):
+    def entry(found: Descriptor, architecture: str) -> Descriptor:
         return Descriptor(
             media_type=found.media_type,
             digest=found.digest,
@@ -237,13 +241,15 @@ def test_an_index_gives_the_image_of_our_platform(world):
         world.publish()
 
 
-def test_a_default_hostfs_without_a_version_is_refused(world):
+def test_a_default_hostfs_without_a_version_is_refused(world: World) -> None:
     put_image(LayoutRepository(world.images, writable=True), "hostfs")
     with pytest.raises(MissingError, match="version"):
         world.publish()
 
 
-def test_a_signer_that_no_machine_would_accept_publishes_nothing(world, stranger):
+def test_a_signer_that_no_machine_would_accept_publishes_nothing(
+    world: World, stranger: Authority
+) -> None:
     for signer, error in (
         (stranger.publisher, SignatureError),
         (world.authority.expired, SignatureError),
@@ -255,14 +261,14 @@ def test_a_signer_that_no_machine_would_accept_publishes_nothing(world, stranger
 
 
 @pytest.mark.parametrize("name", ["../../x", "UP", "a//b", "", "/a", "a/"])
-def test_a_bad_repository_name_publishes_nothing(world, name):
+def test_a_bad_repository_name_publishes_nothing(world: World, name: str) -> None:
     with pytest.raises(DocumentError):
         world.publish(name=name)
     assert not world.root.exists()
 
 
 @pytest.mark.parametrize("tag", ["../x", "", "-a", "a" * 129, "a:b"])
-def test_a_bad_tag_publishes_nothing(world, tag):
+def test_a_bad_tag_publishes_nothing(world: World, tag: str) -> None:
     with pytest.raises(DocumentError):
         world.publish(tag=tag)
     assert not world.root.exists()
@@ -272,7 +278,7 @@ class FullDiskError(Exception):
     pass
 
 
-def test_the_tag_comes_last(world):
+def test_the_tag_comes_last(world: World) -> None:
     """Cut the publishing at every write: the tag never names what is not complete."""
     writes = 0
     while True:
@@ -286,45 +292,52 @@ def test_the_tag_comes_last(world):
         else:
             break
     assert writes > 10
-    assert fetch(world)
+    assert fetch(world).verified.install.targets
 
 
 class Cut:
     """A registry in which every write after the first few fails."""
 
-    def __init__(self, registry, writes: int) -> None:
+    def __init__(self, registry: Registry, writes: int) -> None:
         self.registry = registry
         self.left = [writes]
         self.name = registry.name
 
-    def repository(self, name):
+    def repository(self, name: str) -> CutRepository:
         return CutRepository(self.registry.repository(name), self.left)
 
 
 class CutRepository:
-    def __init__(self, inner, left) -> None:
+    """One of its repositories; ``left`` is how many writes still succeed in all of them."""
+
+    def __init__(self, inner: Repository, left: list[int]) -> None:
         self._inner = inner
         self._left = left
-
-    def __getattr__(self, name):
-        return getattr(self._inner, name)
+        self.name = inner.name
+        self.resolve = inner.resolve
+        self.manifest = inner.manifest
+        self.has_blob = inner.has_blob
+        self.blob = inner.blob
+        self.open_blob = inner.open_blob
+        self.referrers = inner.referrers
+        self.tags = inner.tags
 
     def _count(self) -> None:
         if self._left[0] == 0:
             raise FullDiskError
         self._left[0] -= 1
 
-    def put_blob(self, *args):
+    def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         self._count()
-        return self._inner.put_blob(*args)
+        self._inner.put_blob(descriptor, chunks)
 
-    def put_manifest(self, *args, **kwargs):
+    def put_manifest(self, data: bytes, *, media_type: str, tag: str | None = None) -> Descriptor:
         self._count()
-        return self._inner.put_manifest(*args, **kwargs)
+        return self._inner.put_manifest(data, media_type=media_type, tag=tag)
 
 
 @pytest.mark.tool("openssl")
-def test_openssl_verifies_what_is_published(world, tmp_path):
+def test_openssl_verifies_what_is_published(world: World, tmp_path: Path) -> None:
     """The commands of the help text of ``mosb manifest verify``, as a person would type them."""
     world.publish()
     own = world.registry.repository("machine/install")
@@ -332,7 +345,7 @@ def test_openssl_verifies_what_is_published(world, tmp_path):
     descriptor, data = own.manifest("1.0.0")
     install = blobs / parse_manifest(data, name="i").layers[0].digest.hex
 
-    def referrer(kind):
+    def referrer(kind: str) -> Path:
         (entry,) = own.referrers(descriptor.digest, artifact_type=kind)
         return (
             blobs
@@ -342,22 +355,32 @@ def test_openssl_verifies_what_is_published(world, tmp_path):
     certificate, signature = referrer(artifacts.CERTIFICATE), referrer(artifacts.SIGNATURE)
     assert certificate.read_bytes() == world.authority.publisher.certificate_pem
     key = tmp_path / "key.pem"
-    run.run(["openssl", "x509", "-in", certificate, "-noout", "-pubkey", "-out", key], timeout=20)
-    verify = ["openssl", "dgst", "-sha256", "-verify", key, "-signature", signature]
-    assert "Verified OK" in run.run([*verify, install], timeout=20).text
+    run.run(
+        ["openssl", "x509", "-in", certificate, "-noout", "-pubkey", "-out", key], timeout=PATIENCE
+    )
+    verify: list[str | Path] = [
+        "openssl",
+        "dgst",
+        "-sha256",
+        "-verify",
+        key,
+        "-signature",
+        signature,
+    ]
+    assert "Verified OK" in run.run([*verify, install], timeout=PATIENCE).text
     other = tmp_path / "other.json"
     other.write_bytes(install.read_bytes() + b" ")
-    assert run.run([*verify, other], timeout=20, check=False).status != 0
+    assert run.run([*verify, other], timeout=PATIENCE, check=False).status != 0
     ca = tmp_path / "ca.pem"
     ca.write_bytes(world.authority.pem)
     run.run(
         ["openssl", "verify", "-attime", str(int(NOW.timestamp())), "-CAfile", ca, certificate],
-        timeout=20,
+        timeout=PATIENCE,
     )
 
 
 @pytest.mark.tool("openssl")
-def test_openssl_verifies_the_root_hash_signatures(world, tmp_path):
+def test_openssl_verifies_the_root_hash_signatures(world: World, tmp_path: Path) -> None:
     verified = world.publish().verified
     install = verified.install
     store = world.registry.repository("mos")
@@ -372,9 +395,11 @@ def test_openssl_verifies_the_root_hash_signatures(world, tmp_path):
     ):
         (tmp_path / "s.p7s").write_bytes(signature)
         (tmp_path / "hash").write_text(root_hash_of(layer))
-        command = ["openssl", "smime", "-verify", "-inform", "der", "-in", tmp_path / "s.p7s"]
-        command += ["-content", tmp_path / "hash", "-certfile", certificate, "-nointern"]
-        run.run([*command, "-noverify", "-binary"], timeout=20)
+        command: list[str | Path] = [
+            "openssl", "smime", "-verify", "-inform", "der", "-in", tmp_path / "s.p7s",
+            "-content", tmp_path / "hash", "-certfile", certificate, "-nointern",
+        ]  # fmt: skip
+        run.run([*command, "-noverify", "-binary"], timeout=PATIENCE)
         (tmp_path / "hash").write_text("0" * 64)
-        wrong = run.run([*command, "-noverify", "-binary"], timeout=20, check=False)
+        wrong = run.run([*command, "-noverify", "-binary"], timeout=PATIENCE, check=False)
         assert wrong.status != 0

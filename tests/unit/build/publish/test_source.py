@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from machineos.build.publish.source import load_source, parse_source
 from machineos.document.product.install import Mount, Network, Port, Storage
-from machineos.errors import DocumentError, MissingError
+from machineos.errors import DocumentError, Fault, MissingError
 
 SEED = """\
 version: 1
@@ -57,7 +60,7 @@ def one(lines: str) -> str:
     return ONE + "".join(f"    {line}\n" for line in lines.splitlines())
 
 
-def test_the_seeds_manifest():
+def test_the_seeds_manifest() -> None:
     source = parse_source(SEED.encode())
     assert (source.version, source.product, source.update_type) == (1, "default", "complete")
     target = source.targets[0]
@@ -70,7 +73,7 @@ def test_the_seeds_manifest():
     assert (target.digest, target.size) == ("", None)
 
 
-def test_all_that_may_be_given():
+def test_all_that_may_be_given() -> None:
     text = one(
         f"digest: sha256:{'a' * 64}\nsize: 7290\nstorage: [{{dest: /data, label: data}}]\n"
         "network: {type: simple, ipv6: 'fd00::99/64', "
@@ -85,13 +88,13 @@ def test_all_that_may_be_given():
     assert [port.protocol for port in ports] == ["udp", "tcp"]
 
 
-def test_update_type_is_partial_unless_given():
+def test_update_type_is_partial_unless_given() -> None:
     assert parse_source(SEED.replace("update_type: complete\n", "").encode()).update_type == (
         "partial"
     )
 
 
-def test_every_fault_at_once_in_order_with_path_and_line():
+def test_every_fault_at_once_in_order_with_path_and_line() -> None:
     text = """\
 version: 1
 product: default
@@ -202,13 +205,13 @@ targets:
         ("size: 1e3", "targets[0].size"),
     ],
 )
-def test_a_bad_value_of_a_target(lines, path):
+def test_a_bad_value_of_a_target(lines: str, path: str) -> None:
     assert [found[0] for found in faults(one(lines))] == [path]
     assert faults(one(lines))[0][1] == 11
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "99999999999", "80.0", "0x50", "http", "''"])
-def test_a_bad_port(port):
+def test_a_bad_port(port: str) -> None:
     text = one(f"network: {{type: simple, ports: [{{host: {port}, container: 80}}]}}")
     assert places(text) == [("targets[0].network.ports[0].host", 11)]
 
@@ -250,7 +253,7 @@ def test_a_bad_port(port):
         ("nsgroup: a", "nsgroup: 'a b'", "storage[0].nsgroup"),
     ],
 )
-def test_a_bad_value_elsewhere(before, after, path):
+def test_a_bad_value_elsewhere(before: str, after: str, path: str) -> None:
     assert ONE.count(before) >= 1
     assert [
         found[0]
@@ -293,11 +296,11 @@ def two(first: str, second: str) -> str:
         ),
     ],
 )
-def test_targets_that_get_in_each_others_way(first, second, path):
+def test_targets_that_get_in_each_others_way(first: str, second: str, path: str) -> None:
     assert places(two(first, second)) == [(path, 16)]
 
 
-def test_the_same_port_for_tcp_and_udp_is_no_clash():
+def test_the_same_port_for_tcp_and_udp_is_no_clash() -> None:
     parse_source(
         two(
             "network: {type: simple, ports: [{host: 53, container: 1}]}",
@@ -306,13 +309,13 @@ def test_the_same_port_for_tcp_and_udp_is_no_clash():
     )
 
 
-def test_a_volume_may_be_used_by_two_targets():
+def test_a_volume_may_be_used_by_two_targets() -> None:
     parse_source(
         two("storage: [{dest: /a, label: data}]", "storage: [{dest: /a, label: data}]").encode()
     )
 
 
-def test_a_partial_update_may_mount_what_an_earlier_manifest_brought():
+def test_a_partial_update_may_mount_what_an_earlier_manifest_brought() -> None:
     text = one("storage: [{dest: /a, label: other}]")
     assert places(text) == [("targets[0].storage[0].label", 11)]
     parse_source(text.replace("complete", "partial").encode())
@@ -322,7 +325,7 @@ def test_a_partial_update_may_mount_what_an_earlier_manifest_brought():
     ("text", "size"),
     [("30G", 30720), ("512M", 512), ("30720", 30720), ("1GiB", 1024), ("1T", 1 << 20)],
 )
-def test_sizes_of_volumes_in_mib(text, size):
+def test_sizes_of_volumes_in_mib(text: str, size: int) -> None:
     assert parse_source(ONE.replace("30G", text).encode()).storage[0].size == size
 
 
@@ -342,15 +345,15 @@ def test_sizes_of_volumes_in_mib(text, size):
         "? [a]\n: b",
     ],
 )
-def test_what_is_no_manifest_at_all(text):
+def test_what_is_no_manifest_at_all(text: str) -> None:
     assert faults(text)
 
 
-def test_no_targets():
+def test_no_targets() -> None:
     assert ("targets", 1) in places("version: 1\nproduct: p\n")
 
 
-def test_a_file_that_is_not_there_or_not_a_file(tmp_path):
+def test_a_file_that_is_not_there_or_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(MissingError):
         load_source(tmp_path / "none.yaml")
     with pytest.raises(DocumentError):
@@ -362,7 +365,7 @@ def test_a_file_that_is_not_there_or_not_a_file(tmp_path):
     assert load_source(tmp_path / "good.yaml") == parse_source(SEED.encode())
 
 
-def faults_or_none(data: bytes):
+def faults_or_none(data: bytes) -> Sequence[Fault] | None:
     try:
         parse_source(data)
     except DocumentError as error:
@@ -374,13 +377,13 @@ LINES = ONE.splitlines() + SEED.splitlines()
 
 
 @given(st.lists(st.sampled_from([*LINES, "x: 1", "    - {}", "", "  network: []"]), max_size=25))
-def test_any_heap_of_lines_is_read_or_refused_with_lines_that_exist(lines):
+def test_any_heap_of_lines_is_read_or_refused_with_lines_that_exist(lines: list[str]) -> None:
     found = faults_or_none("\n".join(lines).encode())
     assert found is None or found
     assert all(0 <= fault.line <= len(lines) + 1 for fault in found or ())
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_break_the_reader(data):
+def test_no_bytes_break_the_reader(data: bytes) -> None:
     found = faults_or_none(data)
     assert found is None or found

@@ -41,9 +41,11 @@ def read(
     return [(item, b"".join(bytes(piece) for piece in body)) for item, body in members]
 
 
-def refused(data: bytes, message: str, **options: object) -> None:
+def refused(
+    data: bytes, message: str, *, limits: Limits | None = None, policy: Policy | None = None
+) -> None:
     with pytest.raises(ArchiveError, match=message) as caught:
-        read(data, **options)  # type: ignore[arg-type]
+        read(data, limits=limits, policy=policy)
     assert caught.value.message.startswith("layer L: ")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from machineos.errors import (
 from machineos.host.pack import squashfs
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import Descriptor, parse_manifest
+from machineos.oci.model.repository import Repository
 from unit.build.images import EPOCH, layout, put
 from unit.build.tarmaker import END, folder, member, symlink
 
@@ -68,17 +70,23 @@ def base(tmp_path: Path) -> Path:
 
 
 def run_build(
-    base: Path, text: str, *, cache: str = "cache", out: str = "out", **options: Any
+    base: Path,
+    text: str,
+    *,
+    cache: str = "cache",
+    out: str = "out",
+    epoch: int = EPOCH,
+    stages: tuple[str, ...] | None = None,
+    open_image: Callable[[str], tuple[Repository, str]] | None = None,
 ) -> tuple[dict[str, Descriptor], list[str]]:
     said: list[str] = []
     recipe = parse_recipe(text.encode(), name="stacker.yaml", substitutions={})
-    stages = options.pop("stages", None)
     settings = Settings(
         base=base,
         cache=base.parent / cache,
-        epoch=options.pop("epoch", EPOCH),
+        epoch=epoch,
         progress=said.append,
-        **options,
+        open_image=open_image,
     )
     try:
         built = build(recipe, layout(base.parent / out), settings, stages=stages)
@@ -152,7 +160,7 @@ def test_what_changed_is_built_again(base: Path, change: str) -> None:
     text = SMALL
     (base / "small.tar").write_bytes(member("f", b"1") + END)
     first, _ = run_build(base, text)
-    options = {}
+    epoch = EPOCH
     if change == "import":
         (base / "hello").write_text("ho ")
     elif change == "base":
@@ -160,8 +168,8 @@ def test_what_changed_is_built_again(base: Path, change: str) -> None:
     elif change == "environment":
         text = text.replace('"1"', '"2"')
     else:
-        options = {"epoch": EPOCH + 1}
-    second, said = run_build(base, text, **options)
+        epoch += 1
+    second, said = run_build(base, text, epoch=epoch)
     assert "child: unchanged" not in said
     assert second["child"].digest != first["child"].digest
 

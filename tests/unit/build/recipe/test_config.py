@@ -12,8 +12,8 @@ from machineos.errors import DocumentError
 LAYER = Digest.of(b"layer")
 
 
-def body(**changes: Any) -> bytes:
-    value = {
+def body(**changes: object) -> bytes:
+    value: dict[str, object] = {
         "architecture": "arm64",
         "os": "linux",
         "variant": "v8",

@@ -4,9 +4,10 @@ import os
 import random
 import shutil
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from machineos.build.recipe.archive import Limits, Policy
 from machineos.build.recipe.convert import convert_image
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.mountpoints import ALWAYS
+from machineos.core.clock import Clock
 from machineos.core.jsondoc import parse_json
 from machineos.errors import (
     ArchiveError,
@@ -29,7 +31,13 @@ from machineos.errors import (
 from machineos.host.kernel.mount import Flag, mount, unmount
 from machineos.host.pack import squashfs
 from machineos.oci.layout.folder import LayoutRepository
-from machineos.oci.model.atomfs import NEW_ROOT_HASH, OLD_ROOT_HASH, parse_layer_type, root_hash_of
+from machineos.oci.model.atomfs import (
+    NEW_ROOT_HASH,
+    OLD_ROOT_HASH,
+    FilesystemKind,
+    parse_layer_type,
+    root_hash_of,
+)
 from machineos.oci.model.documents import Descriptor, Manifest, parse_manifest
 from unit.build.images import EPOCH, TAR, layout, put, put_index
 from unit.build.tarmaker import END, folder, hardlink, member, pax, symlink
@@ -45,7 +53,20 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def convert(source: LayoutRepository, folder: Path, tag: str = "t", **options: Any) -> Descriptor:
+class Options(TypedDict, total=False):
+    """What a conversion may be given besides."""
+
+    platform: tuple[str, str]
+    kind: FilesystemKind
+    limits: Limits
+    policy: Policy
+    progress: Callable[[str], None]
+    clock: Clock
+
+
+def convert(
+    source: LayoutRepository, folder: Path, tag: str = "t", **options: Unpack[Options]
+) -> Descriptor:
     work = folder / "work"
     work.mkdir(exist_ok=True)
     try:
@@ -68,9 +89,13 @@ def unpacked(folder: Path, descriptor: Descriptor) -> Path:
 
 
 def refused(
-    source: LayoutRepository, folder: Path, kind: type[MachineOSError], message: str, **options: Any
+    source: LayoutRepository,
+    folder: Path,
+    error: type[MachineOSError],
+    message: str,
+    **options: Unpack[Options],
 ) -> None:
-    with pytest.raises(kind, match=message):
+    with pytest.raises(error, match=message):
         convert(source, folder, **options)
     assert not (folder / "out").exists()
 

@@ -11,6 +11,7 @@ import pytest
 from machineos.build.recipe.sandbox import Script, run_script
 from machineos.core.run import find
 from machineos.errors import ArchiveError, ToolError, ToolTimeoutError
+from waiting import PATIENCE
 
 pytestmark = [pytest.mark.root, pytest.mark.tool("unshare"), pytest.mark.tool("busybox")]
 
@@ -32,11 +33,11 @@ def root(tmp_path: Path) -> Path:
     return tree
 
 
-def script(root: Path, text: str, **options: object) -> str:
+def script(root: Path, text: str, *, network: bool = True, timeout: float = PATIENCE) -> str:
     log = root.parent / "log"
     try:
         run_script(
-            Script(text, "test", **options),  # type: ignore[arg-type]
+            Script(text, "test", network=network, timeout=timeout),
             root,
             root.parent / "seen",
             environment={"GIVEN": "value"},

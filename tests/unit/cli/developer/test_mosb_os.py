@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -10,7 +11,7 @@ from machineos.errors import MissingError
 
 
 @pytest.mark.parametrize("group", [hostfs, bootkit, media])
-def test_help_has_an_example(group) -> None:
+def test_help_has_an_example(group: click.Group) -> None:
     result = CliRunner().invoke(group, ["build", "--help"])
     assert result.exit_code == 0
     assert f"mosb {group.name} build" in result.output
@@ -24,7 +25,7 @@ def test_help_has_an_example(group) -> None:
         (media, [], "--project"),
     ],
 )
-def test_wrong_usage(group, words: list[str], part: str) -> None:
+def test_wrong_usage(group: click.Group, words: list[str], part: str) -> None:
     result = CliRunner().invoke(group, ["build", *words])
     assert result.exit_code == 2
     assert part in result.stderr

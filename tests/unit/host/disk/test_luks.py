@@ -80,7 +80,7 @@ def test_nothing_of_luks_lies_where_our_record_is(image: Path) -> None:
 
 @pytest.mark.tool("cryptsetup")
 def test_the_key_opens_and_another_does_not(image: Path) -> None:
-    argv = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", image]
+    argv = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", str(image)]
     run(argv, input=b"secret", timeout=60)
     assert run(argv, input=b"Secret", timeout=60, check=False).status == 2
     with pytest.raises(VerificationError, match="does not open with this machine's key"):

@@ -4,6 +4,7 @@ with a device mapper."""
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -40,14 +41,14 @@ def test_device_numbers() -> None:
     assert str(_node(253 << 8 | 0x34 | 0x12 << 20)) == f"/dev/dm-{0x1234}"
 
 
-def test_no_control_device(tmp_path) -> None:
+def test_no_control_device(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no device mapper"), opened(tmp_path / "none"):
         pass
     with pytest.raises(ToolError, match="directory"), opened(tmp_path):
         pass
 
 
-def test_a_control_device_that_is_none(tmp_path) -> None:
+def test_a_control_device_that_is_none(tmp_path: Path) -> None:
     """Whatever else is there answers no ioctl, and the error says which device."""
     path = tmp_path / "control"
     path.touch()

@@ -10,7 +10,7 @@ import pytest
 from machineos.errors import ConflictError, MissingError, VerificationError
 from machineos.host.kernel.devicemapper import Table
 from machineos.host.kernel.dmverity import Volume, check_same, open_volume, parameters
-from machineos.host.pack.verity import Superblock
+from machineos.host.kernel.superblock import Superblock
 
 HASH = "ab" * 32
 SALT = "cd" * 32

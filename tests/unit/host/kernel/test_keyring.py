@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,7 @@ def test_a_keyring_that_is_not_there(name: str) -> None:
         keyring.parse_keyring(KEYS, name)
 
 
-def test_from_a_file(tmp_path) -> None:
+def test_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(KEYS)
     assert keyring.find_keyring(keyring.MACHINE, proc_keys=path) == 0x2E77AA01

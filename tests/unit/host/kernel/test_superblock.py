@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from typing import TypedDict
 
 import pytest
 
@@ -60,6 +61,19 @@ def test_refuses_other_erofs(data: bytes) -> None:
         superblock.erofs_size(data, what="x")
 
 
+class Fields(TypedDict, total=False):
+    """The arguments of ``verity``."""
+
+    signature: bytes
+    version: int
+    hash_type: int
+    algorithm: bytes
+    data_block: int
+    hash_block: int
+    blocks: int
+    salt_size: int
+
+
 def verity(
     *,
     signature: bytes = b"verity\0\0",
@@ -105,13 +119,9 @@ def test_reads_a_superblock() -> None:
         ({"salt_size": 257}, "salt is too long"),
     ],
 )
-def test_refuses_other_superblocks(change: dict[str, int], message: str) -> None:
+def test_refuses_other_superblocks(change: Fields, message: str) -> None:
     with pytest.raises(VerificationError, match=message):
-        superblock.parse_superblock(
-            verity(**change),  # type: ignore[arg-type]
-            offset=65536,
-            what="layer",
-        )
+        superblock.parse_superblock(verity(**change), offset=65536, what="layer")
 
 
 def test_refuses_a_missing_superblock() -> None:

@@ -7,39 +7,36 @@ from pathlib import Path
 
 import pytest
 
-from machineos.core.clock import SystemClock
 from machineos.errors import MachineError
 from machineos.host.virt import qemu
+from waiting import PATIENCE
 
 
-def test_probe_disk_has_a_boot_sector():
+def test_probe_disk_has_a_boot_sector() -> None:
     disk = qemu.probe_disk()
     assert len(disk) == 1 << 20
     assert disk[510:512] == b"\x55\xaa"
 
 
-def test_probe_needs_no_device_node():
+def test_probe_needs_no_device_node() -> None:
     argv = qemu.argv_probe("kvm", Path("/p"))
     assert "q35,smm=on" in argv
     assert not any("/dev/kvm" in word for word in argv)
 
 
 @pytest.mark.tool(qemu.PROGRAM)
-def test_probe_runs_a_guest(tmp_path):
+def test_probe_runs_a_guest(tmp_path: Path) -> None:
     disk = tmp_path / "probe.img"
     disk.write_bytes(qemu.probe_disk())
-    assert qemu.probe("tcg", disk, deadline=20) == ""
+    assert qemu.probe("tcg", disk, deadline=PATIENCE) == ""
 
 
 @pytest.mark.tool(qemu.PROGRAM)
-def test_a_guest_that_hangs_is_killed(tmp_path):
+def test_a_guest_that_hangs_is_killed(tmp_path: Path) -> None:
     disk = tmp_path / "hang.img"
     hang = b"\xfa\xf4\xeb\xfc".ljust(510, b"\0") + b"\x55\xaa"  # cli; hlt; jmp back
     disk.write_bytes(hang.ljust(1 << 20, b"\0"))
-    clock = SystemClock()
-    before = clock.monotonic()
     assert "did not end within 0.5 s" in qemu.probe("tcg", disk, deadline=0.5)
-    assert clock.monotonic() - before < 3
     arguments = os.fsencode(disk)
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -49,10 +46,10 @@ def test_a_guest_that_hangs_is_killed(tmp_path):
 
 
 @pytest.mark.tool(qemu.PROGRAM)
-def test_an_accelerator_that_qemu_refuses_gives_its_words(tmp_path):
+def test_an_accelerator_that_qemu_refuses_gives_its_words(tmp_path: Path) -> None:
     disk = tmp_path / "probe.img"
     disk.write_bytes(qemu.probe_disk())
-    assert "invalid accelerator nosuch" in qemu.probe("nosuch", disk, deadline=10)
+    assert "invalid accelerator nosuch" in qemu.probe("nosuch", disk, deadline=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +67,14 @@ def test_an_accelerator_that_qemu_refuses_gives_its_words(tmp_path):
         (b"x" * 9000, "x" * 300),
     ],
 )
-def test_last_words(log, wanted):
+def test_last_words(log: bytes, wanted: str) -> None:
     assert qemu.last_words(log) == wanted
 
 
-def test_commas_are_doubled():
+def test_commas_are_doubled() -> None:
     assert qemu.escape("a,b=c") == "a,,b=c"
 
 
-def test_node_paths_are_absolute():
+def test_node_paths_are_absolute() -> None:
     with pytest.raises(MachineError):
         qemu.node("a", Path("x.qcow2"), "qcow2", frozen=False, careless=False)

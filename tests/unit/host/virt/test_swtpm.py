@@ -11,7 +11,7 @@ from machineos.errors import MachineError
 from machineos.host.virt import swtpm
 
 
-def test_argv_socket():
+def test_argv_socket() -> None:
     argv = swtpm.argv_socket(Path("/s/tpm"), Path("/r/tpm.sock"), Path("/s/log"), Path("/s/pid"))
     assert argv == [
         "swtpm", "socket", "--tpm2", "--tpmstate", "dir=/s/tpm,mode=0600",
@@ -21,13 +21,13 @@ def test_argv_socket():
 
 
 @pytest.mark.parametrize("state", ["tpm", "/s,mode=0777"])
-def test_relative_paths_and_commas_are_refused(state):
+def test_relative_paths_and_commas_are_refused(state: str) -> None:
     with pytest.raises(MachineError, match="absolute path without a comma"):
         swtpm.argv_setup(Path(state), Path("/log"), "root")
 
 
 @pytest.mark.tool("swtpm_setup")
-def test_setup_makes_one_tpm_and_keeps_it(tmp_path):
+def test_setup_makes_one_tpm_and_keeps_it(tmp_path: Path) -> None:
     state, log = tmp_path / "tpm", tmp_path / "swtpm.log"
     swtpm.setup(state, log)
     made = state / swtpm.STATE_FILE
