@@ -35,7 +35,7 @@ def docker_registry(folder: Path) -> Iterator[str]:
             ["docker-registry", "serve", config], log=output, env={"OTEL_TRACES_EXPORTER": "none"}
         )
     try:
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + 120.0
         while (found := _LISTENING.search(log.read_bytes())) is None:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ToolError(f"docker-registry does not listen; see {log}")
@@ -43,4 +43,4 @@ def docker_registry(folder: Path) -> Iterator[str]:
         yield f"127.0.0.1:{found[1].decode()}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)

@@ -124,7 +124,7 @@ def facts(before: str, after: str, bench: Bench) -> Facts:
 
 
 def _first(*argv: str) -> str:
-    result = door.run(list(argv), timeout=20.0, check=False)
+    result = door.run(list(argv), timeout=120.0, check=False)
     lines = (result.stdout + result.stderr).decode("utf-8", "replace").splitlines()
     return lines[0].strip() if lines else "?"
 

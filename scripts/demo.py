@@ -72,7 +72,7 @@ def command(*argv: str, show: bool = True, cwd: Path = TOP) -> str:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(60)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
         raise
@@ -193,17 +193,19 @@ def registry(address: str) -> Iterator[str]:
             argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
     try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex((host, int(port))) == 0:
-                    break
+        while not _listens(host, int(port)):
             if process.poll() is not None:
                 raise StepError(f"{argv[0]} ended at once; see {folder / 'log'}")
             time.sleep(0.1)
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 def finish(url: str, answer: str) -> None:

@@ -10,7 +10,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from machineos.core.run import run
 from machineos.host.tpm.commands import SocketTransport, Tpm, Transport
 from machineos.host.tpm.wire import Hierarchy
+from waiting import wait_for
 
 _CMD_INIT = 2
 _BRIDGE = """
@@ -94,11 +94,11 @@ def software_tpm(folder: Path, state: Path | None = None) -> Iterator[SoftwareTp
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        limit = time.monotonic() + 30
-        while not ((folder / "d").exists() and (folder / "c").exists()):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < limit
-            time.sleep(0.01)
+        wait_for(
+            lambda: (folder / "d").exists() and (folder / "c").exists(),
+            during=process,
+            what=f"swtpm listens; see {folder / 'log'}",
+        )
         yield SoftwareTpm(folder)
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""The wheel: what is installed is the whole package and nothing else, and it says that it is typed."""
+"""The wheel: what is installed is the whole package and nothing else, and says that it is typed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from waiting import PATIENCE
 
 from machineos.core.run import run
+from waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 

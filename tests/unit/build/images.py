@@ -11,6 +11,7 @@ from machineos.core.digest import Digest
 from machineos.core.run import run
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import CONFIG, INDEX, MANIFEST, Descriptor, Index, Manifest
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ def compress(data: bytes, kind: str) -> bytes:
     if kind == "+gzip":
         return gzip.compress(data, mtime=0)
     if kind == "+zstd":
-        return run(["zstd", "-c", "-q"], input=data, timeout=30).stdout
+        return run(["zstd", "-c", "-q"], input=data, timeout=PATIENCE).stdout
     return data
 
 

@@ -18,6 +18,7 @@ from machineos.oci.layout.folder import LayoutRepository
 from machineos.trust.keys.keyset import Keyset, add_sudi
 from unit.document.conftest import put_image
 from vectors.clock import FixedClock
+from waiting import PATIENCE
 
 pytestmark = [pytest.mark.tool("mkfs.vfat"), pytest.mark.tool("mcopy")]
 
@@ -32,9 +33,9 @@ def test_it_is_private_in_memory_and_gone_afterwards(own: Keyset, clock: FixedCl
         assert stat.S_IMODE(image.parent.stat().st_mode) == 0o700
         assert all(stat.S_IMODE(one.stat().st_mode) == 0o600 for one in image.parent.iterdir())
         assert image.is_relative_to("/dev/shm")
-        key = run(["mcopy", "-n", "-i", image, "::privkey.pem", "-"], timeout=30).stdout
+        key = run(["mcopy", "-n", "-i", image, "::privkey.pem", "-"], timeout=PATIENCE).stdout
         assert load_pem_private_key(key, None).public_key() == pair.certificate().public_key()
-        certificate = run(["mcopy", "-n", "-i", image, "::cert.pem", "-"], timeout=30).stdout
+        certificate = run(["mcopy", "-n", "-i", image, "::cert.pem", "-"], timeout=PATIENCE).stdout
         assert certificate == pair.certificate_pem()
     assert not image.parent.exists()
     assert set(own.root.rglob("*")) == before

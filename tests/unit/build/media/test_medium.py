@@ -54,7 +54,7 @@ def test_firmware_finds_shim_and_shim_the_kernel(
 ) -> None:
     image = build(binaries, tmp_path / "provision.iso")
     assert volume_label(image) == "OCI-BOOT"
-    table = json.loads(run(["sfdisk", "-J", image], timeout=30).text)["partitiontable"]
+    table = json.loads(run(["sfdisk", "-J", image], timeout=PATIENCE).text)["partitiontable"]
     esps = [part for part in table["partitions"] if part["type"].startswith("C12A7328")]
     esp = tmp_path / "esp"
     offset = esps[0]["start"] * 512

@@ -22,6 +22,7 @@ from machineos.trust.keys.keyset import Keyset, create_keyset
 from machineos.trust.measure import tpm_policy
 from vectors.clock import FixedClock
 from vectors.pe import efi_binary
+from waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.tool("sbsign"), pytest.mark.tool("sbverify"), pytest.mark.tool("cpio"),
@@ -96,7 +97,9 @@ def test_each_is_signed_by_its_own_key_only(
     status = {}
     for each in (role, other):
         (tmp_path / each).write_bytes(anchored.keyset.key(each).certificate_pem())
-        result = run(["sbverify", "--cert", tmp_path / each, built / name], timeout=30, check=False)
+        result = run(
+            ["sbverify", "--cert", tmp_path / each, built / name], timeout=PATIENCE, check=False
+        )
         status[each] = result.status
     assert status[role] == 0
     assert status[other] != 0
@@ -176,8 +179,8 @@ def test_the_anchors_in_the_initrd(built: Path, anchored: bootkit.Anchored, tmp_
     archive = uki.read_sections((built / "kernel.efi").read_bytes())[".initrd"]
     base = b"initrd base".ljust(12, b"\0")
     assert archive.startswith(base)
-    data = run(["zstd", "-d", "-c"], input=archive[len(base) :], timeout=30).stdout
-    run(["cpio", "-idm", "--quiet"], input=data, cwd=tmp_path, timeout=30)
+    data = run(["zstd", "-d", "-c"], input=archive[len(base) :], timeout=PATIENCE).stdout
+    run(["cpio", "-idm", "--quiet"], input=data, cwd=tmp_path, timeout=PATIENCE)
     folder = tmp_path / "usr/lib/machineos/boot"
     settings = msgspec.json.decode((folder / "settings.json").read_bytes(), type=Settings)
     assert (settings.mode, settings.policy_version, settings.kernel) == ("run", "0003", KERNEL)

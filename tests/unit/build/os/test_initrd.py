@@ -9,6 +9,7 @@ import pytest
 
 from machineos.build.os.initrd import DRIVERS, MODULES, pack
 from machineos.core.run import run
+from waiting import PATIENCE
 
 pytestmark = [pytest.mark.tool("cpio"), pytest.mark.tool("zstd")]
 
@@ -31,16 +32,20 @@ NAMES = ["usr/bin/a", "usr/lib/b c", "usr/lib/d/e", "etc/ü"]
 def test_what_goes_in_comes_out(tmp_path: Path, compress: bool) -> None:
     output = tmp_path / "initrd.cpio.zst"
     pack(tree(tmp_path / "tree", NAMES), output, epoch=1_700_000_000, compress=compress)
-    data = run(["zstd", "-d", "-c", output], timeout=30).stdout if compress else output.read_bytes()
+    data = (
+        run(["zstd", "-d", "-c", output], timeout=PATIENCE).stdout
+        if compress
+        else output.read_bytes()
+    )
     assert data.startswith(b"070701")
     (tmp_path / "out").mkdir()
-    run(["cpio", "-idm", "--quiet"], input=data, cwd=tmp_path / "out", timeout=30)
+    run(["cpio", "-idm", "--quiet"], input=data, cwd=tmp_path / "out", timeout=PATIENCE)
     for name in NAMES:
         assert (tmp_path / "out" / name).read_text() == name
         assert (tmp_path / "out" / name).stat().st_mtime == 1_700_000_000
     assert (tmp_path / "out/bin").readlink() == Path("usr/bin")
     assert os.access(tmp_path / "out/init", os.X_OK)
-    listing = run(["cpio", "-tvn", "--quiet"], input=data, timeout=30).text.splitlines()
+    listing = run(["cpio", "-tvn", "--quiet"], input=data, timeout=PATIENCE).text.splitlines()
     assert all(line.split()[2:4] == ["0", "0"] for line in listing)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["initrd.cpio.zst", "out", "tree"]
 

@@ -16,6 +16,7 @@ from machineos.errors import (
     TransferError,
     VerificationError,
 )
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,7 +162,7 @@ class _Served:
                 *(str(certificate), "-days", "2", "-subj", "/CN=test"),
                 *("-addext", "subjectAltName=IP:127.0.0.1"),
             ],
-            timeout=30,
+            timeout=PATIENCE,
         )
         answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.answers = answers

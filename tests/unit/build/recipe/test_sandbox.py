@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import pytest
 from machineos.build.recipe.sandbox import Script, run_script
 from machineos.core.run import find
 from machineos.errors import ArchiveError, ToolError, ToolTimeoutError
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.tool("unshare"), pytest.mark.tool("busybox")]
 
@@ -100,10 +101,18 @@ def test_a_failure_shows_the_end_of_the_log(root: Path) -> None:
     assert names(root) == ["bin"]
 
 
+def runs(argument: bytes) -> bool:
+    """Whether a process with this argument runs."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if argument in path.read_bytes().split(b"\0"):
+                return True
+    return False
+
+
 def test_processes_left_behind_are_ended(root: Path) -> None:
     script(root, "#!/bin/sh\nsleep 1234567 &\n")
-    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert not any(b"1234567" in line for line in running)
+    assert not runs(b"1234567")
 
 
 def test_a_script_that_takes_too_long_is_ended(root: Path) -> None:
@@ -113,11 +122,15 @@ def test_a_script_that_takes_too_long_is_ended(root: Path) -> None:
 
 
 def test_an_interrupt_ends_everything(root: Path) -> None:
-    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    def interrupt() -> None:
+        wait_for(lambda: runs(b"1234568"), what="the script sleeps")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        script(root, "#!/bin/sh\nsleep 60\n")
+        script(root, "#!/bin/sh\nsleep 1234568\n")
     assert names(root) == ["bin"]
+    assert not runs(b"1234568")
 
 
 @pytest.mark.parametrize("name", ["proc", "dev", "stacker"])

@@ -14,6 +14,7 @@ from machineos.core.clock import SystemClock
 from machineos.errors import ConflictError, MissingError, SignatureError, UsageError
 from machineos.trust.keys.keyset import ROLES, create_keyset
 from vectors.pe import efi_binary
+from waiting import PATIENCE
 
 START = "from machineos.cli.developer.trust import main; main()"
 
@@ -43,7 +44,7 @@ def test_help_is_quick_because_it_imports_no_cryptography() -> None:
         "trust(['--help'], standalone_mode=False)\n"
         "print('LOADED', [m for m in ('cryptography', 'rich', 'yaml') if m in sys.modules])"
     )
-    text = run.run([sys.executable, "-c", code], timeout=20).text
+    text = run.run([sys.executable, "-c", code], timeout=PATIENCE).text
     assert "Examples:" in text
     assert text.endswith("LOADED []")
 
@@ -166,7 +167,7 @@ def test_passphrase_from_a_file_and_from_stdin(tmp_path: Path) -> None:
     env = {"XDG_DATA_HOME": str(tmp_path)}
     done = run.run(
         [sys.executable, "-c", START, "project", "add", "k", "p", "--passphrase-file", "-"],
-        input=b"open sesame", env=env, timeout=30,
+        input=b"open sesame", env=env, timeout=PATIENCE,
     )  # fmt: skip
     assert "project p" in done.text
     reader, writer = os.pipe()
@@ -176,7 +177,7 @@ def test_passphrase_from_a_file_and_from_stdin(tmp_path: Path) -> None:
         run.run(
             [sys.executable, "-c", START, "sudi", "add", "k", "p", "SN1",
              "--passphrase-file", f"/dev/fd/{reader}"],
-            env=env, pass_fds=(reader,), timeout=30,
+            env=env, pass_fds=(reader,), timeout=PATIENCE,
         )  # fmt: skip
     finally:
         os.close(reader)
@@ -206,7 +207,7 @@ def test_prompt(tmp_path: Path) -> None:
 def test_exit_codes(args: list[str], status: int, data: Path) -> None:
     result = run.run(
         [sys.executable, "-c", START, *args],
-        env={"XDG_DATA_HOME": str(data)}, timeout=30, check=False,
+        env={"XDG_DATA_HOME": str(data)}, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert result.status == status
     assert b"Traceback" not in result.stderr
@@ -215,6 +216,6 @@ def test_exit_codes(args: list[str], status: int, data: Path) -> None:
 def test_errors_as_json(data: Path) -> None:
     result = run.run(
         [sys.executable, "-c", START, "keyset", "show", "nine", "--json"],
-        env={"XDG_DATA_HOME": str(data)}, timeout=30, check=False,
+        env={"XDG_DATA_HOME": str(data)}, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert json.loads(result.stderr)["error"] == "MissingError"

@@ -20,6 +20,7 @@ from machineos.host.disk.luks import (
     read_header,
 )
 from machineos.state.volumes.config import RECORD_OFFSET, RECORD_SIZE
+from waiting import PATIENCE
 
 VOLUME = LuksVolume(Path("/dev/vda2"), "machine-config")
 UUID = "0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11"
@@ -59,7 +60,7 @@ def image(tmp_path: Path) -> Path:
 @pytest.mark.tool("cryptsetup")
 def test_nothing_of_luks_lies_where_our_record_is(image: Path) -> None:
     data = json.loads(
-        run(["cryptsetup", "luksDump", "--dump-json-metadata", image], timeout=30).text
+        run(["cryptsetup", "luksDump", "--dump-json-metadata", image], timeout=PATIENCE).text
     )
     ends = [0]
     for slot in data["keyslots"].values():
@@ -90,7 +91,7 @@ def test_the_key_opens_and_another_does_not(image: Path) -> None:
 @pytest.mark.tool("cryptsetup")
 def test_the_key_derivation_is_quick(image: Path) -> None:
     data = json.loads(
-        run(["cryptsetup", "luksDump", "--dump-json-metadata", image], timeout=30).text
+        run(["cryptsetup", "luksDump", "--dump-json-metadata", image], timeout=PATIENCE).text
     )
     (slot,) = data["keyslots"].values()
     assert (slot["kdf"]["type"], slot["kdf"]["iterations"]) == ("pbkdf2", 1000)

@@ -7,6 +7,7 @@ import pytest
 from machineos.core.run import run
 from machineos.host.disk.blockdev import volume_label
 from machineos.host.disk.mkfs import make_ext4, make_fat32
+from waiting import PATIENCE
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def test_ext4(image: Path) -> None:
     make_ext4(image, label="machine-store")
     fields = dict(
         line.split(":", 1)
-        for line in run(["dumpe2fs", "-h", image], timeout=30).text.splitlines()
+        for line in run(["dumpe2fs", "-h", image], timeout=PATIENCE).text.splitlines()
         if ":" in line
     )
     assert fields["Filesystem volume name"].strip() == "machine-store"

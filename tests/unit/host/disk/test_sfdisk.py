@@ -11,6 +11,7 @@ from machineos.core.run import run
 from machineos.errors import ToolError
 from machineos.host.disk.sfdisk import ESP, PartitionSpec, script, write_table
 from machineos.install.plan import DATA_LABEL, LVM_TYPE, partition_plan
+from waiting import PATIENCE
 
 
 def test_script() -> None:
@@ -29,7 +30,7 @@ def test_the_plan_on_a_disk(tmp_path: Path, size: int) -> None:
         file.truncate(size)
     plan = partition_plan(size, 200 << 20)
     write_table(image, plan)
-    table = json.loads(run(["sfdisk", "-J", image], timeout=30).text)["partitiontable"]
+    table = json.loads(run(["sfdisk", "-J", image], timeout=PATIENCE).text)["partitiontable"]
     assert table["label"] == "gpt"
     found = table["partitions"]
     assert [(p["name"], p["type"]) for p in found] == [(p.label, p.kind) for p in plan]
@@ -51,7 +52,7 @@ def test_an_old_table_is_replaced(tmp_path: Path) -> None:
         file.truncate(64 << 20)
     write_table(image, [PartitionSpec(f"old{n}", LVM_TYPE, 4 << 20) for n in range(5)])
     write_table(image, [PartitionSpec("new", LVM_TYPE, 0)])
-    table = json.loads(run(["sfdisk", "-J", image], timeout=30).text)["partitiontable"]
+    table = json.loads(run(["sfdisk", "-J", image], timeout=PATIENCE).text)["partitiontable"]
     assert [p["name"] for p in table["partitions"]] == ["new"]
 
 

@@ -8,6 +8,7 @@ import pytest
 from machineos.core.run import run
 from machineos.errors import MissingError, ToolError
 from machineos.host.kernel.syscalls import MAC_ADMIN, drop_capability, load_module
+from waiting import PATIENCE
 
 
 def test_what_is_no_module(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_a_dropped_capability_stays_away(tmp_path: Path) -> None:
         "syscalls.drop_capability(33, helpers=Path(sys.argv[1])); "
         "os.execv('/bin/grep', ['grep', '-E', 'Cap(Prm|Eff|Bnd)', '/proc/self/status'])"
     )
-    lines = run([sys.executable, "-c", code, tmp_path], timeout=30).text.splitlines()
+    lines = run([sys.executable, "-c", code, tmp_path], timeout=PATIENCE).text.splitlines()
     masks = [int(line.split()[1], 16) for line in lines]
     assert len(masks) == 3
     assert not any(mask & 1 << MAC_ADMIN for mask in masks)

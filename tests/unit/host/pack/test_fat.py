@@ -10,6 +10,7 @@ import pytest
 from machineos.core.run import run
 from machineos.errors import ToolError
 from machineos.host.pack.fat import argv_make, make_image
+from waiting import PATIENCE
 
 pytestmark = [pytest.mark.tool("mkfs.vfat"), pytest.mark.tool("mcopy")]
 
@@ -37,7 +38,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def read(image: Path, name: str) -> bytes:
-    return run(["mcopy", "-i", image, f"::{name}", "-"], timeout=30).stdout
+    return run(["mcopy", "-i", image, f"::{name}", "-"], timeout=PATIENCE).stdout
 
 
 @pytest.mark.parametrize("size", [None, 40 << 20])
@@ -46,7 +47,7 @@ def test_what_went_in_comes_out(tmp_path: Path, files: dict[str, Path], size: in
     make_image(image, label="EFIBOOT", files=files, epoch=1_700_000_000, size=size)
     for name, source in files.items():
         assert read(image, name) == source.read_bytes()
-    listed = run(["mdir", "-i", image, "-/", "-b", "::"], timeout=30).text.split()
+    listed = run(["mdir", "-i", image, "-/", "-b", "::"], timeout=PATIENCE).text.split()
     assert {n for n in listed if not n.endswith("/")} == {f"::/{name}" for name in files}
     assert image.stat().st_size == (size or 8 << 20)
 

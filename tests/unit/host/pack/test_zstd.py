@@ -7,6 +7,7 @@ import pytest
 from machineos.core.run import run
 from machineos.errors import ArchiveError
 from machineos.host.pack import zstd
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.tool("zstd")
 DATA = bytes(range(256)) * 5000
@@ -14,7 +15,7 @@ DATA = bytes(range(256)) * 5000
 
 def packed(folder: Path) -> Path:
     path = folder / "data.zst"
-    path.write_bytes(run(["zstd", "-c", "-q"], input=DATA, timeout=30).stdout)
+    path.write_bytes(run(["zstd", "-c", "-q"], input=DATA, timeout=PATIENCE).stdout)
     return path
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from machineos.host.unit import nft
+from waiting import PATIENCE
 
 
 def test_a_table_is_replaced_in_one_script() -> None:
@@ -25,4 +26,4 @@ def test_nft_reads_our_table() -> None:
     from machineos.service.plan.network import FAMILY, TABLE, render_table
 
     script = nft.replace_table(FAMILY, TABLE, render_table([]))
-    run.run(nft.argv_apply(check_only=True), input=script.encode(), timeout=10)
+    run.run(nft.argv_apply(check_only=True), input=script.encode(), timeout=PATIENCE)

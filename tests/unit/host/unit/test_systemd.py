@@ -10,6 +10,7 @@ import pytest
 from machineos.core import run
 from machineos.errors import ToolError
 from machineos.host.unit import systemd
+from waiting import PATIENCE
 
 # In the form of systemctl show: a unit that runs, one that failed, one that is unknown.
 SHOW = """\
@@ -83,7 +84,7 @@ def test_ready_is_one_datagram(tmp_path: Path, abstract: bool) -> None:
     name = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind("\0" + name if abstract else name)
-        receiver.settimeout(5)
+        receiver.settimeout(PATIENCE)
         systemd.notify("@" + name if abstract else name, "READY=1")
         assert receiver.recv(100) == b"READY=1"
     systemd.notify("", "READY=1")
