@@ -11,13 +11,14 @@ import hashlib
 import json
 import re
 import threading
-import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
+
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     import ssl
@@ -228,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._drip(data)
         elif faults.stall_after is not None:
             self.wfile.write(data[: faults.stall_after])
-            self.server.stopped.wait(20)
+            self.server.stopped.wait(PATIENCE)
             self.close_connection = True
         elif faults.die_after:
             self.wfile.write(data[: faults.die_after.pop(0)])
@@ -274,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
         if registry.faults.upload_stalls:
             if registry.faults.upload_stalls == "mute":
                 self._body_in()
-            registry.stopped.wait(20)
+            registry.stopped.wait(PATIENCE)
             self.close_connection = True
             return
         buffer = registry.uploads.get(session)
@@ -440,15 +441,6 @@ class _Handler(BaseHTTPRequestHandler):
         elif faults.documents:
             self.wfile.write(body[:-1])
             if faults.documents == "stall":
-                self.server.stopped.wait(20)
+                self.server.stopped.wait(PATIENCE)
         else:
             self.wfile.write(body)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something that another thread does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError("the condition did not come true")
-        time.sleep(0.01)

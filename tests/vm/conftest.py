@@ -22,7 +22,7 @@ from machineos.vm.plan import StartOptions
 from machineos.vm.running import RunningMachine
 from vm.appliance import CLOCK, DISK, TOP, Bench, open_bench
 from vm.attacks import RUNS, Ends, Tries, Victim, firmware_tries, make_victim, verdict
-from vm.guest import Boot, FileServer, Guest
+from vm.guest import PROBE, Boot, FileServer, Guest
 
 READY = "ready"
 MARKS = (
@@ -134,7 +134,7 @@ def ends(boot: Boot, victim: Victim) -> Ends:
             words = verdict(guest)
             if words.startswith("BOOT FAILED"):
                 guest.vm.wait_console("restarting in", 120)
-                assert guest.answer() == 0
+                assert guest.answer(PROBE) == 0
         if words != RUNS:
             assert content_of(victim.disk) == before, "a refused boot has written to the disk"
         return words

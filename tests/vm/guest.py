@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from machineos.vm.running import RunningMachine
 
 PROMPT = "debug#"
+PROBE = 5.0  # seconds for one of many attempts
 _FETCH = "import urllib.request as u;exec(compile(u.urlopen('{}',timeout=60).read(),'test','exec'))"
 
 
@@ -201,7 +202,7 @@ class Guest:
         """Wait until the service answers through the forwarded port; return the seconds."""
         start = CLOCK.monotonic()
         while True:
-            status = self.answer()
+            status = self.answer(PROBE)
             if status == 200:
                 return CLOCK.monotonic() - start
             state = self.vm.state
@@ -216,10 +217,11 @@ class Guest:
         lines = "systemctl list-jobs --no-pager; mosctl status; journalctl -b --no-pager -o short"
         return self.sh(f"{lines} -u mosd -u 'machineos-*' | tail -60").output
 
-    def answer(self) -> int:
+    def answer(self, patience: float = 60) -> int:
         """Return the status of GET /v2/ through the forwarded port, 0 for none."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/", timeout=5) as answer:
+            url = f"http://127.0.0.1:{self.port}/v2/"
+            with urllib.request.urlopen(url, timeout=patience) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fakes.registry import FakeRegistry, fake_registry, wait_until
+from fakes.registry import FakeRegistry, fake_registry
 from machineos.core import run
 from machineos.oci.layout.folder import LayoutRegistry
 from machineos.oci.registry.client import HttpRegistry, Limits
 from unit.oci.samples import NoWaiting
+from waiting import PATIENCE, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,13 +79,13 @@ def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             env={"OTEL_TRACES_EXPORTER": "none"},
         )
     try:
-        wait_until(lambda: _port(log) is not None or process.poll() is not None)
+        wait_for(lambda: _port(log) is not None, during=process, what=f"it listens; see {log}")
         port = _port(log)
         assert port is not None, log.read_text()
         yield f"127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def _port(log: Path) -> int | None:
