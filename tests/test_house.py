@@ -16,7 +16,6 @@ MOST_LINES = 500
 LONG = {
     "tests/unit/host/tpm/test_commands.py": "one TPM, command by command",
     "tests/unit/document/verify/test_published.py": "one table of attacks",
-    "tests/unit/oci/registry/test_client.py": "one table of what servers do wrong",
     "tests/vm/test_machine.py": "one machine through its whole life",
 }
 # Names that only a builder's own configuration may hold; in pieces, so that they are not here.

@@ -14,10 +14,7 @@ from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.trust.keys.keyset import Keyset, Project
 from machineos.trust.keys.signer import FileSigner
 from unit.document.conftest import SOURCE, open_layout, put_image
-from unit.trust.conftest import clock, keysets, one, own, two
 from vectors.clock import FixedClock
-
-__all__ = ["clock", "keysets", "one", "own", "two"]
 
 
 @dataclass(frozen=True)

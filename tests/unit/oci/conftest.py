@@ -10,9 +10,10 @@ import pytest
 
 from fakes.registry import FakeRegistry, fake_registry
 from machineos.core import run
+from machineos.core.digest import Digest
 from machineos.oci.layout.folder import LayoutRegistry
 from machineos.oci.registry.client import HttpRegistry, Limits
-from unit.oci.samples import NoWaiting
+from unit.oci.samples import DATA, NoWaiting
 from waiting import PATIENCE, wait_for
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ http: {{addr: "127.0.0.1:0"}}
 def fake() -> Iterator[FakeRegistry]:
     with fake_registry() as server:
         yield server
+
+
+@pytest.fixture
+def stored(fake: FakeRegistry) -> FakeRegistry:
+    """The same, with the blob ``DATA``."""
+    fake.blobs[("a/b", str(Digest.of(DATA)))] = DATA
+    return fake
 
 
 @pytest.fixture

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from machineos.oci.model.repository import Repository
+    from machineos.oci.registry.client import HttpRegistry
 
 LAYER = "application/vnd.stacker.image.layer.squashfs+zstd+verity"
 SIGNATURE = "application/vnd.machine.signature"
+DATA = bytes(range(256)) * 2000  # 512,000 bytes, more than one piece
 
 
 class NoWaiting:
@@ -41,6 +43,17 @@ class NoWaiting:
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+
+
+def descriptor(data: bytes) -> Descriptor:
+    """Return the descriptor of a blob."""
+    return Descriptor(media_type="application/x", digest=Digest.of(data), size=len(data))
+
+
+def read(client: HttpRegistry, data: bytes = DATA) -> bytes:
+    """Pull the blob ``data``, however the registry behaves."""
+    with client.repository("a/b").open_blob(descriptor(data)) as chunks:
+        return b"".join(chunks)
 
 
 def put_bytes(repository: Repository, data: bytes, media_type: str = LAYER) -> Descriptor:

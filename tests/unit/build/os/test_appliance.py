@@ -7,7 +7,7 @@ import pytest
 from machineos.build.media import installmedia
 from machineos.build.os import appliance
 from machineos.errors import MissingError
-from machineos.trust.keys.keyset import add_project, create_keyset, find_project
+from machineos.trust.keys.keyset import Keyset
 from vectors.clock import FixedClock
 
 ROOT = Path("/keysets/k")
@@ -25,21 +25,11 @@ def test_the_digest_of_the_source_is_stable() -> None:
     assert len(appliance.source_digest()) == 64
 
 
-@pytest.fixture
-def keysets(tmp_path: Path) -> Path:
-    clock = FixedClock()
-    keyset = create_keyset(tmp_path, "k", organization="Acme", passphrase=None, clock=clock)
-    if "default" not in [project.name for project in keyset.list_projects()]:
-        add_project(keyset, "default", passphrase=None, clock=clock)
-    return tmp_path
-
-
-def test_media_need_a_bootkit(keysets: Path, tmp_path: Path) -> None:
-    keyset, project = find_project(keysets, "k:default")
-    with pytest.raises(MissingError, match="keyset k has no bootkit") as caught:
+def test_media_need_a_bootkit(one: Keyset, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="keyset one has no bootkit") as caught:
         installmedia.build_media(
-            keyset, project, output=tmp_path / "out", variant="ordinary", passphrase=None,
-            manifest="", clock=FixedClock(), say=lambda _text: None,
+            one, one.project("default"), output=tmp_path / "out", variant="ordinary",
+            passphrase=None, manifest="", clock=FixedClock(), say=lambda _text: None,
         )  # fmt: skip
     assert "mosb bootkit build" in caught.value.hint
     assert not (tmp_path / "out").exists()

@@ -18,9 +18,8 @@ from machineos.build.os import bootkit, initrd, uki
 from machineos.core.run import run
 from machineos.document.between.bootsettings import Settings
 from machineos.host.pack import shim
-from machineos.trust.keys.keyset import Keyset, create_keyset
+from machineos.trust.keys.keyset import Keyset
 from machineos.trust.measure import tpm_policy
-from vectors.clock import FixedClock
 from vectors.pe import efi_binary
 from waiting import PATIENCE
 
@@ -42,10 +41,8 @@ def shim_binary() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def anchored(tmp_path_factory: pytest.TempPathFactory) -> bootkit.Anchored:
-    root = tmp_path_factory.mktemp("keys")
-    create_keyset(root, "k", organization="Acme", passphrase=None, clock=FixedClock())
-    return bootkit.Anchored(Keyset.open(root, "k"))
+def anchored(one: Keyset) -> bootkit.Anchored:
+    return bootkit.Anchored(one)
 
 
 @pytest.fixture(scope="module")
