@@ -1,5 +1,5 @@
 # Every task of the project; each is a script in scripts/ that can also be called on its own.
-.PHONY: help demo setup test check unit slow vm coverage bench docs lock clean
+.PHONY: help demo setup test check unit system slow vm coverage bench docs lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -14,6 +14,7 @@ test: ## install what is missing, then every test, guests included (root; guests
 	scripts/setup dev
 	scripts/check
 	scripts/unit
+	scripts/system
 	scripts/unit tests/slow
 	scripts/coverage
 	scripts/vm
@@ -21,8 +22,11 @@ test: ## install what is missing, then every test, guests included (root; guests
 check: setup ## format, lint, types, layers, house rules
 	scripts/check
 
-unit: setup ## the quick tests; those that need root say so
+unit: setup ## the quick tests: within a minute; those that need root say so
 	scripts/unit
+
+system: setup ## tests with real mounts, namespaces, networks and containers (root or sudo)
+	scripts/system
 
 slow: setup ## tests of several seconds each: more than 2 GiB, a power cut at every step
 	scripts/unit tests/slow

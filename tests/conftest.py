@@ -1,4 +1,7 @@
-"""Marks: a test that needs a tool or root skips on a laptop and fails in CI."""
+"""Marks: a test that needs a tool or root skips on a laptop and fails in CI.
+
+``system`` says that it needs root, too.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for mark in item.iter_markers("tool")
         if run.find(mark.args[0]) is None
     ]
-    if item.get_closest_marker("root") and os.geteuid() != 0:
+    root = item.get_closest_marker("root") or item.get_closest_marker("system")
+    if root and os.geteuid() != 0:
         missing.append("root is needed")
     if missing:
         pytest.skip("; ".join(missing))

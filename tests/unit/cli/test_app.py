@@ -24,7 +24,7 @@ def test_a_path_that_cannot_be(tmp_path: Path) -> None:
     assert json.loads(result.stderr)["error"] == "MachineOSError"
 
 
-@pytest.mark.root
+@pytest.mark.system
 def test_a_full_disk(tmp_path: Path) -> None:
     """Whichever step it is that finds no room: no traceback, no half keyset."""
     disk = tmp_path / "disk"

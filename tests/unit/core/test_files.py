@@ -58,7 +58,7 @@ def test_the_mode_comes_before_the_first_byte(tmp_path: Path) -> None:
         assert not (tmp_path / "key").exists()
 
 
-@pytest.mark.root
+@pytest.mark.system
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     """On a tmpfs of 64 KiB, mounted in a namespace of its own."""
     script = """

@@ -27,7 +27,7 @@ from unit.build.images import EPOCH, layout, put
 from unit.build.tarmaker import END, folder, member, symlink
 
 pytestmark = [
-    pytest.mark.root,
+    pytest.mark.system,
     pytest.mark.tool("busybox"),
     pytest.mark.tool("mksquashfs"),
     pytest.mark.tool("veritysetup"),

@@ -259,6 +259,7 @@ def test_bombs_are_cut_off(tmp_path: Path, suffix: str) -> None:
     refused(source, tmp_path, ArchiveError, "expands to more than 1048576", limits=limits)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("full", "room"), [("work", 600), ("work", 1500), ("out", 600)], ids=["read", "pack", "store"]
 )

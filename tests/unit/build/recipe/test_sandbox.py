@@ -14,7 +14,7 @@ from machineos.core.run import find
 from machineos.errors import ArchiveError, ToolError, ToolTimeoutError
 from waiting import PATIENCE, wait_for
 
-pytestmark = [pytest.mark.root, pytest.mark.tool("unshare"), pytest.mark.tool("busybox")]
+pytestmark = [pytest.mark.system, pytest.mark.tool("unshare"), pytest.mark.tool("busybox")]
 
 
 def names(folder: Path) -> list[str]:

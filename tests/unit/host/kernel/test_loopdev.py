@@ -22,7 +22,7 @@ def shown_by(device: loopdev.LoopDevice) -> str:
         return ""
 
 
-@pytest.mark.root
+@pytest.mark.system
 def test_a_file_as_a_device(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(CONTENT)
@@ -40,7 +40,7 @@ def test_a_file_as_a_device(tmp_path: Path) -> None:
     device.close()  # once more is no fault
 
 
-@pytest.mark.root
+@pytest.mark.system
 def test_a_device_that_can_be_written(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(CONTENT)
@@ -50,7 +50,7 @@ def test_a_device_that_can_be_written(tmp_path: Path) -> None:
     assert image.read_bytes()[:9] == b"MACHINEos"
 
 
-@pytest.mark.root
+@pytest.mark.system
 def test_what_is_no_file(tmp_path: Path) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     try:

@@ -16,7 +16,7 @@ from machineos.host.kernel import idmap, loopdev, mount
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-root = pytest.mark.root
+system = pytest.mark.system
 
 # Recorded: a name with a space, a mount with optional fields, one without.
 MOUNTINFO = """\
@@ -61,7 +61,7 @@ def test_mountinfo_is_read() -> None:
         mount.parse_mountinfo("nonsense\n")
 
 
-@root
+@system
 def test_tmpfs_bind_move_and_unmount(place: Path) -> None:
     mount.mount("tmpfs", place / "a", "tmpfs", mount.Flag.NOSUID, "size=1m,mode=0700")
     (place / "a/file").write_text("x")
@@ -84,7 +84,7 @@ def test_tmpfs_bind_move_and_unmount(place: Path) -> None:
     assert not mount.is_mounted(place / "a")
 
 
-@root
+@system
 def test_move(place: Path) -> None:
     # Moving out of a shared mount is not possible, so the place is made a private one first.
     mount.mount("tmpfs", place / "c", "tmpfs")
@@ -100,7 +100,7 @@ def test_move(place: Path) -> None:
     mount.unmount(place / "c")
 
 
-@root
+@system
 def test_refusals_name_the_object(place: Path) -> None:
     with pytest.raises(MissingError, match="absent"):
         mount.mount("tmpfs", place / "absent", "tmpfs")
@@ -115,7 +115,7 @@ def test_refusals_name_the_object(place: Path) -> None:
     assert mount.is_mounted(place / "a")
 
 
-@root
+@system
 @pytest.mark.tool("mksquashfs")
 def test_idmapped_clone_of_squashfs_on_a_loop_device(place: Path) -> None:
     tree = place / "tree"

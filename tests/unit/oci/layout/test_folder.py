@@ -281,7 +281,7 @@ def test_a_failed_write_leaves_no_file(layout: LayoutRepository) -> None:
     assert list(layout.blob_path(blob.digest).parent.iterdir()) == []
 
 
-@pytest.mark.root
+@pytest.mark.system
 @pytest.mark.parametrize("inodes", [1, 2, 3, 4, 5, 6, 20, 24, 25, 26, 27])
 def test_a_full_disk_at_every_step(tmp_path: Path, inodes: int) -> None:
     """Each file and folder takes an inode; the last ones find none. With room it goes on."""
