@@ -153,10 +153,3 @@ def locked(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
                 f"{what} is in use by another process", hint="wait until it has ended"
             ) from error
         yield
-
-
-def safe_join(root: Path, name: str) -> Path:
-    """Return ``root/name`` for a single path component. Raises: ValueError for anything else."""
-    if not name or name in {".", ".."} or "/" in name or "\0" in name or len(name) > 255:
-        raise ValueError(f"{name[:80]!r} is not a file name")
-    return root / name

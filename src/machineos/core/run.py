@@ -65,24 +65,14 @@ def run(
     ``feed`` raises, whatever the program made of it.
     """
     args = tuple(os.fspath(arg) for arg in argv)
-    source: int | IO[bytes]
-    if input is not None or feed is not None:
-        source = subprocess.PIPE
-    else:
-        source = subprocess.DEVNULL if stdin is None else stdin
+    unread = subprocess.DEVNULL if stdin is None else stdin
+    source = unread if input is None and feed is None else subprocess.PIPE
     process = _start(args, source, stdout, stderr, cwd, env, pass_fds)
     feeder = None if feed is None else _Feeder(process, feed)
-    try:
-        out, err = process.communicate(input, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        _kill_group(process)
-        raise ToolTimeoutError(f"{args[0]}: no end after {timeout:.0f} s") from error
-    except BaseException:
-        _kill_group(process)
-        raise
+    out, err = _communicate(process, args[0], input, timeout)
     if feeder is not None:
         feeder.finish()
-    result = Result(args, process.returncode, out or b"", err or b"")
+    result = Result(args, process.returncode, out, err)
     if check and result.status not in success:
         raise ToolError(describe(result))
     return result
@@ -233,6 +223,21 @@ def _start(
         raise _missing(args[0], cwd) from error
     except OSError as error:
         raise ToolError(f"{args[0]}: cannot be started: {error.strerror}") from error
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], program: str, data: bytes | None, timeout: float
+) -> tuple[bytes, bytes]:
+    """Return what was captured when the program has ended; whatever ends us earlier ends it."""
+    try:
+        out, err = process.communicate(data, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        _kill_group(process)
+        raise ToolTimeoutError(f"{program}: no end after {timeout:.0f} s") from error
+    except BaseException:
+        _kill_group(process)
+        raise
+    return out or b"", err or b""
 
 
 def _missing(program: str, cwd: Path | None) -> MissingToolError:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import types
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
 
 from machineos.errors import DocumentError, Fault
 
-T = TypeVar("T")
 MAX_DEPTH = 32
 MAX_NODES = 200_000
+_MAX_FAULTS = 20
+_TOO_LARGE = "is too large or nested too deeply"
 _NULLS = {"", "null", "~", "Null", "NULL"}
 _BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
 
@@ -73,12 +74,8 @@ def parse_yaml(data: bytes, *, name: str, limit: int = 1 << 20) -> Node:
         if node is None:
             raise DocumentError(name, [Fault("", 1, "is empty")])
         result = composer.convert(node, "", 0)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        message = f"is not YAML: {error.problem or error.context}"
-        raise DocumentError(name, [Fault("", line, message)]) from error
     except yaml.YAMLError as error:
-        raise DocumentError(name, [Fault("", 0, f"is not YAML: {error}")]) from error
+        raise DocumentError(name, [_fault_of(error)]) from error
     except RecursionError as error:
         raise DocumentError(name, [Fault("", 0, "is nested too deeply")]) from error
     finally:
@@ -86,16 +83,6 @@ def parse_yaml(data: bytes, *, name: str, limit: int = 1 << 20) -> Node:
     if composer.faults:
         raise DocumentError(name, composer.faults)
     return result
-
-
-def decode_yaml(data: bytes, model: type[T], *, name: str, limit: int = 1 << 20) -> T:
-    """Return ``data`` as ``model``. Raises: DocumentError with every fault."""
-    node = parse_yaml(data, name=name, limit=limit)
-    faults: list[Fault] = []
-    value = decode(node, model, faults)
-    if faults:
-        raise DocumentError(name, faults)
-    return value  # type: ignore[no-any-return]
 
 
 def decode(node: Node, model: Any, faults: list[Fault], path: str = "") -> Any:  # noqa: ANN401
@@ -130,25 +117,53 @@ def line_of(node: Node, path: str) -> int:
     return line
 
 
+def _fault_of(error: yaml.YAMLError) -> Fault:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return Fault("", 0, f"is not YAML: {error}")
+    line = error.problem_mark.line + 1 if error.problem_mark else 0
+    problem = error.problem or error.context or ""
+    if "nesting depth" in problem:  # a limit of PyYAML 6.0.4, met while it looks ahead of us
+        return Fault("", line, _TOO_LARGE)
+    return Fault("", line, f"is not YAML: {problem}")
+
+
 def _refuse_aliases(text: str, name: str) -> None:
     faults = []
     depth = 0
     loader = yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
     for count, event in enumerate(yaml.parse(text, Loader=loader)):
         line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            faults.append(Fault("", line, "anchors and aliases are not allowed"))
-        elif tag := getattr(event, "tag", None):
-            faults.append(Fault("", line, f"the tag {tag} is not allowed"))
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH or count > MAX_NODES or len(faults) > 20:
-            faults.append(Fault("", line, "is too large or nested too deeply"))
+        if message := _refusal(event):
+            faults.append(Fault("", line, message))
+        depth += _deeper(event)
+        if depth > MAX_DEPTH or count > MAX_NODES or len(faults) > _MAX_FAULTS:
+            faults.append(Fault("", line, _TOO_LARGE))
             break
     if faults:
         raise DocumentError(name, faults)
+
+
+def _refusal(event: yaml.Event) -> str:
+    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        return "anchors and aliases are not allowed"
+    tag = getattr(event, "tag", None)
+    return f"the tag {tag} is not allowed" if tag else ""
+
+
+def _deeper(event: yaml.Event) -> int:
+    if isinstance(event, yaml.CollectionStartEvent):
+        return 1
+    return -1 if isinstance(event, yaml.CollectionEndEvent) else 0
+
+
+def _kind(model: Any) -> type[Node]:  # noqa: ANN401
+    """Return the kind of node that a value of type ``model`` is written as."""
+    origin = get_origin(model)
+    if origin in {list, tuple}:
+        return Sequence
+    if origin is dict or (isinstance(model, type) and issubclass(model, msgspec.Struct)):
+        return Mapping
+    return Scalar
 
 
 class _Composer:
@@ -210,16 +225,8 @@ class _Decoder:
         if isinstance(node, Scalar) and node.is_null and type(None) in members:
             return None
         rest = [member for member in members if member is not type(None)]
-        for member in rest:
-            origin = get_origin(member)
-            is_struct = isinstance(member, type) and issubclass(member, msgspec.Struct)
-            if isinstance(node, Sequence) and origin in {list, tuple}:
-                return self.decode(node, member, path)
-            if isinstance(node, Mapping) and (origin is dict or is_struct):
-                return self.decode(node, member, path)
-            if isinstance(node, Scalar) and origin not in {list, tuple, dict} and not is_struct:
-                return self.decode(node, member, path)
-        return self.decode(node, rest[0], path)
+        fitting = (member for member in rest if _kind(member) is type(node))
+        return self.decode(node, next(fitting, rest[0]), path)
 
     def _literal(self, node: Node, choices: tuple[Any, ...], path: str) -> Any:  # noqa: ANN401
         text = node.text if isinstance(node, Scalar) else None

@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from machineos.core.files import atomic, locked, read_bounded, safe_join, write_atomic
+from machineos.core.files import atomic, locked, read_bounded, write_atomic
 from machineos.core.run import run
 from machineos.errors import ConflictError, DocumentError, MissingError, SpaceError
 from waiting import PATIENCE
@@ -117,23 +115,6 @@ def test_a_lock_excludes(tmp_path: Path) -> None:
             pytest.fail("both hold it")
     with locked(path, what="the thing", wait=True):
         pass
-
-
-@given(st.text(max_size=300))
-def test_safe_join_stays_below(name: str) -> None:
-    root = Path("/root/of/it")
-    try:
-        path = safe_join(root, name)
-    except ValueError:
-        return
-    assert path.parent == root
-    assert path.name == name
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\0", "a" * 256])
-def test_safe_join_refuses(name: str) -> None:
-    with pytest.raises(ValueError):
-        safe_join(Path("/x"), name)
 
 
 def test_space_error_is_of_its_own_kind() -> None:

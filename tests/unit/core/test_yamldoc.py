@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import pytest
@@ -16,11 +16,14 @@ from machineos.core.yamldoc import (
     Mapping,
     Scalar,
     Sequence,
-    decode_yaml,
+    _fault_of,
+    decode,
     line_of,
     parse_yaml,
 )
-from machineos.errors import DocumentError
+from machineos.errors import DocumentError, Fault
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Port(msgspec.Struct, frozen=True):
@@ -40,20 +43,29 @@ class Target(msgspec.Struct, frozen=True):
     source: str | list[str] | Port = ""
 
 
-def faults(text: str | bytes, model: type = Target) -> list[tuple[str, int, str]]:
-    data = text.encode() if isinstance(text, str) else text
+def decoded(text: str, model: type[T]) -> T:
+    """Return ``text`` as ``model``. Raises: DocumentError."""
+    found: list[Fault] = []
+    value = decode(parse_yaml(text.encode(), name="doc"), model, found)
+    if found:
+        raise DocumentError("doc", found)
+    assert isinstance(value, model)
+    return value
+
+
+def faults(text: str, model: type[msgspec.Struct] = Target) -> list[tuple[str, int, str]]:
     with pytest.raises(DocumentError) as caught:
-        decode_yaml(data, model, name="doc")
+        decoded(text, model)
     return [(fault.path, fault.line, fault.message) for fault in caught.value.faults]
 
 
-def fault(text: str | bytes, model: type = Target) -> tuple[str, int, str]:
+def fault(text: str, model: type[msgspec.Struct] = Target) -> tuple[str, int, str]:
     (only,) = faults(text, model)
     return only
 
 
 def test_scalars_stay_what_was_written() -> None:
-    target = decode_yaml(b"name: NO\nversion: 1.10\ntags: [0x1f, 1e3, 2026-01-01, '']\n", Target, name="d")  # fmt: skip  # noqa: E501
+    target = decoded("name: NO\nversion: 1.10\ntags: [0x1f, 1e3, 2026-01-01, '']\n", Target)
     assert target == Target(name="NO", version="1.10", tags=("0x1f", "1e3", "2026-01-01", ""))
 
 
@@ -71,7 +83,7 @@ ports:
 labels: {{a: b}}
 source: [x, y]
 """
-    assert decode_yaml(text.encode(), Target, name="d") == Target(
+    assert decoded(text, Target) == Target(
         name="a",
         version="1",
         enabled=False,
@@ -80,10 +92,9 @@ source: [x, y]
         labels={"a": "b"},
         source=["x", "y"],
     )
-    with_port = decode_yaml(
-        b"name: a\nversion: b\ndigest: ~\nsource: {host: 1, container: 2}", Target, name="d"
-    )
+    with_port = decoded("name: a\nversion: b\ndigest: ~\nsource: {host: 1, container: 2}", Target)
     assert (with_port.digest, with_port.source) == (None, Port(1, 2))
+    assert decoded("name: a\nversion: b\nsource: c\n", Target).source == "c"
 
 
 @pytest.mark.parametrize(
@@ -158,6 +169,23 @@ def test_hostile_documents(data: bytes, part: str) -> None:
         parse_yaml(data, name="doc")
 
 
+def test_the_limit_of_the_parser_is_said_like_ours() -> None:
+    """PyYAML 6.0.4 has one, and meets it first, because it looks ahead."""
+    mark = yaml.Mark("", 0, 2, 5, "", 0)
+
+    def said(error: yaml.YAMLError) -> tuple[str, int, str]:
+        fault = _fault_of(error)
+        return fault.path, fault.line, fault.message
+
+    deep = yaml.MarkedYAMLError(problem="exceeded maximum nesting depth", problem_mark=mark)
+    assert said(deep) == ("", 3, "is too large or nested too deeply")
+    other = yaml.MarkedYAMLError(context="while parsing", problem="no", problem_mark=mark)
+    assert said(other) == ("", 3, "is not YAML: no")
+    assert said(yaml.MarkedYAMLError(context="there")) == ("", 0, "is not YAML: there")
+    assert said(yaml.MarkedYAMLError()) == ("", 0, "is not YAML: ")
+    assert said(yaml.YAMLError("x")) == ("", 0, "is not YAML: x")
+
+
 def test_the_billion_laughs_are_refused_at_the_first_anchor() -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)]
     with pytest.raises(DocumentError, match="anchors"):
@@ -184,7 +212,7 @@ def test_any_bytes_parse_or_are_faults(data: bytes) -> None:
 @given(st.text(alphabet="ab:-[]{}#&*!|>'\"%@`,? \n\t~01.<", max_size=60))
 def test_any_yaml_like_text_decodes_or_has_faults(text: str) -> None:
     try:
-        decode_yaml(text.encode(), Target, name="doc")
+        decoded(text, Target)
     except DocumentError as error:
         assert error.faults
         assert all(fault.line >= 0 and fault.message for fault in error.faults)

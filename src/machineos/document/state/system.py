@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from machineos.core.digest import Digest
-from machineos.core.files import read_bounded, safe_join
+from machineos.core.files import read_bounded
 from machineos.core.jsondoc import decode_json
+from machineos.core.paths import safe_join
 from machineos.document.product import rules
 from machineos.document.product.artifacts import MAX_SMALL
 from machineos.document.product.install import MAX_INSTALL, Storage, Target

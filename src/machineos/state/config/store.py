@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from machineos.core.files import fsync_folder, safe_join, write_atomic
+from machineos.core.files import fsync_folder, write_atomic
+from machineos.core.paths import safe_join
 from machineos.errors import ConflictError
 
 if TYPE_CHECKING:

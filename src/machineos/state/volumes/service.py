@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from machineos.core.files import safe_join
+from machineos.core.paths import safe_join
 from machineos.errors import ConflictError, DocumentError, Fault, MissingError, ToolError
 from machineos.host.disk import lvm, mkfs
 from machineos.host.kernel.mount import Flag, is_mounted, mount
