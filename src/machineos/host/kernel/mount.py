@@ -75,7 +75,6 @@ class _MountAttr(ctypes.Structure):
 class Mount:
     """One line of mountinfo(5): where, what kind, from what."""
 
-    mount_id: int
     device: str
     root: str
     target: Path
@@ -137,11 +136,6 @@ def move(source: Path, target: Path) -> None:
     mount(source, target, "", Flag.MOVE)
 
 
-def make_private(target: Path, *, recursive: bool = True) -> None:
-    """Stop mounts under ``target`` from propagating to other namespaces. Raises: ToolError."""
-    mount("none", target, "", Flag.PRIVATE | (Flag.REC if recursive else Flag.NONE))
-
-
 def clone_idmapped(source: Path, target: Path, userns_fd: int, *, read_only: bool) -> None:
     """Show the mount at ``source`` at ``target`` with owners shifted by a user namespace.
 
@@ -178,7 +172,6 @@ def _parse_lines(text: str) -> Iterator[Mount]:
         if not dash or len(fields) < 6 or len(tail) < 2:
             raise ToolError(f"mountinfo: cannot read the line {line[:120]!r}")
         yield Mount(
-            mount_id=int(fields[0]),
             device=fields[2],
             root=_unescape(fields[3]),
             target=Path(_unescape(fields[4])),

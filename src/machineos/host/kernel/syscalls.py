@@ -25,7 +25,6 @@ class Power(IntEnum):
 
     RESTART = 0x01234567
     OFF = 0x4321FEDC
-    HALT = 0xCDEF0123
 
 
 def load_module(path: Path, *, options: str = "") -> bool:

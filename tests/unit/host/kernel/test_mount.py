@@ -71,7 +71,7 @@ def test_tmpfs_bind_move_and_unmount(place: Path) -> None:
     with pytest.raises(OSError, match="Read-only"):
         (place / "b/new").write_text("x")
     (place / "a/new").write_text("x")
-    mount.make_private(place / "b")
+    mount.mount("none", place / "b", "", mount.Flag.PRIVATE | mount.Flag.REC)
     mount.unmount(place / "b")
     mount.bind(place / "a", place / "b", read_only=False)
     (place / "b/other").write_text("x")
@@ -88,7 +88,7 @@ def test_tmpfs_bind_move_and_unmount(place: Path) -> None:
 def test_move(place: Path) -> None:
     # Moving out of a shared mount is not possible, so the place is made a private one first.
     mount.mount("tmpfs", place / "c", "tmpfs")
-    mount.make_private(place / "c")
+    mount.mount("none", place / "c", "", mount.Flag.PRIVATE | mount.Flag.REC)
     (place / "c/from").mkdir()
     (place / "c/to").mkdir()
     mount.mount("tmpfs", place / "c/from", "tmpfs")
