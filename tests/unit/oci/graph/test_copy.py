@@ -30,6 +30,7 @@ from machineos.oci.model.documents import (
 from unit.oci.samples import LAYER, SIGNATURE, put_artifact, put_bytes, put_image, put_index
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -50,11 +51,11 @@ class Recorder(LayoutRepository):
         super().__init__(path, writable=True)
         self.order: list[str] = []
 
-    def put_blob(self, descriptor, chunks):
+    def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         super().put_blob(descriptor, chunks)
         self.order.append(f"blob {descriptor.digest}")
 
-    def put_manifest(self, data, *, media_type, tag=None):
+    def put_manifest(self, data: bytes, *, media_type: str, tag: str | None = None) -> Descriptor:
         result = super().put_manifest(data, media_type=media_type, tag=tag)
         self.order.append(f"manifest {result.digest} {tag}")
         return result

@@ -26,6 +26,7 @@ from machineos.oci.model.documents import INDEX, MANIFEST, REF_NAME, Descriptor
 from unit.oci.samples import LAYER, put_artifact, put_bytes, put_image, put_index
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -229,7 +230,7 @@ def test_a_blob_written_to_while_it_is_read_is_noticed(
     sink = LayoutRepository(tmp_path / "sink", writable=True)
     with layout.open_blob(blob) as chunks:
 
-        def meddle():
+        def meddle() -> Iterator[bytes]:
             yield next(chunks)
             with layout.blob_path(blob.digest).open("r+b") as file:
                 file.seek(-1, os.SEEK_END)
@@ -272,7 +273,7 @@ def sparse(path: Path, size: int, last: bytes = b"") -> None:
 def test_a_failed_write_leaves_no_file(layout: LayoutRepository) -> None:
     blob = Descriptor(media_type=LAYER, digest=Digest.of(b"x"), size=1)
 
-    def broken():
+    def broken() -> Iterator[bytes]:
         yield b""
         raise OSError("cable pulled")
 

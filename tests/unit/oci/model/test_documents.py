@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
 
 import pytest
 
@@ -24,11 +23,11 @@ BLOB = b"blob"
 ONE = {"mediaType": "application/x", "digest": str(Digest.of(BLOB)), "size": len(BLOB)}
 
 
-def manifest(**changes: Any) -> dict[str, Any]:
+def manifest(**changes: object) -> dict[str, object]:
     return {"schemaVersion": 2, "mediaType": MANIFEST, "config": ONE, "layers": [ONE], **changes}
 
 
-def index(**changes: Any) -> dict[str, Any]:
+def index(**changes: object) -> dict[str, object]:
     return {"schemaVersion": 2, "mediaType": INDEX, "manifests": [ONE], **changes}
 
 

@@ -18,6 +18,8 @@ from machineos.oci.model.documents import MANIFEST, Descriptor, parse_manifest
 from unit.oci.samples import LAYER, SIGNATURE, put_artifact, put_bytes, put_image, put_index
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from machineos.oci.model.repository import Registry
 
 BIG = bytes(range(256)) * 4096 * 3  # over several pieces of an upload
@@ -72,11 +74,11 @@ def test_a_blob_that_is_there_is_not_read_again(registry: Registry, name: str) -
     repository = registry.repository(name)
     blob = put_bytes(repository, b"once")
 
-    def untouchable():
-        raise AssertionError("was read")
-        yield b""
+    class Untouchable:
+        def __iter__(self) -> Iterator[bytes]:
+            raise AssertionError("was read")
 
-    repository.put_blob(blob, untouchable())
+    repository.put_blob(blob, Untouchable())
 
 
 def test_a_size_other_than_promised_is_refused(registry: Registry, name: str) -> None:

@@ -57,7 +57,9 @@ def test_challenges_are_answered(
 
 
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
-def test_wrong_or_no_credentials(fake: FakeRegistry, clock: NoWaiting, tmp_path: Path, scheme: str):
+def test_wrong_or_no_credentials(
+    fake: FakeRegistry, clock: NoWaiting, tmp_path: Path, scheme: str
+) -> None:
     fake.faults.auth = scheme
     wrong = Credentials([write_auth(tmp_path, fake.host, password="hunter2")])
     for credentials in (None, Credentials([tmp_path / "absent"]), wrong):
