@@ -22,8 +22,9 @@ import machineos
 from machineos.build.os import appliance
 from machineos.build.os.bootkit import Anchored
 from machineos.core.clock import SystemClock
+from machineos.core.command import Result
 from machineos.core.files import write_atomic
-from machineos.core.run import Result, run
+from machineos.core.run import run
 from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
 from machineos.trust.keys.keyset import Keyset, Project, create_keyset
