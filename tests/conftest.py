@@ -6,16 +6,28 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator
+from functools import partial
 
 import pytest
 from hypothesis import settings
 
 from machineos.core import run
+from vectors.certificates import KEYS
 
 # A busy machine fails no test; what hangs runs into the time limit of scripts/unit.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give all processes of this run one folder for the RSA keys that its tests make."""
+    if KEYS not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="mk-")
+        os.environ[KEYS] = folder.name
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(partial(os.environ.__delitem__, KEYS))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

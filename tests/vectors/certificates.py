@@ -6,9 +6,13 @@ a defect there cannot hide itself here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TypedDict, Unpack
 from uuid import UUID
 
@@ -25,10 +29,39 @@ Hash = hashes.SHA256 | hashes.SHA512
 UNKNOWN_EXTENSION = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"x")
 
 
+KEYS = "MACHINEOS_TEST_KEYS"
+
+
 @functools.cache
 def key(label: str, bits: int = 2048) -> rsa.RSAPrivateKey:
-    """The RSA key of this name; one per name and run, because making them is slow."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    """The RSA key of this name; one per name and run, because making them is slow.
+
+    The processes of one run share them in the folder that the environment names (tests/conftest).
+    """
+    if KEYS not in os.environ:
+        return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    path = Path(os.environ[KEYS]) / f"{hashlib.sha256(label.encode()).hexdigest()}-{bits}"
+    if not path.exists():
+        _put(path, rsa.generate_private_key(public_exponent=65537, key_size=bits))
+    loaded = serialization.load_der_private_key(
+        path.read_bytes(), None, unsafe_skip_rsa_key_validation=True
+    )
+    assert isinstance(loaded, rsa.RSAPrivateKey)
+    return loaded
+
+
+def _put(path: Path, made: rsa.RSAPrivateKey) -> None:
+    """Write a key, unless another process was quicker: then theirs is the key of this name."""
+    data = made.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    own = path.with_name(f"{path.name}.{os.getpid()}")
+    own.write_bytes(data)
+    with contextlib.suppress(FileExistsError):
+        path.hardlink_to(own)
+    own.unlink()
 
 
 @functools.cache
