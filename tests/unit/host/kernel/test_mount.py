@@ -12,6 +12,7 @@ import pytest
 from machineos.core import run
 from machineos.errors import MissingError, ToolError
 from machineos.host.kernel import idmap, loopdev, mount
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,10 +136,17 @@ def test_idmapped_clone_of_squashfs_on_a_loop_device(place: Path) -> None:
     assert {"ro", "nosuid", "nodev", "idmapped"} <= set(entry(place / "b").options)
     mount.unmount(place / "b")
     mount.unmount(place / "a")
-    # Autoclear: with the last user the device is free, for us or for anybody else.
-    with suppress(OSError):
-        shown = Path(f"/sys/block/{device.path.name}/loop/backing_file").read_text()
-        assert shown.strip() != str(image)
+
+    def free() -> bool:
+        try:
+            shown = Path(f"/sys/block/{device.path.name}/loop/backing_file").read_text()
+        except OSError:
+            return True
+        return shown.strip() != str(image)
+
+    # Autoclear: with the last user the device is free, for us or for anybody else. The last may be
+    # a mount namespace that another test made meanwhile.
+    wait_for(free, what="the loop device is free")
 
 
 @pytest.mark.parametrize(("first", "count"), [(-1, 5), (0, 0), (2**32 - 10, 65536)])
