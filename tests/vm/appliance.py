@@ -101,7 +101,7 @@ class Bench:
                for key in ("DATA", "CONFIG", "STATE", "CACHE")}  # fmt: skip
         env |= {"XDG_RUNTIME_DIR": str(self.runtime), "HOME": str(self.folder)}
         return run(
-            [BIN / program, *argv], timeout=900, env=env, cwd=cwd or self.folder, check=check
+            [BIN / program, *argv], timeout=3600, env=env, cwd=cwd or self.folder, check=check
         )
 
     def clone(self, name: str, source: str = TEMPLATE) -> str:
@@ -263,4 +263,4 @@ def _inputs() -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
-    run(["cp", "-a", "--reflink=auto", "--sparse=always", source, target], timeout=120)
+    run(["cp", "-a", "--reflink=auto", "--sparse=always", source, target], timeout=900)

@@ -23,6 +23,8 @@ from machineos.trust.measure import tpm_policy
 from machineos.trust.measure.pcr import predict_pcr7
 from machineos.vm.model import Disk, Size
 from vm.appliance import CLOCK
+from vm.guest import BOOT
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,23 +86,23 @@ class Partition:
     def get(self, name: str, folder: Path) -> Path:
         """Copy a file out of a FAT file system."""
         target = folder / name.replace("/", "-")
-        run(["mcopy", "-n", "-i", self.fat, f"::/{name}", target], timeout=60)
+        run(["mcopy", "-n", "-i", self.fat, f"::/{name}", target], timeout=PATIENCE)
         return target
 
     def put(self, source: Path, name: str) -> None:
         """Replace a file of a FAT file system."""
-        run(["mcopy", "-o", "-i", self.fat, source, f"::/{name}"], timeout=60)
+        run(["mcopy", "-o", "-i", self.fat, source, f"::/{name}"], timeout=PATIENCE)
 
     @contextmanager
     def mounted(self, folder: Path) -> Iterator[Path]:
         """Mount it, on this host, for the length of a block."""
         folder.mkdir(exist_ok=True)
         options = f"loop,offset={self.start},sizelimit={self.size}"
-        run(["mount", "-o", options, self.disk, folder], timeout=60)
+        run(["mount", "-o", options, self.disk, folder], timeout=PATIENCE)
         try:
             yield folder
         finally:
-            run(["umount", folder], timeout=60)
+            run(["umount", folder], timeout=PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ class Victim:
         return self.bench.store.paths(self.name).state / f"{self.name}.raw"
 
     def partition(self, label: str) -> Partition:
-        table = json.loads(run(["sfdisk", "-J", self.disk], timeout=60).stdout)["partitiontable"]
+        table = json.loads(run(["sfdisk", "-J", self.disk], timeout=PATIENCE).stdout)[
+            "partitiontable"
+        ]
         sector = table.get("sectorsize", 512)
         for entry in table["partitions"]:
             if entry["name"] == label:
@@ -128,7 +132,7 @@ class Victim:
         with path.open("wb") as file:
             file.truncate(12 << 20)
         table = b'label: gpt\nstart=2048, name="machine-config"\n'
-        run(["sfdisk", "-q", path], input=table, timeout=60)
+        run(["sfdisk", "-q", path], input=table, timeout=PATIENCE)
         with path.open("r+b") as file:
             file.seek(1 << 20)
             file.write(area)
@@ -141,10 +145,10 @@ class Victim:
         qemuimg.convert(nvram, "qcow2", raw, "raw")
         program = uefivars.find_program()
         if options:
-            run([program, "--input", raw, *options, "--output", raw], timeout=60)
+            run([program, "--input", raw, *options, "--output", raw], timeout=PATIENCE)
             nvram.unlink()
             qemuimg.convert(raw, "raw", nvram, "qcow2")
-        run([program, "--input", raw, "--output-json", out], timeout=60)
+        run([program, "--input", raw, "--output-json", out], timeout=PATIENCE)
         return {one["name"]: one for one in json.loads(out.read_text())["variables"]}
 
     def change(self, **changes: object) -> None:
@@ -224,12 +228,12 @@ def rebuilt(
     efi.sign_efi(unsigned, target, bench.keyset.key("uki-production"))
 
 
-def verdict(guest: Guest, timeout: float = 150) -> str:
+def verdict(guest: Guest, timeout: float = BOOT) -> str:
     """Wait until the boot is decided and return the words."""
     return str(guest.vm.wait_console(VERDICT, timeout)[0]).strip()
 
 
-def firmware_tries(guest: Guest, timeout: float = 90) -> list[tuple[str, str]]:
+def firmware_tries(guest: Guest, timeout: float = BOOT) -> list[tuple[str, str]]:
     """Let somebody at the machine press Enter at every refusal, until the firmware knows nothing
     more to start; return what it started and how that ended."""
     deadline = CLOCK.monotonic() + timeout

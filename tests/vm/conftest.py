@@ -22,7 +22,8 @@ from machineos.vm.plan import StartOptions
 from machineos.vm.running import RunningMachine
 from vm.appliance import CLOCK, DISK, TOP, Bench, open_bench
 from vm.attacks import RUNS, Ends, Tries, Victim, firmware_tries, make_victim, verdict
-from vm.guest import PROBE, Boot, FileServer, Guest
+from vm.guest import BOOT, PROBE, Boot, FileServer, Guest
+from waiting import PATIENCE
 
 READY = "ready"
 MARKS = (
@@ -133,7 +134,7 @@ def ends(boot: Boot, victim: Victim) -> Ends:
         with boot(victim.name, no_reboot=True) as guest:
             words = verdict(guest)
             if words.startswith("BOOT FAILED"):
-                guest.vm.wait_console("restarting in", 120)
+                guest.vm.wait_console("restarting in", BOOT)
                 assert guest.answer(PROBE) == 0
         if words != RUNS:
             assert content_of(victim.disk) == before, "a refused boot has written to the disk"
@@ -158,7 +159,7 @@ def tries(boot: Boot, victim: Victim) -> Tries:
 
 def content_of(path: Path) -> str:
     """Return a digest over the parts of a sparse file that are not holes."""
-    data = run(["qemu-img", "map", "--output=json", "-f", "raw", path], timeout=60).stdout
+    data = run(["qemu-img", "map", "--output=json", "-f", "raw", path], timeout=PATIENCE).stdout
     hasher = hashlib.sha256(b"")
     with path.open("rb") as file:
         for part in json.loads(data):

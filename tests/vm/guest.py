@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from machineos.vm.running import RunningMachine
 
 PROMPT = "debug#"
+# Waiting ends with what is waited for, or with the machine; these are for what hangs.
+SHELL, BOOT = 300.0, 1200.0
 PROBE = 5.0  # seconds for one of many attempts
-_FETCH = "import urllib.request as u;exec(compile(u.urlopen('{}',timeout=60).read(),'test','exec'))"
+_FETCH = (
+    "import urllib.request as u;exec(compile(u.urlopen('{}',timeout=300).read(),'test','exec'))"
+)
 
 
 class FileServer(ThreadingHTTPServer):
@@ -147,7 +151,7 @@ class Guest:
             self._terminal.close()
             self._terminal = None
 
-    def wake(self, timeout: float = 300) -> None:
+    def wake(self, timeout: float = BOOT) -> None:
         """Wait for the shell and keep the kernel's own messages off its terminal."""
         if self._terminal is None:
             self.vm.wait_console(re.escape(PROMPT), timeout)
@@ -156,7 +160,7 @@ class Guest:
         self.sh("stty -echo; dmesg -n 1")
         self.sh("true")
 
-    def sh(self, command: str, timeout: float = 60) -> Done:
+    def sh(self, command: str, timeout: float = SHELL) -> Done:
         """Run a line of shell as root. The marks are not in what the terminal echoes."""
         mark = f"{next(self._numbers)}-{id(self):x}"
         line = f"printf '\\n<%s<' {mark}; {command}; printf '>%s>%d>\\n' {mark} $?\n"
@@ -167,13 +171,13 @@ class Guest:
         text = found[1].replace("\r", "").replace(PROMPT, "")
         return Done(int(found[2]), text.strip())
 
-    def must(self, command: str, timeout: float = 60) -> str:
+    def must(self, command: str, timeout: float = SHELL) -> str:
         """Run a line of shell that has to succeed and return its output."""
         done = self.sh(command, timeout)
         assert done, f"{command}: {done.status}: {done.output}"
         return done.output
 
-    def python(self, code: str, timeout: float = 90) -> str:
+    def python(self, code: str, timeout: float = SHELL) -> str:
         """Run Python as root in the guest, with the appliance's own package, and return its
         output."""
         address = self.files.put(code.encode())
@@ -188,7 +192,7 @@ class Guest:
             f"import urllib.request as u\nopen({path!r},'wb').write(u.urlopen({address!r}).read())"
         )
 
-    def wait_until(self, command: str, timeout: float = 90) -> str:
+    def wait_until(self, command: str, timeout: float = BOOT) -> str:
         """Repeat a line of shell until it succeeds."""
         deadline = CLOCK.monotonic() + timeout
         while True:
@@ -198,7 +202,7 @@ class Guest:
             assert CLOCK.monotonic() < deadline, f"{command}: {done.status}: {done.output}"
             CLOCK.sleep(1)
 
-    def wait_answer(self, timeout: float = 420) -> float:
+    def wait_answer(self, timeout: float = BOOT) -> float:
         """Wait until the service answers through the forwarded port; return the seconds."""
         start = CLOCK.monotonic()
         while True:
@@ -217,7 +221,7 @@ class Guest:
         lines = "systemctl list-jobs --no-pager; mosctl status; journalctl -b --no-pager -o short"
         return self.sh(f"{lines} -u mosd -u 'machineos-*' | tail -60").output
 
-    def answer(self, patience: float = 60) -> int:
+    def answer(self, patience: float = SHELL) -> int:
         """Return the status of GET /v2/ through the forwarded port, 0 for none."""
         try:
             url = f"http://127.0.0.1:{self.port}/v2/"

@@ -14,7 +14,7 @@ import pytest
 
 from machineos.core.run import run
 from vm.appliance import Bench
-from vm.guest import Guest
+from vm.guest import BOOT, Guest
 
 
 def test_it_booted_under_secure_boot(live: Guest) -> None:
@@ -48,11 +48,11 @@ def test_an_image_pushed_can_be_pulled_back_also_after_a_reboot(
     image = f"oci:{bench.folder}/images/probe/oci:probe"
     there = f"docker://127.0.0.1:{fresh.port}/some/probe:1"
     run(["skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", image, there],
-        timeout=300)  # fmt: skip
+        timeout=900)  # fmt: skip
     digest = pulled(there, tmp_path / "one")
     assert digest == pulled(image, tmp_path / "own", tls=())
     fresh.sh("systemctl reboot")
-    fresh.terminal.wait("handing over to systemd", 300)
+    fresh.terminal.wait("handing over to systemd", BOOT)
     fresh.wait_answer()
     assert pulled(there, tmp_path / "two") == digest
     fresh.wake()
@@ -60,7 +60,7 @@ def test_an_image_pushed_can_be_pulled_back_also_after_a_reboot(
 
 
 def pulled(source: str, folder: Path, tls: tuple[str, ...] = ("--src-tls-verify=false",)) -> str:
-    run(["skopeo", "copy", "-q", "--preserve-digests", *tls, source, f"dir:{folder}"], timeout=300)
+    run(["skopeo", "copy", "-q", "--preserve-digests", *tls, source, f"dir:{folder}"], timeout=900)
     return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
@@ -68,7 +68,7 @@ def test_ports_are_reachable_from_the_machine_itself(live: Guest) -> None:
     code = """
 import urllib.request
 for host in ("127.0.0.1", "10.0.2.15", "10.0.3.99:5000"):
-    print(host, urllib.request.urlopen(f"http://{host}/v2/", timeout=20).status)
+    print(host, urllib.request.urlopen(f"http://{host}/v2/", timeout=300).status)
 """
     lines = live.python(code).splitlines()
     assert lines == ["127.0.0.1 200", "10.0.2.15 200", "10.0.3.99:5000 200"]

@@ -32,6 +32,7 @@ from vm.attacks import (
     rebuilt,
 )
 from vm.guest import Boot
+from waiting import PATIENCE
 
 pytestmark = [pytest.mark.tool("mcopy"), pytest.mark.tool("sfdisk")]
 OWNER = "a0baa8a3-041d-48a8-bc87-c36d121b5e3d"
@@ -85,7 +86,7 @@ def flipped(victim: Victim, bench: Bench, name: str, folder: Path) -> Path:
 
 def unsigned(victim: Victim, bench: Bench, name: str, folder: Path) -> Path:
     path = victim.partition("esp").get(name, folder)
-    run(["sbattach", "--remove", path], timeout=60)
+    run(["sbattach", "--remove", path], timeout=PATIENCE)
     return path
 
 
@@ -208,7 +209,7 @@ def test_what_lies_beside_the_image(
     esp = victim.partition("esp")
     there, everywhere = "EFI/machineos-a/grubx64.efi.extra.d", "loader/addons"
     for folder in (there, "loader", everywhere):
-        run(["mmd", "-i", esp.fat, f"::/{folder}"], timeout=60)
+        run(["mmd", "-i", esp.fat, f"::/{folder}"], timeout=PATIENCE)
     addon, signed = tmp_path / "addon", tmp_path / "signed"
     make_addon(bench, addon, b"ipe.enforce=0 init=/bin/sh\0")
     sign_efi(addon, signed, make_keyset(bench, "stranger").key("uki-production"))
@@ -221,7 +222,7 @@ def test_what_lies_beside_the_image(
     (tmp_path / "credential").write_bytes(b"root")
     esp.put(tmp_path / "credential", f"{there}/x.cred")
     assert PCR12 in reason(ends())
-    run(["mdel", "-i", esp.fat, f"::/{there}/x.cred"], timeout=60)
+    run(["mdel", "-i", esp.fat, f"::/{there}/x.cred"], timeout=PATIENCE)
     sign_efi(addon, signed, bench.keyset.key("uki-production"))
     esp.put(signed, f"{there}/ours.addon.efi")
     assert "the kernel command line is not the one that was signed" in reason(ends())
@@ -268,8 +269,8 @@ def test_credentials_from_the_firmware(victim: Victim, boot: Boot, tmp_path: Pat
         items.append(FwCfg(path, file=str(tmp_path / name)))
     victim.change(fw_cfg=tuple(items))
     with boot(victim.name) as guest:
-        guest.wake(240)
-        guest.wait_until("systemctl is-active -q multi-user.target", 180)
+        guest.wake()
+        guest.wait_until("systemctl is-active -q multi-user.target")
         taken = guest.sh(
             "ls /run/credentials/@system /run/udev/rules.d;"
             " systemctl show -P Description -- -.mount;"

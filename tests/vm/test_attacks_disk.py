@@ -20,6 +20,7 @@ from machineos.state.volumes.config import RECORD_OFFSET, RECORD_SIZE, header_re
 from vm.appliance import KEYSET, NAME, Bench
 from vm.attacks import RUNS, Ends, Json, Victim, reason, rewritten_luks
 from vm.guest import Boot
+from waiting import PATIENCE
 
 pytestmark = [pytest.mark.tool("sfdisk"), pytest.mark.tool("cryptsetup")]
 STRANGE = "its LUKS header was not written by this machine"
@@ -38,12 +39,12 @@ def luks_of_an_attacker(folder: Path, *, reencrypting: bool = False) -> bytes:
     run(["cryptsetup", "luksFormat", "-q", "--type=luks2", "--pbkdf=pbkdf2",
          "--pbkdf-force-iterations=1000", "--luks2-metadata-size=16k",
          "--luks2-keyslots-size=1048576", f"--offset={HEADER_SIZE // 512}", "--key-file=-", path],
-        input=b"attacker", timeout=60)  # fmt: skip
+        input=b"attacker", timeout=PATIENCE)  # fmt: skip
     if reencrypting:
         run(["cryptsetup", "reencrypt", "-q", "--init-only", "--pbkdf=pbkdf2",
              "--pbkdf-force-iterations=1000", "--key-file=-", path],
-            input=b"attacker", timeout=60)  # fmt: skip
-        assert "online-reencrypt" in run(["cryptsetup", "luksDump", path], timeout=60).text
+            input=b"attacker", timeout=PATIENCE)  # fmt: skip
+        assert "online-reencrypt" in run(["cryptsetup", "luksDump", path], timeout=PATIENCE).text
     return path.read_bytes()[:HEADER_SIZE]
 
 
@@ -195,10 +196,9 @@ def test_a_flipped_bit_in_a_service_stops_only_that(
 ) -> None:
     blob(layers["registry"], flip_tree)
     with boot(victim.name) as guest:
-        guest.wake(240)
-        text = guest.wait_until(
-            "mosctl status --json | grep -q '\"settled\": true' && mosctl status --json", 180
-        )
+        guest.wake()
+        settled = "mosctl status --json | grep -q '\"settled\": true'"
+        text = guest.wait_until(f"{settled} && mosctl status --json")
         status = json.loads(text)
         states = {one["name"]: one for one in status["services"]}
         assert not status["good"]

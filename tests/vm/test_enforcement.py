@@ -13,6 +13,7 @@ from machineos.trust.keys.keyset import key_pair
 from machineos.trust.keys.signer import FileSigner
 from vm.appliance import Bench
 from vm.guest import Done, Guest
+from waiting import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_only_a_layer_of_the_publisher_opens(
     publisher = FileSigner.open(bench.project.pair)
     (live_name, key, cert) = ("stranger", tmp_path / "key.pem", tmp_path / "cert.pem")
     run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj",
-         f"/CN={live_name}", "-keyout", key, "-out", cert], timeout=60)  # fmt: skip
+         f"/CN={live_name}", "-keyout", key, "-out", cert], timeout=PATIENCE)  # fmt: skip
     (tmp_path / "privkey.pem").write_bytes(key.read_bytes())
     stranger = FileSigner.open(key_pair(tmp_path))
     sudi = FileSigner.open(bench.project.list_sudis()[0].pair)

@@ -23,7 +23,7 @@ from machineos.oci.registry.client import HttpRegistry, HttpRepository
 from machineos.trust.keys.keyset import add_project
 from machineos.trust.keys.signer import FileSigner
 from vm.appliance import CLOCK, KEYSET, NAME, Bench, manifest_text, publish
-from vm.guest import Guest
+from vm.guest import BOOT, Guest
 
 PATH, TAG = NAME.split(":")
 
@@ -84,7 +84,7 @@ def installer(live: Guest) -> Installer:
     def refuses(source: str, disk: str = "vdb") -> list[str]:
         where = f"--disk {disk}" if disk else ""
         line = f"{unit} python3 /run/installer.py install --plain-http {where} {source} 2>&1"
-        done = live.sh(line, timeout=240)
+        done = live.sh(line, timeout=BOOT)
         assert done.status not in {0, 1, 126, 127}, done.output
         assert "Traceback" not in done.output
         assert "writing to disk" not in done.output

@@ -53,7 +53,7 @@ def launched(bench: Bench) -> Iterator[list[str]]:
 def test_a_whole_launch_from_a_registry_that_dies_half_way(launched: list[str], boot: Boot) -> None:
     assert any(one.startswith("installed successfully") for one in launched), launched
     with boot(SECOND) as guest:
-        guest.wait_answer(300)
+        guest.wait_answer()
 
 
 def test_the_disk_of_another_machine(

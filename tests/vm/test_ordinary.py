@@ -16,6 +16,7 @@ from machineos.errors import PolicyError
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import parse_manifest
 from vm.appliance import Bench
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.tool("mksquashfs")
 
@@ -37,9 +38,9 @@ def root(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
     layer = parse_manifest(data, name="hostfs").layers[0]
     folder = tmp_path_factory.mktemp("root")
     path = layout.blob_path(layer.digest)
-    run(["mount", "-t", "squashfs", "-o", "loop,ro", path, folder], timeout=60)
+    run(["mount", "-t", "squashfs", "-o", "loop,ro", path, folder], timeout=PATIENCE)
     yield folder
-    run(["umount", folder], timeout=60)
+    run(["umount", folder], timeout=PATIENCE)
 
 
 def programs(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -118,9 +119,9 @@ def test_the_initrd_is_small_and_has_no_shell(bench: Bench, tmp_path: Path) -> N
     (tmp_path / "initrd.zst").write_bytes(packed)
     with (tmp_path / "initrd").open("wb") as file:
         # The second archive lies behind the first and zeros, of which zstd complains at the end.
-        run(["zstd", "-dqc", tmp_path / "initrd.zst"], stdout=file, timeout=60, check=False)
+        run(["zstd", "-dqc", tmp_path / "initrd.zst"], stdout=file, timeout=PATIENCE, check=False)
     with (tmp_path / "initrd").open("rb") as file:
-        names = run(["cpio", "-t", "--quiet"], stdin=file, timeout=60).text.splitlines()
+        names = run(["cpio", "-t", "--quiet"], stdin=file, timeout=PATIENCE).text.splitlines()
     programs = {name for name in names if name.startswith(("usr/bin/", "usr/sbin/"))}
     assert programs == {"usr/bin/python3", "usr/bin/python3.13", "usr/sbin/cryptsetup"}
     assert "init" in names

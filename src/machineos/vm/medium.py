@@ -28,7 +28,7 @@ INSTALLED = r"machineos install: installed successfully: "
 _OWN = re.compile(r"machineos(?: install)?: (.*)")
 _FAILED = re.compile(r"BOOT FAILED: (.*)|mosctl: (.*)")
 _ATTEMPTS = 3
-PROVISION_TIMEOUT = 300.0
+PROVISION_TIMEOUT = 1800.0
 INSTALL_TIMEOUT = 1800.0
 
 
