@@ -36,6 +36,7 @@ from machineos.vm.document import decode_machine
 from machineos.vm.plan import StartOptions
 from machineos.vm.process import Process, from_pid_file
 from machineos.vm.running import RunningMachine
+from machineos.vm.state import read_record
 from machineos.vm.store import MachineStore
 from machineos.vm.uefi import FIRMWARE_FOLDER, prepare_uefi
 from vm.tiny_guest import tiny_machine, write_firmware
@@ -314,8 +315,8 @@ def test_a_start_that_is_cut_off_leaves_no_process(
     with start_that_waits(store, tiny, stage) as child:
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=PATIENCE)
-    assert child.returncode != 0
-    assert b"KeyboardInterrupt" in errors
+    assert child.returncode != 0, errors
+    assert b"KeyboardInterrupt" in errors, child.returncode
     state = lifecycle.state_of(store, tiny)
     assert (state.status, state.active) == ("stopped", False)
     assert from_pid_file(paths.swtpm_pid) is None
@@ -364,8 +365,14 @@ lifecycle.start(store, {name!r}, Slow(), accelerator=Accelerator("tcg"))
         [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     pid_file = {"swtpm": paths.swtpm_pid, "qemu": paths.qemu_pid}[stage]
+
+    def stands_still() -> bool:
+        record = read_record(paths.record)
+        known = record is not None and getattr(record, stage) is not None
+        return known and from_pid_file(pid_file) is not None
+
     try:
-        wait_for(lambda: from_pid_file(pid_file), during=child, what=f"{stage} is started")
+        wait_for(stands_still, during=child, what=f"{stage} is started")
         yield child
     finally:
         if child.poll() is None:

@@ -87,6 +87,8 @@ def read_state(paths: MachinePaths, boot: str, *, ask: bool = False) -> State:
         record = _adopt(paths, boot, record)
     if record is None:
         return State("initialized")
+    if record.phase == "starting":
+        record = _with_unrecorded(record, paths)
     return derive(record, facts(record, paths, ask=ask))
 
 
@@ -148,6 +150,16 @@ def read_record(path: Path) -> Record | None:
 def write_record(path: Path, record: Record) -> None:
     """Replace the record, whole or not at all."""
     write_atomic(path, msgspec.json.encode(record), mode=0o600)
+
+
+def _with_unrecorded(record: Record, paths: MachinePaths) -> Record:
+    """Who starts a machine may be killed between starting a process and saying so. The pid files
+    are of this start: it has removed those of the one before."""
+    return msgspec.structs.replace(
+        record,
+        qemu=record.qemu or from_pid_file(paths.qemu_pid),
+        swtpm=record.swtpm or from_pid_file(paths.swtpm_pid),
+    )
 
 
 def _adopt(paths: MachinePaths, boot: str, record: Record | None) -> Record | None:

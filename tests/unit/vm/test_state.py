@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from machineos.core import run
 from machineos.errors import DocumentError
 from machineos.host.virt.qmp import Shutdown
-from machineos.vm.process import Process
+from machineos.vm.process import Process, from_pid_file
 from machineos.vm.state import (
     Facts,
     Phase,
@@ -20,6 +22,7 @@ from machineos.vm.state import (
     write_record,
 )
 from machineos.vm.store import MachinePaths
+from waiting import wait_for
 
 ME = Process.of(os.getpid())
 GONE = Process(ME.pid, ME.start - 1)
@@ -103,6 +106,34 @@ def test_record_of_another_boot_of_the_host(paths: MachinePaths) -> None:
     assert (state.status, state.reason) == ("failed", "the host went down while it ran")
     write_record(paths.record, Record("stopped", "before", ME, reason="x"))
     assert read_state(paths, "boot").status == "stopped"
+
+
+def test_a_start_that_was_killed_before_it_recorded_what_it_had_started(
+    paths: MachinePaths,
+) -> None:
+    write_record(paths.record, Record("starting", "boot", GONE))
+    assert read_state(paths, "boot").reason == "its start was interrupted"
+    log = paths.qemu_log.open("wb")
+    children = []
+    for pid_file in (paths.qemu_pid, paths.swtpm_pid):  # as in the arguments of both programs
+        child = run.spawn(["sh", "-c", "sleep 3600 & wait", str(pid_file)], log=log, detach=True)
+        pid_file.write_text(f"{child.pid}\n")
+        children.append(child)
+        wait_for(lambda: from_pid_file(pid_file), during=child)  # noqa: B023 (at once)
+    log.close()
+    try:
+        state = read_state(paths, "boot")
+        assert (state.status, state.reason) == (
+            "failed",
+            "its start was interrupted; QEMU still runs",
+        )
+        assert (state.qemu, state.swtpm) == tuple(Process.of(child.pid) for child in children)
+        write_record(paths.record, Record("stopped", "boot", GONE, reason="x"))
+        assert not read_state(paths, "boot").active
+    finally:
+        for child in children:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def test_event_log_tells_an_orderly_end(paths: MachinePaths) -> None:
