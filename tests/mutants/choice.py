@@ -44,7 +44,7 @@ class Chooser:
                 self._importers.setdefault(imported, set()).add(_path(top, name))
 
     def stages(self, mutant: Mutant) -> list[Stage]:
-        """Return what to run, one after the other until something fails; nothing if nobody cares."""
+        """Return what to run, in turn, until something fails; nothing if no test comes by."""
         seconds = self._records.seconds
         tests = {name for name in self._tests(mutant) if seconds[name] <= MOST_OF_ONE}
         by_file: dict[str, list[str]] = {}
@@ -76,7 +76,7 @@ class Chooser:
 
 
 def distance(module: str, file: str) -> int:
-    """Return how far a test file is from a module: 0 when it is about it, 1 in its folder, else 2."""
+    """Return 0 for a test file about the module, 1 for one of its folder, 2 for any other."""
     inside = Path(module).relative_to(PACKAGE)
     place = Path(file).relative_to("tests/unit")
     if place.parent != inside.parent:

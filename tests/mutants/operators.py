@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mutants.source import FUNCTION, Place, Source, call_name, is_talk
@@ -210,7 +211,7 @@ def _swapped(source: Source, place: Place) -> Iterator[_Change]:
         return
     named = [keyword.value for keyword in node.keywords if keyword.arg]
     for values in (node.args, named):
-        for left, right in zip(values, values[1:], strict=False):
+        for left, right in pairwise(values):
             if _kind(left) is None or _kind(left) != _kind(right):
                 continue
             if source.text(left) == source.text(right):
@@ -266,7 +267,7 @@ def _changed_parts(source: Source, node: ast.JoinedStr) -> Iterator[_Change]:
         if not isinstance(part, ast.Constant):
             continue
         parts = list(node.values)
-        parts[number] = ast.Constant(_another(part.value))
+        parts[number] = ast.Constant(_another(str(part.value)))
         try:
             text = ast.unparse(ast.JoinedStr(parts))
         except ValueError:
@@ -288,12 +289,13 @@ def _steps(source: Source, node: ast.AST) -> Iterator[_Change]:
 
 def _returned(source: Source, place: Place) -> Iterator[_Change]:
     function = place.parent
-    if not isinstance(function, FUNCTION) or place.node is not _first(function.body):
+    if not isinstance(function, FUNCTION):
         return
-    if not isinstance(place.node, ast.stmt) or isinstance(place.node, ast.Pass):
+    first = _first(function.body)
+    if first is None or first is not place.node or isinstance(first, ast.Pass):
         return
-    start, _ = source.span(place.node)
-    decorators = getattr(place.node, "decorator_list", [])
+    start, _ = source.span(first)
+    decorators = getattr(first, "decorator_list", [])
     if decorators:
         start = source.span(decorators[0])[0] - 1  # the sign before it
     column = start - (source.data.rfind(b"\n", 0, start) + 1)
@@ -301,7 +303,7 @@ def _returned(source: Source, place: Place) -> Iterator[_Change]:
         return  # on the line of its head, which the house's format never does
     for value in _empty_values(function):
         given = f"return {value}".strip()
-        if ast.unparse(place.node) != (given if value != "None" else "return None"):
+        if ast.unparse(first) != given:
             yield start, start, given.encode() + b"\n" + b" " * column
 
 

@@ -10,8 +10,6 @@ from mutants.rooms import room_of
 from mutants.workers import KILLED, LATE, SURVIVED, UNSEEN, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mutants.equivalent import Equivalent
 
 GOAL = 0.95

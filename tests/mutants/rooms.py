@@ -39,7 +39,8 @@ def choose(top: Path, rooms: tuple[str, ...] = ROOMS, *, everything: bool = Fals
     """
     package = top / PACKAGE
     effectful = with_effects(read_modules(package))
-    modules, left_out = [], []
+    modules: list[str] = []
+    left_out: list[str] = []
     for room in rooms:
         found = sorted(package.glob(f"{room}.py")) or sorted((package / room).rglob("*.py"))
         if not found:

@@ -64,7 +64,10 @@ class Watch:
         if self._coverage is None:
             return (yield)
         dear = any(item.get_closest_marker(name) for name in DEAR)
-        known: dict[str, Any] = {"ok": not dear, "fixtures": list(getattr(item, "fixturenames", ()))}
+        known: dict[str, Any] = {
+            "ok": not dear,
+            "fixtures": list(getattr(item, "fixturenames", ())),
+        }
         self.tests[item.nodeid] = known
         started = time.monotonic()
         self._enter(item.nodeid)

@@ -30,14 +30,14 @@ def draw(
     piles: list[Iterator[Mutant]] = []
     listed = list(universe)
     for operator in OPERATORS:
-        pile = [one for one in listed if one.operator == operator]
-        dice.shuffle(pile)
-        piles.append(iter(pile))
+        found = [one for one in listed if one.operator == operator]
+        dice.shuffle(found)
+        piles.append(iter(found))
     drawn: list[Mutant] = []
     while piles and len(drawn) < count:
         pile = piles.pop(0)
-        found = next((one for one in pile if is_valid(one, sources[one.path])), None)
-        if found is not None:
-            drawn.append(found)
+        mutant = next((one for one in pile if is_valid(one, sources[one.path])), None)
+        if mutant is not None:
+            drawn.append(mutant)
             piles.append(pile)
     return sorted(drawn, key=lambda one: (one.path, one.start, one.end, one.new))

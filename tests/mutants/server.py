@@ -35,7 +35,7 @@ _LIBRARIES = (
 
 
 def serve(root: Path, scratch: Path) -> None:
-    """Answer runs until the input ends. ``root`` is the tree, ``scratch`` a folder for its files."""
+    """Answer runs until the input ends. ``root`` is the tree, ``scratch`` a folder of ours."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
     signal.signal(signal.SIGTERM, _stop)
@@ -63,7 +63,7 @@ def _fork(job: dict[str, Any], scratch: Path) -> dict[str, Any]:
     shutil.rmtree(scratch / "tmp", ignore_errors=True)
     if text is None:
         return {"ended": "late"}
-    return json.loads(text) if text else {"ended": "died"}  # type: ignore[no-any-return]
+    return json.loads(text) if text else {"ended": "died"}
 
 
 def _stop(_number: int, _frame: object) -> None:
@@ -86,7 +86,7 @@ def _child(job: dict[str, Any], scratch: Path, writing: int) -> None:
         from mutants.run import run
 
         answer = json.dumps(run(job, scratch)).encode()
-        with open(writing, "wb") as pipe:  # noqa: PTH123 (a descriptor)
+        with open(writing, "wb") as pipe:
             pipe.write(answer)
     except BaseException:  # noqa: BLE001 (the log says it, the missing answer tells)
         traceback.print_exc()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Place:
     def at_import(self) -> bool:
         """Whether the node is evaluated when the module is imported, and never again."""
         chain = (*self.above, self.node)
-        for outer, inner in zip(chain, chain[1:], strict=False):
+        for outer, inner in pairwise(chain):
             if isinstance(outer, FUNCTION):
                 return not any(inner is one for one in outer.body)
             if isinstance(outer, ast.Lambda):
@@ -97,7 +98,7 @@ class Source:
         return self.data[first:start], self.data[end : last if last >= 0 else len(self.data)]
 
     def places(self) -> Iterator[Place]:
-        """Yield what may be changed: no annotations, no texts for people, nothing for types only."""
+        """Yield what may be changed: no annotation, no docstring, nothing for types only."""
         yield from _walk(self.tree, ())
 
 
@@ -113,7 +114,7 @@ def call_name(node: ast.AST) -> str:
 def is_talk(place: Place) -> bool:
     """Whether a string there is only said to a person: in an error, a log, a help text."""
     chain = (*place.above, place.node)
-    for outer, inner in zip(chain, chain[1:], strict=False):
+    for outer, inner in pairwise(chain):
         if isinstance(outer, ast.Raise) or (isinstance(outer, ast.Assert) and inner is outer.msg):
             return True
         if isinstance(outer, ast.keyword) and outer.arg in _TALK_KEYWORDS:

@@ -71,4 +71,4 @@ class Tree:
 
 
 def _ignored(_folder: str, names: list[str]) -> set[str]:
-    return _LEFT_OUT & set(names)
+    return set(names) & _LEFT_OUT

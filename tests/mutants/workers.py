@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
-# A run may take this many times what its tests took without a mutant, and a start on a busy machine.
+# A run may take this many times what its tests took without a mutant, and a slow start.
 PATIENCE = 10
 START = 30.0
 RECORDING = 900.0

@@ -171,7 +171,9 @@ def open_bench(folder: Path, runtime: Path) -> Bench:
     request = Request(
         TEMPLATE, bench.place, bench.keyset, bench.project, disk=DISK, variant=appliance.DEBUG
     )
-    launch_machine(request, bench.store, CLOCK, credentials=None, say=say)
+    launch_machine(
+        request, bench.store, CLOCK, keysets.SystemRandomness(), credentials=None, say=say
+    )
     say(f"the appliance is installed, after {CLOCK.monotonic() - start:.0f} s")
     write_atomic(stamp, json.dumps(key).encode())
     return bench
@@ -182,7 +184,12 @@ def make_keyset(bench: Bench, name: str = KEYSET) -> keysets.Keyset:
     if not (bench.keysets / name).is_dir():
         bench.keysets.mkdir(parents=True, exist_ok=True)
         keysets.create_keyset(
-            bench.keysets, name, organization="tests", passphrase=None, clock=CLOCK
+            bench.keysets,
+            name,
+            organization="tests",
+            passphrase=None,
+            clock=CLOCK,
+            random=keysets.SystemRandomness(),
         )
     keyset = keysets.Keyset.open(bench.keysets, name)
     (keyset.root / appliance.TEST_MARKER).touch()

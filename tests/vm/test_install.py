@@ -18,7 +18,7 @@ from tests.fakes.registry import fake_registry
 
 from machineos.document.product.artifacts import CERTIFICATE, SIGNATURE, install_artifacts
 from machineos.oci.registry.client import HttpRegistry
-from machineos.trust.keys.keyset import add_project
+from machineos.trust.keys.keyset import SystemRandomness, add_project
 from machineos.trust.keys.signer import FileSigner
 
 PATH, TAG = NAME.split(":")
@@ -114,7 +114,7 @@ def put(registry, name, data, signature, certificate):
 
 def test_a_manifest_of_another_product(installer, registry, bench):
     if not (bench.keyset.root / "manifest/other").is_dir():
-        add_project(bench.keyset, "other", clock=CLOCK)
+        add_project(bench.keyset, "other", clock=CLOCK, random=SystemRandomness())
     text = manifest_text(bench).replace("product: default", "product: other")
     publish(bench, text, name="machine/other:1", project=f"{KEYSET}:other", repo=registry.host)
     assert "product" in installer(place(registry, "machine/other:1"))[-1]

@@ -15,6 +15,7 @@ from tests.fakes.registry import fake_registry
 from machineos.build.os import appliance
 from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
+from machineos.trust.keys.keyset import SystemRandomness
 
 pytestmark = pytest.mark.tool("sfdisk")
 SECOND = "second"
@@ -40,7 +41,7 @@ def launched(bench):
             SECOND, place, bench.keyset, bench.project, serial=SERIAL, disk=DISK,
             variant=appliance.DEBUG,
         )  # fmt: skip
-        launch_machine(request, bench.store, CLOCK, credentials=None, say=say)
+        launch_machine(request, bench.store, CLOCK, SystemRandomness(), credentials=None, say=say)
         assert registry.faults.die_after == []
         assert [one for one in registry.seen if "Range" in one.headers], "nothing was resumed"
     yield said

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from machineos.core.files import fsync_folder, read_bounded
 from machineos.errors import MissingError, SignatureError
 from machineos.host.pack import sbsign
-from machineos.trust.keys.x509 import key_pem, load_key
+from machineos.trust.keys.x509 import key_pem
 from machineos.trust.verify.chain import MAX_PEM, parse_certificate
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def sign_efi(
     """
     if not source.is_file():
         raise MissingError(f"{source} is not a file")
-    pem = read_bounded(pair.key_path, MAX_PEM)
-    key = load_key(pem, passphrase, what=str(pair.key_path))
+    key = pair.private_key(passphrase)
     if pair.certificate().public_key() != key.public_key():
         raise SignatureError(f"{pair.key_path} is not the key of {pair.cert_path}")
     with tempfile.TemporaryDirectory(prefix=f".{target.name[:64]}.", dir=target.parent) as folder:

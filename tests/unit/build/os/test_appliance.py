@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.randomness import FixedRandomness
 from machineos.build.media import installmedia
 from machineos.build.os import appliance
 from machineos.errors import MissingError
@@ -28,9 +29,13 @@ def test_the_digest_of_the_source_is_stable() -> None:
 @pytest.fixture
 def keysets(tmp_path: Path) -> Path:
     clock = FixedClock()
-    keyset = create_keyset(tmp_path, "k", organization="Acme", passphrase=None, clock=clock)
+    keyset = create_keyset(
+        tmp_path, "k", organization="Acme", passphrase=None, clock=clock, random=FixedRandomness()
+    )
     if "default" not in [project.name for project in keyset.list_projects()]:
-        add_project(keyset, "default", passphrase=None, clock=clock)
+        add_project(
+            keyset, "default", passphrase=None, clock=clock, random=FixedRandomness("later")
+        )
     return tmp_path
 
 

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from fakes.randomness import FixedRandomness
 from machineos.build.os import bootkit, initrd, uki
 from machineos.core.run import run
 from machineos.document.between.bootsettings import Settings
@@ -42,7 +43,14 @@ def shim_binary() -> bytes:
 @pytest.fixture(scope="module")
 def anchored(tmp_path_factory: pytest.TempPathFactory) -> bootkit.Anchored:
     root = tmp_path_factory.mktemp("keys")
-    create_keyset(root, "k", organization="Acme", passphrase=None, clock=FixedClock())
+    create_keyset(
+        root,
+        "k",
+        organization="Acme",
+        passphrase=None,
+        clock=FixedClock(),
+        random=FixedRandomness(),
+    )
     return bootkit.Anchored(Keyset.open(root, "k"))
 
 

@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.randomness import FixedRandomness
 from machineos.core import run
 from machineos.core.secret import Secret
 from machineos.errors import (
@@ -21,18 +22,14 @@ from machineos.errors import (
     SignatureError,
     UsageError,
 )
+from machineos.trust.keys.contents import ROLES, ROLES_WITH_GUID, check_name
 from machineos.trust.keys.keyset import (
-    ROLES,
-    ROLES_WITH_GUID,
     Keyset,
     add_project,
     add_sudi,
-    check_name,
     create_keyset,
     find_project,
     list_keysets,
-    list_projects,
-    list_sudis,
 )
 from machineos.trust.keys.signer import FileSigner
 from machineos.trust.verify.chain import verify_signed, verify_sudi
@@ -122,7 +119,9 @@ def test_lives_and_serials(one: Keyset) -> None:
 
 def test_a_certificate_never_outlives_its_issuer(own: Keyset) -> None:
     late = FixedClock(datetime(2045, 2, 1, tzinfo=UTC))
-    certificate = add_project(own, "late", clock=late).pair.certificate()
+    certificate = add_project(
+        own, "late", clock=late, random=FixedRandomness("later")
+    ).pair.certificate()
     ca = own.key("manifest-ca").certificate()
     assert certificate.not_valid_after_utc == ca.not_valid_after_utc
 
@@ -184,7 +183,7 @@ def test_cross_certificate_is_for_the_manifest_ca(one: Keyset) -> None:
 @pytest.mark.tool("openssl")
 def test_openssl_accepts_every_chain(own: Keyset, two: Keyset, clock: FixedClock) -> None:
     made = own
-    sudi = add_sudi(made.project("default"), "SN1", clock=clock)
+    sudi = add_sudi(made.project("default"), "SN1", clock=clock, random=FixedRandomness("later"))
     publisher = made.project("default").pair.cert_path
     at = ["-attime", str(int(NOW.timestamp()))]
     strict = ["openssl", "verify", "-x509_strict", "-check_ss_sig", *at]
@@ -228,17 +227,21 @@ def test_two_keysets_share_nothing(one: Keyset, two: Keyset, keysets: Path) -> N
 def test_projects_and_machines(own: Keyset, tmp_path: Path, clock: FixedClock) -> None:
     made = own
     product = uuid4()
-    project = add_project(made, "thermo", clock=clock, uuid=product)
+    project = add_project(
+        made, "thermo", clock=clock, random=FixedRandomness("later"), uuid=product
+    )
     assert project.uuid == product
-    assert [found.name for found in list_projects(made)] == ["default", "thermo"]
+    assert [found.name for found in made.list_projects()] == ["default", "thermo"]
     assert project.keyset == made
-    assert list_sudis(project) == []
+    assert project.list_sudis() == []
     given_serials = [str(uuid4()), "SN0001", "SN0002"]
     for serial in given_serials:
-        assert add_sudi(project, serial, clock=clock).serial == serial
-    random = add_sudi(project, clock=clock)
+        assert (
+            add_sudi(project, serial, clock=clock, random=FixedRandomness("later")).serial == serial
+        )
+    random = add_sudi(project, clock=clock, random=FixedRandomness("later"))
     assert UUID(random.serial)
-    assert len(list_sudis(project)) == 4
+    assert len(project.list_sudis()) == 4
     assert mode(random.pair.key_path) == 0o600
     identity = verify_sudi(
         random.pair.certificate_pem(), ca_pem=made.key("sudi-ca").certificate_pem(), at=NOW
@@ -254,16 +257,18 @@ def test_projects_and_machines(own: Keyset, tmp_path: Path, clock: FixedClock) -
 def test_what_exists_is_left_alone(own: Keyset, tmp_path: Path, clock: FixedClock) -> None:
     made = own
     project = made.project("default")
-    add_sudi(project, "SN1", clock=clock)
+    add_sudi(project, "SN1", clock=clock, random=FixedRandomness("later"))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ConflictError):
-        create_keyset(tmp_path, "k", organization="A", passphrase=None, clock=clock)
+        create_keyset(
+            tmp_path, "k", organization="A", passphrase=None, clock=clock, random=FixedRandomness()
+        )
     with pytest.raises(ConflictError):
-        add_project(made, "default", clock=clock)
+        add_project(made, "default", clock=clock, random=FixedRandomness("later"))
     with pytest.raises(ConflictError, match="already"):
-        add_project(made, "other", clock=clock, uuid=project.uuid)
+        add_project(made, "other", clock=clock, random=FixedRandomness("later"), uuid=project.uuid)
     with pytest.raises(ConflictError):
-        add_sudi(project, "SN1", clock=clock)
+        add_sudi(project, "SN1", clock=clock, random=FixedRandomness("later"))
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert after == before
 
@@ -275,7 +280,14 @@ def test_an_empty_folder_or_a_broken_link_is_not_taken_over(
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("empty", "link"):
         with pytest.raises(ConflictError):
-            create_keyset(tmp_path, name, organization="A", passphrase=None, clock=clock)
+            create_keyset(
+                tmp_path,
+                name,
+                organization="A",
+                passphrase=None,
+                clock=clock,
+                random=FixedRandomness(),
+            )
 
 
 def test_missing_things(one: Keyset, keysets: Path, tmp_path: Path) -> None:
@@ -309,7 +321,7 @@ def test_a_ca_whose_files_do_not_belong_together(
     key = made.key("uefi-db").key_path.read_bytes()
     made.key("manifest-ca").key_path.write_bytes(key)
     with pytest.raises(SignatureError, match="does not belong"):
-        add_project(made, "p", clock=clock)
+        add_project(made, "p", clock=clock, random=FixedRandomness("later"))
     assert [found.name for found in made.list_projects()] == ["default"]
     assert [entry.name for entry in (made.root / "manifest").iterdir()] == ["default"]
 
@@ -325,14 +337,16 @@ def test_bad_names_are_refused_everywhere(
     name: str, one: Keyset, keysets: Path, tmp_path: Path, clock: FixedClock
 ) -> None:
     with pytest.raises(UsageError):
-        create_keyset(tmp_path, name, organization="A", passphrase=None, clock=clock)
+        create_keyset(
+            tmp_path, name, organization="A", passphrase=None, clock=clock, random=FixedRandomness()
+        )
     with pytest.raises(UsageError):
         Keyset.open(keysets, name)
     if len(name) <= 40:
         with pytest.raises(UsageError):
-            add_project(one, name, clock=clock)
+            add_project(one, name, clock=clock, random=FixedRandomness("later"))
         with pytest.raises(UsageError):
-            add_sudi(one.project("default"), name, clock=clock)
+            add_sudi(one.project("default"), name, clock=clock, random=FixedRandomness("later"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -352,7 +366,14 @@ def test_a_name_is_one_visible_path_component_or_refused(name: str, kind: str) -
 @pytest.mark.parametrize("organization", ["x" * 65, "a\nb", "a\0b"])
 def test_bad_organization(organization: str, tmp_path: Path, clock: FixedClock) -> None:
     with pytest.raises(UsageError):
-        create_keyset(tmp_path, "k", organization=organization, passphrase=None, clock=clock)
+        create_keyset(
+            tmp_path,
+            "k",
+            organization=organization,
+            passphrase=None,
+            clock=clock,
+            random=FixedRandomness(),
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -373,7 +394,13 @@ def test_an_interruption_leaves_nothing(role: str, tmp_path: Path, clock: FixedC
 
     with pytest.raises(KeyboardInterrupt):
         create_keyset(
-            tmp_path, "k", organization="A", passphrase=None, clock=clock, progress=interrupt
+            tmp_path,
+            "k",
+            organization="A",
+            passphrase=None,
+            clock=clock,
+            random=FixedRandomness(),
+            progress=interrupt,
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -397,10 +424,16 @@ def test_a_keyset_in_the_making_is_invisible_and_private(tmp_path: Path, clock: 
     before = os.umask(0)
     try:
         made = create_keyset(
-            root, "k", organization="A", passphrase=None, clock=clock, progress=look
+            root,
+            "k",
+            organization="A",
+            passphrase=None,
+            clock=clock,
+            random=FixedRandomness(),
+            progress=look,
         )
-        add_sudi(made.project("default"), "SN1", clock=clock)
-        add_project(made, "p", clock=clock)
+        add_sudi(made.project("default"), "SN1", clock=clock, random=FixedRandomness("later"))
+        add_project(made, "p", clock=clock, random=FixedRandomness("later"))
     finally:
         os.umask(before)
     assert seen == [*ROLES, "manifest:default"]
@@ -413,11 +446,24 @@ def test_a_keyset_in_the_making_is_invisible_and_private(tmp_path: Path, clock: 
 def test_two_at_once_one_wins_whole(tmp_path: Path, clock: FixedClock) -> None:
     def second(told: str) -> None:
         if told == "manifest-ca":
-            create_keyset(tmp_path, "k", organization="B", passphrase=None, clock=clock)
+            create_keyset(
+                tmp_path,
+                "k",
+                organization="B",
+                passphrase=None,
+                clock=clock,
+                random=FixedRandomness(),
+            )
 
     with pytest.raises(ConflictError):
         create_keyset(
-            tmp_path, "k", organization="A", passphrase=None, clock=clock, progress=second
+            tmp_path,
+            "k",
+            organization="A",
+            passphrase=None,
+            clock=clock,
+            random=FixedRandomness(),
+            progress=second,
         )
     assert [entry.name for entry in tmp_path.iterdir()] == ["k"]
     subject = Keyset.open(tmp_path, "k").key("uefi-db").certificate().subject
@@ -427,12 +473,21 @@ def test_two_at_once_one_wins_whole(tmp_path: Path, clock: FixedClock) -> None:
 @pytest.fixture(scope="module")
 def protected(tmp_path_factory: pytest.TempPathFactory, clock: FixedClock) -> Keyset:
     root = tmp_path_factory.mktemp("protected")
-    return create_keyset(root, "k", organization=("A", "B"), passphrase=PASSPHRASE, clock=clock)
+    return create_keyset(
+        root,
+        "k",
+        organization=("A", "B"),
+        passphrase=PASSPHRASE,
+        clock=clock,
+        random=FixedRandomness(),
+    )
 
 
 def test_a_passphrase_protects_every_key(protected: Keyset, clock: FixedClock) -> None:
-    project = add_project(protected, "p", clock=clock, passphrase=PASSPHRASE)
-    add_sudi(project, "SN1", clock=clock, passphrase=PASSPHRASE)
+    project = add_project(
+        protected, "p", clock=clock, random=FixedRandomness("later"), passphrase=PASSPHRASE
+    )
+    add_sudi(project, "SN1", clock=clock, random=FixedRandomness("later"), passphrase=PASSPHRASE)
     for path in protected.root.rglob("privkey.pem"):
         assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
     assert project.pair.is_protected()
@@ -443,12 +498,24 @@ def test_missing_wrong_and_needless_passphrases(
     protected: Keyset, one: Keyset, clock: FixedClock
 ) -> None:
     with pytest.raises(UsageError, match="protected by a passphrase"):
-        add_project(protected, "q", clock=clock)
+        add_project(protected, "q", clock=clock, random=FixedRandomness("q"))
     with pytest.raises(UsageError, match="does not open") as caught:
-        add_project(protected, "q", clock=clock, passphrase=Secret(b"wrong horse"))
+        add_project(
+            protected,
+            "q",
+            clock=clock,
+            random=FixedRandomness("q"),
+            passphrase=Secret(b"wrong horse"),
+        )
     assert "wrong horse" not in str(caught.value)
     with pytest.raises(UsageError, match="not protected"):
-        add_sudi(one.project("default"), "q", clock=clock, passphrase=PASSPHRASE)
+        add_sudi(
+            one.project("default"),
+            "q",
+            clock=clock,
+            random=FixedRandomness("q"),
+            passphrase=PASSPHRASE,
+        )
     assert not one.project("default").pair.is_protected()
     with pytest.raises(MissingError):
         protected.project("q")
