@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from fakes.swtpm import SoftwareTpm
-from machineos.host.tpm.commands import Tpm, Transport
+from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.transport import Transport
 from machineos.trust.measure.tpm_policy import (
     SignedPolicy,
     boot_policy,
@@ -113,5 +115,6 @@ def give(tpm: Tpm, **more: object) -> Report:
         "admin_policy_key": ADMIN,
         "sudi_cert": SUDI_CERT,
         "sudi_key": SUDI_KEY,
+        "random": os.urandom,
     }
     return provision(tpm, **(arguments | more))

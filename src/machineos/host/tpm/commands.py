@@ -1,8 +1,8 @@
 """The commands of a TPM 2.0 that machineOS needs, spoken directly.
 
-Follows the TCG TPM 2.0 Library, part 3 (commands); numbers and structures are in ``tpm_wire``,
-sessions in ``tpm_session``, ways to a TPM in ``tpm_transport``, and how one command goes through in
-``tpm_channel``. Invariant: every failure is a ``TpmError`` that names the command and carries the
+Follows the TCG TPM 2.0 Library, part 3 (commands); numbers and structures are in ``wire``,
+sessions in ``session``, ways to a TPM in ``transport``, and how one command goes through in
+``channel``. Invariant: every failure is a ``TpmError`` that names the command and carries the
 return code. See docs/adr/0004-tpm-commands-in-python.md.
 Shared with the initrd: standard library, and cryptography imported where it is needed.
 """
@@ -16,8 +16,7 @@ from machineos.errors import TpmError
 from machineos.host.tpm import wire
 from machineos.host.tpm.channel import Channel
 from machineos.host.tpm.code import Rc
-from machineos.host.tpm.session import Auth, Session
-from machineos.host.tpm.transport import DeviceTransport, SocketTransport, Transport
+from machineos.host.tpm.session import Auth
 from machineos.host.tpm.wire import (
     Capability,
     Command,
@@ -37,7 +36,7 @@ from machineos.host.tpm.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Auth", "DeviceTransport", "Session", "SocketTransport", "Tpm", "Transport"]
+    from machineos.host.tpm.session import Session
 
 _NO_AUTH = Auth()
 # TPM 2.0 lists at most this many handles or properties in one answer of 4096 bytes.

@@ -13,7 +13,7 @@ from machineos.host.tpm.wire import NvAttribute, Permanent, Property
 from machineos.trust.measure.tpm_policy import VERSION_INDEX
 
 if TYPE_CHECKING:
-    from machineos.host.tpm.commands import Tpm
+    from machineos.trust.seal.chip import Tpm
 
 STORAGE_ROOT = 0x81000001  # TCG's handle for the storage root key
 LAYOUT_VERSION = b"00000004"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,9 @@ from fakes.swtpm import Editor, Recorder, SoftwareTpm, code_of, software_tpm
 from machineos.errors import TpmError
 from machineos.host.tpm import session as tpm_session
 from machineos.host.tpm.code import Rc, describe_code
-from machineos.host.tpm.commands import Auth, DeviceTransport, SocketTransport, Tpm, Transport
+from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.session import Auth
+from machineos.host.tpm.transport import DeviceTransport, SocketTransport, Transport
 from machineos.host.tpm.wire import (
     ALG_SHA256,
     Command,
@@ -37,6 +40,7 @@ from machineos.host.tpm.wire import (
     rsa_public,
 )
 from vectors.certificates import key as rsa_key
+from vectors.clock import FixedClock
 
 OWNER = Handle.of(Hierarchy.OWNER)
 INDEX = 0x1500050
@@ -366,11 +370,10 @@ def test_nothing_in_clear_on_the_bus(chip: SoftwareTpm) -> None:
 # -- a TPM that is busy, or hostile --------------------------------------------------------------
 
 
-class Counting:
+class Counting(FixedClock):
     """A clock that only counts."""
 
-    def __init__(self) -> None:
-        self.slept = 0.0
+    slept = 0.0
 
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
@@ -391,6 +394,10 @@ class Scripted:
         pass
 
 
+def _tpm(wire: Transport, clock: Counting | None = None) -> Tpm:
+    return Tpm(wire, clock=clock or Counting(), random=os.urandom)
+
+
 def _answer(code: int, body: bytes = b"", tag: int = 0x8001) -> bytes:
     return struct.pack(">HII", tag, 10 + len(body), code) + body
 
@@ -399,7 +406,7 @@ def _answer(code: int, body: bytes = b"", tag: int = 0x8001) -> bytes:
 def test_a_busy_tpm_is_asked_again(code: int) -> None:
     clock = Counting()
     good = _answer(0, b"\x00\x02ab")
-    with Tpm(Scripted(_answer(code), _answer(code), good), clock=clock) as tpm:
+    with _tpm(Scripted(_answer(code), _answer(code), good), clock) as tpm:
         assert tpm.get_random(2) == b"ab"
     assert 0 < clock.slept < 1
 
@@ -407,7 +414,7 @@ def test_a_busy_tpm_is_asked_again(code: int) -> None:
 def test_a_tpm_that_stays_busy_is_given_up() -> None:
     clock = Counting()
     busy = Scripted(_answer(Rc.RETRY))
-    with Tpm(busy, clock=clock) as tpm, pytest.raises(TpmError, match="too busy for GET_RANDOM"):
+    with _tpm(busy, clock) as tpm, pytest.raises(TpmError, match="too busy for GET_RANDOM"):
         tpm.get_random(2)
     assert busy.asked == 40
     assert clock.slept < 30
@@ -439,7 +446,7 @@ def test_whatever_a_hostile_tpm_answers_is_an_error_or_a_value(
 ) -> None:
     with_sessions, call = _CALLS[name]
     answer = _answer(0, body, 0x8002 if with_sessions else 0x8001)
-    tpm = Tpm(Scripted(answer + b"x" if lie else answer))
+    tpm = _tpm(Scripted(answer + b"x" if lie else answer))
     tpm.__dict__["nv_buffer"] = 1024  # what it was asked before
     try:
         result = call(tpm)
@@ -466,7 +473,7 @@ def test_whatever_a_hostile_tpm_answers_is_an_error_or_a_value(
     ],
 )
 def test_malformed_answers(answer: bytes) -> None:
-    with Tpm(Scripted(answer)) as tpm, pytest.raises(TpmError):
+    with _tpm(Scripted(answer)) as tpm, pytest.raises(TpmError):
         tpm.get_random(8)
 
 
@@ -500,24 +507,24 @@ def _list(*numbers: int) -> bytes:
 def test_answers_to_another_question(
     body: bytes, call: Callable[[Tpm], object], message: str
 ) -> None:
-    with Tpm(Scripted(_answer(0, body))) as tpm, pytest.raises(TpmError, match=message):
+    with _tpm(Scripted(_answer(0, body))) as tpm, pytest.raises(TpmError, match=message):
         call(tpm)
 
 
 def test_a_tpm_that_does_not_start() -> None:
-    with Tpm(Scripted(_answer(Rc.FAILURE))) as tpm, pytest.raises(TpmError, match="STARTUP"):
+    with _tpm(Scripted(_answer(Rc.FAILURE))) as tpm, pytest.raises(TpmError, match="STARTUP"):
         tpm.startup()
 
 
 def test_a_salt_needs_a_point_of_the_curve() -> None:
-    with Tpm(Scripted(_answer(0))) as tpm, pytest.raises(TpmError, match="not a point of P-256"):
+    with _tpm(Scripted(_answer(0))) as tpm, pytest.raises(TpmError, match="not a point of P-256"):
         with tpm.session(SessionKind.HMAC, _KEY):
             pass
 
 
 def test_endless_lists_end() -> None:
     page = _answer(0, b"\x01" + struct.pack(">II254I", 1, 254, *[0x01000000] * 254))
-    with Tpm(Scripted(page)) as tpm, pytest.raises(TpmError, match="in no order"):
+    with _tpm(Scripted(page)) as tpm, pytest.raises(TpmError, match="in no order"):
         tpm.handles(0x01000001)
 
 
@@ -532,7 +539,7 @@ def test_no_device_and_no_socket(tmp_path: Path) -> None:
         DeviceTransport(tmp_path / "tpmrm0")
     with pytest.raises(TpmError, match="no TPM"):
         SocketTransport(tmp_path / "socket")
-    with Tpm(DeviceTransport("/dev/null")) as tpm, pytest.raises(TpmError):
+    with _tpm(DeviceTransport("/dev/null")) as tpm, pytest.raises(TpmError):
         tpm.get_random(8)
 
 

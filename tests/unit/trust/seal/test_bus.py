@@ -10,7 +10,7 @@ from fakes.swtpm import Editor, Recorder, SoftwareTpm, code_of
 from machineos.errors import (
     BootError,
 )
-from machineos.host.tpm.commands import Transport
+from machineos.host.tpm.transport import Transport
 from machineos.host.tpm.wire import Command
 from machineos.trust.seal.unseal import Index, close_door
 from unit.trust.sealing import (

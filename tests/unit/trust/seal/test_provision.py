@@ -12,7 +12,9 @@ from machineos.errors import (
     UsageError,
 )
 from machineos.host.tpm.code import Rc
-from machineos.host.tpm.commands import Auth, Tpm, Transport
+from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.session import Auth
+from machineos.host.tpm.transport import Transport
 from machineos.host.tpm.wire import Command, Handle, Hierarchy, NvAttribute, NvPublic, sized
 from machineos.trust.seal.unseal import Index, State, read_floor, state
 from unit.trust.sealing import (

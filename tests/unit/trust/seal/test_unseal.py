@@ -17,7 +17,8 @@ from machineos.errors import (
     TpmError,
 )
 from machineos.host.tpm.code import Rc
-from machineos.host.tpm.commands import Auth, Tpm
+from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.session import Auth
 from machineos.host.tpm.wire import (
     Command,
     Handle,
