@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Seconds of tests, as they took without a mutant: what one test, a first look and all may take.
 MOST_OF_ONE = 10.0
 FIRST_LOOK = 2.0
-MOST_OF_ALL = 90.0
+MOST_OF_ALL = 40.0
 
 
 @dataclass(frozen=True)
