@@ -144,13 +144,12 @@ def test_what_cannot_be_signed_leaves_nothing(
     with pytest.raises(ToolError):
         efi.sign_efi(text, target, one.key("uefi-db"))
     mixed = KeyPair(one.key("uefi-db").cert_path, two.key("uefi-db").key_path)
-    with pytest.raises(
-        SignatureError, match=f"^{mixed.key_path} is not the key of {mixed.cert_path}$"
-    ):
+    message = f"^{mixed.key_path} is not the key of {mixed.cert_path}$"
+    with pytest.raises(SignatureError, match=message):
         efi.sign_efi(binary, target, mixed)
-    with pytest.raises(MissingError, match="none is not a file$"):
+    with pytest.raises(MissingError, match=r"none is not a file$"):
         efi.sign_efi(tmp_path / "none", target, one.key("uefi-db"))
-    with pytest.raises(MissingError, match="none is not a file$"):
+    with pytest.raises(MissingError, match=r"none is not a file$"):
         efi.verify_efi(tmp_path / "none", one.key("uefi-db").cert_path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["app.efi", "text"]
 

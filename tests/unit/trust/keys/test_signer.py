@@ -87,9 +87,7 @@ def test_key_and_certificate_must_belong_together(one: Keyset, two: Keyset) -> N
     message = f"^{mixed.key_path} is not the key of {mixed.cert_path}$"
     with pytest.raises(SignatureError, match=message):
         FileSigner.open(mixed)
-    with pytest.raises(
-        SignatureError, match="^the private key does not belong to the certificate$"
-    ):
+    with pytest.raises(SignatureError, match="private key does not belong to the certificate"):
         FileSigner(mixed.certificate(), mixed.private_key(None))
 
 
