@@ -17,8 +17,6 @@ from machineos.errors import TpmError
 
 ST_NO_SESSIONS = 0x8001
 ST_SESSIONS = 0x8002
-ST_HASHCHECK = 0x8024
-ST_VERIFIED = 0x8022
 
 ALG_RSA = 0x0001
 ALG_AES = 0x0006
