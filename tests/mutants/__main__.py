@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,39 +22,53 @@ from mutants.workers import Verdict, Worker, Workers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mutants.equivalent import Equivalent
     from mutants.operators import Mutant
 
 TOP = Path(__file__).resolve().parents[2]
 CACHE = ".cache/mutants/records.json"
 PAGE = "docs/mutants.md"
+LIST = "tests/mutants/equivalent.toml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print, and return 0 when enough mutants were noticed."""
     options = _options(argv)
-    rooms = tuple(options.room) or ROOMS
     try:
-        chosen = choose(TOP, rooms, everything=options.effects)
-        entries = equivalent.read(equivalent.LIST.read_text())
-        everywhere = everything(TOP, choose(TOP, everything=True).modules)[0]
+        if options.list:
+            print("\n".join(one.name for one in _plan(TOP, options).sample))
+            return 0
+        result = _run(options)
     except ValueError as error:
         print(f"mutants: {error}", file=sys.stderr)
         return 2
-    for entry in equivalent.stale(entries, everywhere):
-        print(f"mutants: fits no mutant, or several: {entry}", file=sys.stderr)
-        return 2
-    universe, sources = everything(TOP, chosen.modules)
-    universe = [one for one in universe if not any(entry.fits(one) for entry in entries)]
-    sample = draw(universe, sources, seed=options.seed, count=options.count)
-    if options.list:
-        print("\n".join(one.name for one in sample))
-        return 0
-    verdicts = _run(sample, options.jobs)
-    result = report.Result(options.seed, len(universe), verdicts, entries, chosen.left_out)
     print(json.dumps(report.document(result), indent=1) if options.json else report.text(result))
     if options.write or not (options.room or options.effects):
         (TOP / PAGE).write_text(report.page(result))
     return 0 if result.good else 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about."""
+
+    sample: tuple[Mutant, ...]
+    universe: int
+    equivalent: tuple[Equivalent, ...]
+    left_out: tuple[str, ...]
+
+
+def _plan(top: Path, options: argparse.Namespace) -> Plan:
+    """Return what to do with the tree in ``top``. Raises: ValueError."""
+    chosen = choose(top, tuple(options.room) or ROOMS, everything=options.effects)
+    entries = equivalent.read((top / LIST).read_text())
+    everywhere, _ = everything(top, choose(top, everything=True).modules)
+    for entry in equivalent.stale(entries, everywhere):
+        raise ValueError(f"in {LIST} fits no mutant, or several: {entry}")
+    universe, sources = everything(top, chosen.modules)
+    universe = [one for one in universe if not any(entry.fits(one) for entry in entries)]
+    sample = draw(universe, sources, seed=options.seed, count=options.count)
+    return Plan(tuple(sample), len(universe), entries, chosen.left_out)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -72,39 +87,42 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run(sample: list[Mutant], jobs: int) -> tuple[Verdict, ...]:
-    verdicts: dict[str, Verdict] = {}
+def _run(options: argparse.Namespace) -> report.Result:
+    verdicts: dict[Mutant, Verdict] = {}
     # A short path: sockets of tests are below it, and allow 107 bytes.
     scratch = Path(tempfile.mkdtemp(prefix="mm."))
     try:
-        with Workers(TOP, scratch, jobs) as workers:
+        with Workers(TOP, scratch, options.jobs) as workers:
+            plan = _plan(workers.root, options)
             records = _records(workers)
-            chooser = Chooser(TOP, records)
+            chooser = Chooser(workers.root, records)
 
             def judge(worker: Worker, mutant: Mutant) -> Verdict:
                 return worker.judge(mutant, chooser, records)
 
             def done(mutant: Mutant, verdict: Verdict) -> None:
-                verdicts[mutant.name] = verdict
-                count = f"{len(verdicts)}/{len(sample)}"
+                verdicts[mutant] = verdict
+                count = f"{len(verdicts)}/{len(plan.sample)}"
                 print(f"{count} {verdict.outcome}: {mutant.name}", file=sys.stderr, flush=True)
 
-            workers.each(sample, judge, done)
+            workers.each(plan.sample, judge, done)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return tuple(verdicts[one.name] for one in sample)
+    found = tuple(verdicts[one] for one in plan.sample)
+    return report.Result(options.seed, plan.universe, found, plan.equivalent, plan.left_out)
 
 
 def _records(workers: Workers) -> Records:
-    cache = Cache(TOP, TOP / CACHE)
-    files = test_files(TOP)
-    missing = [file for file in files if cache.get(file) is None]
+    """Return what the cheap tests come by, recording what is not known or has changed."""
+    cache = Cache(workers.root, TOP / CACHE)
+    files = test_files(workers.root)
 
     def done(file: str, record: dict[str, Any]) -> None:
         cache.put(file, record)
         print(f"recorded {file}", file=sys.stderr, flush=True)
 
     try:
+        missing = [file for file in files if cache.get(file) is None]
         workers.each(missing, Worker.record, done)
     finally:
         cache.save()

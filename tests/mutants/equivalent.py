@@ -1,6 +1,6 @@
 """Mutants that change nothing: a short list, each with its reason, that must fit the sources.
 
-``equivalent.toml`` beside this file holds them. An entry names a mutant by what a person sees of
+``equivalent.toml`` beside this module holds them. An entry names a mutant by what a person sees of
 it, not by a number, and must fit exactly one; at most ``MOST`` are allowed.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from mutants.operators import Mutant
 
-LIST = Path(__file__).with_name("equivalent.toml")
 MOST = 5
 
 

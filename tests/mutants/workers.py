@@ -118,6 +118,8 @@ class Workers:
 
     def __init__(self, top: Path, scratch: Path, count: int) -> None:
         self._workers = [Worker(top, scratch / str(number)) for number in range(count)]
+        # A copy of the sources as they are now, whatever is edited meanwhile.
+        self.root = self._workers[0].tree.root
 
     def __enter__(self) -> Self:
         return self

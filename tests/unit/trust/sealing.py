@@ -109,12 +109,26 @@ class Machine:
         return self.unseal(Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN)
 
 
-def give(tpm: Tpm, **more: object) -> Report:
-    arguments: dict[str, object] = {
-        "luks_policy_key": LUKS,
-        "admin_policy_key": ADMIN,
-        "sudi_cert": SUDI_CERT,
-        "sudi_key": SUDI_KEY,
-        "random": os.urandom,
-    }
-    return provision(tpm, **(arguments | more))
+def give(
+    tpm: Tpm,
+    *,
+    luks_policy_key: bytes = LUKS,
+    admin_policy_key: bytes = ADMIN,
+    sudi_cert: bytes = SUDI_CERT,
+    sudi_key: bytes = SUDI_KEY,
+    policy_version: str = "0001",
+    again: bool = False,
+    lockout_auth: bytes = b"",
+) -> Report:
+    """Provision a TPM with what most tests want."""
+    return provision(
+        tpm,
+        luks_policy_key=luks_policy_key,
+        admin_policy_key=admin_policy_key,
+        sudi_cert=sudi_cert,
+        sudi_key=sudi_key,
+        random=os.urandom,
+        policy_version=policy_version,
+        again=again,
+        lockout_auth=lockout_auth,
+    )

@@ -109,7 +109,14 @@ def _difference(policies: Sequence[SignedPolicy], now: Mapping[int, bytes]) -> s
         return "the PCRs are not values this product signed: another UKI or Secure Boot state"
     if any(_left(want, now) for want in expected):
         return "the initrd has been left: the TPM's secrets can be read only inside it"
-    wrong = min(([pcr for pcr in want if now[pcr] != want[pcr]] for want in expected), key=len)
+    return _blame(min((_changed(want, now) for want in expected), key=len))
+
+
+def _changed(want: Mapping[int, bytes], now: Mapping[int, bytes]) -> list[int]:
+    return [pcr for pcr in want if now[pcr] != want[pcr]]
+
+
+def _blame(wrong: Sequence[int]) -> str:
     if not wrong:
         return "the TPM was provisioned for another product: its policy version index is not ours"
     names = " and ".join(f"PCR {pcr}" for pcr in wrong)
