@@ -2,11 +2,12 @@
 
 First those that are about the module by their name, then those of its folder, then the others; the
 quick before the slow. What acts at import has no line of its own that a test comes by, so there all
-tests are asked that run anything of the module or of what imports it.
+tests are asked that run anything of the module or of what imports it, or whose file imports it.
 """
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ class Chooser:
     def __init__(self, top: Path, records: Records) -> None:
         self._records = records
         self._importers: dict[str, set[str]] = {}
+        self._files = {file: _imports(top / file) for file in records.files}
         for name, module in read_modules(top / PACKAGE).items():
             for imported in module.imports:
                 self._importers.setdefault(imported, set()).add(_path(top, name))
@@ -68,7 +70,11 @@ class Chooser:
             return self._records.tests_of(mutant.path, mutant.lines)
         dotted = ".".join(Path(mutant.path).relative_to(PACKAGE.parent).with_suffix("").parts)
         paths = {mutant.path, *self._importers.get(dotted, set())}
-        return set().union(*(self._records.tests_of_module(path) for path in paths))
+        files = {file for file, imported in self._files.items() if dotted in imported}
+        files |= {file for file in self._files if distance(mutant.path, file) == 0}
+        about = {name for file in files for name in self._records.files[file]}
+        running = (self._records.tests_of_module(path) for path in paths)
+        return (about & self._records.seconds.keys()).union(*running)
 
     def _stage(self, names: list[str]) -> Stage:
         files = dict.fromkeys(name.partition("::")[0] for name in names)
@@ -82,6 +88,17 @@ def distance(module: str, file: str) -> int:
     if place.parent != inside.parent:
         return 2
     return 0 if place.stem.startswith(f"test_{inside.stem}") else 1
+
+
+def _imports(path: Path) -> frozenset[str]:
+    """Return the modules that a test file imports, and what could be modules."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
 
 
 def _path(top: Path, dotted: str) -> str:

@@ -387,10 +387,12 @@ def test_dictionary_lockout_is_on_and_does_not_stop_a_boot(machine: Machine) -> 
     admin = machine.admin_password()
     with machine.chip.open() as tpm:
         tpm.nv_define(guarded, Auth(None, admin))
+        codes = []
         for _ in range(40):
             with pytest.raises(TpmError) as caught:
                 tpm.nv_write(guarded, b"abcd", Auth(None, password))
-        assert caught.value.code == Rc.LOCKOUT
+            codes.append(caught.value.code)
+        assert codes == [Rc.AUTH_FAIL] * 32 + [Rc.LOCKOUT] * 8
         flags = Permanent(tpm.property(Property.PERMANENT))
         assert Permanent.IN_LOCKOUT in flags
     assert machine.unseal(Index.SUDI_KEY) == SUDI_KEY

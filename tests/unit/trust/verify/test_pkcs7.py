@@ -16,6 +16,7 @@ KEYS = {bits: rsa.generate_private_key(65537, bits) for bits in (1024, 2048, 307
 OIDS = st.sampled_from(
     [x509.NameOID.COMMON_NAME, x509.NameOID.ORGANIZATION_NAME, x509.NameOID.SERIAL_NUMBER]
 )
+Names = list[tuple[x509.ObjectIdentifier, str]]
 NAMES = st.lists(
     st.tuples(
         OIDS, st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=60)
@@ -27,7 +28,9 @@ NAMES = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(sorted(KEYS)), st.integers(1, (1 << 159) - 1), NAMES)
-def test_it_is_what_the_signer_writes(bits: int, serial: int, names: list) -> None:
+def test_it_is_what_the_signer_writes(
+    bits: int, serial: int, names: list[tuple[x509.ObjectIdentifier, str]]
+) -> None:
     """And that is what openssl writes, byte for byte (test_signer)."""
     key = KEYS[bits]
     name = x509.Name([x509.NameAttribute(oid, text) for oid, text in names])
