@@ -82,6 +82,7 @@ class Machine:
 
     chip: SoftwareTpm
     report: Report
+    pinned: bool = True
 
     def boot(self, secure_boot: bytes = SECURE_BOOT, uki: bytes = UKI) -> None:
         self.chip.power_cycle()
@@ -102,7 +103,7 @@ class Machine:
                 index,
                 policies=[signed()] if policies is None else policies,
                 policy_key_pem=key,
-                srk_name=self.report.srk_name,
+                srk_name=self.report.srk_name if self.pinned else None,
             )
 
     def admin_password(self) -> bytes:
