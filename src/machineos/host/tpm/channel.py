@@ -161,7 +161,7 @@ class Channel:
         reader.end()
         if len(nonce_tpm) != NONCE_SIZE:
             raise TpmError("the TPM's nonce has the wrong size")
-        secret_key = session_key(salt, nonce_tpm, nonce) if key else b""
+        secret_key = session_key(salt, nonce_tpm, nonce) if salt else b""
         return Session(value, kind, secret_key, nonce_tpm)
 
     def flush(self, handle: int) -> None:
