@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mutants import equivalent, report
 from mutants.choice import Chooser
-from mutants.record import Cache, Records, test_files
+from mutants.record import Cache, Records, cheap_files
 from mutants.rooms import ROOMS, choose
 from mutants.sample import draw, everything
 from mutants.workers import Verdict, Worker, Workers
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mutants: {error}", file=sys.stderr)
         return 2
     print(json.dumps(report.document(result), indent=1) if options.json else report.text(result))
-    if options.write or not (options.room or options.effects):
+    if options.write or not (options.room or options.effects or options.again):
         (TOP / PAGE).write_text(report.page(result))
     return 0 if result.good else 1
 
@@ -67,7 +67,11 @@ def _plan(top: Path, options: argparse.Namespace) -> Plan:
         raise ValueError(f"in {LIST} fits no mutant, or several: {entry}")
     universe, sources = everything(top, chosen.modules)
     universe = [one for one in universe if not any(entry.fits(one) for entry in entries)]
-    sample = draw(universe, sources, seed=options.seed, count=options.count)
+    if options.again:
+        names = report.survivors(json.loads(options.again.read_text()))
+        sample = [one for one in universe if report.key(one) in names]
+    else:
+        sample = draw(universe, sources, seed=options.seed, count=options.count)
     return Plan(tuple(sample), len(universe), entries, chosen.left_out)
 
 
@@ -82,6 +86,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--effects", action="store_true", help="modules that only act too")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="workers")
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
+    parser.add_argument(
+        "--again", type=Path, metavar="FILE", help="only what survived in the JSON of a run before"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE} for a part, too")
     return parser.parse_args(argv)
@@ -115,7 +122,7 @@ def _run(options: argparse.Namespace) -> report.Result:
 def _records(workers: Workers) -> Records:
     """Return what the cheap tests come by, recording what is not known or has changed."""
     cache = Cache(workers.root, TOP / CACHE)
-    files = test_files(workers.root)
+    files = cheap_files(workers.root)
 
     def done(file: str, record: dict[str, Any]) -> None:
         cache.put(file, record)

@@ -100,7 +100,7 @@ class Cache:
         return hasher.hexdigest()
 
 
-def test_files(top: Path) -> list[str]:
+def cheap_files(top: Path) -> list[str]:
     """Return the files with cheap tests, those of this program left out."""
     found = sorted((top / "tests/unit").rglob("test_*.py"))
     names = [path.relative_to(top).as_posix() for path in found]

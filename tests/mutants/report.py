@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mutants.rooms import room_of
 from mutants.workers import KILLED, LATE, SURVIVED, UNSEEN, Verdict
 
 if TYPE_CHECKING:
     from mutants.equivalent import Equivalent
+    from mutants.operators import Mutant
 
 GOAL = 0.95
 
@@ -88,6 +89,21 @@ def document(result: Result) -> dict[str, object]:
             }
             for one in result.verdicts
         ],
+    }
+
+
+def key(mutant: Mutant) -> tuple[str, ...]:
+    """Return what names a mutant while lines move."""
+    return mutant.path, mutant.function, mutant.operator, mutant.before, mutant.after
+
+
+def survivors(document: dict[str, Any]) -> set[tuple[str, ...]]:
+    """Return the keys of what survived in the JSON of a run."""
+    fields = ("path", "function", "operator", "before", "after")
+    return {
+        tuple(one[field] for field in fields)
+        for one in document["verdicts"]
+        if one["outcome"] in {SURVIVED, UNSEEN}
     }
 
 

@@ -128,7 +128,8 @@ def run(job: dict[str, Any], scratch: Path) -> dict[str, Any]:
     answer["failed"] = watch.failed
     if measured is not None:
         measured.stop()
-        answer |= {"tests": watch.tests, "lines": _lines(measured)}
+        readable = status in {0, 1, 5}  # otherwise it is not about tests
+        answer |= {"readable": readable, "tests": watch.tests, "lines": _lines(measured)}
     return answer
 
 

@@ -47,8 +47,9 @@ class Verdict:
 class Worker:
     """One tree and the process that runs tests in it."""
 
-    def __init__(self, top: Path, folder: Path) -> None:
+    def __init__(self, top: Path, folder: Path, *, start: float = START) -> None:
         folder.mkdir()
+        self._start = start
         self.tree = Tree(top, folder / "tree")
         self._scratch = folder
         self._process = subprocess.Popen(
@@ -79,7 +80,7 @@ class Worker:
     def record(self, file: str) -> dict[str, Any]:
         """Return the record of a test file. Raises: RuntimeError when it cannot be run."""
         answer = self.run(files=[file], record=True, seconds=RECORDING)
-        if "tests" not in answer:
+        if not answer.get("readable"):
             raise RuntimeError(f"{file} cannot be recorded ({answer['ended']}):\n{self.log()}")
         return {"tests": answer["tests"], "lines": answer["lines"]}
 
@@ -92,7 +93,7 @@ class Worker:
         try:
             for stage in stages:
                 known = [name for file in stage.files for name in records.files[file]]
-                seconds = START + PATIENCE * stage.seconds
+                seconds = self._start + PATIENCE * stage.seconds
                 answer = self.run(
                     files=stage.files, tests=stage.tests, known=known, seconds=seconds
                 )
@@ -111,6 +112,8 @@ class Worker:
             self._process.terminate()
         self._process.stdin.close()
         self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 class Workers:
