@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from machineos.host.tpm.session import Session
 
 _NO_AUTH = Auth()
-# TPM 2.0 lists at most this many handles or properties in one answer of 4096 bytes.
-_LIST_LIMIT = 1024
+# As many handles as are asked for at once; they fit into one answer.
+_PAGE = 254
 
 
 class Tpm(Channel):
@@ -68,7 +68,7 @@ class Tpm(Channel):
     def properties(self, first: Property, count: int = 1) -> dict[int, int]:
         """Return up to ``count`` properties from ``first`` on, by number. Raises: TpmError."""
         reader = self._capability(Capability.PROPERTIES, first, count)
-        found = {reader.u32(): reader.u32() for _ in range(reader.count(_LIST_LIMIT))}
+        found = {reader.u32(): reader.u32() for _ in range(reader.count(count))}
         reader.end()
         return found
 
@@ -83,11 +83,11 @@ class Tpm(Channel):
         """Return the handles from ``first`` to the end of its kind. Raises: TpmError."""
         found: list[int] = []
         while True:
-            reader = self._capability(Capability.HANDLES, first, 254)
-            page = [reader.u32() for _ in range(reader.count(_LIST_LIMIT))]
+            reader = self._capability(Capability.HANDLES, first, _PAGE)
+            page = [reader.u32() for _ in range(reader.count(_PAGE))]
             reader.end()
             found += page
-            if len(page) < 254:
+            if len(page) < _PAGE:
                 return tuple(found)
             if page[-1] < first:
                 raise TpmError("the TPM lists its handles in no order")

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
-from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,15 +86,6 @@ def test_cfb_is_what_another_implementation_computes(size: int) -> None:
     wanted = other.update(data) + other.finalize()
     assert tpm_session.cfb(key, vector, data, encrypt=True) == wanted
     assert tpm_session.cfb(key, vector, wanted, encrypt=False) == data
-
-
-@pytest.mark.parametrize("bits", [128, 256, 512])
-def test_kdfa_is_sp800_108_in_counter_mode(bits: int) -> None:
-    other = KBKDFHMAC(
-        hashes.SHA256(), Mode.CounterMode, bits // 8, 4, 4, CounterLocation.BeforeFixed,
-        label=b"CFB", context=b"uuvv", fixed=None,
-    )  # fmt: skip
-    assert tpm_session.kdfa(b"key", b"CFB", b"uu", b"vv", bits) == other.derive(b"key")
 
 
 def test_kdfe_is_sp800_56a() -> None:

@@ -241,6 +241,7 @@ def test_a_storage_key_is_read_with_its_name() -> None:
 def test_a_short_coordinate_is_filled_up_in_front() -> None:
     key = wire.read_storage_key(1, point(b"x", b"yy"))
     assert (key.x, key.y) == (bytes(31) + b"x", bytes(30) + b"yy")
+    assert wire.read_storage_key(1, point(b"xx", b"y")).y == bytes(31) + b"y"
 
 
 @pytest.mark.parametrize(
