@@ -86,15 +86,14 @@ class FileSigner:
             raise DigestError(f"{root_hash_hex[:80]!r} is not a dm-verity root hash in hex")
         return self._pkcs7(
             root_hash_hex.encode("ascii"),
-            pkcs7.PKCS7Options.DetachedSignature,
-            pkcs7.PKCS7Options.NoCerts,
+            [pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.NoCerts],
         )
 
     def sign_content(self, data: bytes) -> bytes:
         """Return a PKCS#7 DER with ``data`` and the certificate inside."""
-        return self._pkcs7(data)
+        return self._pkcs7(data, [])
 
-    def _pkcs7(self, data: bytes, *options: pkcs7.PKCS7Options) -> bytes:
+    def _pkcs7(self, data: bytes, options: list[pkcs7.PKCS7Options]) -> bytes:
         return (
             pkcs7.PKCS7SignatureBuilder()
             .set_data(data)

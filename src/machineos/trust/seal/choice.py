@@ -61,8 +61,9 @@ def pcrs_of(policies: Sequence[SignedPolicy]) -> frozenset[int]:
     return frozenset(BOOT_PCRS).union(*(policy.pcrs for policy in policies))
 
 
-def choose(policies: Sequence[SignedPolicy], measured: Measured) -> SignedPolicy:
-    """Return the newest of ``policies`` (from ``candidates``) that this boot fulfils.
+def choose(policies: Sequence[SignedPolicy], measured: Measured) -> tuple[str, SignedPolicy]:
+    """Return the newest of ``policies`` (from ``candidates``) that this boot fulfils, with its
+    version.
 
     Raises: PolicyError when the PCRs fit none, or what fits is below the floor.
     """
@@ -80,7 +81,7 @@ def choose(policies: Sequence[SignedPolicy], measured: Measured) -> SignedPolicy
             f"{measured.floor} and newer",
             hint="boot the newer version",
         )
-    return fitting[newest]
+    return newest, fitting[newest]
 
 
 def check_raise(version: str, *, present: str) -> bool:

@@ -46,7 +46,7 @@ def state(tpm: Tpm) -> State:
     It is provisioned when the layout version is there and no hierarchy is without a password:
     provisioning sets the last password (lockout) as its very last act. Raises: TpmError.
     """
-    ours = set(tpm.handles(0x01000000)) & {*Index}
+    ours = set(tpm.handles(min(Index))) & {*Index}
     if Index.LAYOUT not in ours:
         return State.PARTIAL if ours else State.EMPTY
     layout = tpm.nv_read_public(Index.LAYOUT)

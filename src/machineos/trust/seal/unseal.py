@@ -10,6 +10,7 @@ Shared with the initrd: standard library, and cryptography imported where it is 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -54,22 +55,26 @@ _UNFULFILLED = frozenset({Rc.POLICY, Rc.POLICY_FAIL, Rc.PCR_CHANGED, Rc.VALUE})
 _PROVISION_HINT = "provision this machine again; what it had encrypted cannot be read any more"
 
 
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """The policy of this boot, with the TPM's word that the key signed it."""
+
+    version: str
+    pcrs: tuple[int, ...]
+    digest: bytes
+    ticket: Ticket
+
+
 class Sealed:
     """The sealed secrets, open for the length of ``opened``'s block."""
 
-    def __init__(
-        self, tpm: Tpm, session: Session, key: PolicyKey, policy: SignedPolicy, ticket: Ticket
-    ) -> None:
+    def __init__(self, tpm: Tpm, session: Session, key: PolicyKey, policy: _Proved) -> None:
         self._tpm = tpm
         self._session = session
         self._key = key
         self._policy = policy
-        self._ticket = ticket
-
-    @property
-    def version(self) -> str:
+        self.version = policy.version
         """The version of the policy that opened this: the UKI's own."""
-        return self._policy.version or ""
 
     @cached_property
     def _version_index(self) -> NvPublic:
@@ -112,7 +117,7 @@ class Sealed:
         tpm, session = self._tpm, self._session
         tpm.policy_pcr(session, *self._policy.pcrs)
         tpm.policy_nv(session, self._version_index, self.version.encode(), Operation.UNSIGNED_LE)
-        tpm.policy_authorize(session, self._policy.policy, self._key.name, self._ticket)
+        tpm.policy_authorize(session, self._policy.digest, self._key.name, self._policy.ticket)
 
     def _satisfy_version(self) -> None:
         self._satisfy()
@@ -138,14 +143,15 @@ def opened(
     key = policy_key(policy_key_pem)
     with _explained():
         storage_key = _storage_key(tpm, srk_name)
-        policy = _choose(tpm, policies, key)
+        version, policy = _choose(tpm, policies, key)
         loaded = tpm.load_external(key.public)
         try:
             ticket = tpm.verify_signature(loaded, sha256(policy.policy), policy.signature)
         finally:
             tpm.flush(loaded.value)
     with _explained(), tpm.session(SessionKind.POLICY, storage_key) as session:
-        yield Sealed(tpm, session, key, policy, ticket)
+        proved = _Proved(version, policy.pcrs, policy.policy, ticket)
+        yield Sealed(tpm, session, key, proved)
 
 
 def unseal(
@@ -280,7 +286,7 @@ def _floor(tpm: Tpm, auth: Auth) -> str:
     return text.decode("ascii")
 
 
-def _choose(tpm: Tpm, policies: Sequence[SignedPolicy], key: PolicyKey) -> SignedPolicy:
+def _choose(tpm: Tpm, policies: Sequence[SignedPolicy], key: PolicyKey) -> tuple[str, SignedPolicy]:
     """Return the policy that this boot fulfils. Raises: BootError, PolicyError."""
     ours = candidates(policies, key)
     now = _pcrs(tpm, pcrs_of(ours))

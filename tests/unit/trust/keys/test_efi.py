@@ -34,8 +34,13 @@ def signed(binary: Path, one: Keyset) -> Path:
 
 
 @needs_sbsign
-def test_what_was_signed_is_for_everybody_to_read(signed: Path) -> None:
-    assert stat.S_IMODE(signed.stat().st_mode) == 0o644
+def test_what_was_signed_is_for_everybody_to_read(binary: Path, one: Keyset) -> None:
+    before = os.umask(0o077)
+    try:
+        efi.sign_efi(binary, binary, one.key("uefi-db"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(binary.stat().st_mode) == 0o644
 
 
 @needs_sbsign
@@ -47,8 +52,10 @@ def test_a_signature_that_does_not_verify_leaves_nothing(tmp_path: Path, binary:
     pair = KeyPair(tmp_path / "cert.pem", tmp_path / "privkey.pem")
     pair.cert_path.write_bytes(odd.pem())
     pair.key_path.write_bytes(x509.key_pem(make.key("publisher"), None))
-    with pytest.raises(SignatureError, match=f"not signed by the key of {pair.cert_path}: "):
-        efi.sign_efi(binary, tmp_path / "out.efi", pair)
+    target = tmp_path / "out.efi"
+    with pytest.raises(SignatureError) as caught:
+        efi.sign_efi(binary, target, pair)
+    assert caught.value.message.startswith(f"{target}: not signed by the key of {pair.cert_path}: ")
     names = sorted(entry.name for entry in tmp_path.iterdir())
     assert names == ["app.efi", "cert.pem", "privkey.pem"]
 
@@ -97,8 +104,10 @@ def test_every_role_can_sign(role: str, binary: Path, one: Keyset) -> None:
 def test_unsigned_and_other_keys_are_refused(
     binary: Path, signed: Path, one: Keyset, two: Keyset
 ) -> None:
-    with pytest.raises(SignatureError):
-        efi.verify_efi(binary, one.key("uefi-db").cert_path)
+    certificate = one.key("uefi-db").cert_path
+    with pytest.raises(SignatureError) as caught:
+        efi.verify_efi(binary, certificate)
+    assert caught.value.message.startswith(f"{binary}: not signed by the key of {certificate}: ")
     for pair in (one.key("uki-production"), one.key("uefi-pk"), two.key("uefi-db")):
         with pytest.raises(SignatureError):
             efi.verify_efi(signed, pair.cert_path)

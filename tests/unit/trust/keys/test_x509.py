@@ -45,6 +45,34 @@ def test_a_life_starts_a_day_early_and_ends_on_the_day() -> None:
     assert leaf.not_valid_after_utc == NOW.replace(year=NOW.year + 20) + timedelta(days=2)
 
 
+@pytest.mark.parametrize(
+    ("profile", "years", "bits"),
+    [
+        (x509.MANIFEST_CA, 25, 3072),
+        (x509.SUDI_CA, 0, 3072),
+        (x509.UEFI_PK, 50, 2048),
+        (x509.UEFI_KEK, 50, 2048),
+        (x509.UEFI_DB, 25, 2048),
+        (x509.UKI, 25, 2048),
+        (x509.UKI_PRODUCTION, 25, 2048),
+        (x509.UKI_CROSS, 25, 2048),
+        (x509.TPM_POLICY, 25, 2048),
+        (x509.PUBLISHER, 20, 2048),
+        (x509.SUDI, 0, 2048),
+    ],
+)
+def test_a_profile_says_how_long_and_how_large(
+    profile: x509.Profile, years: int, bits: int
+) -> None:
+    """The life of what another one issued may be cut short, so it is not seen there."""
+    assert (profile.years, profile.bits) == (years, bits)
+
+
+def test_a_new_key_is_as_large_as_the_profile_says() -> None:
+    numbers = x509.new_key(x509.UKI).public_key().public_numbers()
+    assert (numbers.n.bit_length(), numbers.e) == (2048, 65537)
+
+
 def test_a_life_without_years_lasts_as_long_as_the_predecessors() -> None:
     assert self_signed(x509.SUDI_CA, NOW).not_valid_after_utc == x509.FOREVER
     assert datetime(2099, 12, 31, 23, 0, tzinfo=UTC) == x509.FOREVER

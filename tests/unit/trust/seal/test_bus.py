@@ -11,9 +11,10 @@ from machineos.errors import (
 from machineos.host.tpm.transport import Transport
 from machineos.host.tpm.wire import Command, sha256
 from machineos.trust.seal.choice import DOOR
-from machineos.trust.seal.unseal import Index, close_door
+from machineos.trust.seal.unseal import Index, close_door, opened, read_floor
 from unit.trust.sealing import (
     ADMIN,
+    LUKS,
     SECRETS,
     SECURE_BOOT,
     UKI,
@@ -48,6 +49,32 @@ def test_no_secret_is_ever_in_clear_on_the_bus(chip: SoftwareTpm) -> None:
     for index, secret in secrets.items():
         for start in range(0, len(secret) - 8, 8):
             assert secret[start : start + 8] not in bus, index
+
+
+def attributes(commands: list[bytes], command: Command) -> set[int]:
+    """Return what the session does for an NV command: 0x20 hides its way there, 0x40 back."""
+    return {one[10 + 8 + 4 + 4 + 2 + 32] for one in commands if code_of(one) == command}
+
+
+def test_what_goes_to_and_fro_is_hidden(machine: Machine) -> None:
+    probes: list[Recorder] = []
+
+    def probe(wire: Transport) -> Recorder:
+        probes.append(Recorder(wire))
+        return probes[-1]
+
+    with machine.chip.open(probe) as tpm:
+        with opened(tpm, policies=[signed(version="0002")], policy_key_pem=LUKS) as sealed:
+            before = len(probes[0].commands)
+            sealed.read(Index.SUDI_KEY)
+            sealed.write(Index.CONFIGURATION_KEY, bytes(32))
+            sealed.write_version("0002")
+    commands = probes[0].commands[before:]
+    assert attributes(commands, Command.NV_READ) == {0x41}
+    assert attributes(commands, Command.NV_WRITE) == {0x21}
+    with machine.chip.open(probe) as tpm:
+        assert read_floor(tpm) == "0002"
+    assert attributes(probes[1].commands, Command.NV_READ) == {0x41}
 
 
 @pytest.mark.parametrize("pinned", [True, False])

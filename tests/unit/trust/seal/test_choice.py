@@ -89,19 +89,20 @@ def test_every_pcr_that_a_policy_names_is_read() -> None:
 
 def test_the_policy_that_fits_is_chosen() -> None:
     good = signed()
-    assert choose((signed(uki=OTHER_UKI), good, replace(good, version=None)), NOW) == good
+    policies = (signed(uki=OTHER_UKI), good, replace(good, version=None))
+    assert choose(policies, NOW) == ("0001", good)
     with_pcr12 = signed(pcr12=bytes(32))
-    assert choose((with_pcr12,), NOW) == with_pcr12
+    assert choose((with_pcr12,), NOW) == ("0001", with_pcr12)
 
 
 def test_of_several_that_fit_the_newest_is_chosen() -> None:
     policies = tuple(signed(version=version) for version in ("0002", "0010", "0009"))
-    assert choose(policies, NOW).version == "0010"
+    assert choose(policies, NOW) == ("0010", policies[1])
 
 
 def test_the_floor_itself_may_boot_and_nothing_below() -> None:
     policy = signed(version="0005")
-    assert choose((policy,), replace(NOW, floor="0005")) == policy
+    assert choose((policy,), replace(NOW, floor="0005")) == ("0005", policy)
     with pytest.raises(PolicyError) as caught:
         choose((policy,), replace(NOW, floor="0006"))
     assert caught.value.message == (

@@ -193,6 +193,19 @@ def test_the_lockout_password_comes_last_and_the_layout_before_it(chip: Software
     ]  # fmt: skip
 
 
+def test_what_is_written_is_hidden_on_the_way(chip: SoftwareTpm) -> None:
+    """Attributes of the session: continue, decrypt. Passwords are no less hidden."""
+    chip.wipe()
+    commands = recorded(chip, give).commands
+    for command, handles in (
+        (Command.NV_WRITE, 2), (Command.NV_DEFINE_SPACE, 1), (Command.HIERARCHY_CHANGE_AUTH, 1),
+    ):  # fmt: skip
+        sent = [one for one in commands if code_of(one) == command]
+        attributes = [one[10 + 4 * handles + 4 + 4 + 2 + 32] for one in sent]
+        plain = 1 if command == Command.NV_DEFINE_SPACE else 0  # of the version index: all public
+        assert sorted(attributes) == [0x01] * plain + [0x21] * (len(sent) - plain)
+
+
 # -- what is left alone --------------------------------------------------------------------------
 
 
@@ -219,7 +232,15 @@ def test_a_provisioned_tpm_is_left_alone(machine: Machine) -> None:
 def test_the_right_password_is_not_tried_without_being_asked(machine: Machine) -> None:
     password = machine.admin_password()
     with machine.chip.open() as tpm, pytest.raises(ConflictError, match="provisioned already"):
-        give(tpm, lockout_auth=password)
+        provision(
+            tpm,
+            luks_policy_key=LUKS,
+            admin_policy_key=ADMIN,
+            sudi_cert=SUDI_CERT,
+            sudi_key=SUDI_KEY,
+            random=bytes,
+            lockout_auth=password,
+        )
 
 
 def test_again_with_the_admin_password(machine: Machine) -> None:
@@ -254,6 +275,29 @@ def test_a_tpm_of_the_predecessor_is_left_alone(chip: SoftwareTpm) -> None:
             give(tpm)
         assert caught.value.message == "the TPM is provisioned by another version already"
         assert give(tpm, again=True).layout_version == "00000004"
+
+
+@pytest.mark.parametrize(
+    ("bits", "enough"), [("800800", True), ("800000", False), ("000800", False), ("ffffff", True)]
+)
+def test_a_tpm_must_have_the_two_pcrs(chip: SoftwareTpm, bits: str, enough: bool) -> None:
+    body = bytes.fromhex("00 00000005 00000001 000b 03" + bits)
+    shown = bytes.fromhex("8001") + (10 + len(body)).to_bytes(4, "big") + bytes(4) + body
+
+    def lie(command: bytes, answer: bytes) -> bytes:
+        asked = code_of(command) == Command.GET_CAPABILITY and command[10:14] == bytes((0, 0, 0, 5))
+        return shown if asked else answer
+
+    chip.wipe()
+    with chip.open(lambda wire: Editor(wire, answer=lie)) as tpm:
+        if enough:
+            give(tpm)
+            return
+        with pytest.raises(MachineError) as caught:
+            give(tpm)
+    assert (caught.value.message, caught.value.hint) == (
+        "the TPM has no SHA-256 bank of PCRs", "switch SHA-256 on in the firmware setup",
+    )  # fmt: skip
 
 
 @pytest.mark.tool("tpm2")
