@@ -114,14 +114,20 @@ def _mutant(source: Source, place: Place, operator: str, change: _Change) -> Mut
         before, after = head + before + tail, head + after + tail
     return Mutant(
         source.path, operator, place.function, line, start, end, new,
-        _lines(place), place.at_import, _shown(before), _shown(after),
+        _lines(place, operator), place.at_import, _shown(before), _shown(after),
     )  # fmt: skip
 
 
-def _lines(place: Place) -> range:
-    """Return the lines of the statement: of its head only, when it has a body."""
+def _lines(place: Place, operator: str) -> range:
+    """Return the lines of the statement: of its head only, when it has a body.
+
+    What returns early is noticed by whoever comes by anything of the function.
+    """
     statement = place.statement
     assert statement.end_lineno is not None
+    if operator == RETURNED and isinstance(place.parent, FUNCTION):
+        assert place.parent.end_lineno is not None
+        return range(statement.lineno, place.parent.end_lineno + 1)
     body = getattr(statement, "body", None)
     end = body[0].lineno if isinstance(body, list) and body else statement.end_lineno + 1
     return range(statement.lineno, max(end, statement.lineno + 1))

@@ -230,7 +230,7 @@ def test_a_function_returns_early(annotation: str, wanted: list[str]) -> None:
     text = f"def f(){annotation}:\n    'words'\n    a = b\n    return c\n"
     assert of(text, RETURNED) == wanted
     one = next(one for one in mutants(source(text)) if one.operator == RETURNED)
-    assert (one.before, one.line, one.lines) == ("def f", 3, range(3, 4))
+    assert (one.before, one.line, one.lines) == ("def f", 3, range(3, 5))
     assert one.apply(text.encode()).decode() == text.replace("    a", f"    {wanted[0]}\n    a")
 
 

@@ -263,7 +263,9 @@ def _one(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str:
     match [part.value for part in certificate.subject.get_attributes_for_oid(oid)]:
         case [str(text)]:
             return text
-    raise SignatureError(f"{_shown(certificate)}: must have one {oid._name} in its subject")
+        case _:
+            message = f"{_shown(certificate)}: must have one {oid._name} in its subject"
+            raise SignatureError(message)
 
 
 def _der(certificate: x509.Certificate) -> bytes:
