@@ -65,7 +65,17 @@ DECIDES = (
     "machineos.core.steps",
     "machineos.core.yamldoc",
     "machineos.document.product",
+    "machineos.host.tpm.code",
+    "machineos.host.tpm.commands",
+    "machineos.host.tpm.session",
+    "machineos.host.tpm.wire",
+    "machineos.trust.keys.contents",
+    "machineos.trust.keys.enrolled",
+    "machineos.trust.keys.signer",
+    "machineos.trust.keys.x509",
     "machineos.trust.measure",
+    "machineos.trust.seal",
+    "machineos.trust.verify",
 )
 
 

@@ -6,6 +6,7 @@ sessions, loaded keys and PCRs go. It serves one connection at a time; a second 
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
@@ -14,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from machineos.core.clock import SystemClock
 from machineos.core.run import run
-from machineos.host.tpm.commands import SocketTransport, Tpm, Transport
+from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.transport import SocketTransport, Transport
 from machineos.host.tpm.wire import Hierarchy
 from waiting import wait_for
 
@@ -53,7 +56,8 @@ class SoftwareTpm:
 
     def open(self, between: Callable[[Transport], Transport] = lambda wire: wire) -> Tpm:
         """Connect, with something between us and the TPM if wanted."""
-        return Tpm(between(SocketTransport(self.data)))
+        wire = between(SocketTransport(self.data))
+        return Tpm(wire, clock=SystemClock(), random=os.urandom)
 
     def power_cycle(self) -> None:
         """Reset the chip and start it, as firmware does."""

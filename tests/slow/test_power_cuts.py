@@ -11,7 +11,7 @@ from fakes.swtpm import Cut, PowerCutError, Recorder, SoftwareTpm, software_tpm
 from machineos.errors import (
     ConflictError,
 )
-from machineos.host.tpm.commands import Transport
+from machineos.host.tpm.transport import Transport
 from machineos.trust.seal.unseal import Index, Report, State, opened, state
 from unit.trust.sealing import (
     LUKS,

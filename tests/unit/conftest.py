@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.randomness import FixedRandomness
 from machineos.trust.keys.keyset import Keyset, create_keyset
 from vectors.clock import FixedClock
 
@@ -29,7 +30,10 @@ def keysets(tmp_path_factory: pytest.TempPathFactory, clock: FixedClock) -> Path
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in ("one", "two"):
             if not (root / name).is_dir():  # a keyset appears whole
-                create_keyset(root, name, organization="Acme Inc", passphrase=None, clock=clock)
+                create_keyset(
+                    root, name, organization="Acme Inc", passphrase=None, clock=clock,
+                    random=FixedRandomness(name),
+                )  # fmt: skip
     return root
 
 

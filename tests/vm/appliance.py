@@ -27,7 +27,7 @@ from machineos.core.files import write_atomic
 from machineos.core.run import run
 from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
-from machineos.trust.keys.keyset import Keyset, Project, create_keyset
+from machineos.trust.keys.keyset import Keyset, Project, SystemRandomness, create_keyset
 from machineos.vm import lifecycle
 from machineos.vm.model import Disk, Endpoint, Machine, Size
 from machineos.vm.ports import is_free
@@ -174,7 +174,7 @@ def open_bench(folder: Path, runtime: Path) -> Bench:
     request = Request(
         TEMPLATE, bench.place, bench.keyset, bench.project, disk=DISK, variant=appliance.DEBUG
     )
-    launch_machine(request, bench.store, CLOCK, credentials=None, say=say)
+    launch_machine(request, bench.store, CLOCK, SystemRandomness(), credentials=None, say=say)
     say(f"the appliance is installed, after {CLOCK.monotonic() - start:.0f} s")
     write_atomic(stamp, json.dumps(key).encode())
     return bench
@@ -184,7 +184,10 @@ def make_keyset(bench: Bench, name: str = KEYSET) -> Keyset:
     """Make a keyset for tests, unless it is there."""
     if not (bench.keys / name).is_dir():
         bench.keys.mkdir(parents=True, exist_ok=True)
-        create_keyset(bench.keys, name, organization="tests", passphrase=None, clock=CLOCK)
+        create_keyset(
+            bench.keys, name, organization="tests", passphrase=None, clock=CLOCK,
+            random=SystemRandomness(),
+        )  # fmt: skip
     keyset = Keyset.open(bench.keys, name)
     (keyset.root / appliance.TEST_MARKER).touch()
     return keyset

@@ -12,8 +12,9 @@ from vm.guest import Guest
 
 # The signed policies are public: they are in the UKI on the EFI partition.
 TRY = r"""
-import glob, json, struct, subprocess, sys
+import glob, json, os, struct, subprocess, sys
 sys.path.insert(0, "/run/package.zip")
+from machineos.core.clock import SystemClock
 from machineos.errors import MachineOSError
 from machineos.host.tpm.commands import Tpm
 from machineos.host.tpm.transport import DeviceTransport
@@ -32,7 +33,7 @@ for n in range(count):
 policies = parse_policies(sections[".pcrsig"])
 key = sections[".pcrpkey"]
 out = {"policies": len(policies), "results": {}}
-with Tpm(DeviceTransport()) as tpm:
+with Tpm(DeviceTransport(), clock=SystemClock(), random=os.urandom) as tpm:
     secret = [i for i in seal.Index if i not in (seal.Index.LAYOUT, seal.Index.POLICY_VERSION)]
     for index in secret:
         for how in ("policy", "plain"):

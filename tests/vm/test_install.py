@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from fakes.registry import FakeRegistry, fake_registry
 from machineos.document.product.artifacts import CERTIFICATE, SIGNATURE, install_artifacts
 from machineos.oci.registry.client import HttpRegistry, HttpRepository
-from machineos.trust.keys.keyset import add_project
+from machineos.trust.keys.keyset import SystemRandomness, add_project
 from machineos.trust.keys.signer import FileSigner
 from vm.appliance import CLOCK, KEYSET, NAME, Bench, manifest_text, publish
 from vm.guest import BOOT, Guest
@@ -133,7 +133,7 @@ def test_a_manifest_of_another_product(
     installer: Installer, registry: FakeRegistry, bench: Bench
 ) -> None:
     if not (bench.keyset.root / "manifest/other").is_dir():
-        add_project(bench.keyset, "other", clock=CLOCK)
+        add_project(bench.keyset, "other", clock=CLOCK, random=SystemRandomness())
     text = manifest_text(bench).replace("product: default", "product: other")
     publish(bench, text, name="machine/other:1", project=f"{KEYSET}:other", repo=registry.host)
     assert "product" in installer(place(registry, "machine/other:1"))[-1]

@@ -15,6 +15,7 @@ from fakes.registry import fake_registry
 from machineos.build.os import appliance
 from machineos.launch.machine import Request, launch_machine
 from machineos.launch.place import Place
+from machineos.trust.keys.keyset import SystemRandomness
 from vm.appliance import CLOCK, DISK, NAME, Bench, manifest_text, publish
 from vm.attacks import Victim, reason, verdict
 from vm.guest import Boot
@@ -43,7 +44,7 @@ def launched(bench: Bench) -> Iterator[list[str]]:
             SECOND, place, bench.keyset, bench.project, serial=SERIAL, disk=DISK,
             variant=appliance.DEBUG,
         )  # fmt: skip
-        launch_machine(request, bench.store, CLOCK, credentials=None, say=say)
+        launch_machine(request, bench.store, CLOCK, SystemRandomness(), credentials=None, say=say)
         assert registry.faults.die_after == []
         assert [one for one in registry.seen if "Range" in one.headers], "nothing was resumed"
     yield said

@@ -11,6 +11,7 @@ kernel enforces before the first volume is opened, and the TPM is shut before ot
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +83,7 @@ def boot_machine(
     settings: Settings, anchors: Anchors, console: Console, clock: Clock, drivers: Drivers
 ) -> None:
     """Mode ``run``. Raises: MachineOSError."""
-    with Tpm(DeviceTransport()) as tpm:
+    with Tpm(DeviceTransport(), clock=clock, random=os.urandom) as tpm:
         machine = unseal_machine(tpm, anchors)
         console.say(f"this is {machine.identity.serial} of product {machine.identity.product}")
         config = open_configuration(machine, clock, drivers)
@@ -119,7 +120,7 @@ def boot_installer(
     settings: Settings, anchors: Anchors, console: Console, clock: Clock, drivers: Drivers
 ) -> None:
     """Mode ``install``: the installer's root from the medium. Raises: MachineOSError."""
-    with Tpm(DeviceTransport()) as tpm:
+    with Tpm(DeviceTransport(), clock=clock, random=os.urandom) as tpm:
         machine = unseal_machine(tpm, anchors)
         console.say(f"this is {machine.identity.serial} of product {machine.identity.product}")
         folder = RUN / "medium"
@@ -163,7 +164,7 @@ def provision(
     files = media.read_files(device, ("cert.pem", "privkey.pem"), RUN / "identity")
     identity = verify_sudi(files["cert.pem"], ca_pem=anchors.sudi_ca, at=clock.now())
     check_machine(identity, environment.read_text(DMI_SERIAL))
-    with Tpm(DeviceTransport()) as tpm:
+    with Tpm(DeviceTransport(), clock=clock, random=os.urandom) as tpm:
         seal_provision.provision(
             tpm,
             luks_policy_key=anchors.policy_key,
@@ -171,6 +172,7 @@ def provision(
             sudi_cert=files["cert.pem"],
             sudi_key=files["privkey.pem"],
             policy_version=settings.policy_version,
+            random=os.urandom,
         )
         seal.close_door(tpm)
     console.say(f"provisioned successfully: {identity.serial} of product {identity.product}")

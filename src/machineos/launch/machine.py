@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from machineos.document.product.install import Install, Protocol
     from machineos.launch.place import Place
     from machineos.oci.registry.auth import Credentials
+    from machineos.trust.keys.contents import Randomness
     from machineos.trust.keys.keyset import Keyset, Project, Sudi
     from machineos.vm.model import Machine
     from machineos.vm.store import MachineStore
@@ -46,6 +47,7 @@ def launch_machine(
     request: Request,
     store: MachineStore,
     clock: Clock,
+    random: Randomness,
     *,
     credentials: Credentials | None,
     say: Callable[[str], None],
@@ -64,7 +66,7 @@ def launch_machine(
         )
     say(f"verifying {request.place.local or request.place.url}")
     install = request.place.verified(request.keyset, request.project, clock, credentials)
-    sudi = _identity(request, clock)
+    sudi = _identity(request, clock, random)
     hardware = steps.Hardware(
         serial=sudi.serial,
         uefi_vars=uefi_variables(request.keyset),
@@ -105,10 +107,14 @@ def published_ports(install: Install) -> list[tuple[Protocol, int]]:
     ]
 
 
-def _identity(request: Request, clock: Clock) -> Sudi:
+def _identity(request: Request, clock: Clock, random: Randomness) -> Sudi:
     known = {one.serial: one for one in request.project.list_sudis()}
     if request.serial in known:
         return known[request.serial]
     return add_sudi(
-        request.project, request.serial or None, clock=clock, passphrase=request.passphrase
+        request.project,
+        request.serial or None,
+        clock=clock,
+        random=random,
+        passphrase=request.passphrase,
     )

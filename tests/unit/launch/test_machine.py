@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.randomness import FixedRandomness
 from machineos.errors import ConflictError, MachineOSError, PolicyError, SignatureError
 from machineos.launch.machine import Request, launch_machine
 from machineos.trust.keys.keyset import Keyset, add_project
@@ -33,7 +34,14 @@ def refused(
     request = Request("vm1", shelf.place, keyset, keyset.project("default"))
     before = files(shelf.folder)
     with pytest.raises(kind):
-        launch_machine(request, store, FixedClock(), credentials=None, say=lambda _text: None)
+        launch_machine(
+            request,
+            store,
+            FixedClock(),
+            FixedRandomness("later"),
+            credentials=None,
+            say=lambda _text: None,
+        )
     assert files(shelf.folder) == before
     assert store.names() == ()
 
@@ -48,7 +56,9 @@ def test_a_manifest_of_somebody_else(
 def test_a_manifest_of_another_project(
     shelf: Shelf, own: Keyset, store: MachineStore, clock: FixedClock
 ) -> None:
-    shelf.publish(add_project(own, "other", clock=clock, passphrase=None))
+    shelf.publish(
+        add_project(own, "other", clock=clock, random=FixedRandomness("later"), passphrase=None)
+    )
     refused(PolicyError, shelf, own, store)
 
 
@@ -71,6 +81,13 @@ def test_a_machine_that_exists_is_left_alone(
     path.write_text("mine")
     request = Request("vm1", shelf.place, own, own.project("default"))
     with pytest.raises(ConflictError, match="exists already"):
-        launch_machine(request, store, FixedClock(), credentials=None, say=lambda _text: None)
+        launch_machine(
+            request,
+            store,
+            FixedClock(),
+            FixedRandomness("later"),
+            credentials=None,
+            say=lambda _text: None,
+        )
     assert path.read_text() == "mine"
     assert own.project("default").list_sudis() == []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from fakes.randomness import FixedRandomness
 from machineos.core.run import run
 from machineos.core.secret import Secret
 from machineos.errors import MachineOSError
@@ -25,7 +26,9 @@ pytestmark = [pytest.mark.tool("mkfs.vfat"), pytest.mark.tool("mcopy")]
 
 def test_it_is_private_in_memory_and_gone_afterwards(own: Keyset, clock: FixedClock) -> None:
     """The predecessor left it beside the keyset."""
-    pair = add_sudi(own.project("default"), "SN1", clock=clock, passphrase=None).pair
+    pair = add_sudi(
+        own.project("default"), "SN1", clock=clock, random=FixedRandomness("later"), passphrase=None
+    ).pair
     before = set(own.root.rglob("*"))
     with identity_disk(pair, None) as image:
         assert volume_label(image) == "trust-data"
@@ -42,7 +45,9 @@ def test_it_is_private_in_memory_and_gone_afterwards(own: Keyset, clock: FixedCl
 
 
 def test_it_is_gone_also_when_the_launch_fails(own: Keyset, clock: FixedClock) -> None:
-    pair = add_sudi(own.project("default"), "SN1", clock=clock, passphrase=None).pair
+    pair = add_sudi(
+        own.project("default"), "SN1", clock=clock, random=FixedRandomness("later"), passphrase=None
+    ).pair
     seen: list[Path] = []
 
     def launch() -> None:
@@ -56,7 +61,9 @@ def test_it_is_gone_also_when_the_launch_fails(own: Keyset, clock: FixedClock) -
 
 
 def test_a_passphrase_that_does_not_fit(own: Keyset, clock: FixedClock) -> None:
-    pair = add_sudi(own.project("default"), "SN1", clock=clock, passphrase=None).pair
+    pair = add_sudi(
+        own.project("default"), "SN1", clock=clock, random=FixedRandomness("later"), passphrase=None
+    ).pair
     with pytest.raises(MachineOSError), identity_disk(pair, Secret(b"correct horse")):
         raise AssertionError("was made")
 

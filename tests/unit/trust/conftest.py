@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.randomness import FixedRandomness
 from fakes.swtpm import SoftwareTpm, software_tpm
 from machineos.trust.keys.keyset import Keyset, create_keyset
 from unit.trust.sealing import Machine, give
@@ -23,7 +24,14 @@ def clock() -> FixedClock:
 def keysets(tmp_path_factory: pytest.TempPathFactory, clock: FixedClock) -> Path:
     root = tmp_path_factory.mktemp("keys") / "keysets"
     for name in ("one", "two"):
-        create_keyset(root, name, organization="Acme Inc", passphrase=None, clock=clock)
+        create_keyset(
+            root,
+            name,
+            organization="Acme Inc",
+            passphrase=None,
+            clock=clock,
+            random=FixedRandomness(name),
+        )
     return root
 
 

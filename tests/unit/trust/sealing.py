@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from fakes.swtpm import SoftwareTpm
-from machineos.host.tpm.commands import Tpm, Transport
+from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.transport import Transport
 from machineos.trust.measure.tpm_policy import (
     SignedPolicy,
     boot_policy,
@@ -80,6 +82,7 @@ class Machine:
 
     chip: SoftwareTpm
     report: Report
+    pinned: bool = True
 
     def boot(self, secure_boot: bytes = SECURE_BOOT, uki: bytes = UKI) -> None:
         self.chip.power_cycle()
@@ -100,18 +103,33 @@ class Machine:
                 index,
                 policies=[signed()] if policies is None else policies,
                 policy_key_pem=key,
-                srk_name=self.report.srk_name,
+                srk_name=self.report.srk_name if self.pinned else None,
             )
 
     def admin_password(self) -> bytes:
         return self.unseal(Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN)
 
 
-def give(tpm: Tpm, **more: object) -> Report:
-    arguments: dict[str, object] = {
-        "luks_policy_key": LUKS,
-        "admin_policy_key": ADMIN,
-        "sudi_cert": SUDI_CERT,
-        "sudi_key": SUDI_KEY,
-    }
-    return provision(tpm, **(arguments | more))
+def give(
+    tpm: Tpm,
+    *,
+    luks_policy_key: bytes = LUKS,
+    admin_policy_key: bytes = ADMIN,
+    sudi_cert: bytes = SUDI_CERT,
+    sudi_key: bytes = SUDI_KEY,
+    policy_version: str = "0001",
+    again: bool = False,
+    lockout_auth: bytes = b"",
+) -> Report:
+    """Provision a TPM with what most tests want."""
+    return provision(
+        tpm,
+        luks_policy_key=luks_policy_key,
+        admin_policy_key=admin_policy_key,
+        sudi_cert=sudi_cert,
+        sudi_key=sudi_key,
+        random=os.urandom,
+        policy_version=policy_version,
+        again=again,
+        lockout_auth=lockout_auth,
+    )

@@ -112,7 +112,7 @@ def keyset_add(
       trust keyset add acme --ask-passphrase
     """
     from machineos.core.clock import SystemClock
-    from machineos.trust.keys.keyset import create_keyset
+    from machineos.trust.keys.keyset import SystemRandomness, create_keyset
 
     if ask_passphrase and passphrase_file is not None:
         raise UsageError("--ask-passphrase and --passphrase-file exclude each other")
@@ -123,6 +123,7 @@ def keyset_add(
         organization=organizations,
         passphrase=passphrase,
         clock=SystemClock(),
+        random=SystemRandomness(),
         progress=None if as_json else lambda role: click.echo(f"making {role}", err=True),
     )
     if as_json:
@@ -205,11 +206,13 @@ def project_list(keyset_name: str, as_json: bool) -> None:
 def project_add(keyset_name: str, name: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Make PROJECT in KEYSET: a product UUID and the key that signs the product's manifests."""
     from machineos.core.clock import SystemClock
-    from machineos.trust.keys.keyset import Keyset, add_project
+    from machineos.trust.keys.keyset import Keyset, SystemRandomness, add_project
 
     opened = Keyset.open(app.home().keysets, keyset_name)
     passphrase = _passphrase_for(opened.key("manifest-ca"), passphrase_file)
-    made = add_project(opened, name, clock=SystemClock(), passphrase=passphrase)
+    made = add_project(
+        opened, name, clock=SystemClock(), random=SystemRandomness(), passphrase=passphrase
+    )
     if as_json:
         app.show_json(_project(made))
     else:
@@ -261,12 +264,14 @@ def sudi_add(
       trust sudi add acme default SN0001
     """
     from machineos.core.clock import SystemClock
-    from machineos.trust.keys.keyset import Keyset, add_sudi
+    from machineos.trust.keys.keyset import Keyset, SystemRandomness, add_sudi
 
     opened = Keyset.open(app.home().keysets, keyset_name)
     owner = opened.project(project_name)
     passphrase = _passphrase_for(opened.key("sudi-ca"), passphrase_file)
-    made = add_sudi(owner, serial, clock=SystemClock(), passphrase=passphrase)
+    made = add_sudi(
+        owner, serial, clock=SystemClock(), random=SystemRandomness(), passphrase=passphrase
+    )
     if as_json:
         app.show_json({"serial": made.serial, **_pair(made.pair)})
     else:
@@ -405,7 +410,7 @@ def _key_folder(opened: Keyset, key: str) -> Path:
 
 
 def _show_keyset(opened: Keyset, *, paths: bool, as_json: bool) -> None:
-    from machineos.trust.keys.keyset import ROLES
+    from machineos.trust.keys.contents import ROLES
 
     projects = opened.list_projects()
     if as_json:

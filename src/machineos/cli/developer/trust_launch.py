@@ -61,7 +61,7 @@ def launch(
     from machineos.launch.machine import Request, launch_machine
     from machineos.launch.place import Place
     from machineos.oci.registry.auth import Credentials, default_auth_paths
-    from machineos.trust.keys.keyset import find_project
+    from machineos.trust.keys.keyset import SystemRandomness, find_project
 
     clock = SystemClock()
     started = clock.monotonic()
@@ -81,7 +81,7 @@ def launch(
         passphrase=read_passphrase(passphrase_file),
     )  # fmt: skip
     machine = launch_machine(
-        request, machine_store(), clock,
+        request, machine_store(), clock, SystemRandomness(),
         credentials=Credentials(default_auth_paths(environ), environ), say=say,
     )  # fmt: skip
     forwards = [

@@ -7,11 +7,9 @@ Shared with the initrd: standard library, and cryptography imported where it is 
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
-from machineos.core.clock import Clock, SystemClock
 from machineos.errors import TpmError
 from machineos.host.tpm import wire
 from machineos.host.tpm.code import Rc, base_code, describe_code
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from machineos.core.clock import Clock
     from machineos.host.tpm.transport import Transport
 
 _RETRIES = 40
@@ -46,11 +45,12 @@ class Channel:
         self,
         transport: Transport,
         *,
-        clock: Clock | None = None,
-        random: Callable[[int], bytes] = os.urandom,
+        clock: Clock,
+        random: Callable[[int], bytes],
     ) -> None:
+        """``random`` returns as many bytes as it is asked for; nonces are made of them."""
         self._transport = transport
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._random = random
 
     def __enter__(self) -> Self:
@@ -87,33 +87,32 @@ class Channel:
 
         ``auths`` may hold passwords and one session. Raises: TpmError.
         """
+        tag = wire.ST_SESSIONS if auths else wire.ST_NO_SESSIONS
+        body = self._body(command, handles, parameters, auths)
+        answer = self._exchange(command, wire.header(tag, len(body) + 10, command) + body, tag)
+        reader = Reader(answer, command.name)
+        new_handle = reader.u32() if returns_handle else 0
+        return new_handle, _authentic(command, auths, reader) if auths else reader
+
+    def _body(
+        self,
+        command: Command,
+        handles: tuple[Handle, ...],
+        parameters: bytes,
+        auths: tuple[Auth, ...],
+    ) -> bytes:
+        """Return what follows the header: handles, authorisations, parameters."""
         for auth in auths:
             auth.roll(self._random)
         for auth in auths:
             parameters = auth.hide(parameters)
-        names = b"".join(handle.name for handle in handles)
-        command_hash = wire.sha256(u32(command), names, parameters)
-        area = b"".join(auth.entry(command_hash) for auth in auths)
-        tag = wire.ST_SESSIONS if auths else wire.ST_NO_SESSIONS
         body = u32(*(handle.value for handle in handles))
-        body += (u32(len(area)) + area if auths else b"") + parameters
-        answer = self._exchange(command, wire.header(tag, len(body) + 10, command) + body, tag)
-        reader = Reader(answer, command.name)
-        new_handle = reader.u32() if returns_handle else 0
-        if not auths:
-            return new_handle, reader
-        parameters = reader.take(reader.u32())
-        response_hash = wire.sha256(u32(0), u32(command), parameters)
-        authentic = [auth.check(response_hash, reader) for auth in auths]
-        if not all(authentic):
-            raise TpmError(
-                f"the TPM's answer to {command.name} was changed on its way",
-                hint="something may sit between the processor and the TPM",
-            )
-        reader.end()
-        for auth in auths:
-            parameters = auth.show(parameters)
-        return new_handle, Reader(parameters, command.name)
+        if auths:
+            names = b"".join(handle.name for handle in handles)
+            command_hash = wire.sha256(u32(command), names, parameters)
+            area = b"".join(auth.entry(command_hash) for auth in auths)
+            body += u32(len(area)) + area
+        return body + parameters
 
     def _exchange(self, command: Command, message: bytes, wanted_tag: int) -> bytes:
         """Send ``message``, again while the TPM is busy; return what follows the header."""
@@ -162,9 +161,28 @@ class Channel:
         reader.end()
         if len(nonce_tpm) != NONCE_SIZE:
             raise TpmError("the TPM's nonce has the wrong size")
-        secret_key = session_key(salt, nonce_tpm, nonce) if key else b""
+        secret_key = session_key(salt, nonce_tpm, nonce) if salt else b""
         return Session(value, kind, secret_key, nonce_tpm)
 
     def flush(self, handle: int) -> None:
         """Drop a loaded key or a session. Raises: TpmError."""
         self.run(Command.FLUSH_CONTEXT, parameters=u32(handle)).end()
+
+
+def _authentic(command: Command, auths: tuple[Auth, ...], reader: Reader) -> Reader:
+    """Return a reader of the answer's parameters, once every session says that the TPM made it.
+
+    Raises: TpmError.
+    """
+    parameters = reader.take(reader.u32())
+    response_hash = wire.sha256(u32(0), u32(command), parameters)
+    authentic = [auth.check(response_hash, reader) for auth in auths]
+    if not all(authentic):
+        raise TpmError(
+            f"the TPM's answer to {command.name} was changed on its way",
+            hint="something may sit between the processor and the TPM",
+        )
+    reader.end()
+    for auth in auths:
+        parameters = auth.show(parameters)
+    return Reader(parameters, command.name)

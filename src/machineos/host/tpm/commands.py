@@ -1,8 +1,8 @@
 """The commands of a TPM 2.0 that machineOS needs, spoken directly.
 
-Follows the TCG TPM 2.0 Library, part 3 (commands); numbers and structures are in ``tpm_wire``,
-sessions in ``tpm_session``, ways to a TPM in ``tpm_transport``, and how one command goes through in
-``tpm_channel``. Invariant: every failure is a ``TpmError`` that names the command and carries the
+Follows the TCG TPM 2.0 Library, part 3 (commands); numbers and structures are in ``wire``,
+sessions in ``session``, ways to a TPM in ``transport``, and how one command goes through in
+``channel``. Invariant: every failure is a ``TpmError`` that names the command and carries the
 return code. See docs/adr/0004-tpm-commands-in-python.md.
 Shared with the initrd: standard library, and cryptography imported where it is needed.
 """
@@ -16,8 +16,7 @@ from machineos.errors import TpmError
 from machineos.host.tpm import wire
 from machineos.host.tpm.channel import Channel
 from machineos.host.tpm.code import Rc
-from machineos.host.tpm.session import Auth, Session
-from machineos.host.tpm.transport import DeviceTransport, SocketTransport, Transport
+from machineos.host.tpm.session import Auth
 from machineos.host.tpm.wire import (
     Capability,
     Command,
@@ -37,11 +36,11 @@ from machineos.host.tpm.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Auth", "DeviceTransport", "Session", "SocketTransport", "Tpm", "Transport"]
+    from machineos.host.tpm.session import Session
 
 _NO_AUTH = Auth()
-# TPM 2.0 lists at most this many handles or properties in one answer of 4096 bytes.
-_LIST_LIMIT = 1024
+# As many handles as are asked for at once; they fit into one answer.
+_PAGE = 254
 
 
 class Tpm(Channel):
@@ -69,7 +68,7 @@ class Tpm(Channel):
     def properties(self, first: Property, count: int = 1) -> dict[int, int]:
         """Return up to ``count`` properties from ``first`` on, by number. Raises: TpmError."""
         reader = self._capability(Capability.PROPERTIES, first, count)
-        found = {reader.u32(): reader.u32() for _ in range(reader.count(_LIST_LIMIT))}
+        found = {reader.u32(): reader.u32() for _ in range(reader.count(count))}
         reader.end()
         return found
 
@@ -84,11 +83,11 @@ class Tpm(Channel):
         """Return the handles from ``first`` to the end of its kind. Raises: TpmError."""
         found: list[int] = []
         while True:
-            reader = self._capability(Capability.HANDLES, first, 254)
-            page = [reader.u32() for _ in range(reader.count(_LIST_LIMIT))]
+            reader = self._capability(Capability.HANDLES, first, _PAGE)
+            page = [reader.u32() for _ in range(reader.count(_PAGE))]
             reader.end()
             found += page
-            if len(page) < 254:
+            if len(page) < _PAGE:
                 return tuple(found)
             if page[-1] < first:
                 raise TpmError("the TPM lists its handles in no order")

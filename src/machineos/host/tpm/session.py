@@ -9,7 +9,6 @@ Shared with the initrd: standard library, and cryptography imported where it is 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from enum import IntFlag
@@ -34,15 +33,10 @@ class SessionAttribute(IntFlag):
     AUDIT = 0x80
 
 
-def kdfa(key: bytes, label: bytes, party_u: bytes, party_v: bytes, bits: int) -> bytes:
-    """Return ``bits`` of key material: KDFa with SHA-256 (part 1, "KDFa()")."""
-    out = b""
-    counter = 0
-    while len(out) * 8 < bits:
-        counter += 1
-        message = u32(counter) + label + b"\0" + party_u + party_v + u32(bits)
-        out += hmac.digest(key, message, "sha256")
-    return out[: bits // 8]
+def kdfa(key: bytes, label: bytes, party_u: bytes, party_v: bytes) -> bytes:
+    """Return 32 bytes of key material: KDFa with SHA-256, one round (part 1, "KDFa()")."""
+    message = u32(1) + label + b"\0" + party_u + party_v + u32(256)
+    return hmac.digest(key, message, "sha256")
 
 
 def kdfe(secret: bytes, label: bytes, party_u: bytes, party_v: bytes) -> bytes:
@@ -63,7 +57,7 @@ def cfb(key: bytes, vector: bytes, data: bytes, *, encrypt: bool) -> bytes:
     for start in range(0, len(data), _BLOCK):
         piece = data[start : start + _BLOCK]
         pad = block.update(vector)
-        mixed = bytes(left ^ right for left, right in zip(piece, pad, strict=False))
+        mixed = bytes(byte ^ pad[at] for at, byte in enumerate(piece))
         out += mixed
         vector = mixed if encrypt else piece
     return bytes(out)
@@ -142,7 +136,7 @@ class Session:
         return hmac.digest(key, message, "sha256")
 
     def _cipher(self, auth: bytes, newer: bytes, older: bytes) -> tuple[bytes, bytes]:
-        material = kdfa(self._key + auth, b"CFB", newer, older, 256)
+        material = kdfa(self._key + auth, b"CFB", newer, older)
         return material[:_BLOCK], material[_BLOCK:]
 
 
@@ -186,7 +180,8 @@ class Auth:
             (self.encrypt, SessionAttribute.ENCRYPT),
             (self.audit, SessionAttribute.AUDIT),
         ):
-            attributes |= bit if wanted else 0
+            if wanted:
+                attributes |= bit
         return self.session.command_entry(strip(self.value), command_hash, attributes)
 
     def check(self, response_hash: bytes, reader: Reader) -> bool:
@@ -217,4 +212,4 @@ def strip(value: bytes) -> bytes:
 
 def session_key(salt: bytes, nonce_tpm: bytes, nonce_caller: bytes) -> bytes:
     """Return the key of a salted, unbound session."""
-    return kdfa(salt, b"ATH", nonce_tpm, nonce_caller, 8 * hashlib.sha256().digest_size)
+    return kdfa(salt, b"ATH", nonce_tpm, nonce_caller)

@@ -160,7 +160,7 @@ class Reader:
 
     def u8(self) -> int:
         """Return one byte. Raises: TpmError."""
-        return self.take(1)[0]
+        return int.from_bytes(self.take(1), "big")
 
     def u16(self) -> int:
         """Return two bytes as a number. Raises: TpmError."""

@@ -1,21 +1,20 @@
 """Signed EFI binaries.
 
-Invariant: ``sign_efi`` leaves a file only after ``verify_efi`` took it, and hands the private key
-to the signing program in memory, never in a file on a disk.
+Invariant: ``sign_efi`` leaves a file only after the verifying program took it, and hands the
+private key to the signing program in memory, never in a file on a disk.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.core.files import fsync_folder, read_bounded
+from machineos.core.files import atomic, read_bounded
 from machineos.errors import MissingError, SignatureError
 from machineos.host.pack import sbsign
-from machineos.trust.keys.x509 import key_pem, load_key
+from machineos.trust.keys.x509 import key_pem
 from machineos.trust.verify.chain import MAX_PEM, parse_certificate
 
 if TYPE_CHECKING:
@@ -35,22 +34,19 @@ def sign_efi(
     """
     if not source.is_file():
         raise MissingError(f"{source} is not a file")
-    pem = read_bounded(pair.key_path, MAX_PEM)
-    key = load_key(pem, passphrase, what=str(pair.key_path))
+    key = pair.private_key(passphrase)
     if pair.certificate().public_key() != key.public_key():
         raise SignatureError(f"{pair.key_path} is not the key of {pair.cert_path}")
-    with tempfile.TemporaryDirectory(prefix=f".{target.name[:64]}.", dir=target.parent) as folder:
-        signed = Path(folder, "signed.efi")
-        with _in_memory(key_pem(key, None)) as descriptor:
-            sbsign.sign(
-                source,
-                signed,
-                key=Path(f"/proc/self/fd/{descriptor}"),
-                certificate=pair.cert_path,
-                pass_fds=(descriptor,),
-            )
-        verify_efi(signed, pair.cert_path)
-        _settle(signed, target)
+    with atomic(target, mode=0o644) as file, _in_memory(key_pem(key, None)) as descriptor:
+        signed = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        sbsign.sign(
+            source,
+            signed,
+            key=Path(f"/proc/self/fd/{descriptor}"),
+            certificate=pair.cert_path,
+            pass_fds=(descriptor,),
+        )
+        _verify(signed, pair.cert_path, what=str(target))
 
 
 def verify_efi(path: Path, certificate: Path) -> None:
@@ -60,10 +56,14 @@ def verify_efi(path: Path, certificate: Path) -> None:
     """
     if not path.is_file():
         raise MissingError(f"{path} is not a file")
+    _verify(path, certificate, what=str(path))
+
+
+def _verify(path: Path, certificate: Path, *, what: str) -> None:
     parse_certificate(read_bounded(certificate, MAX_PEM), what=str(certificate))
     outcome = sbsign.verify(path, certificate=certificate)
     if not outcome.good:
-        raise SignatureError(f"{path}: not signed by the key of {certificate}: {outcome.reason}")
+        raise SignatureError(f"{what}: not signed by the key of {certificate}: {outcome.reason}")
 
 
 @contextmanager
@@ -76,14 +76,3 @@ def _in_memory(data: bytes) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _settle(temporary: Path, target: Path) -> None:
-    descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fchmod(descriptor, 0o644)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(target)
-    fsync_folder(target.parent)

@@ -1,65 +1,63 @@
-"""Keysets: all keys of one maker of products, in folders with the predecessor's names.
-
-    <keyset>/<role>/{cert.pem,privkey.pem[,guid]}        one folder for each of ``ROLES``
-    <keyset>/manifest-ca/uki-cross.pem                   ours: the manifest CA's key and name,
-                                                         vouched for by uki-production
-    <keyset>/manifest/<project>/{uuid,cert.pem,privkey.pem}
-    <keyset>/manifest/<project>/sudi/<serial>/{cert.pem,privkey.pem}
+"""Keysets in folders: reading them, and adding to them. ``contents`` says what is in which file.
 
 Invariant: a keyset, project or device identity is there whole or not at all (built in a hidden
 sibling folder, then renamed), and a private key is 0600 before its first byte is written.
-One passphrase, if any, protects every private key of a keyset.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from machineos.core.files import appearing, read_bounded, write_atomic
-from machineos.errors import ConflictError, DocumentError, Fault, MissingError, UsageError
+from machineos.errors import ConflictError, MissingError
 from machineos.trust.keys import x509 as issuing
+from machineos.trust.keys.contents import (
+    CERTIFICATE,
+    CROSS,
+    GUID,
+    PRIVATE_KEY,
+    PROJECTS,
+    ROLES,
+    SUDIS,
+    UUID_FILE,
+    Folder,
+    Issued,
+    check_name,
+    is_name,
+    keyset_entries,
+    parse_uuid,
+    project_entries,
+    split_project,
+    sudi_entries,
+)
 from machineos.trust.verify.chain import MAX_PEM, parse_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-    from cryptography.x509 import Certificate, Name
+    from cryptography.x509 import Certificate
 
     from machineos.core.clock import Clock
     from machineos.core.secret import Secret
+    from machineos.trust.keys.contents import Entry, Randomness
 
-CERTIFICATE = "cert.pem"
-PRIVATE_KEY = "privkey.pem"
-GUID = "guid"
-UUID_FILE = "uuid"
-CROSS = "uki-cross.pem"
-PROJECTS = "manifest"
-SUDIS = "sudi"
-DEFAULT_PROJECT = "default"
+_MAX_UUID = 64
 
-ROLES = (
-    "manifest-ca",
-    "sudi-ca",
-    "uefi-pk",
-    "uefi-kek",
-    "uefi-db",
-    "uki-production",
-    "uki-limited",
-    "uki-tpm",
-    "tpmpol-admin",
-    "tpmpol-luks",
-)
-ROLES_WITH_GUID = ("uefi-pk", "uefi-kek", "uefi-db", "uki-production", "uki-limited", "uki-tpm")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# A keyset's name goes into "Project Machine Project <keyset>", which X.509 limits to 64 characters.
-_LONGEST = {"keyset": 40, "project": 64, "serial": 64}
+class SystemRandomness:
+    """New keys and identifiers from the randomness of this machine."""
+
+    def key(self, profile: issuing.Profile) -> RSAPrivateKey:
+        """Return a fresh key of the profile's size."""
+        return issuing.new_key(profile)
+
+    def uuid(self) -> UUID:
+        """Return a fresh UUID."""
+        return uuid4()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +83,14 @@ class KeyPair:
     def is_protected(self) -> bool:
         """Whether a passphrase protects the private key. Raises: MissingError, DocumentError."""
         return issuing.is_protected(read_bounded(self.key_path, MAX_PEM))
+
+    def private_key(self, passphrase: Secret | None) -> RSAPrivateKey:
+        """Return the private key.
+
+        Raises: MissingError, DocumentError, UsageError (passphrase), SignatureError (no RSA key).
+        """
+        pem = read_bounded(self.key_path, MAX_PEM)
+        return issuing.load_key(pem, passphrase, what=str(self.key_path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,24 +207,14 @@ def list_keysets(keysets_root: Path) -> list[Keyset]:
     ]
 
 
-def list_projects(keyset: Keyset) -> list[Project]:
-    """Return all projects of a keyset by name. Raises: DocumentError."""
-    return keyset.list_projects()
-
-
-def list_sudis(project: Project) -> list[Sudi]:
-    """Return all device identities of a project by serial."""
-    return project.list_sudis()
-
-
 def find_project(keysets_root: Path, text: str) -> tuple[Keyset, Project]:
     """Return what ``keyset:project`` names (``keyset`` alone means its default project).
 
     Raises: MissingError, UsageError, DocumentError.
     """
-    keyset_name, _, project_name = text.partition(":")
+    keyset_name, project_name = split_project(text)
     keyset = Keyset.open(keysets_root, keyset_name)
-    return keyset, keyset.project(project_name or DEFAULT_PROJECT)
+    return keyset, keyset.project(project_name)
 
 
 def key_pair(folder: Path) -> KeyPair:
@@ -228,41 +224,6 @@ def key_pair(folder: Path) -> KeyPair:
     return KeyPair(folder / CERTIFICATE, folder / PRIVATE_KEY, guid)
 
 
-def check_name(name: str, kind: str) -> str:
-    """Return ``name`` when it may name a keyset, project or serial (``kind``).
-
-    Raises: UsageError.
-    """
-    if len(name) > _LONGEST[kind] or not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name[:80]!r} cannot be the name of a {kind}",
-            hint=f"letters, digits, '.', '_' and '-', first a letter or digit, "
-            f"at most {_LONGEST[kind]}",
-        )
-    return name
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    certificate: Certificate
-    key: RSAPrivateKey
-
-
-# role, common name, profile, role of the issuer (None: self-signed); issuers come first
-_PLAN: tuple[tuple[str, str, issuing.Profile, str | None], ...] = (
-    ("manifest-ca", "Manifest rootCA", issuing.MANIFEST_CA, None),
-    ("sudi-ca", "SUDI rootCA", issuing.SUDI_CA, None),
-    ("uefi-pk", "UEFI PK", issuing.UEFI_PK, None),
-    ("uefi-kek", "UEFI KEK", issuing.UEFI_KEK, "uefi-pk"),
-    ("uefi-db", "UEFI DB", issuing.UEFI_DB, None),
-    ("uki-production", "UKI Production", issuing.UKI_PRODUCTION, None),
-    ("uki-limited", "UKI Limited", issuing.UKI, None),
-    ("uki-tpm", "UKI TPM", issuing.UKI, None),
-    ("tpmpol-admin", "TPM EAPolicy Admin", issuing.TPM_POLICY, None),
-    ("tpmpol-luks", "TPM EAPolicy LUKS", issuing.TPM_POLICY, None),
-)
-
-
 def create_keyset(
     keysets_root: Path,
     name: str,
@@ -270,6 +231,7 @@ def create_keyset(
     organization: str | Sequence[str],
     passphrase: Secret | None,
     clock: Clock,
+    random: Randomness,
     progress: Callable[[str], None] | None = None,
 ) -> Keyset:
     """Make a keyset with all its keys and the project ``default``.
@@ -278,27 +240,16 @@ def create_keyset(
     is made. Raises: ConflictError (it exists), UsageError (a name that cannot be), SpaceError.
     """
     final = keysets_root / check_name(name, "keyset")
-    now = clock.now()
-    tell = progress or (lambda _role: None)
-    organizations = (organization,) if isinstance(organization, str) else tuple(organization)
-    unit = f"Project Machine Project {name}"
     with appearing(final, what=f"keyset {name}") as root:
-        made: dict[str, _Made] = {}
-        for role, common_name, profile, issuer in _PLAN:
-            tell(role)
-            subject = issuing.name(common_name, unit=unit, organizations=organizations)
-            made[role] = _make(profile, subject, made.get(issuer or ""), now)
-            folder = root / role
-            folder.mkdir(mode=0o700)
-            _write_pair(folder, made[role], passphrase)
-            if role in ROLES_WITH_GUID:
-                _write_text(folder / GUID, str(uuid4()))
-        _write_cross(root, made["manifest-ca"].certificate, made["uki-production"], now)
-        tell(f"manifest:{DEFAULT_PROJECT}")
-        project = root / PROJECTS / DEFAULT_PROJECT
-        project.parent.mkdir(mode=0o700)
-        project.mkdir(mode=0o700)
-        _fill_project(project, uuid4(), made["manifest-ca"], passphrase, now)
+        entries = keyset_entries(
+            name,
+            organizations=(organization,) if isinstance(organization, str) else organization,
+            passphrase=passphrase,
+            now=clock.now(),
+            random=random,
+            tell=progress or (lambda _role: None),
+        )
+        _write(root, entries)
     return Keyset.open(keysets_root, name)
 
 
@@ -307,6 +258,7 @@ def add_project(
     name: str,
     *,
     clock: Clock,
+    random: Randomness,
     passphrase: Secret | None = None,
     uuid: UUID | None = None,
 ) -> Project:
@@ -316,13 +268,16 @@ def add_project(
     UsageError (name or passphrase), SignatureError (the CA's files do not belong together).
     """
     final = keyset.root / PROJECTS / check_name(name, "project")
-    product = uuid or uuid4()
+    product = uuid or random.uuid()
     for other in keyset.list_projects():
         if other.uuid == product:
             raise ConflictError(f"project {other.name} has the UUID {product} already")
-    ca = _open_pair(keyset.key("manifest-ca"), passphrase)
+    ca = _open(keyset.key("manifest-ca"), passphrase)
     with appearing(final, what=f"project {name}") as folder:
-        _fill_project(folder, product, ca, passphrase, clock.now())
+        entries = project_entries(
+            product, ca, passphrase=passphrase, now=clock.now(), random=random
+        )
+        _write(folder, entries)
     return keyset.project(name)
 
 
@@ -331,6 +286,7 @@ def add_sudi(
     serial: str | None = None,
     *,
     clock: Clock,
+    random: Randomness,
     passphrase: Secret | None = None,
 ) -> Sudi:
     """Make the identity of a machine, with a random UUID as its serial unless one is given.
@@ -338,76 +294,35 @@ def add_sudi(
     ``passphrase`` opens the SUDI CA and protects the new key. Raises: ConflictError, UsageError,
     SignatureError.
     """
-    number = check_name(serial if serial is not None else str(uuid4()), "serial")
+    number = check_name(str(random.uuid()) if serial is None else serial, "serial")
     final = project.sudi_root / number
-    ca = _open_pair(project.keyset.key("sudi-ca"), passphrase)
-    subject = issuing.name(number, serial=f"PID:{project.uuid} SN:{number}")
+    ca = _open(project.keyset.key("sudi-ca"), passphrase)
     with appearing(final, what=f"machine {number}") as folder:
-        _write_pair(folder, _make(issuing.SUDI, subject, ca, clock.now()), passphrase)
+        entries = sudi_entries(
+            project.uuid, number, ca, passphrase=passphrase, now=clock.now(), random=random
+        )
+        _write(folder, entries)
     return project.sudi(number)
 
 
-def _make(profile: issuing.Profile, subject: Name, issuer: _Made | None, now: datetime) -> _Made:
-    key = issuing.new_key(profile)
-    certificate = issuing.issue(
-        profile,
-        subject,
-        key.public_key(),
-        issuer=None if issuer is None else issuer.certificate,
-        issuer_key=key if issuer is None else issuer.key,
-        now=now,
-    )
-    return _Made(certificate, key)
+def _write(root: Path, entries: Iterable[Entry]) -> None:
+    for entry in entries:
+        path = root / entry.path
+        if isinstance(entry, Folder):
+            path.mkdir(mode=0o700)
+        else:
+            write_atomic(path, entry.data, mode=entry.mode)
 
 
-def _fill_project(
-    folder: Path, product: UUID, ca: _Made, passphrase: Secret | None, now: datetime
-) -> None:
-    subject = issuing.name(f"manifest PRODUCT:{product}")
-    _write_pair(folder, _make(issuing.PUBLISHER, subject, ca, now), passphrase)
-    _write_text(folder / UUID_FILE, str(product))
-    (folder / SUDIS).mkdir(mode=0o700)
-
-
-def _write_cross(root: Path, ca: Certificate, uki: _Made, now: datetime) -> None:
-    key = ca.public_key()
-    cross = issuing.issue(
-        issuing.UKI_CROSS,
-        ca.subject,
-        key,  # type: ignore[arg-type]  # the CA was made a few lines up, with an RSA key
-        issuer=uki.certificate,
-        issuer_key=uki.key,
-        now=now,
-    )
-    path = root / "manifest-ca" / CROSS
-    write_atomic(path, issuing.certificate_pem(cross), mode=0o640)
-
-
-def _write_pair(folder: Path, made: _Made, passphrase: Secret | None) -> None:
-    write_atomic(folder / PRIVATE_KEY, issuing.key_pem(made.key, passphrase), mode=0o600)
-    write_atomic(folder / CERTIFICATE, issuing.certificate_pem(made.certificate), mode=0o640)
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomic(path, text.encode("ascii"), mode=0o640)
-
-
-def _open_pair(pair: KeyPair, passphrase: Secret | None) -> _Made:
-    pem = read_bounded(pair.key_path, MAX_PEM)
-    return _Made(pair.certificate(), issuing.load_key(pem, passphrase, what=str(pair.key_path)))
+def _open(pair: KeyPair, passphrase: Secret | None) -> Issued:
+    return Issued(pair.certificate(), pair.private_key(passphrase))
 
 
 def _read_uuid(path: Path) -> UUID:
-    data = read_bounded(path, 64)
-    try:
-        return UUID(data.decode("ascii").strip())
-    except ValueError as error:
-        raise DocumentError(str(path), [Fault("", 0, "is not a UUID")]) from error
+    return parse_uuid(read_bounded(path, _MAX_UUID), name=str(path))
 
 
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
-    return sorted(
-        entry for entry in root.iterdir() if _NAME.fullmatch(entry.name) and entry.is_dir()
-    )
+    return sorted(entry for entry in root.iterdir() if is_name(entry.name) and entry.is_dir())

@@ -1,4 +1,4 @@
-"""Signing: one protocol, and its implementation with a key file of a keyset.
+"""Signing: one protocol, and its implementation with a key in memory.
 
 The formats are those that the predecessor, the kernel and openssl read: raw RSA PKCS#1 v1.5 with
 SHA-256 for manifests, PKCS#7 SignedData (RFC 2315) without attributes for dm-verity root hashes and
@@ -14,10 +14,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from machineos.core.files import read_bounded
 from machineos.errors import DigestError, SignatureError
-from machineos.trust.keys.x509 import certificate_pem, load_key
-from machineos.trust.verify.chain import MAX_PEM, parse_certificate
+from machineos.trust.keys.x509 import certificate_pem
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -64,9 +62,7 @@ class FileSigner:
     def open(cls, pair: KeyPair, passphrase: Secret | None = None) -> FileSigner:
         """Read a key pair. Raises: MissingError, UsageError (passphrase), SignatureError (the files
         are not a certificate and its key)."""
-        pem = read_bounded(pair.cert_path, MAX_PEM)
-        certificate = parse_certificate(pem, what=str(pair.cert_path))
-        key = load_key(read_bounded(pair.key_path, MAX_PEM), passphrase, what=str(pair.key_path))
+        certificate, key = pair.certificate(), pair.private_key(passphrase)
         try:
             return cls(certificate, key)
         except SignatureError as error:
@@ -90,15 +86,14 @@ class FileSigner:
             raise DigestError(f"{root_hash_hex[:80]!r} is not a dm-verity root hash in hex")
         return self._pkcs7(
             root_hash_hex.encode("ascii"),
-            pkcs7.PKCS7Options.DetachedSignature,
-            pkcs7.PKCS7Options.NoCerts,
+            [pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.NoCerts],
         )
 
     def sign_content(self, data: bytes) -> bytes:
         """Return a PKCS#7 DER with ``data`` and the certificate inside."""
-        return self._pkcs7(data)
+        return self._pkcs7(data, [])
 
-    def _pkcs7(self, data: bytes, *options: pkcs7.PKCS7Options) -> bytes:
+    def _pkcs7(self, data: bytes, options: list[pkcs7.PKCS7Options]) -> bytes:
         return (
             pkcs7.PKCS7SignatureBuilder()
             .set_data(data)

@@ -57,6 +57,6 @@ def vendor_cert_section(authorised: bytes, denied: bytes = b"") -> bytes:
 
 
 def _signature_list(kind: UUID, entries: Sequence[bytes]) -> bytes:
-    size = len(entries[0])
+    size = max(len(entry) for entry in entries)
     body = b"".join(entries)
     return _LIST_HEADER.pack(kind.bytes_le, _LIST_HEADER.size + len(body), 0, size) + body

@@ -9,7 +9,6 @@ Shared with the initrd: standard library, msgspec, and cryptography imported whe
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import re
@@ -50,6 +49,7 @@ _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_DOCUMENT = 256 << 10
 _MAX_ENTRIES = 64
 _MAX_PCRS = 8  # what one PCR_Read returns
+_MAX_SIGNATURE = 512  # of RSA 4096
 _NAME = "signed TPM policies (.pcrsig)"
 
 
@@ -150,7 +150,7 @@ def version_index(luks_key: PolicyKey) -> NvPublic:
 
 def check_version(version: str) -> str:
     """Return ``version`` if it is a policy version: four digits. Raises: DocumentError."""
-    if not _VERSION.fullmatch(version):
+    if not _is_version(version):
         raise DocumentError(
             "policy version", [Fault("", 0, f"{version[:20]!r} is not four digits")]
         )
@@ -249,26 +249,20 @@ def parse_policies(data: bytes) -> tuple[SignedPolicy, ...]:
 
 
 def _convert(entry: _Entry, path: str) -> SignedPolicy:
-    faults = []
-    if not entry.pcrs or list(entry.pcrs) != sorted({*entry.pcrs} & {*range(PCR_COUNT)}):
-        faults.append(Fault(f"{path}.pcrs", 0, "is not a rising list of PCR numbers"))
-    if len(entry.pcrs) > _MAX_PCRS:
-        faults.append(Fault(f"{path}.pcrs", 0, f"has more than {_MAX_PCRS} PCRs"))
-    for key, text in (("pkfp", entry.pkfp), ("pol", entry.pol)):
-        if not _HEX_DIGEST.fullmatch(text):
-            faults.append(Fault(f"{path}.{key}", 0, "is not 64 lower-case hex digits"))
-    if entry.values and len(entry.values) != len(entry.pcrs):
-        faults.append(Fault(f"{path}.values", 0, "does not have one value for each PCR"))
-    if not all(_HEX_DIGEST.fullmatch(value) for value in entry.values):
-        faults.append(Fault(f"{path}.values", 0, "holds a value that is not 64 hex digits"))
-    if entry.version is not None and not _VERSION.fullmatch(entry.version):
-        faults.append(Fault(f"{path}.version", 0, "is not four digits"))
-    try:
-        signature = base64.b64decode(entry.sig, validate=True)
-    except (binascii.Error, ValueError):
-        signature = b""
-    if not 0 < len(signature) <= 512:
-        faults.append(Fault(f"{path}.sig", 0, "is not base64 of a signature"))
+    signature = _signature(entry.sig)
+    rising = list(entry.pcrs) == sorted({*entry.pcrs} & {*range(PCR_COUNT)})
+    matched = not entry.values or len(entry.values) == len(entry.pcrs)
+    checks = (
+        ("pcrs", bool(entry.pcrs) and rising, "is not a rising list of PCR numbers"),
+        ("pcrs", len(entry.pcrs) <= _MAX_PCRS, f"has more than {_MAX_PCRS} PCRs"),
+        ("pkfp", _is_digest(entry.pkfp), "is not 64 lower-case hex digits"),
+        ("pol", _is_digest(entry.pol), "is not 64 lower-case hex digits"),
+        ("values", matched, "does not have one value for each PCR"),
+        ("values", all(map(_is_digest, entry.values)), "holds a value that is not 64 hex digits"),
+        ("version", _is_version(entry.version), "is not four digits"),
+        ("sig", 0 < len(signature) <= _MAX_SIGNATURE, "is not base64 of a signature"),
+    )
+    faults = [Fault(f"{path}.{key}", 0, message) for key, holds, message in checks if not holds]
     if faults:
         raise DocumentError(_NAME, faults)
     return SignedPolicy(
@@ -280,3 +274,19 @@ def _convert(entry: _Entry, path: str) -> SignedPolicy:
         entry.purpose,
         tuple(bytes.fromhex(value) for value in entry.values),
     )
+
+
+def _is_version(text: str | None) -> bool:
+    return text is None or _VERSION.fullmatch(text) is not None
+
+
+def _is_digest(text: str) -> bool:
+    return _HEX_DIGEST.fullmatch(text) is not None
+
+
+def _signature(text: str) -> bytes:
+    """Return the bytes of a signature, none for what is no base64."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""

@@ -13,7 +13,7 @@ from machineos.host.tpm.wire import NvAttribute, Permanent, Property
 from machineos.trust.measure.tpm_policy import VERSION_INDEX
 
 if TYPE_CHECKING:
-    from machineos.host.tpm.commands import Tpm
+    from machineos.trust.seal.chip import Tpm
 
 STORAGE_ROOT = 0x81000001  # TCG's handle for the storage root key
 LAYOUT_VERSION = b"00000004"
@@ -46,7 +46,7 @@ def state(tpm: Tpm) -> State:
     It is provisioned when the layout version is there and no hierarchy is without a password:
     provisioning sets the last password (lockout) as its very last act. Raises: TpmError.
     """
-    ours = set(tpm.handles(0x01000000)) & {*Index}
+    ours = set(tpm.handles(min(Index))) & {*Index}
     if Index.LAYOUT not in ours:
         return State.PARTIAL if ours else State.EMPTY
     layout = tpm.nv_read_public(Index.LAYOUT)

@@ -2,14 +2,13 @@
 
 Invariant: until the very last command the lockout hierarchy has no password, so a run that was
 interrupted anywhere is repaired by running again (which clears); that last command sets it, and
-with it the TPM counts as provisioned (``seal_layout.state``). The layout version is written just
+with it the TPM counts as provisioned (``layout.state``). The layout version is written just
 before: were it written after, a power cut between the two would leave a TPM that nobody can clear.
 No secret ever crosses the bus in clear, and none is returned.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,7 @@ from machineos.trust.seal.layout import LAYOUT_VERSION, STORAGE_ROOT, Index, Sta
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from machineos.host.tpm.commands import Tpm
+    from machineos.trust.seal.chip import Tpm
 
 KEY_SIZE = 32
 # The lockout stays on. None of our own indexes or keys counts wrong guesses (NO_DA), so a boot
@@ -77,8 +76,8 @@ def provision(
     admin_policy_key: bytes,
     sudi_cert: bytes,
     sudi_key: bytes,
+    random: Callable[[int], bytes],
     policy_version: str = "0001",
-    random: Callable[[int], bytes] = os.urandom,
     again: bool = False,
     lockout_auth: bytes = b"",
 ) -> Report:

@@ -1,40 +1,39 @@
 """Secrets that the TPM gives only to a UKI the product signed, and only inside the initrd.
 
-Owns every read of the sealed secrets; ``seal_layout`` says where they are, ``seal_provision`` puts
-them there. Invariant: a secret comes back only from a salted, encrypted session under a signed
-policy (PCR 7 and 11 at least, not older than the floor); every way to fail is one clear line, and
-none of them makes a new secret.
+Owns every read of the sealed secrets; ``layout`` says where they are, ``provision`` puts them
+there, ``choice`` decides which policy fits. Invariant: a secret comes back only from a salted,
+encrypted session under a signed policy (PCR 7 and 11 at least, not older than the floor); every way
+to fail is one clear line, and none of them makes a new secret.
 Shared with the initrd: standard library, and cryptography imported where it is needed.
 """
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from machineos.errors import BootError, PolicyError, TpmError
 from machineos.host.tpm.code import Rc
-from machineos.host.tpm.session import Auth, Session
-from machineos.host.tpm.wire import NvAttribute, NvPublic, Operation, SessionKind, sha256
+from machineos.host.tpm.session import Auth
+from machineos.host.tpm.wire import NvAttribute, Operation, SessionKind, sha256
 from machineos.trust.measure.tpm_policy import (
-    BOOT_PCRS,
-    PolicyKey,
-    SignedPolicy,
-    boot_policy,
     check_version,
     first_write_policy,
     policy_key,
 )
+from machineos.trust.seal.choice import DOOR, Measured, candidates, check_raise, choose, pcrs_of
 from machineos.trust.seal.layout import STORAGE_ROOT, Index, State, state
 from machineos.trust.seal.provision import Report, provision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Sequence, Set
 
-    from machineos.host.tpm.commands import Tpm
-    from machineos.host.tpm.wire import StorageKey, Ticket
+    from machineos.host.tpm.session import Session
+    from machineos.host.tpm.wire import NvPublic, StorageKey, Ticket
+    from machineos.trust.measure.tpm_policy import PolicyKey, SignedPolicy
+    from machineos.trust.seal.chip import Tpm
 
 __all__ = [
     "DOOR",
@@ -51,37 +50,31 @@ __all__ = [
     "unseal",
 ]
 
-# What leaving the initrd extends. The one for PCR 7 is the predecessor's.
-DOOR = {
-    7: hashlib.sha256(b"atomix\n").digest(),
-    11: hashlib.sha256(b"machineos-leave-initrd").digest(),
-}
 _OPEN_READ = NvAttribute.OWNERREAD | NvAttribute.AUTHREAD | NvAttribute.PPREAD
-_REASONS = {
-    7: "Secure Boot state or certificates changed",
-    11: "another UKI, or an altered one",
-    12: "something was added to the UKI's command line or files",
-}
 _UNFULFILLED = frozenset({Rc.POLICY, Rc.POLICY_FAIL, Rc.PCR_CHANGED, Rc.VALUE})
 _PROVISION_HINT = "provision this machine again; what it had encrypted cannot be read any more"
+
+
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """The policy of this boot, with the TPM's word that the key signed it."""
+
+    version: str
+    pcrs: tuple[int, ...]
+    digest: bytes
+    ticket: Ticket
 
 
 class Sealed:
     """The sealed secrets, open for the length of ``opened``'s block."""
 
-    def __init__(
-        self, tpm: Tpm, session: Session, key: PolicyKey, policy: SignedPolicy, ticket: Ticket
-    ) -> None:
+    def __init__(self, tpm: Tpm, session: Session, key: PolicyKey, policy: _Proved) -> None:
         self._tpm = tpm
         self._session = session
         self._key = key
         self._policy = policy
-        self._ticket = ticket
-
-    @property
-    def version(self) -> str:
+        self.version = policy.version
         """The version of the policy that opened this: the UKI's own."""
-        return self._policy.version or ""
 
     @cached_property
     def _version_index(self) -> NvPublic:
@@ -124,7 +117,7 @@ class Sealed:
         tpm, session = self._tpm, self._session
         tpm.policy_pcr(session, *self._policy.pcrs)
         tpm.policy_nv(session, self._version_index, self.version.encode(), Operation.UNSIGNED_LE)
-        tpm.policy_authorize(session, self._policy.policy, self._key.name, self._ticket)
+        tpm.policy_authorize(session, self._policy.digest, self._key.name, self._policy.ticket)
 
     def _satisfy_version(self) -> None:
         self._satisfy()
@@ -150,14 +143,15 @@ def opened(
     key = policy_key(policy_key_pem)
     with _explained():
         storage_key = _storage_key(tpm, srk_name)
-        policy = _choose(tpm, policies, key)
+        version, policy = _choose(tpm, policies, key)
         loaded = tpm.load_external(key.public)
         try:
             ticket = tpm.verify_signature(loaded, sha256(policy.policy), policy.signature)
         finally:
             tpm.flush(loaded.value)
     with _explained(), tpm.session(SessionKind.POLICY, storage_key) as session:
-        yield Sealed(tpm, session, key, policy, ticket)
+        proved = _Proved(version, policy.pcrs, policy.policy, ticket)
+        yield Sealed(tpm, session, key, proved)
 
 
 def unseal(
@@ -203,12 +197,8 @@ def raise_floor(
     """
     check_version(version)
     present = read_floor(tpm, srk_name=srk_name)
-    if version == present:
+    if not check_raise(version, present=present):
         return
-    if version < present:
-        raise PolicyError(
-            f"the TPM's policy version is {present}; it is never lowered to {version}"
-        )
     with opened(tpm, policies=policies, policy_key_pem=policy_key_pem, srk_name=srk_name) as sealed:
         if version > sealed.version:
             raise PolicyError(
@@ -237,17 +227,16 @@ def close_door(tpm: Tpm, *, srk_name: bytes | None = None) -> None:
 
 def _extend(tpm: Tpm, session: Session | None) -> None:
     reading = Auth(session, audit=True) if session else None
-    before = _pcrs(tpm, auth=reading)
+    before = _pcrs(tpm, DOOR.keys(), reading)
     for pcr, constant in DOOR.items():
         tpm.pcr_extend(pcr, constant, Auth(session))
-    after = _pcrs(tpm, auth=reading)
+    after = _pcrs(tpm, DOOR.keys(), reading)
     for pcr, constant in DOOR.items():
         if after[pcr] != sha256(before[pcr], constant):
             raise BootError(f"PCR {pcr} did not change: the TPM's secrets are still readable")
 
 
-def _pcrs(tpm: Tpm, *more: int, auth: Auth | None = None) -> dict[int, bytes]:
-    wanted = {*BOOT_PCRS, *more}
+def _pcrs(tpm: Tpm, wanted: Set[int], auth: Auth | None = None) -> dict[int, bytes]:
     values = tpm.pcr_read(*wanted, auth=auth)
     if set(values) != wanted:
         raise BootError(
@@ -297,51 +286,13 @@ def _floor(tpm: Tpm, auth: Auth) -> str:
     return text.decode("ascii")
 
 
-def _choose(tpm: Tpm, policies: Sequence[SignedPolicy], key: PolicyKey) -> SignedPolicy:
+def _choose(tpm: Tpm, policies: Sequence[SignedPolicy], key: PolicyKey) -> tuple[str, SignedPolicy]:
     """Return the policy that this boot fulfils. Raises: BootError, PolicyError."""
-    ours = [
-        policy
-        for policy in policies
-        if policy.fingerprint == key.fingerprint and set(BOOT_PCRS) <= set(policy.pcrs)
-    ]
-    if not any(policy.version for policy in ours):
-        raise PolicyError("this UKI carries no TPM policy signed with the product's key")
-    now = _pcrs(tpm, *{pcr for policy in ours for pcr in policy.pcrs})
+    ours = candidates(policies, key)
+    now = _pcrs(tpm, pcrs_of(ours))
     floor = _floor(tpm, Auth())
     name = _public(tpm, Index.POLICY_VERSION).name
-    fitting: dict[str, SignedPolicy] = {}
-    for policy in ours:
-        values = {pcr: now[pcr] for pcr in policy.pcrs}
-        if policy.version and boot_policy(values, policy.version, name) == policy.policy:
-            fitting[policy.version] = policy
-    if not fitting:
-        raise PolicyError(_difference(ours, now))
-    newest = max(fitting)
-    if newest < floor:
-        raise PolicyError(
-            f"this UKI is too old: its policy version is {newest}, the TPM accepts {floor} and "
-            "newer",
-            hint="boot the newer version",
-        )
-    return fitting[newest]
-
-
-def _difference(policies: Sequence[SignedPolicy], now: dict[int, bytes]) -> str:
-    """Return which PCRs are not as signed, as far as the policies say what they expected."""
-    expected = [
-        dict(zip(policy.pcrs, policy.values, strict=True)) for policy in policies if policy.values
-    ]
-    if not expected:
-        return "the PCRs are not values this product signed: another UKI or Secure Boot state"
-    if any(all(now[pcr] == sha256(want[pcr], DOOR[pcr]) for pcr in DOOR) for want in expected):
-        return "the initrd has been left: the TPM's secrets can be read only inside it"
-    wrong = min(([pcr for pcr in want if now[pcr] != want[pcr]] for want in expected), key=len)
-    if not wrong:
-        return "the TPM was provisioned for another product: its policy version index is not ours"
-    names = " and ".join(f"PCR {pcr}" for pcr in wrong)
-    verb = "is not a value" if len(wrong) == 1 else "are not values"
-    reasons = "; ".join(_REASONS.get(pcr, "something else was measured") for pcr in wrong)
-    return f"{names} {verb} this product signed: {reasons}"
+    return choose(ours, Measured(now, floor, name))
 
 
 def _show(index: Index) -> str:

@@ -260,10 +260,12 @@ def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
 
 
 def _one(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str:
-    values = certificate.subject.get_attributes_for_oid(oid)
-    if len(values) != 1 or not isinstance(values[0].value, str):
-        raise SignatureError(f"{_shown(certificate)}: must have one {oid._name} in its subject")
-    return values[0].value
+    match [part.value for part in certificate.subject.get_attributes_for_oid(oid)]:
+        case [str(text)]:
+            return text
+        case _:
+            message = f"{_shown(certificate)}: must have one {oid._name} in its subject"
+            raise SignatureError(message)
 
 
 def _der(certificate: x509.Certificate) -> bytes:

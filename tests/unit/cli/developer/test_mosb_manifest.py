@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from fakes.randomness import FixedRandomness
 from machineos.build.publish.schema import schema, schema_bytes
 from machineos.build.publish.source import SourceTarget, _Document
 from machineos.cli.developer.mosb_manifest import manifest
@@ -74,9 +75,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     keysets = home / ".local/share/machine/trust/keys"
     keyset = create_keyset(
-        keysets, "snakeoil", organization="Test", passphrase=None, clock=SystemClock()
+        keysets,
+        "snakeoil",
+        organization="Test",
+        passphrase=None,
+        clock=SystemClock(),
+        random=FixedRandomness(),
     )
-    add_project(keyset, "other", clock=SystemClock())
+    add_project(keyset, "other", clock=SystemClock(), random=FixedRandomness("later"))
     put_image(keyset.root / "hostfs/oci", "hostfs", "v0.1.0")
     put_image(keyset.root / "bootkit/oci", "bootkit-squashfs")
     put_image(home / "images", "zot")

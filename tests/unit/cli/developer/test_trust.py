@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fakes.randomness import FixedRandomness
 from machineos.cli.developer.trust import trust
 from machineos.core import run
 from machineos.core.clock import SystemClock
 from machineos.errors import ConflictError, MissingError, SignatureError, UsageError
-from machineos.trust.keys.keyset import ROLES, create_keyset
+from machineos.trust.keys.contents import ROLES
+from machineos.trust.keys.keyset import create_keyset
 from vectors.pe import efi_binary
 from waiting import PATIENCE
 
@@ -23,7 +25,14 @@ START = "from machineos.cli.developer.trust import main; main()"
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     keysets = root / "machine" / "trust" / "keys"
-    create_keyset(keysets, "acme", organization="Acme", passphrase=None, clock=SystemClock())
+    create_keyset(
+        keysets,
+        "acme",
+        organization="Acme",
+        passphrase=None,
+        clock=SystemClock(),
+        random=FixedRandomness(),
+    )
     return root
 
 

@@ -1,7 +1,10 @@
+"""Signed EFI binaries: what verifies, what leaves nothing, and where the key never is."""
+
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from machineos.core.secret import Secret
 from machineos.errors import MissingError, SignatureError, ToolError, UsageError
 from machineos.trust.keys import efi, x509
 from machineos.trust.keys.keyset import KeyPair, Keyset
+from vectors import certificates as make
 from vectors.pe import efi_binary
 
 needs_sbsign = pytest.mark.tool("sbsign")
@@ -27,6 +31,58 @@ def signed(binary: Path, one: Keyset) -> Path:
     path = binary.with_name("signed.efi")
     efi.sign_efi(binary, path, one.key("uefi-db"))
     return path
+
+
+@needs_sbsign
+def test_what_was_signed_is_for_everybody_to_read(binary: Path, one: Keyset) -> None:
+    before = os.umask(0o077)
+    try:
+        efi.sign_efi(binary, binary, one.key("uefi-db"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(binary.stat().st_mode) == 0o644
+
+
+@needs_sbsign
+def test_a_signature_that_does_not_verify_leaves_nothing(tmp_path: Path, binary: Path) -> None:
+    """The signing program does not look at the certificate, the verifying one refuses it."""
+    odd = make.publisher().but(
+        issuer_name=None, issuer_key=None, extra=((make.UNKNOWN_EXTENSION, True),)
+    )
+    pair = KeyPair(tmp_path / "cert.pem", tmp_path / "privkey.pem")
+    pair.cert_path.write_bytes(odd.pem())
+    pair.key_path.write_bytes(x509.key_pem(make.key("publisher"), None))
+    target = tmp_path / "out.efi"
+    with pytest.raises(SignatureError) as caught:
+        efi.sign_efi(binary, target, pair)
+    assert caught.value.message.startswith(f"{target}: not signed by the key of {pair.cert_path}: ")
+    names = sorted(entry.name for entry in tmp_path.iterdir())
+    assert names == ["app.efi", "cert.pem", "privkey.pem"]
+
+
+@needs_sbsign
+def test_a_long_name_can_be_signed(binary: Path, one: Keyset) -> None:
+    target = binary.with_name("x" * 255)
+    efi.sign_efi(binary, target, one.key("uefi-db"))
+    efi.verify_efi(target, one.key("uefi-db").cert_path)
+
+
+@needs_sbsign
+def test_signatures_that_are_there_stay(signed: Path, one: Keyset) -> None:
+    efi.sign_efi(signed, signed, one.key("uefi-pk"))
+    for role in ("uefi-db", "uefi-pk"):
+        efi.verify_efi(signed, one.key(role).cert_path)
+
+
+def test_the_key_is_in_memory_for_the_length_of_the_block() -> None:
+    with efi._in_memory(b"the key") as descriptor:
+        assert stat.S_IMODE(os.fstat(descriptor).st_mode) == 0o600
+        assert os.readlink(f"/proc/self/fd/{descriptor}").startswith("/memfd:key")  # noqa: PTH115
+        assert not os.get_inheritable(descriptor)
+        assert Path(f"/proc/self/fd/{descriptor}").read_bytes() == b"the key"
+        assert os.read(descriptor, 99) == b"the key"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 @needs_sbsign
@@ -48,8 +104,10 @@ def test_every_role_can_sign(role: str, binary: Path, one: Keyset) -> None:
 def test_unsigned_and_other_keys_are_refused(
     binary: Path, signed: Path, one: Keyset, two: Keyset
 ) -> None:
-    with pytest.raises(SignatureError):
-        efi.verify_efi(binary, one.key("uefi-db").cert_path)
+    certificate = one.key("uefi-db").cert_path
+    with pytest.raises(SignatureError) as caught:
+        efi.verify_efi(binary, certificate)
+    assert caught.value.message.startswith(f"{binary}: not signed by the key of {certificate}: ")
     for pair in (one.key("uki-production"), one.key("uefi-pk"), two.key("uefi-db")):
         with pytest.raises(SignatureError):
             efi.verify_efi(signed, pair.cert_path)
@@ -95,11 +153,12 @@ def test_what_cannot_be_signed_leaves_nothing(
     with pytest.raises(ToolError):
         efi.sign_efi(text, target, one.key("uefi-db"))
     mixed = KeyPair(one.key("uefi-db").cert_path, two.key("uefi-db").key_path)
-    with pytest.raises(SignatureError):
+    message = f"^{mixed.key_path} is not the key of {mixed.cert_path}$"
+    with pytest.raises(SignatureError, match=message):
         efi.sign_efi(binary, target, mixed)
-    with pytest.raises(MissingError):
+    with pytest.raises(MissingError, match=r"none is not a file$"):
         efi.sign_efi(tmp_path / "none", target, one.key("uefi-db"))
-    with pytest.raises(MissingError):
+    with pytest.raises(MissingError, match=r"none is not a file$"):
         efi.verify_efi(tmp_path / "none", one.key("uefi-db").cert_path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["app.efi", "text"]
 

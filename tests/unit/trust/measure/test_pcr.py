@@ -1,6 +1,9 @@
+"""PCR 7, predicted: event by event, against published values and the log of a real boot."""
+
 from __future__ import annotations
 
 import hashlib
+import struct
 from pathlib import Path
 from uuid import UUID
 
@@ -9,7 +12,7 @@ import pytest
 from machineos.trust.keys.enrolled import certs_of
 from machineos.trust.keys.keyset import KeyPair, Keyset
 from machineos.trust.measure import pcr
-from machineos.trust.measure.secureboot import SHIM_LOCK
+from machineos.trust.measure.secureboot import SHIM_LOCK, sha256_list, x509_list
 
 VECTORS = Path(__file__).parents[3] / "vectors" / "predecessor_keys"
 
@@ -75,6 +78,66 @@ def test_our_boot_measures_what_the_event_log_of_a_guest_showed() -> None:
     assert by_name["SbatLevel"].startswith("ef611239b24f977f")
 
 
+def event(guid: UUID, name: str, data: bytes) -> tuple[str, str]:
+    """UEFI_VARIABLE_DATA, put together here."""
+    text = name.encode("utf-16-le")
+    sizes = struct.pack("<QQ", len(name), len(data))
+    return name, hashlib.sha256(guid.bytes_le + sizes + text + data).hexdigest()
+
+
+GLOBAL = UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
+SECURITY = UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+SHIM = UUID("605dab50-e046-4300-abb6-3dd810dd8b23")
+FIRMWARE = [
+    event(GLOBAL, "SecureBoot", b"\1"),
+    event(GLOBAL, "PK", x509_list(certs().pk.owner, certs().pk.der)),
+    event(GLOBAL, "KEK", x509_list(certs().kek.owner, certs().kek.der)),
+    event(SECURITY, "db", x509_list(certs().db.owner, certs().db.der)),
+    event(SECURITY, "dbx", pcr.DUMMY_DBX),
+    ("separator", hashlib.sha256(bytes(4)).hexdigest()),
+    event(SECURITY, "db", certs().db.owner.bytes_le + certs().db.der),
+]
+
+
+def shown(events: list[pcr.Event]) -> list[tuple[str, str]]:
+    return [(one.name, one.digest.hex()) for one in events]
+
+
+def test_each_event_is_the_variable_it_is_named_after() -> None:
+    uki = owned("uki-production").der
+    ours = [
+        *FIRMWARE,
+        event(SHIM, "SbatLevel", b"sbat,1,2025021800\nshim,4\ngrub,5\n"),
+        event(SHIM, "MokListRT", SHIM.bytes_le + uki),
+    ]
+    assert shown(pcr.boot_events(certs(), uki)) == ours
+    theirs = [
+        *FIRMWARE,
+        event(SHIM, "SbatLevel", b"sbat,1,2021030218\n"),
+        event(SHIM, "MokListTrusted", b"\1"),
+        event(SECURITY, "vendor_db", bytes(16) + uki),
+    ]
+    assert shown(pcr.boot_events(certs(), uki, predecessor=True)) == theirs
+    older = pcr.boot_events(certs(), uki, sbat=b"sbat,1,2021030218\n")
+    assert shown(older)[7] == theirs[7]
+
+
+def test_the_deny_list_holds_one_hash_that_no_binary_has() -> None:
+    nothing = hashlib.sha256(b"").digest()
+    owner = UUID("a0baa8a3-041d-48a8-bc87-c36d121b5e3d")
+    assert sha256_list(owner, [nothing]) == pcr.DUMMY_DBX
+
+
+def test_a_prediction_is_the_fold_of_the_events() -> None:
+    uki = owned("uki-tpm").der
+    for predecessor in (False, True):
+        found = pcr.predict_pcr7(certs(), uki, predecessor=predecessor)
+        assert found == pcr.fold(pcr.boot_events(certs(), uki, predecessor=predecessor))
+    assert pcr.predict_pcr7(certs(), uki, sbat=b"x") == pcr.fold(
+        pcr.boot_events(certs(), uki, sbat=b"x")
+    )
+
+
 def test_fold_is_that_of_the_tpm() -> None:
     event = pcr.separator_event()
     assert pcr.fold([]) == bytes(32)
@@ -83,5 +146,14 @@ def test_fold_is_that_of_the_tpm() -> None:
 
 def test_certs_of_a_keyset(one: Keyset) -> None:
     found, uki = certs_of(one, "uki-tpm")
-    assert found.db == pcr.Owned(one.key("uefi-db").certificate_der(), one.key("uefi-db").guid)
+    for role, held in (("uefi-pk", found.pk), ("uefi-kek", found.kek), ("uefi-db", found.db)):
+        pair = one.key(role)
+        assert (held.der, held.owner) == (pair.certificate_der(), pair.guid)
+    assert found.dbx == pcr.DUMMY_DBX
     assert uki == one.key("uki-tpm").certificate_der()
+    assert certs_of(one)[1] == one.key("uki-production").certificate_der()
+
+
+def test_an_owner_that_is_not_known_is_nobody(own: Keyset) -> None:
+    (own.root / "uefi-kek/guid").unlink()
+    assert certs_of(own)[0].kek.owner == UUID(int=0)

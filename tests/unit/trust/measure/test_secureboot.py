@@ -1,3 +1,5 @@
+"""Signature lists and shim's section, byte by byte."""
+
 from __future__ import annotations
 
 import struct
@@ -9,6 +11,18 @@ from machineos.errors import UsageError
 from machineos.trust.measure import secureboot
 
 OWNER = UUID("00112233-4455-6677-8899-aabbccddeeff")
+
+
+def test_the_owners_are_those_of_uefi_and_shim() -> None:
+    found = (
+        secureboot.EFI_GLOBAL, secureboot.IMAGE_SECURITY, secureboot.SHIM_LOCK, secureboot.NO_OWNER,
+    )  # fmt: skip
+    assert [str(guid) for guid in found] == [
+        "8be4df61-93ca-11d2-aa0d-00e098032b8c",
+        "d719b2cb-3d3a-4596-a3bc-dad00e67656f",
+        "605dab50-e046-4300-abb6-3dd810dd8b23",
+        "00000000-0000-0000-0000-000000000000",
+    ]
 
 
 def test_x509_list() -> None:
@@ -28,7 +42,7 @@ def test_sha256_list() -> None:
     assert (size, header, entry) == (28 + 2 * 48, 0, 48)
     assert found[28:] == OWNER.bytes_le + one + OWNER.bytes_le + two
     for bad in ([], [b"short"], [one, two[:31]]):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match="holds at least one, each of 32 bytes"):
             secureboot.sha256_list(OWNER, bad)
 
 

@@ -12,18 +12,28 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.swtpm import SoftwareTpm, software_tpm
 from machineos.errors import DocumentError, SignatureError
-from machineos.host.tpm.wire import Command, Handle, Hierarchy, NvAttribute, NvPublic, SessionKind
+from machineos.host.tpm.wire import (
+    Command,
+    Handle,
+    Hierarchy,
+    NvAttribute,
+    NvPublic,
+    SessionKind,
+    rsa_public,
+)
 from machineos.trust.measure.tpm_policy import (
+    BOOT_PCRS,
     EMPTY,
     Operation,
     SignedPolicy,
     boot_policy,
+    check_version,
     first_write_policy,
     parse_policies,
     policy_authorize,
@@ -91,17 +101,20 @@ def test_each_part_of_a_boot_policy_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "version", ["", "1", "00001", "000a", "\u0660\u0660\u0660\u0661", "0001\n", "-001"]
+    "version", ["", "1", "1" * 30, "00001", "000a", "\u0660\u0660\u0660\u0661", "0001\n", "-001"]
 )
 def test_a_version_is_four_digits(version: str) -> None:
-    with pytest.raises(DocumentError, match="is not four digits"):
+    with pytest.raises(DocumentError) as caught:
         boot_policy({7: EMPTY, 11: EMPTY}, version, b"name")
+    assert caught.value.message == f"policy version: {version[:20]!r} is not four digits"
+    assert check_version("0000") == "0000"
 
 
 @pytest.mark.parametrize("values", [{}, {7: EMPTY}, {11: EMPTY}, {7: EMPTY, 12: EMPTY}])
 def test_a_boot_policy_without_pcr_7_or_11_is_none(values: dict[int, bytes]) -> None:
-    with pytest.raises(DocumentError, match="does not name PCR 7 and PCR 11"):
+    with pytest.raises(DocumentError) as caught:
         boot_policy(values, "0001", b"name")
+    assert caught.value.message == "boot policy: does not name PCR 7 and PCR 11"
 
 
 def test_signature_is_over_the_digest_and_the_reference() -> None:
@@ -109,25 +122,60 @@ def test_signature_is_over_the_digest_and_the_reference() -> None:
     signature = sign_policy(digest, sign, b"ref")
     public = rsa_key("tpmpol-luks").public_key()
     public.verify(signature, digest + b"ref", padding.PKCS1v15(), hashes.SHA256())
-    with pytest.raises(SignatureError):
-        sign_policy(b"short", sign)
+    public.verify(sign_policy(digest, sign), digest, padding.PKCS1v15(), hashes.SHA256())
+    for bad in (b"d" * 31, b"d" * 33):
+        with pytest.raises(SignatureError) as caught:
+            sign_policy(bad, sign)
+        assert caught.value.message == f"a policy digest has 32 bytes, not {len(bad)}"
 
 
-def _pem_of(key: Any) -> bytes:
+def _pem_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     return key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
 
 def test_keys_that_cannot_sign_policies() -> None:
+    size = "is not of 2048, 3072 or 4096 bits with exponent 65537"
     for data, fault in (
         (b"", "is not a public key"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "is not a public key"),
         (_pem_of(ec_key()), "is not an RSA key"),
-        (_pem_of(rsa_key("small", 1024)), "is not of 2048"),
+        (_public(1024), size),
+        (_public(2056), size),
+        (_public(3080), size),
+        (_public(8192), size),
+        (_public(2048, exponent=65539), size),
     ):
-        with pytest.raises(DocumentError, match=fault):
+        with pytest.raises(DocumentError) as caught:
             policy_key(data)
+        assert caught.value.message == f"TPM policy key: {fault}"
+
+
+def _public(bits: int, exponent: int = 65537) -> bytes:
+    """A key that nobody has the private half of."""
+    key = rsa.RSAPublicNumbers(exponent, 1 << (bits - 1) | 1).public_key()
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+@pytest.mark.parametrize("bits", [2048, 3072, 4096])
+def test_keys_that_can_sign_policies(bits: int) -> None:
+    key = policy_key(_public(bits))
+    assert key.public == rsa_public(1 << (bits - 1) | 1, bits)
+    assert key.name == b"\0\x0b" + hashlib.sha256(key.public).digest()
+    assert key.policy == policy_authorize(key.name)
+
+
+def test_the_version_index_is_named_from_what_provisioning_makes() -> None:
+    key = policy_key(pem("tpmpol-luks"))
+    either = policy_or((key.policy, first_write_policy()))
+    attributes = (
+        NvAttribute.AUTHREAD | NvAttribute.POLICYWRITE | NvAttribute.NO_DA | NvAttribute.WRITTEN
+    )
+    assert version_index(key) == NvPublic(0x1500020, attributes, either, 4)
+    assert (bytes(32), (7, 11)) == (EMPTY, BOOT_PCRS)
 
 
 # -- against a TPM -------------------------------------------------------------------------------
@@ -232,6 +280,8 @@ GOOD = SignedPolicy(
 def test_document_is_systemds_with_our_keys() -> None:
     plain = SignedPolicy((11,), "cd" * 32, b"q" * 32, b"t" * 256)
     document = render_policies([GOOD, plain])
+    assert document.startswith(b'{"sha256":[{"pcrs":[7,11],"pkfp":"abab')
+    assert document.endswith(b'"}]}\n')
     assert json.loads(document) == {
         "sha256": [
             {
@@ -263,33 +313,95 @@ def test_fingerprint_is_the_one_of_the_der_key() -> None:
     assert policy_key(pem("tpmpol-luks")).fingerprint == hashlib.sha256(der).hexdigest()
 
 
-@pytest.mark.parametrize(
-    ("change", "fault"),
-    [
-        ({"pcrs": []}, r"sha256\[0\].pcrs"),
-        ({"pcrs": [11, 7]}, "rising list"),
-        ({"pcrs": [7, 7]}, "rising list"),
-        ({"pcrs": [7, 24]}, "rising list"),
-        ({"pcrs": [-1, 7]}, "rising list"),
-        ({"pcrs": list(range(9)), "values": []}, "more than 8 PCRs"),
-        ({"pcrs": "7"}, "pcrs"),
-        ({"pkfp": "AB" * 32}, "pkfp"),
-        ({"pol": "00" * 31}, "pol"),
-        ({"sig": "!!!!"}, "sig"),
-        ({"sig": ""}, "sig"),
-        ({"sig": base64.b64encode(bytes(513)).decode()}, "sig"),
-        ({"version": "1"}, "version"),
-        ({"purpose": "root"}, "purpose"),
-        ({"values": ["00" * 32]}, "one value for each PCR"),
-        ({"values": ["00" * 32, "zz"]}, "not 64 hex"),
-        ({"extra": 1}, "extra"),
-    ],
-)
-def test_faulty_entries(change: dict[str, Any], fault: str) -> None:
+def entry(**change: Any) -> bytes:
     document = json.loads(render_policies([GOOD]))
     document["sha256"][0] |= change
+    return json.dumps(document).encode()
+
+
+RISING = ("pcrs", "is not a rising list of PCR numbers")
+HEX = "is not 64 lower-case hex digits"
+SIGNATURE = ("sig", "is not base64 of a signature")
+EACH = ("values", "does not have one value for each PCR")
+VALUE = ("values", "holds a value that is not 64 hex digits")
+
+
+@pytest.mark.parametrize(
+    ("change", "faults"),
+    [
+        ({"pcrs": [], "values": []}, [RISING]),
+        ({"pcrs": [11, 7]}, [RISING]),
+        ({"pcrs": [7, 7]}, [RISING]),
+        ({"pcrs": [7, 24]}, [RISING]),
+        ({"pcrs": [-1, 7]}, [RISING]),
+        ({"pcrs": list(range(9)), "values": []}, [("pcrs", "has more than 8 PCRs")]),
+        ({"pkfp": "AB" * 32}, [("pkfp", HEX)]),
+        ({"pkfp": "ab" * 33}, [("pkfp", HEX)]),
+        ({"pol": "00" * 31}, [("pol", HEX)]),
+        ({"pol": "zz" * 32}, [("pol", HEX)]),
+        ({"sig": "!!!!"}, [SIGNATURE]),
+        ({"sig": "c3Nz\n"}, [SIGNATURE]),
+        ({"sig": "c3N"}, [SIGNATURE]),
+        ({"sig": "\u00e4"}, [SIGNATURE]),
+        ({"sig": ""}, [SIGNATURE]),
+        ({"sig": base64.b64encode(bytes(513)).decode()}, [SIGNATURE]),
+        ({"version": "1"}, [("version", "is not four digits")]),
+        ({"version": ""}, [("version", "is not four digits")]),
+        ({"values": ["00" * 32]}, [EACH]),
+        ({"values": ["00" * 32] * 3}, [EACH]),
+        ({"values": ["00" * 32, "zz"]}, [VALUE]),
+        ({"values": ["zz"]}, [EACH, VALUE]),
+        (
+            {"pcrs": [], "pkfp": "", "pol": "", "values": ["a"], "version": "x", "sig": ""},
+            [
+                RISING, ("pkfp", HEX), ("pol", HEX), EACH, VALUE,
+                ("version", "is not four digits"), SIGNATURE,
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_faulty_entries(change: dict[str, Any], faults: list[tuple[str, str]]) -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse_policies(entry(**change))
+    assert caught.value.name == "signed TPM policies (.pcrsig)"
+    found = [(fault.path, fault.line, fault.message) for fault in caught.value.faults]
+    assert found == [(f"sha256[0].{key}", 0, message) for key, message in faults]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [({"pcrs": "7"}, "pcrs"), ({"purpose": "root"}, "purpose"), ({"extra": 1}, "extra")],
+)
+def test_entries_of_another_shape(change: dict[str, Any], fault: str) -> None:
     with pytest.raises(DocumentError, match=fault):
+        parse_policies(entry(**change))
+
+
+def test_the_fault_of_a_later_entry_has_its_number() -> None:
+    document = json.loads(render_policies([GOOD, GOOD]))
+    document["sha256"][1]["pol"] = ""
+    with pytest.raises(DocumentError) as caught:
         parse_policies(json.dumps(document).encode())
+    assert [fault.path for fault in caught.value.faults] == ["sha256[1].pol"]
+
+
+def test_the_most_that_an_entry_may_hold() -> None:
+    wide = replace(GOOD, pcrs=tuple(range(16, 24)), values=(), signature=b"s" * 512)
+    small = replace(GOOD, signature=b"s", purpose="admin", version="9999")
+    assert parse_policies(render_policies([wide, small])) == (wide, small)
+
+
+def test_the_most_that_a_document_may_hold() -> None:
+    full = render_policies([GOOD] * 64)
+    assert len(parse_policies(full)) == 64
+    with pytest.raises(DocumentError) as caught:
+        parse_policies(render_policies([GOOD] * 65))
+    assert [(fault.path, fault.line, fault.message) for fault in caught.value.faults] == [
+        ("sha256", 0, "has more than 64 entries")
+    ]
+    assert len(parse_policies(b" " * ((256 << 10) - len(full)) + full)) == 64
+    with pytest.raises(DocumentError):
+        parse_policies(b" " * ((256 << 10) - len(full) + 1) + full)
 
 
 @pytest.mark.parametrize(

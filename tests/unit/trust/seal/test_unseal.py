@@ -12,12 +12,14 @@ import pytest
 from fakes.swtpm import Editor, SoftwareTpm, code_of
 from machineos.errors import (
     BootError,
+    DocumentError,
     MachineError,
     PolicyError,
     TpmError,
 )
 from machineos.host.tpm.code import Rc
-from machineos.host.tpm.commands import Auth, Tpm
+from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.session import Auth
 from machineos.host.tpm.wire import (
     Command,
     Handle,
@@ -57,8 +59,10 @@ from unit.trust.sealing import (
     pem,
     signed,
 )
+from vectors.clock import FixedClock
 
 pytestmark = pytest.mark.tool("swtpm")
+PROVISION = "provision this machine again; what it had encrypted cannot be read any more"
 
 
 # -- what works ----------------------------------------------------------------------------------
@@ -283,6 +287,27 @@ def test_the_floor_only_rises_and_not_above_the_running_uki(machine: Machine) ->
         _raise(machine, "0006", policies)
     with machine.chip.open() as tpm:
         assert read_floor(tpm, srk_name=machine.report.srk_name) == "0004"
+    _raise(machine, "0005", policies)
+    with machine.chip.open() as tpm:
+        assert read_floor(tpm) == "0005"
+
+
+def test_a_floor_is_four_digits_or_nothing_is_asked() -> None:
+    """There is no TPM behind it: the first command would fail."""
+    with Tpm(Silent(), clock=FixedClock(), random=bytes) as tpm:
+        for version in ("2", "000a", ""):
+            with pytest.raises(DocumentError, match=r"policy version: .* is not four digits"):
+                raise_floor(tpm, version, policies=[signed()], policy_key_pem=LUKS)
+
+
+class Silent:
+    """A way to no TPM."""
+
+    def transmit(self, command: bytes) -> bytes:
+        raise AssertionError("the TPM was asked")
+
+    def close(self) -> None:
+        pass
 
 
 def test_nobody_else_writes_the_floor(machine: Machine) -> None:
@@ -317,9 +342,12 @@ def test_a_cleared_tpm_is_named_and_gets_no_new_key(machine: Machine) -> None:
     with machine.chip.open() as tpm:
         tpm.clear(Hierarchy.PLATFORM)
         before = tpm.handles(0x01000000), tpm.handles(0x81000000)
-    with pytest.raises(BootError, match="the TPM is not provisioned, or was cleared") as caught:
+    with pytest.raises(BootError) as caught:
         machine.unseal()
-    assert "\n" not in caught.value.message
+    assert caught.value.message == (
+        "the TPM is not provisioned, or was cleared: it has no storage root key"
+    )
+    assert caught.value.hint == PROVISION
     with machine.chip.open() as tpm:
         assert (tpm.handles(0x01000000), tpm.handles(0x81000000)) == before == ((), ())
 
@@ -366,7 +394,8 @@ def test_an_index_that_is_open_is_not_believed(machine: Machine) -> None:
         attributes = NvAttribute.OWNERWRITE | NvAttribute.POLICYREAD | NvAttribute.OWNERREAD
         planted = NvPublic(public.index, attributes, public.policy, 32)
         tpm.nv_define(planted, Auth(None, password))
-        with pytest.raises(BootError, match="half provisioned: configuration key"):
+        message = r"^the TPM is only half provisioned: configuration key \(NV 0x1500040\) is empty$"
+        with pytest.raises(BootError, match=message):
             unseal(tpm, Index.CONFIGURATION_KEY, policies=[signed()], policy_key_pem=LUKS)
         tpm.nv_write(planted, bytes(32), Auth(None, password), by=owner)
     with pytest.raises(PolicyError, match="can be read without a policy"):
@@ -386,10 +415,12 @@ def test_dictionary_lockout_is_on_and_does_not_stop_a_boot(machine: Machine) -> 
     admin = machine.admin_password()
     with machine.chip.open() as tpm:
         tpm.nv_define(guarded, Auth(None, admin))
+        codes = []
         for _ in range(40):
             with pytest.raises(TpmError) as caught:
                 tpm.nv_write(guarded, b"abcd", Auth(None, password))
-        assert caught.value.code == Rc.LOCKOUT
+            codes.append(caught.value.code)
+        assert codes == [Rc.AUTH_FAIL] * 32 + [Rc.LOCKOUT] * 8
         flags = Permanent(tpm.property(Property.PERMANENT))
         assert Permanent.IN_LOCKOUT in flags
     assert machine.unseal(Index.SUDI_KEY) == SUDI_KEY
@@ -400,8 +431,10 @@ def test_a_secret_that_was_deleted(machine: Machine) -> None:
     with machine.chip.open() as tpm:
         tpm.nv_undefine(tpm.nv_read_public(Index.SUDI_KEY), Auth(None, password))
         assert state(tpm) is State.PARTIAL
-    with pytest.raises(BootError, match=r"it has no sudi key \(NV 0x1500022\)"):
+    with pytest.raises(BootError) as caught:
         machine.unseal(Index.SUDI_KEY)
+    assert caught.value.message == ("the TPM is not provisioned: it has no sudi key (NV 0x1500022)")
+    assert caught.value.hint == PROVISION
 
 
 def test_a_floor_that_is_no_version(machine: Machine) -> None:

@@ -1,14 +1,16 @@
+"""Who signed these bytes: good chains, and every fault of a bad one with the reason it gets."""
+
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,16 +101,100 @@ def test_authority_identifier_by_name_only() -> None:
     assert check(recipe).product == PRODUCT
 
 
+SHOWN = f"certificate 'CN=manifest PRODUCT:{PRODUCT}'"
+CA_SHOWN = "certificate 'CN=Manifest rootCA'"
+NOT_RSA = "its key is not RSA of 2048 to 8192 bits"
+NOT_A_SIGNER = "its key usage is not that of a signer"
+NO_CODE = "its extended key usage does not allow codeSigning"
+NO_PRODUCT = "names no product"
+NOT_ISSUED = f"not issued by {CA_SHOWN}"
+
+BAD_PUBLISHERS = {
+    "expired": f"{SHOWN}: expired at 2026-06-01 11:59:59+00:00",
+    "not yet valid": f"{SHOWN}: not valid before 2026-06-01 12:00:01+00:00",
+    "other CA, same name": NOT_ISSUED,
+    "other CA, other name": NOT_ISSUED,
+    "right key, other issuer name": NOT_ISSUED,
+    "self-signed": NOT_ISSUED,
+    "signed by another publisher": NOT_ISSUED,
+    "under an intermediate CA": NOT_ISSUED,
+    "authority identifier of another key": f"names another key than that of {CA_SHOWN}",
+    "a CA": "is a CA, which may not sign for itself",
+    "no key usage": NOT_A_SIGNER,
+    "no digital signature": NOT_A_SIGNER,
+    "may sign certificates": NOT_A_SIGNER,
+    "no extended usage": NO_CODE,
+    "for TLS": NO_CODE,
+    "for anything": NO_CODE,
+    "unknown critical extension": "the critical extension 1.3.6.1.4.1.55555.1 is not understood",
+    "critical name constraints": "the critical extension 2.5.29.30 is not understood",
+    "PSS in the certificate": "its signature is not RSA PKCS#1 v1.5 with SHA-2",
+    "key of 1024 bits": NOT_RSA,
+    "key not RSA": NOT_RSA,
+    "two common names": "must have one commonName in its subject",
+    "no common name": "must have one commonName in its subject",
+    "no product": NO_PRODUCT,
+    "product with a tail": NO_PRODUCT,
+    "product with a head": NO_PRODUCT,
+    "product without dashes": NO_PRODUCT,
+}
+BAD_CAS = {
+    "expired": f"{CA_SHOWN}: expired at 2026-06-01 11:59:59+00:00",
+    "not yet valid": f"{CA_SHOWN}: not valid before 2026-06-01 12:00:01+00:00",
+    "no basic constraints": f"{CA_SHOWN}: is not a CA",
+    "not a CA": f"{CA_SHOWN}: is not a CA",
+    "may not sign certificates": f"{CA_SHOWN}: may not issue certificates",
+    "unknown critical extension": "the critical extension 1.3.6.1.4.1.55555.1 is not understood",
+    "same name, other key": NOT_ISSUED,
+    "key not RSA": f"{CA_SHOWN}: its signature is not RSA PKCS#1 v1.5 with SHA-2",
+    "PSS": f"{CA_SHOWN}: its signature is not RSA PKCS#1 v1.5 with SHA-2",
+}
+
+
 @pytest.mark.parametrize("fault", make.bad_publishers())
 def test_bad_publisher(fault: str) -> None:
-    with pytest.raises(SignatureError):
+    with pytest.raises(SignatureError) as caught:
         check(make.bad_publishers()[fault])
+    assert BAD_PUBLISHERS[fault] in caught.value.message
 
 
 @pytest.mark.parametrize("fault", make.bad_cas())
 def test_bad_ca(fault: str) -> None:
-    with pytest.raises(SignatureError):
+    with pytest.raises(SignatureError) as caught:
         check(make.publisher(), ca=make.bad_cas()[fault])
+    assert BAD_CAS[fault] in caught.value.message
+
+
+def test_a_long_subject_is_cut_in_the_message() -> None:
+    long = make.publisher().but(common_names=("x" * 60, "y" * 60, "z" * 60))
+    with pytest.raises(SignatureError) as caught:
+        check(long)
+    subject = long.build().subject.rfc4514_string()
+    assert f"certificate {subject[:120]!r}: " in caught.value.message
+
+
+class Weak:
+    """A public key of that many bits that nobody has the private half of."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+
+    def public_key(self) -> rsa.RSAPublicKey:
+        return rsa.RSAPublicNumbers(65537, 1 << (self._bits - 1) | 1).public_key()
+
+
+@pytest.mark.parametrize("bits", [2047, 2048, 8192, 8193])
+def test_keys_have_a_smallest_and_a_largest_size(bits: int) -> None:
+    """A huge key would cost seconds to check with; a small one can be broken."""
+    recipe = make.publisher().but(key=Weak(bits))  # type: ignore[arg-type, unused-ignore]
+    with pytest.raises(SignatureError) as caught:
+        verify_signed(DATA, bytes(1), recipe.pem(), ca_pem=make.ca().pem(), at=NOW, product=PRODUCT)
+    if bits in {2047, 8193}:
+        assert caught.value.message == f"{SHOWN}: {NOT_RSA}"
+    else:
+        assert caught.value.message == (
+            f"the signature has 1 bytes, one by {SHOWN} has {bits // 8}"
+        )
 
 
 def test_time_is_not_checked_without_a_clock() -> None:
@@ -125,8 +211,12 @@ def test_validity_includes_both_ends() -> None:
 
 
 def test_other_product_is_a_policy_error() -> None:
-    with pytest.raises(PolicyError, match=str(OTHER_PRODUCT)):
+    with pytest.raises(PolicyError) as caught:
         check(make.publisher(OTHER_PRODUCT))
+    assert caught.value.message == (
+        f"signed by the publisher of product {OTHER_PRODUCT}, not of {PRODUCT}"
+    )
+    assert caught.value.hint == "the signature itself is good; it is for another product"
     assert check(make.publisher(OTHER_PRODUCT), product=None).product == OTHER_PRODUCT
 
 
@@ -163,11 +253,16 @@ def signatures() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("fault", signatures())
 def test_bad_signature(fault: str) -> None:
-    with pytest.raises(SignatureError):
+    signature = signatures()[fault]
+    with pytest.raises(SignatureError) as caught:
         verify_signed(
-            DATA, signatures()[fault], make.publisher().pem(),
+            DATA, signature, make.publisher().pem(),
             ca_pem=make.ca().pem(), at=NOW, product=PRODUCT,
         )  # fmt: skip
+    wanted = f"the signature is not one by {SHOWN} over these bytes"
+    if len(signature) != 256:
+        wanted = f"the signature has {len(signature)} bytes, one by {SHOWN} has 256"
+    assert caught.value.message == wanted
 
 
 def pems() -> dict[str, bytes]:
@@ -190,20 +285,48 @@ def pems() -> dict[str, bytes]:
         "DER cut": wrap(body[:-1]),
         "not DER": wrap(b"x" * 300),
         "not base64": good.replace(b"MII", b"M=I", 1),
+        "too much padding": good.replace(b"\n-----END", b"===\n-----END"),
         "a key": b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         "trusted certificate": good.replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE"),
         "too large": good + b"\n" * MAX_PEM,
     }
 
 
+UNREADABLE = {
+    "DER with a tail", "DER cut", "not DER", "not base64", "too much padding",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("fault", pems())
 def test_bad_pem(fault: str) -> None:
-    for publisher, ca in (
-        (pems()[fault], make.ca().pem()),
-        (make.publisher().pem(), pems()[fault]),
+    reason = "is not exactly one certificate in PEM"
+    if fault in UNREADABLE:
+        reason = "cannot be read: "
+    if fault == "too large":
+        reason = f"is larger than {16 << 10} bytes"
+    for publisher, ca, what in (
+        (pems()[fault], make.ca().pem(), "the publisher's certificate"),
+        (make.publisher().pem(), pems()[fault], "the manifest CA"),
     ):
-        with pytest.raises(SignatureError):
+        with pytest.raises(SignatureError) as caught:
             verify_signed(DATA, make.sign(DATA), publisher, ca_pem=ca, at=NOW, product=PRODUCT)
+        assert caught.value.message.startswith(f"{what} {reason}")
+    for device, ca, what in (
+        (pems()[fault], make.ca().pem(), "the device certificate"),
+        (make.device().pem(), pems()[fault], "the SUDI CA"),
+    ):
+        with pytest.raises(SignatureError) as caught:
+            verify_sudi(device, ca_pem=ca, at=NOW)
+        assert caught.value.message.startswith(f"{what} {reason}")
+    with pytest.raises(SignatureError, match=r"^the certificate (is|cannot)"):
+        parse_certificate(pems()[fault])
+
+
+def test_a_pem_may_have_as_many_bytes_as_are_read() -> None:
+    good = make.publisher().pem()
+    assert MAX_PEM == 16 << 10
+    full = good + b"\n" * (MAX_PEM - len(good))
+    assert parse_certificate(full) == parse_certificate(good)
 
 
 def test_pem_may_have_windows_line_ends_and_blank_lines() -> None:
@@ -257,26 +380,59 @@ SUDI_CA = make.ca(make.SUDI_CA_NAME, "sudi-ca")
 def test_good_device() -> None:
     found = verify_sudi(make.device().pem(), ca_pem=SUDI_CA.pem(), at=NOW)
     assert (found.product, found.serial) == (PRODUCT, "SN0001")
+    assert x509.load_der_x509_certificate(found.certificate_der).subject is not None
     assert found.fingerprint == Digest.of(found.certificate_der)
 
 
+NO_MACHINE = "names no machine"
+DEVICE = f"PID:{PRODUCT} SN:"
+
+
 @pytest.mark.parametrize(
-    "recipe",
+    ("recipe", "reason"),
     [
-        pytest.param(make.device().but(serial_number=""), id="no serial number"),
-        pytest.param(make.device().but(serial_number=f"PID:{PRODUCT} SN:X"), id="two serials"),
-        pytest.param(make.device().but(serial_number="PID:x SN:SN0001"), id="no product"),
-        pytest.param(make.device().but(common_names=("a", "b")), id="two names"),
-        pytest.param(
-            make.device().but(extended=(ExtendedKeyUsageOID.SERVER_AUTH,)), id="server only"
+        (make.device().but(serial_number=""), "must have one serialNumber in its subject"),
+        (make.device().but(serial_number=DEVICE + "X"), NO_MACHINE),
+        (make.device().but(serial_number="PID:x SN:SN0001"), NO_MACHINE),
+        (make.device().but(serial_number=DEVICE), NO_MACHINE),
+        (make.device("S N"), NO_MACHINE),
+        (make.device().but(common_names=("a", "b")), "must have one commonName in its subject"),
+        (
+            make.device().but(extended=(ExtendedKeyUsageOID.SERVER_AUTH,)),
+            "its extended key usage does not allow clientAuth",
         ),
-        pytest.param(make.device().but(issuer_key=make.key("ca")), id="other CA's key"),
-        pytest.param(make.publisher(), id="a publisher's certificate"),
+        (make.device().but(issuer_key=make.key("ca")), "not issued by"),
+        (make.device().but(end=NOW - timedelta(seconds=1)), "expired at"),
+        (make.publisher(), "not issued by"),
+    ],
+    ids=[
+        "no serial number",
+        "two serials",
+        "no product",
+        "no serial",
+        "a space in the serial",
+        "two names",
+        "server only",
+        "other CA's key",
+        "expired",
+        "a publisher's certificate",
     ],
 )
-def test_bad_device(recipe: make.Recipe) -> None:
-    with pytest.raises(SignatureError):
+def test_bad_device(recipe: make.Recipe, reason: str) -> None:
+    with pytest.raises(SignatureError) as caught:
         verify_sudi(recipe.pem(), ca_pem=SUDI_CA.pem(), at=NOW)
+    assert reason in caught.value.message
+
+
+def test_a_serial_has_up_to_64_characters() -> None:
+    long = make.device("S" * 64)
+    assert verify_sudi(long.pem(), ca_pem=SUDI_CA.pem(), at=NOW).serial == "S" * 64
+    assert verify_sudi(make.device("?").pem(), ca_pem=SUDI_CA.pem(), at=NOW).serial == "?"
+
+
+def test_the_time_of_a_device_is_not_checked_without_a_clock() -> None:
+    late = make.device().but(end=NOW - timedelta(seconds=1))
+    assert verify_sudi(late.pem(), ca_pem=SUDI_CA.pem(), at=None).serial == "SN0001"
 
 
 def test_a_device_is_no_publisher() -> None:
