@@ -1,16 +1,16 @@
-"""Emptying the initrd: everything of it, nothing behind a link or a mount."""
+"""Emptying the initrd: everything of it, nothing behind a link or a mount; then the new root."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from machineos.boot.handover import _empty, switch_root
+from machineos.boot.switchroot import _empty
 from machineos.core.run import run
-from machineos.errors import BootError
 
 
 def empty(folder: Path, device: int | None = None) -> None:
@@ -52,21 +52,51 @@ def test_mounts_stay_with_what_is_in_them(tmp_path: Path) -> None:
     (tmp_path / "tree/b").mkdir()
     (tmp_path / "tree/b/file").write_text("x")
     code = (
-        "import os, sys; from machineos.boot.handover import _empty; "
+        "import os, sys; from machineos.boot.switchroot import _empty; "
         "fd = os.open(sys.argv[1], os.O_RDONLY); _empty(fd, os.fstat(fd).st_dev); "
         "print(sorted(os.listdir(sys.argv[1])), os.listdir(sys.argv[1] + '/a/mounted'))"
     )
     mounted = tmp_path / "tree/a/mounted"
     script = f'mount -t tmpfs none "{mounted}" && touch "{mounted}/kept" && exec "$@"'
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", code]
-    assert run([*argv, tmp_path / "tree"], timeout=30).text == "['a'] ['kept']"
+    assert run([*argv, tmp_path / "tree"], timeout=60).text == "['a'] ['kept']"
 
 
-def test_a_root_without_init(tmp_path: Path) -> None:
-    with pytest.raises(BootError, match="has no /usr/lib/systemd/systemd"):
-        switch_root(tmp_path)
-    init = tmp_path / "usr/lib/systemd/systemd"
-    init.parent.mkdir(parents=True)
-    init.write_text("not executable")
-    with pytest.raises(BootError, match="has no"):
-        switch_root(tmp_path)
+SWITCH = """
+import os, sys
+from pathlib import Path
+from machineos.boot.switchroot import switch_root
+root = Path(sys.argv[1])
+os.chroot(root / "old")
+os.chdir("/")
+switch_root(Path("/new"), "/init", ("--unit=x.target", "two"))
+"""
+INIT = """#!/bin/busybox sh
+/bin/busybox echo "$0" "$@"
+/bin/busybox env
+/bin/busybox ls /
+"""
+
+
+@pytest.mark.root
+@pytest.mark.tool("busybox")
+def test_the_new_root_is_the_root_and_the_old_one_is_empty(tmp_path: Path) -> None:
+    """The old root is a mount in a namespace of its own, as the initrd is."""
+    old, new = tmp_path / "old", tmp_path / "content"
+    for folder in (old, new / "bin"):
+        folder.mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    shutil.copy(busybox, new / "bin/busybox")
+    (new / "init").write_text(INIT)
+    (new / "init").chmod(0o755)
+    script = (
+        f'mount -t tmpfs old "{old}" && mkdir "{old}/new" "{old}/rest" && touch "{old}/rest/file" '
+        f'&& mount --bind "{new}" "{old}/new" && "$@"; umount "{old}"; echo left:; ls -A "{old}"'
+    )
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", SWITCH]
+    lines = run([*argv, tmp_path], timeout=60).text.splitlines()
+    assert lines[0] == "/init --unit=x.target two"
+    assert {"container=", "PATH=/usr/sbin:/usr/bin"} <= set(lines)
+    assert not [line for line in lines if line.startswith("HOME=")]
+    assert lines[-3:] == ["bin", "init", "left:"]
