@@ -67,7 +67,7 @@ def opened(device: Luks, path: Path, header: bytes, key: bytes) -> Volume:
     Raises: VerificationError.
     """
     try:
-        text = json.loads(header[8:RECORD_OFFSET].rstrip(b"\0"))
+        text = json.loads(header[8:4096].partition(b"\0")[0])
     except ValueError as error:
         reason = "Device is not a valid LUKS device."
         raise VerificationError(_refused(path, reason)) from error

@@ -57,12 +57,12 @@ class Tree:
 
     def below(self, prefix: str) -> dict[str, Entry]:
         """Return copies of what is below a folder, by path from there."""
-        found = {}
-        for path, entry in self.entries.items():
-            if Path(path).is_relative_to(prefix) and path != prefix:
-                relative = str(Path(path).relative_to(prefix))
-                found[relative] = Entry(entry.kind, entry.data, entry.mode)
-        return found
+        start = f"{prefix}/"
+        return {
+            path.removeprefix(start): Entry(entry.kind, entry.data, entry.mode)
+            for path, entry in self.entries.items()
+            if path.startswith(start)
+        }
 
 
 def blob_of(repository: MemoryRepository, path: str) -> bytes | None:
@@ -119,7 +119,8 @@ class Namespace:
 
     def owner(self, path: Path) -> Mounted:
         """Return the mount that shows ``path``."""
-        covering = [one for one in self.mounts if path.is_relative_to(one.target)]
+        above = {path, *path.parents}
+        covering = [one for one in self.mounts if one.target in above]
         return max(enumerate(covering), key=lambda at: (len(at[1].target.parts), at[0]))[1]
 
     def at(self, target: Path) -> Mounted | None:
