@@ -5,14 +5,14 @@ Nothing here lists a step or a fault point: they are counted while a boot runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from fakes.boot import (
-    Cutting,
     FakeFirst,
     FakeHost,
     FakeMachine,
@@ -23,15 +23,17 @@ from fakes.boot import (
     RestartedError,
 )
 from fakes.bootparts.tpm import FakeTpm
-from machineos.boot.facts import GIVEN, SETTINGS, Facts
-from machineos.boot.plan import plan
+from machineos.boot.facts import DISK, GIVEN, RUNS, SETTINGS, UNSEALED, Facts, Phase
+from machineos.boot.plan import ordered, plan
 from machineos.boot.runner import perform
-from machineos.core.steps import Runner, Step
+from machineos.boot.steps import MakeFolder, MountDisk, WriteFile
+from machineos.core.steps import Runner, Step, Talk, ask
 from machineos.document.between.bootsettings import Mode
 from machineos.errors import MachineOSError
+from machineos.host.kernel.flags import Flag
 from machineos.trust.seal.layout import Index
 from unit.boot.ends import assert_secrets_hidden, assert_trusted, gives_out
-from unit.boot.worlds import machine, settings
+from unit.boot.worlds import machine, of_kind, settings
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -125,6 +127,7 @@ class Watched:
         self.points: list[str] = []
         self.silent: list[str] = []
         self.cut = ""
+        self.phases: Sequence[Phase] = plan(mode)
 
     def watch(self, point: str) -> None:
         self.points.append(point)
@@ -134,7 +137,7 @@ class Watched:
     def perform(self, host: FakeHost, step: Step[object]) -> object:
         before = self.made.writes()
         try:
-            return perform(Cutting(host, None, late=False), step)  # type: ignore[arg-type]
+            return perform(host, step)
         finally:
             if self.made.writes() != before and not step.point:
                 self.silent.append(type(step).__name__)
@@ -147,7 +150,7 @@ class Watched:
         runner: Runner[Facts] = Runner(partial(self.perform, host), watch=self.watch)
         known = Facts().plus(SETTINGS, settings(self.mode))
         try:
-            runner.run(plan(self.mode), known, given=GIVEN)
+            runner.run(self.phases, known, given=GIVEN)
         except (PowerCutError, HandedOverError, MachineOSError) as end:
             return type(end)
         return None
@@ -185,35 +188,32 @@ def test_a_step_that_lasts_has_a_fault_point(mode: Mode) -> None:
     assert (watched.made.writes() > 0) == (mode == "provision")
 
 
-def defects() -> list[Callable[[FakeMachine], None]]:
-    """Steps that would last without saying so."""
+class Counting(FakeTpm):
+    """A TPM in which closing the door would leave a trace."""
 
-    def counting_door(made: FakeMachine) -> None:
-        class Counting(FakeTpm):
-            def close_door(self) -> None:
-                super().close_door()
-                self.writes += 1
-
-        made.tpm.__class__ = Counting
-
-    def writable_store(made: FakeMachine) -> None:
-        for disk in made.disks:
-            for tree in disk.trees():
-                tree.get = lambda path, tree=tree: touched(tree, path)  # type: ignore[method-assign, misc]
-
-    def touched(tree: object, path: str) -> object:
-        tree.writes += 1  # type: ignore[attr-defined]
-        return type(tree).get(tree, path)  # type: ignore[attr-defined]
-
-    return [counting_door, writable_store]
+    def close_door(self) -> None:
+        super().close_door()
+        self.writes += 1
 
 
-@pytest.mark.parametrize("spoil", defects())
-def test_a_step_that_lasted_silently_would_be_noticed(
-    spoil: Callable[[FakeMachine], None],
-) -> None:
+class Writable(Phase, frozen=True):
+    """A boot step that somebody adds, and that mounts a disk so that it can be written to."""
+
+    def talk(self, _facts: Facts) -> Talk[Facts]:
+        yield from ask(MakeFolder(Path("/more")))
+        yield from ask(MountDisk(Path("/dev/vda3"), Path("/more"), "ext4", Flag.NOEXEC))
+        yield from ask(WriteFile(Path("/more/note"), b"x"))
+        return Facts()
+
+
+def test_a_step_that_lasted_silently_would_be_noticed() -> None:
     made = machine()
-    spoil(made)
+    made.tpm = of_kind(Counting, made.tpm)
     watched = Watched(made, "run")
     watched.boot()
-    assert watched.silent
+    assert watched.silent == ["CloseDoor"]
+    watched = Watched(machine(), "run")
+    more = Writable("a", modes=RUNS, needs=frozenset({UNSEALED, DISK}), gives=frozenset())
+    watched.phases = ordered([*watched.phases, more])
+    assert watched.boot() is HandedOverError
+    assert watched.silent == ["MountDisk", "WriteFile"]

@@ -45,6 +45,10 @@ def listen(world: World, talk: Talk[object]) -> object:
         answer = world.answer(step)
 
 
+def names(world: World) -> list[str]:
+    return [type(step).__name__ for step in world.steps]
+
+
 def looking(found: Callable[[], str | None]) -> Callable[[], Talk[str | None]]:
     def look() -> Talk[str | None]:
         yield from ()
@@ -57,13 +61,13 @@ def looking(found: Callable[[], str | None]) -> Callable[[], Talk[str | None]]:
 def test_drivers_are_loaded_until_there_is_none(count: int) -> None:
     world = World(count)
     listen(world, load_all_drivers())
-    assert world.steps == [LoadDriver()] * (count + 1)
+    assert names(world) == ["LoadDriver"] * (count + 1)
 
 
 def test_what_is_there_is_found_at_once() -> None:
     world = World(2)
     assert listen(world, wait_for("it", looking(lambda: "it"))) == "it"
-    assert world.steps == [ReadTimer(), LoadDriver(), LoadDriver(), LoadDriver()]
+    assert names(world) == ["ReadTimer", *["LoadDriver"] * 3]
 
 
 def test_what_is_empty_but_there_is_found() -> None:
@@ -75,8 +79,8 @@ def test_it_is_looked_again_after_each_pause() -> None:
     found = looking(lambda: "it" if world.time > 101 else None)
     assert listen(world, wait_for("it", found)) == "it"
     assert 101 < world.time <= 101 + 2 * PAUSE
-    assert world.steps.count(Sleep(0.05)) == len([x for x in world.steps if isinstance(x, Sleep)])
-    assert world.steps[1:5] == [LoadDriver(), ReadTimer(), Sleep(PAUSE), LoadDriver()]
+    assert {step.seconds for step in world.steps if isinstance(step, Sleep)} == {PAUSE} == {0.05}
+    assert names(world)[1:5] == ["LoadDriver", "ReadTimer", "Sleep", "LoadDriver"]
 
 
 def test_the_deadline_itself_is_not_too_late() -> None:
