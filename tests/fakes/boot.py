@@ -7,6 +7,8 @@ it hands out passes the contract tests of the real host (``contracts.boot``).
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -258,6 +260,8 @@ class FakeHost:
 
     def read_header(self, device: Path) -> bytes:
         content = self._content(device)
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(device))
         return content.header() if isinstance(content, Luks) else b"none of it"
 
     def open_luks(self, device: Path, name: str, header: Path, key: Secret) -> None:
@@ -271,6 +275,9 @@ class FakeHost:
 
     def mount(self, device: Path, target: Path, filesystem: str, flags: Flag) -> None:
         self.kernel.check_filesystem(filesystem)
+        if filesystem == "tmpfs":
+            self.names.add(Mounted(target, Tree(), filesystem, str(device), flags))
+            return
         content = self.mapped.get(device) or self._content(device)
         what = f"mount {filesystem} {device} at {target}"
         if not isinstance(content, Volume) or content.kind != filesystem:

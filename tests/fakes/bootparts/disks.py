@@ -109,8 +109,8 @@ class Disk:
         return next(content for name, _, content in self.parts if name == device)
 
     def partitions(self) -> list[Partition]:
-        """Return the partitions."""
-        return [Partition(self.name, name, label) for name, label, _ in self.parts]
+        """Return the partitions that have a name."""
+        return [Partition(self.name, name, label) for name, label, _ in self.parts if label]
 
     def trees(self) -> list[Tree]:
         """Return every file system of it."""

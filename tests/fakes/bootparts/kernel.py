@@ -18,7 +18,7 @@ from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
 from machineos.oci.model.documents import Descriptor
 from machineos.trust.verify.chain import Publisher
 
-BUILT_IN = frozenset({"ext4", "squashfs"})
+BUILT_IN = frozenset({"ext4", "squashfs", "tmpfs"})
 
 
 def content_hash(data: bytes) -> str:
