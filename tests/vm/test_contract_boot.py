@@ -10,9 +10,12 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from appliance import Bench
+from guest import Guest
 from test_door import whole_package
 
 import contracts
@@ -76,7 +79,7 @@ def layer(tmp_path_factory: pytest.TempPathFactory) -> VerityLayer:
 
 
 @pytest.fixture
-def guest(live, layer):
+def guest(live: Guest, layer: VerityLayer) -> Iterator[Guest]:
     """A running appliance with the zip, and afterwards without what the contract leaves open."""
     live.put(zipped(), "/run/contract.zip")
     yield live
@@ -85,7 +88,7 @@ def guest(live, layer):
     live.sh(f"rm -rf {WHERE} /run/contract.zip")
 
 
-def given(guest, bench, layer: VerityLayer) -> None:
+def given(guest: Guest, bench: Bench, layer: VerityLayer) -> None:
     """Send what the contract of an enforcing kernel needs."""
     keyset = bench.keyset
     publisher = FileSigner.open(bench.project.pair)
@@ -110,16 +113,20 @@ def given(guest, bench, layer: VerityLayer) -> None:
 
 
 @pytest.mark.parametrize("group", ["files", "mounts", "kernel"])
-def test_a_booted_machine_keeps_the_contract(guest, bench, layer, group):
+def test_a_booted_machine_keeps_the_contract(
+    guest: Guest, bench: Bench, layer: VerityLayer, group: str
+) -> None:
     if group == "kernel":
         given(guest, bench, layer)
-    expected = {"files": FILES, "mounts": MOUNTS, "kernel": KERNELS}[group]
+    contracts_of: dict[str, Sequence[Callable[..., None]]] = {
+        "files": FILES, "mounts": MOUNTS, "kernel": KERNELS,
+    }  # fmt: skip
     code = RUN.format(group=group, folder=f"{WHERE}/{group}", given=f"{WHERE}/given")
     kept = guest.python(code, timeout=300).split()
-    assert kept == [contract.__name__ for contract in expected]
+    assert kept == [contract.__name__ for contract in contracts_of[group]]
 
 
-def test_the_disks_of_a_booted_machine(guest):
+def test_the_disks_of_a_booted_machine(guest: Guest) -> None:
     """Through sysfs and the devices themselves, as the initrd sees them."""
     found = json.loads(guest.python(LOOK).splitlines()[-1])
     labels: dict[str, set[str]] = {}
