@@ -23,10 +23,11 @@ from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.core.run import run
 from machineos.document.between.bootsettings import Settings
-from machineos.host.disk import luks
-from machineos.host.kernel import keyring, loopdev
+from machineos.host.disk import blockdev, luks
+from machineos.host.kernel import ipe, keyring, loopdev
 from machineos.host.kernel.flags import Flag
 from machineos.host.kernel.mount import mounts
+from machineos.host.tpm.transport import DeviceTransport, Transport
 from machineos.oci.model.documents import Descriptor
 from machineos.state.volumes.config import write_record
 from machineos.state.volumes.header import passphrase
@@ -40,13 +41,21 @@ SETTINGS = Settings(
 class RealBed:
     """This machine, and a folder of it."""
 
-    def __init__(self, folder: Path, **places: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sysfs: Path = blockdev.SYSFS,
+        securityfs: Path = ipe.SECURITYFS,
+        tpm: Callable[[], Transport] = DeviceTransport,
+    ) -> None:
         self.folder = folder
         for name in ("console", "kmsg"):
             (folder / f".{name}").touch()
         clock = SystemClock()
         console = Console(folder / ".console", folder / ".kmsg", clock)
-        self.host = Machine(console, Drivers(SETTINGS, folder, folder), clock, **places)
+        drivers = Drivers(SETTINGS, folder, folder)
+        self.host = Machine(console, drivers, clock, sysfs=sysfs, securityfs=securityfs, tpm=tpm)
 
     def plant(
         self, path: Path, data: bytes = b"", *, mode: int = 0o644, kind: Kind = "file"
@@ -129,7 +138,7 @@ class GuestBed(RealBed):
         volume = luks.LuksVolume(self._loop.path, "contract-new")
         luks.format_volume(volume, passphrase(KEY), uuid="0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11")
         write_record(KEY, self._loop.path)
-        run(["mkfs.ext4", "-q", luks.open_volume(volume, passphrase(KEY))], timeout=120)
+        run(["mkfs.ext4", "-q", luks.open_volume(volume, passphrase(KEY))], timeout=600)
         luks.close_volume(volume.name)
         return self._loop.path
 

@@ -14,9 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from appliance import Bench
-from guest import Guest
-from test_door import whole_package
 
 import contracts
 from contracts.boot import FILES, MOUNTS
@@ -26,6 +23,9 @@ from machineos.build.recipe.filesystem import VerityLayer, make_layer
 from machineos.host.kernel.ipe import policy_text
 from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.trust.keys.signer import FileSigner
+from vm.appliance import Bench
+from vm.guest import Guest
+from vm.test_door import whole_package
 
 WHERE = "/run/contract"
 # In a mount namespace of its own: nothing that it mounts is seen by the machine.

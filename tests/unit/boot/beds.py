@@ -43,6 +43,7 @@ from unit.boot.worlds import (
 from unit.document.conftest import MemoryRepository
 from unit.trust.sealing import ADMIN, LUKS, SECURE_BOOT, signed
 from vectors.certificates import PRODUCT, key, publisher
+from waiting import PATIENCE
 
 By = Literal["product", "stranger"]
 
@@ -237,7 +238,7 @@ class RealDiskBed(RealBed):
             file.truncate(16 << 20)
         argv = argv_format(LuksVolume(path, "x"), uuid="0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11")
         argv = [argument for argument in argv if not argument.startswith("--integrity")]
-        run(argv, input=passphrase(key), timeout=60)
+        run(argv, input=passphrase(key), timeout=PATIENCE)
         write_record(key, path)
         return path
 

@@ -13,6 +13,7 @@ import pytest
 from machineos.boot.bringup import BringUp
 from machineos.core.run import run
 from machineos.document.between.bootsettings import FOLDER
+from waiting import PATIENCE
 
 # Imported before the root is changed: afterwards there is no Python any more.
 FIRST = """
@@ -34,12 +35,12 @@ print(json.dumps([rows, ignored, first.read_command_line(), modes]))
 """
 
 
-@pytest.mark.root
+@pytest.mark.system
 def test_the_kernels_own_file_systems(tmp_path: Path) -> None:
     argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
             sys.executable, "-c", FIRST, tmp_path]  # fmt: skip
     env = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
-    result = run([str(one) for one in argv], timeout=60, env=env, check=False)
+    result = run([str(one) for one in argv], timeout=PATIENCE, env=env, check=False)
     if b"No such device" in result.stderr or b"not permitted" in result.stderr:
         pytest.skip(f"not in this container: {result.stderr.decode().splitlines()[-1]}")
     assert result.status == 0, result.stderr.decode()

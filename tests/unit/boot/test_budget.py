@@ -13,6 +13,7 @@ import machineos
 from machineos.boot.main import LATE_IMPORTS
 from machineos.build.os import contents, initrd
 from machineos.core.run import run
+from waiting import PATIENCE
 
 FORBIDDEN = {
     "urllib3", "yaml", "click", "rich", "pefile", "qemu", "pygit2", "http.client", "ssl", "asyncio",
@@ -58,7 +59,7 @@ def imports(code: str, *, package: Path = SOURCE.parent) -> set[str]:
     """Run code in a fresh interpreter and return the lines that it prints."""
     env = {"PYTHONPATH": f"{package}:{SITE}"}
     # -S: without site, whose .pth files import things of their own.
-    return set(run([sys.executable, "-S", "-c", code], timeout=60, env=env).text.splitlines())
+    return set(run([sys.executable, "-S", "-c", code], timeout=PATIENCE, env=env).text.splitlines())
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ modules is in tests/vm."""
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,17 @@ def test_a_module_that_is_not_there(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_told_too(tmp_path: Path) -> None:
     loop = tmp_path / "loop.ko"
     loop.symlink_to("loop.ko")
-    with pytest.raises(BootError, match=r"kernel modules: .*loop\.ko"):
+    with pytest.raises(BootError) as caught:
         Drivers(settings("loop.ko"), tmp_path, tmp_path).wait()
+    assert caught.value.message == (
+        f"kernel modules: [Errno 40] Too many levels of symbolic links: '{loop}'"
+    )
+
+
+def test_where_modules_and_devices_are() -> None:
+    places = inspect.signature(Drivers).parameters
+    assert places["folder"].default == Path("/usr/lib/machineos/boot/modules")
+    assert places["sysfs"].default == Path("/sys")
 
 
 def machine(folder: Path, *present: str) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from machineos.boot import facts
 from machineos.boot.facts import (
     ALWAYS,
     BOOTS,
@@ -25,6 +27,7 @@ from machineos.boot.facts import (
     Facts,
     Phase,
 )
+from machineos.boot.plan import found
 from machineos.boot.runner import run
 from machineos.boot.steps import Say
 from machineos.core.secret import Secret
@@ -89,6 +92,14 @@ def test_a_phase_that_says_nothing_is_no_phase() -> None:
     talk = Phase("none", modes=RUNS, needs=frozenset(), gives=frozenset())
     with pytest.raises(NotImplementedError):
         talk.talk(Facts())
+
+
+def test_every_value_is_frozen() -> None:
+    kinds = [kind for kind in vars(facts).values() if isinstance(kind, type)]
+    structs = [kind for kind in kinds if issubclass(kind, msgspec.Struct)]
+    assert len(structs) == 7
+    assert all(kind.__struct_config__.frozen for kind in structs)
+    assert all(type(one).__struct_config__.frozen for one in found())
 
 
 def test_modes_places_and_limits() -> None:

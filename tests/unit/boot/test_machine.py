@@ -30,6 +30,7 @@ from unit.boot.beds import (
     RealStoreBed,
     RealTpmBed,
 )
+from waiting import PATIENCE
 
 
 def name_of(contract: Callable[..., None]) -> str:
@@ -47,14 +48,14 @@ def test_mounts_of_the_fake(contract: Callable[[MountBed], None]) -> None:
     contract(FakeBed())
 
 
-@pytest.mark.root
+@pytest.mark.system
 def test_mounts_of_this_machine(tmp_path: Path) -> None:
     """In a mount namespace of its own, on memory: an overlay's upper folder must not be one."""
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
             f'mount -t tmpfs none "{tmp_path}" && exec "$@"', "sh",
             sys.executable, "-m", "contracts.real", "mounts"]  # fmt: skip
     env = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
-    result = run([*argv, tmp_path / "beds"], timeout=60, env=env, check=False)
+    result = run([*argv, tmp_path / "beds"], timeout=PATIENCE, env=env, check=False)
     assert result.status == 0, result.stderr.decode()
     assert result.text.split() == [contract.__name__ for contract in MOUNTS]
 

@@ -11,6 +11,7 @@ import pytest
 
 from machineos.boot.switchroot import _empty
 from machineos.core.run import run
+from waiting import PATIENCE
 
 
 def empty(folder: Path, device: int | None = None) -> None:
@@ -45,7 +46,7 @@ def test_what_is_on_another_device_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-@pytest.mark.root
+@pytest.mark.system
 def test_mounts_stay_with_what_is_in_them(tmp_path: Path) -> None:
     """In a mount namespace of its own, with a real file system in the way."""
     (tmp_path / "tree/a/mounted").mkdir(parents=True)
@@ -59,7 +60,7 @@ def test_mounts_stay_with_what_is_in_them(tmp_path: Path) -> None:
     mounted = tmp_path / "tree/a/mounted"
     script = f'mount -t tmpfs none "{mounted}" && touch "{mounted}/kept" && exec "$@"'
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", code]
-    assert run([*argv, tmp_path / "tree"], timeout=60).text == "['a'] ['kept']"
+    assert run([*argv, tmp_path / "tree"], timeout=PATIENCE).text == "['a'] ['kept']"
 
 
 SWITCH = """
@@ -78,7 +79,7 @@ INIT = """#!/bin/busybox sh
 """
 
 
-@pytest.mark.root
+@pytest.mark.system
 @pytest.mark.tool("busybox")
 def test_the_new_root_is_the_root_and_the_old_one_is_empty(tmp_path: Path) -> None:
     """The old root is a mount in a namespace of its own, as the initrd is."""
@@ -95,7 +96,7 @@ def test_the_new_root_is_the_root_and_the_old_one_is_empty(tmp_path: Path) -> No
         f'&& mount --bind "{new}" "{old}/new" && "$@"; umount "{old}"; echo left:; ls -A "{old}"'
     )
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", SWITCH]
-    lines = run([*argv, tmp_path], timeout=60).text.splitlines()
+    lines = run([*argv, tmp_path], timeout=PATIENCE).text.splitlines()
     assert lines[0] == "/init --unit=x.target two"
     assert {"container=", "PATH=/usr/sbin:/usr/bin"} <= set(lines)
     assert not [line for line in lines if line.startswith("HOME=")]

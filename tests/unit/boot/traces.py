@@ -13,6 +13,7 @@ from typing import get_args
 import msgspec
 
 from fakes.boot import FakeMachine
+from machineos.boot.plan import found
 from machineos.core.digest import Digest
 from machineos.core.secret import Secret
 from machineos.document.between.bootsettings import Anchors, Mode
@@ -99,7 +100,20 @@ def shown(value: object, names: dict[object, str]) -> str:
 
 def traces() -> dict[str, str]:
     """Return every golden trace by the name of its file."""
-    return {f"{mode}.txt": trace(machine(mode)) for mode in MODES}
+    return {f"{mode}.txt": trace(machine(mode)) for mode in MODES} | {"phases.txt": phases()}
+
+
+def phases() -> str:
+    """Return what each phase says of itself."""
+    lines = []
+    for phase in sorted(found(), key=lambda one: (one.name, sorted(one.modes))):
+        lines += [
+            phase.name,
+            f"    modes: {', '.join(sorted(phase.modes))}",
+            f"    needs: {', '.join(sorted(phase.needs))}",
+            f"    gives: {', '.join(sorted(phase.gives))}".rstrip(),
+        ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -38,8 +38,9 @@ class _Phase(Phase, frozen=True):
         stored = system.parse_system(data)
         contents: dict[str, bytes] = {}
         for sha256 in stored.manifests:
-            limits = (MAX_INSTALL, MAX_SMALL, MAX_SMALL)
-            for name, limit in zip(system.document_files(sha256), limits, strict=True):
+            document, signature, certificate = system.document_files(sha256)
+            limits = {document: MAX_INSTALL, signature: MAX_SMALL, certificate: MAX_SMALL}
+            for name, limit in limits.items():
                 contents[name] = yield from ask(ReadFile(CONFIG_FOLDER / name, limit))
         verified = system.load_verified(
             lambda name, _limit: contents[name],

@@ -20,6 +20,8 @@ from machineos.errors import VerificationError
 from machineos.host.disk.luks import LuksVolume, argv_format, read_header
 from machineos.state.volumes.config import write_record
 from machineos.state.volumes.header import (
+    LABEL,
+    NAME,
     RECORD_OFFSET,
     RECORD_SIZE,
     check_header,
@@ -62,6 +64,15 @@ def refusal(disk: Path) -> str:
     with pytest.raises(VerificationError) as caught:
         check_header(KEY, header[:RECORD_OFFSET], record, what=str(disk))
     return caught.value.message
+
+
+def test_where_the_record_lies() -> None:
+    """It is on every disk that was installed: behind both headers and the key slots, before what
+    is encrypted."""
+    assert (RECORD_OFFSET, RECORD_SIZE) == (2 << 20, 24 + 32)
+    assert header_record(KEY, b"area").startswith(b"machineos-luks-header-1\0")
+    assert len(header_record(KEY, b"area")) == RECORD_SIZE
+    assert (LABEL, NAME) == ("machine-config", "machine-config")
 
 
 def test_derived_keys_are_hkdf_and_differ() -> None:
