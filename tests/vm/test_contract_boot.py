@@ -24,7 +24,7 @@ from machineos.host.kernel.ipe import policy_text
 from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.trust.keys.signer import FileSigner
 from vm.appliance import Bench
-from vm.guest import Guest
+from vm.guest import BOOT, Guest
 from vm.test_door import whole_package
 
 WHERE = "/run/contract"
@@ -122,7 +122,7 @@ def test_a_booted_machine_keeps_the_contract(
         "files": FILES, "mounts": MOUNTS, "kernel": KERNELS,
     }  # fmt: skip
     code = RUN.format(group=group, folder=f"{WHERE}/{group}", given=f"{WHERE}/given")
-    kept = guest.python(code, timeout=300).split()
+    kept = guest.python(code, timeout=BOOT).split()
     assert kept == [contract.__name__ for contract in contracts_of[group]]
 
 

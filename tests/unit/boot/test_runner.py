@@ -75,6 +75,17 @@ def test_a_step_is_one_call(kind: type[Step[object]]) -> None:
     assert answer == (None if METHODS[kind] in SILENT else METHODS[kind])
 
 
+class Unknown(msgspec.Struct, Step[None], frozen=True):
+    """A step that the vocabulary has not."""
+
+
+def test_a_step_that_nobody_knows_is_refused() -> None:
+    host = Recording()
+    with pytest.raises(AssertionError, match="Unknown"):
+        perform(cast("Host", host), Unknown())
+    assert host.calls == []
+
+
 def test_every_step_has_a_method_of_the_same_shape() -> None:
     """Each parameter of the host is called as the field of the step is."""
     for kind, name in METHODS.items():
