@@ -16,7 +16,7 @@ import pytest
 
 from machineos.core.run import run
 from machineos.host.disk.luks import HEADER_SIZE
-from machineos.state.volumes.config import RECORD_OFFSET, RECORD_SIZE, header_record
+from machineos.state.volumes.header import RECORD_OFFSET, RECORD_SIZE, header_record
 from vm.appliance import KEYSET, NAME, Bench
 from vm.attacks import RUNS, Ends, Json, Victim, reason, rewritten_luks
 from vm.guest import Boot

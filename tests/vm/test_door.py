@@ -97,7 +97,7 @@ with open("/dev/tpm0", "r+b", buffering=0) as tpm:
 
 
 def test_the_initrd_tried_its_own_door(live: Guest) -> None:
-    """It closed it, tried to unseal again, and was refused (leave() in boot/sequence)."""
+    """It closed it, tried to unseal again, and was refused (boot/phases/door)."""
     assert "the TPM gives out no secret any more" in live.must("dmesg | grep machineos:")
 
 

@@ -1,32 +1,29 @@
 """Kernel modules: those that every boot needs, and the drivers of the devices that are there.
 
 The first are loaded in a thread: the kernel checks the signature of each, which takes as long as
-the rest of Python's start, and needs none of it. Nothing else happens before they are there: IMA
-measures each under Secure Boot, and the TPM ends a policy session when a PCR changes. Further
-drivers are loaded only as long as what is looked for has not been found: most machines have
-controllers that nothing hangs on.
+the rest of Python's start, and needs none of it. Further drivers are loaded only as long as what is
+looked for has not been found: most machines have controllers that nothing hangs on.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import os
 import threading
-from bisect import bisect_left
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.boot.environment import read_text
-from machineos.document.between.bootsettings import FOLDER
+from machineos.boot.aliases import next_driver
+from machineos.document.between.bootsettings import MODULES
 from machineos.errors import BootError, MachineOSError
 from machineos.host.kernel import syscalls as kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
     from machineos.document.between.bootsettings import Settings
 
 SYSFS = Path("/sys")
-MODULES = FOLDER / "modules"
+_TEXT = 65536
 
 
 class Drivers:
@@ -55,49 +52,25 @@ class Drivers:
 
         Raises: MissingError, ToolError.
         """
-        present = sorted(aliases(self._sysfs))
-        for pattern, names in self._settings.drivers:
-            if not self._loaded.issuperset(names) and any(served(pattern, present)):
-                self._load(names)
-                return True
-        return False
+        names = next_driver(self._settings.drivers, aliases(self._sysfs), self._loaded)
+        self.load(names or ())
+        return names is not None
 
-    def all(self) -> None:
-        """Load drivers until nothing new appears. Raises: MissingError, ToolError."""
-        while self.more():
-            pass
-
-    def filesystem(self, kind: str) -> None:
-        """Load what mounting a file system of type ``kind`` takes. Raises: ToolError."""
-        self._load(self._settings.filesystems.get(kind, ()))
-
-    def _begin(self) -> None:
-        try:
-            self._load(self._settings.modules)
-            self.more()
-        except MachineOSError as error:
-            self._failed = error
-        except OSError as error:
-            self._failed = BootError(f"kernel modules: {error}")
-
-    def _load(self, names: Iterable[str]) -> None:
+    def load(self, names: Iterable[str]) -> None:
+        """Load these modules, but for those that were. Raises: MissingError, ToolError."""
         for name in names:
             if name not in self._loaded:
                 kernel.load_module(self._folder / name)
                 self._loaded.add(name)
 
-
-def served(pattern: str, present: Sequence[str]) -> Iterator[str]:
-    """Yield those of the sorted aliases ``present`` that a driver with this pattern serves.
-
-    What a pattern has before its first special character decides nearly always, and is looked up.
-    """
-    start = pattern[: min((pattern + special).index(special) for special in "*?[")]
-    for alias in present[bisect_left(present, start) :]:
-        if not alias.startswith(start):
-            return
-        if fnmatch.fnmatchcase(alias, pattern):
-            yield alias
+    def _begin(self) -> None:
+        try:
+            self.load(self._settings.modules)
+            self.more()
+        except MachineOSError as error:
+            self._failed = error
+        except OSError as error:
+            self._failed = BootError(f"kernel modules: {error}")
 
 
 def aliases(sysfs: Path) -> set[str]:
@@ -107,6 +80,16 @@ def aliases(sysfs: Path) -> set[str]:
         folder = f"{sysfs}/bus/{bus}/devices"
         found |= {read_text(f"{folder}/{device}/modalias") for device in _names(folder)}
     return found - {""}
+
+
+def read_text(path: str | Path) -> str:
+    """Return a small pseudo file without the final newline, empty when it is not there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # not every firmware has every DMI field
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(_TEXT).decode("utf-8", "replace").strip()
 
 
 def _names(folder: Path | str) -> list[str]:

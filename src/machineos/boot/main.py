@@ -6,26 +6,25 @@ line why it cannot go on and restarts. There is no fourth: no shell, no prompt, 
 
 from __future__ import annotations
 
-import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from machineos.boot import environment
-from machineos.boot.console import Console
-from machineos.boot.drivers import Drivers
-from machineos.core.clock import SystemClock
-from machineos.document.between.bootsettings import load_anchors, load_settings
-from machineos.errors import MachineOSError
-from machineos.host.kernel.syscalls import Power, power
+from machineos.boot.bringup import BringUp
+from machineos.document.between.bootsettings import parse_settings
+from machineos.errors import BootError, MachineOSError
 
 if TYPE_CHECKING:
+    from machineos.boot.host import First
     from machineos.document.between.bootsettings import Settings
 
 RESTART_DELAY = 10.0
+_TRACE_LINES = 8
 # Modules that are imported only when they are used, by us, the standard library or cryptography.
+# The phases are not among them: ``boot.plan`` finds them, at build time too.
 LATE_IMPORTS = (
-    "machineos.boot.sequence",
+    "machineos.boot.runner",
+    "machineos.boot.plan",
+    "machineos.boot.machine",
     "cryptography.hazmat.bindings._rust",
     "cryptography.hazmat.primitives.asymmetric.padding",
     "cryptography.hazmat.primitives.ciphers.modes",
@@ -39,45 +38,64 @@ LATE_IMPORTS = (
 
 def main() -> NoReturn:
     """Run as ``/init``; never returns."""
-    clock = SystemClock()
-    environment.mount_pseudo()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    console = Console(Path("/dev/console"), Path("/dev/kmsg"), clock)
-    try:
-        settings = load_settings()
-        environment.check_command_line(settings, environment.read_text("/proc/cmdline"))
-        drivers = Drivers(settings)
-        _announce(console, settings)
-        # Here, and not above: it takes as long as the kernel needs for its modules meanwhile.
-        from machineos.boot import sequence
+    start(BringUp())
 
-        drivers.wait()
-        sequence.run(settings, load_anchors(), console, clock, drivers)
-        console.say("done; powering off")
-        power(Power.OFF)
+
+def start(first: First) -> NoReturn:
+    """Boot the machine that ``first`` belongs to; never returns.
+
+    What fails before there is a console cannot be told to anybody: PID 1 ends, the kernel panics,
+    and ``panic=`` of the command line restarts the machine.
+    """
+    first.mount_pseudo()
+    first.ignore_signals()
+    first.open_console()
+    try:
+        _boot(first)
+        first.say("done; powering off")
+        first.power_off()
     except MachineOSError as error:
-        console.fail(error.message)
+        first.fail(error.message)
     except Exception as error:  # noqa: BLE001 (PID 1 must not die: that would be a kernel panic)
-        console.fail(f"unexpected {type(error).__name__}: {error}")
+        first.fail(f"unexpected {type(error).__name__}: {error}")
         for line in _trace(error):
-            console.say(line)
-    console.say(f"restarting in {RESTART_DELAY:.0f} s")
-    clock.sleep(RESTART_DELAY)
-    power(Power.RESTART)
+            first.say(line)
+    first.say(f"restarting in {RESTART_DELAY:.0f} s")
+    first.sleep(RESTART_DELAY)
+    first.restart()
     sys.exit(1)
 
 
-def _announce(console: Console, settings: Settings) -> None:
-    console.say(f"initrd for {settings.mode}, kernel {settings.kernel}")
+def check_command_line(settings: Settings, actual: str) -> None:
+    """Refuse a kernel command line that is not the one inside the signed UKI.
+
+    systemd-stub ignores one from outside under Secure Boot and measures add-ons into PCR 12; this
+    is the second lock on the same door (peers: UKI command line attacks).
+    Raises: BootError.
+    """
+    if actual.split() != settings.command_line.split():
+        raise BootError("the kernel command line is not the one that was signed")
+
+
+def _boot(first: First) -> None:
+    """Check the command line, start loading drivers, and run the plan beside that."""
+    settings = parse_settings(first.read_settings())
+    check_command_line(settings, first.read_command_line())
+    first.load_drivers(settings)
+    first.say(f"initrd for {settings.mode}, kernel {settings.kernel}")
     if settings.banner:
-        console.say(f"*** {settings.banner} ***")
+        first.say(f"*** {settings.banner} ***")
+    # Here, and not above: it takes as long as the kernel needs for its modules meanwhile.
+    from machineos.boot import runner
+
+    runner.run(settings, first.host())
 
 
 def _trace(error: BaseException) -> list[str]:
+    """Return the places that an error came through, the last eight."""
     lines = []
     trace = error.__traceback__
     while trace is not None:
         lines.append(f"  {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return lines[-8:]
+    return lines[-_TRACE_LINES:]

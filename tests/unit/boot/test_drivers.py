@@ -1,53 +1,24 @@
-"""Which drivers are wanted, and what happens when one cannot be loaded. Loading itself needs a
-kernel that takes our modules: tests/vm."""
+"""Loading drivers in a thread, and what happens when one cannot be loaded. A kernel that takes our
+modules is in tests/vm."""
 
 from __future__ import annotations
 
-import fnmatch
+import inspect
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from machineos.boot.drivers import Drivers, aliases, served
+from machineos.boot.drivers import Drivers, aliases, read_text
 from machineos.document.between.bootsettings import Settings
-from machineos.errors import MissingError, ToolError
+from machineos.errors import BootError, MissingError, ToolError
 
 DISK = "virtio:d00000002v00001AF4"
-PRESENT = sorted({DISK, "virtio:d00000004v00001AF4", "pci:v00008086d00002922sv00001AF4bc01sc06i01",
-                  "acpi:PNP0303:", "scsi:t-0x00"})  # fmt: skip
+Table = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def settings(*names: str, **changes: object) -> Settings:
+def settings(*names: str, drivers: Table = ()) -> Settings:
     return Settings(mode="run", policy_version="0001", command_line="", kernel="", epoch=0,
-                    modules=names, **changes)  # type: ignore[arg-type] # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        ("virtio:d00000002v*", [DISK]),
-        ("virtio:d*", [DISK, "virtio:d00000004v00001AF4"]),
-        ("virtio:d00000002v00001AF4", [DISK]),
-        ("pci:v*d*sv*sd*bc01sc06i01*", []),
-        ("pci:v*d*sv*bc01sc06i01*", ["pci:v00008086d00002922sv00001AF4bc01sc06i01"]),
-        ("scsi:t-0x0[0-3]*", ["scsi:t-0x00"]),
-        ("nvme:*", []),
-        ("*PNP0303*", ["acpi:PNP0303:"]),
-    ],
-)
-def test_what_a_driver_serves(pattern: str, expected: list[str]) -> None:
-    assert list(served(pattern, PRESENT)) == expected
-
-
-@given(
-    st.text("abv:*?[]0", min_size=1, max_size=8),
-    st.lists(st.text("abv:[]0", min_size=1, max_size=8), max_size=8),
-)
-def test_the_short_cut_changes_nothing(pattern: str, present: list[str]) -> None:
-    whole = [alias for alias in sorted(present) if fnmatch.fnmatchcase(alias, pattern)]
-    assert list(served(pattern, sorted(present))) == whole
+                    modules=names, drivers=drivers)  # fmt: skip
 
 
 def test_aliases_of_a_machine(tmp_path: Path) -> None:
@@ -62,14 +33,32 @@ def test_aliases_of_a_machine(tmp_path: Path) -> None:
 
 
 def test_a_module_that_is_not_there(tmp_path: Path) -> None:
-    """The thread ends, and whoever waits is told."""
-    with pytest.raises(MissingError, match=r"none\.ko"):
-        Drivers(settings("none.ko"), tmp_path).wait()
-    drivers = Drivers(settings(filesystems={"vfat": ("vfat.ko",)}), tmp_path, tmp_path)
+    """The thread ends, and whoever waits is told, each time."""
+    drivers = Drivers(settings("none.ko"), tmp_path, tmp_path)
+    for _ in range(2):
+        with pytest.raises(MissingError, match=r"none\.ko"):
+            drivers.wait()
+    drivers = Drivers(settings(), tmp_path, tmp_path)
     drivers.wait()
     with pytest.raises(MissingError, match=r"vfat\.ko"):
-        drivers.filesystem("vfat")
-    drivers.filesystem("ext4")
+        drivers.load(["vfat.ko"])
+    drivers.load([])
+
+
+def test_what_cannot_be_read_is_told_too(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.ko"
+    loop.symlink_to("loop.ko")
+    with pytest.raises(BootError) as caught:
+        Drivers(settings("loop.ko"), tmp_path, tmp_path).wait()
+    assert caught.value.message == (
+        f"kernel modules: [Errno 40] Too many levels of symbolic links: '{loop}'"
+    )
+
+
+def test_where_modules_and_devices_are() -> None:
+    places = inspect.signature(Drivers).parameters
+    assert places["folder"].default == Path("/usr/lib/machineos/boot/modules")
+    assert places["sysfs"].default == Path("/sys")
 
 
 def machine(folder: Path, *present: str) -> Path:
@@ -83,10 +72,12 @@ def machine(folder: Path, *present: str) -> Path:
 def test_only_what_a_device_here_wants(tmp_path: Path) -> None:
     """A file that is no module is refused by the kernel by name: so one sees which were tried."""
     sysfs = machine(tmp_path / "sys", DISK, "pci:x")
-    for name in ("scsi", "ahci", "virtio", "nvme"):
+    for name in ("first", "scsi", "ahci", "virtio", "nvme"):
         (tmp_path / f"{name}.ko").write_bytes(b"no module")
     wanted = (("nvme:*", ("nvme.ko",)), ("virtio:d00000002v*", ("virtio.ko",)),
               ("pci:x*", ("scsi.ko", "ahci.ko")))  # fmt: skip
+    with pytest.raises(ToolError, match=r"first\.ko"):
+        Drivers(settings("first.ko", drivers=wanted), tmp_path, sysfs).wait()
     with pytest.raises(ToolError, match=r"virtio\.ko"):
         Drivers(settings(drivers=wanted), tmp_path, sysfs).wait()
     with pytest.raises(ToolError, match=r"scsi\.ko"):
@@ -94,10 +85,22 @@ def test_only_what_a_device_here_wants(tmp_path: Path) -> None:
     drivers = Drivers(settings(drivers=wanted[:1]), tmp_path, sysfs)
     drivers.wait()
     assert not drivers.more()
-    drivers.all()
 
 
-def test_nothing_to_load(tmp_path: Path) -> None:
-    drivers = Drivers(settings(), tmp_path, tmp_path)
+def test_what_appears_later_is_seen_later(tmp_path: Path) -> None:
+    (tmp_path / "usb.ko").write_bytes(b"no module")
+    drivers = Drivers(settings(drivers=(("usb:*", ("usb.ko",)),)), tmp_path, tmp_path / "sys")
     drivers.wait()
     assert not drivers.more()
+    machine(tmp_path / "sys", "usb:v1")
+    with pytest.raises(ToolError, match=r"usb\.ko"):
+        drivers.more()
+
+
+def test_a_small_pseudo_file(tmp_path: Path) -> None:
+    path = tmp_path / "serial"
+    path.write_bytes(b"SN-1 \xff\n")
+    assert read_text(path) == "SN-1 �"
+    assert read_text(tmp_path / "none") == ""
+    path.write_bytes(b"x" * 100_000)
+    assert len(read_text(str(path))) == 65536

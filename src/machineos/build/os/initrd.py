@@ -63,6 +63,7 @@ sys.modules["bcrypt"] = None  # cryptography wants it for SSH keys, and does wit
 import machineos.boot.main
 for name in machineos.boot.main.LATE_IMPORTS:
     importlib.import_module(name)
+machineos.boot.plan.found()  # every phase, for whichever mode
 for module in list(sys.modules.values()):
     path = getattr(module, "__file__", None)
     if path is None or module.__name__ == "__main__":
@@ -148,8 +149,11 @@ def _add_python(root: Path, stage: Path) -> None:
         shutil.copyfile(path, destination)
     for name in result.text.splitlines():
         _copy(root, root / name.lstrip("/"), stage)
-    if not (stage / _PACKAGE / "machineos/boot/main.pyc").exists():
-        raise ToolError("the initrd's own program was not compiled")
+    phases = target / "boot/phases"
+    wanted = [target / "boot/main.py", *phases.glob("*.py")]
+    for path in wanted:
+        if not (stage / path.relative_to(root)).with_suffix(".pyc").exists():
+            raise ToolError(f"the initrd's own program was not compiled: {path.name}")
 
 
 def _add_modules(

@@ -1,4 +1,4 @@
-"""What the builder baked into this initrd: it is inside the signed UKI, so it is trusted.
+"""What the builder baked into this initrd: it is inside the signed UKI, so it is trusted. Pure.
 
 Files, all under ``/usr/lib/machineos/boot``: ``settings.json`` (this model), ``manifest-ca.pem``,
 ``manifest-ca-uki.der`` (the manifest CA's key, vouched for by the UKI key), ``sudi-ca.pem``,
@@ -7,7 +7,6 @@ Files, all under ``/usr/lib/machineos/boot``: ``settings.json`` (this model), ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,15 +16,22 @@ from machineos.core.jsondoc import decode_json
 
 Mode = Literal["run", "install", "provision"]
 FOLDER = Path("/usr/lib/machineos/boot")
+MODULES = FOLDER / "modules"
+SETTINGS_FILE = "settings.json"
+# In the order of the fields of Anchors.
+ANCHOR_FILES = (
+    "manifest-ca.pem", "manifest-ca-uki.der", "sudi-ca.pem", "tpmpol-luks.pem", "tpmpol-admin.pem",
+    "ipe-policy.p7s",
+)  # fmt: skip
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``mode``: what this image is for. ``policy_version``: four digits, that of this UKI.
+    """``mode``: what this image is for. ``policy_version``: four digits, the version of this UKI.
 
     ``command_line`` is what the kernel must have been started with; ``modules`` are file names in
     the order of loading, always; ``drivers`` are (alias pattern, file names), loaded when a device
-    is there; ``filesystems``: type of mount(2) -> file names. ``epoch`` (seconds) is when it was
-    built: the clock is never before it.
+    is there; ``filesystems`` are file names by type of mount(2). ``epoch`` (seconds) is when it was
+    built: the clock is never before it. ``banner`` is shown at each boot, unless it is empty.
     """
 
     version: Literal[1] = 1
@@ -40,8 +46,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     banner: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Anchors:
+class Anchors(msgspec.Struct, frozen=True):
     """The certificates and keys that everything else is verified against."""
 
     manifest_ca: bytes
@@ -52,18 +57,6 @@ class Anchors:
     ipe_policy: bytes
 
 
-def load_settings(folder: Path = FOLDER) -> Settings:
+def parse_settings(data: bytes) -> Settings:
     """Return the settings. Raises: DocumentError."""
-    return decode_json((folder / "settings.json").read_bytes(), Settings, name="boot settings")
-
-
-def load_anchors(folder: Path = FOLDER) -> Anchors:
-    """Return the trust anchors."""
-    return Anchors(
-        manifest_ca=(folder / "manifest-ca.pem").read_bytes(),
-        manifest_ca_uki=(folder / "manifest-ca-uki.der").read_bytes(),
-        sudi_ca=(folder / "sudi-ca.pem").read_bytes(),
-        policy_key=(folder / "tpmpol-luks.pem").read_bytes(),
-        admin_policy_key=(folder / "tpmpol-admin.pem").read_bytes(),
-        ipe_policy=(folder / "ipe-policy.p7s").read_bytes(),
-    )
+    return decode_json(data, Settings, name="boot settings")

@@ -16,7 +16,7 @@ from machineos.errors import VerificationError
 MAPPER = Path("/dev/mapper")
 HEADER_SIZE = 4 << 20
 # Two metadata areas and the key slots end before 2 MiB: what lies between there and the data is
-# ours (trust.configvolume keeps the authentication of the header in it).
+# ours (state/volumes/header keeps the authentication of the header in it).
 KEYSLOTS_SIZE = 1 << 20
 _TIMEOUT = 900.0
 

@@ -12,35 +12,15 @@ import ctypes
 import os
 import re
 from dataclasses import dataclass
-from enum import IntFlag
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.errors import MissingError, ToolError
+from machineos.host.kernel.flags import Flag as Flag  # whoever mounts finds them here too
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-class Flag(IntFlag):
-    """Flags of mount(2), with the kernel's values."""
-
-    NONE = 0
-    RDONLY = 1
-    NOSUID = 2
-    NODEV = 4
-    NOEXEC = 8
-    REMOUNT = 32
-    NOSYMFOLLOW = 256
-    NOATIME = 1024
-    BIND = 4096
-    MOVE = 8192
-    REC = 16384
-    PRIVATE = 1 << 18
-    SLAVE = 1 << 19
-    SHARED = 1 << 20
-
 
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000

@@ -19,7 +19,7 @@ from machineos.host.disk.luks import (
     open_volume,
     read_header,
 )
-from machineos.state.volumes.config import RECORD_OFFSET, RECORD_SIZE
+from machineos.state.volumes.header import RECORD_OFFSET, RECORD_SIZE
 from waiting import PATIENCE
 
 VOLUME = LuksVolume(Path("/dev/vda2"), "machine-config")

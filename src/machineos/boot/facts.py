@@ -1,0 +1,191 @@
+"""What a boot knows and what holds, by name; and what a phase of it is. Pure.
+
+A *fact* has a name, and most have a value. A phase sees the facts that it needs and no others, and
+adds those that it gives and no others; so ``needs`` and ``gives``, from which the order follows,
+cannot be untrue. The security of the boot is this order: who adds a phase says in ``needs`` what
+has to hold before it (docs/adr/0018).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+import msgspec
+
+from machineos.errors import OrderError
+from machineos.host.kernel.flags import Flag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from machineos.core.secret import Secret
+    from machineos.core.steps import Talk
+    from machineos.document.between.bootsettings import Anchors, Mode, Settings
+    from machineos.document.between.medium import MediumIndex
+    from machineos.document.product.install import Target
+    from machineos.document.state.system import System
+    from machineos.oci.model.documents import Descriptor
+    from machineos.trust.measure.tpm_policy import SignedPolicy
+    from machineos.trust.verify.chain import DeviceIdentity, Publisher
+
+T = TypeVar("T")
+
+SYSROOT = Path("/sysroot")
+RUN = Path("/run/machineos")
+STORE_FOLDER = Path("/atomfs-store")
+CONFIG_FOLDER = Path("/config")
+DATA_FOLDER = Path("/var/lib/machineos/data")
+MEDIUM_FOLDER = RUN / "medium"
+DISK_SECONDS = 20.0
+# No file of a disk may run, be a device, or change who runs it; and nothing is written to one.
+DISK_FLAGS = Flag.RDONLY | Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
+
+BOOTS: frozenset[Mode] = frozenset({"run", "install"})
+RUNS: frozenset[Mode] = frozenset({"run"})
+INSTALLS: frozenset[Mode] = frozenset({"install"})
+PROVISIONS: frozenset[Mode] = frozenset({"provision"})
+ALWAYS: frozenset[Mode] = frozenset({"run", "install", "provision"})
+
+
+class Fact(str, Generic[T]):
+    """The name of a fact with a value of type ``T``. A fact that only holds is a plain string."""
+
+    __slots__ = ()
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """What is going to run: the merged system, and the first id of each group's range."""
+
+    system: System
+    idmaps: Mapping[str, int]
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A target of a verified manifest, and who signed that manifest and so its root hashes."""
+
+    target: Target
+    publisher: Publisher
+
+
+class Image(msgspec.Struct, frozen=True):
+    """The verified image of one target. ``signature`` is that of its layer's root hash."""
+
+    target: Target
+    layer: Descriptor
+    config: Descriptor
+    signature: bytes
+
+
+class Medium(msgspec.Struct, frozen=True):
+    """A mounted install medium."""
+
+    device: Path
+    index: MediumIndex
+
+
+class NewIdentity(msgspec.Struct, frozen=True):
+    """The files of a device identity that a machine is to be given; nothing is checked yet."""
+
+    certificate: bytes
+    private_key: Secret
+
+
+class Departure(msgspec.Struct, frozen=True):
+    """How the initrd is left: the mounts that come along, the last line, systemd's arguments."""
+
+    mounts: tuple[Path, ...]
+    text: str
+    arguments: tuple[str, ...] = ()
+
+
+# Given before the first phase.
+SETTINGS: Fact[Settings] = Fact("settings")
+COMMAND_LINE = "command line checked"
+LOADING = "drivers loading"
+GIVEN = frozenset({SETTINGS, COMMAND_LINE, LOADING})
+
+# Learnt, or brought about.
+SCRATCH = "scratch folder"
+ANCHORS: Fact[Anchors] = Fact("anchors")
+CLOCK = "clock"
+DRIVERS = "drivers"
+POLICIES: Fact[tuple[SignedPolicy, ...]] = Fact("policies")
+SEALED = "sealed session"
+CERTIFICATE: Fact[bytes] = Fact("device certificate")
+IDENTITY: Fact[DeviceIdentity] = Fact("identity")
+UNSEALED = "unsealed"
+KEY: Fact[Secret] = Fact("configuration key")
+DISK: Fact[str] = Fact("disk")
+OPENED = "configuration open"
+GENERATION: Fact[Generation] = Fact("generation")
+MEDIUM: Fact[Medium] = Fact("medium")
+SOURCES: Fact[tuple[Source, ...]] = Fact("sources")
+PUBLISHERS: Fact[tuple[bytes, ...]] = Fact("publishers")
+STORE: Fact[Path] = Fact("store")
+IMAGES: Fact[tuple[Image, ...]] = Fact("images")
+ENFORCING = "enforcing"
+ROOT = "root"
+FRESH = "fresh root"
+DEPARTURE: Fact[Departure] = Fact("departure")
+UNPRIVILEGED = "mac-admin dropped"
+DOOR_CLOSED = "door closed"
+NEW_IDENTITY: Fact[NewIdentity] = Fact("new identity")
+
+
+class Facts:
+    """Facts with their values; a value of its own, never changed."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, known: Mapping[str, object] | None = None) -> None:
+        self._known = dict(known or {})
+
+    def __getitem__(self, fact: Fact[T]) -> T:
+        """Return the value of ``fact``. Raises: OrderError when it is not known here."""
+        if fact not in self._known:
+            raise OrderError(f"nothing is known here of: {fact}")
+        return cast("T", self._known[fact])
+
+    def plus(self, fact: Fact[T], value: T) -> Facts:
+        """Return these and one more."""
+        return Facts({**self._known, fact: value})
+
+    def only(self, names: Iterable[str]) -> Facts:
+        """Return those of the facts that are among ``names``."""
+        return Facts({name: self._known[name] for name in names if name in self._known})
+
+    def names(self) -> frozenset[str]:
+        """Return the names of the facts that have a value here."""
+        return frozenset(self._known)
+
+    def merged(self, learnt: Facts) -> Facts:
+        """Return these with those of ``learnt``."""
+        return Facts({**self._known, **learnt._known})
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """One part of the boot; a file in ``phases`` holds one, as ``PHASE``.
+
+    ``modes`` are the modes in which it takes part. What it does is in ``talk`` of its class.
+    """
+
+    name: str
+    modes: frozenset[Mode]
+    needs: frozenset[str]
+    gives: frozenset[str]
+
+    def act(self, facts: Facts) -> Talk[Facts]:
+        """Run the phase with nothing but what it needs, and take nothing but what it gives.
+
+        Raises: OrderError (it learnt other facts than it gives), MachineOSError.
+        """
+        learnt = yield from self.talk(facts.only(self.needs))
+        promised = frozenset(name for name in self.gives if isinstance(name, Fact))
+        if learnt.names() != promised:
+            raise OrderError(f"phase {self.name} did not give what it says")
+        return facts.merged(learnt)
+
+    def talk(self, facts: Facts) -> Talk[Facts]:
+        """Yield the steps of this phase and return what was learnt."""
+        raise NotImplementedError

@@ -1,0 +1,69 @@
+"""Read the device identity that this machine is to be given, from the disk that carries it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machineos.boot.facts import (
+    DISK_FLAGS,
+    DRIVERS,
+    NEW_IDENTITY,
+    PROVISIONS,
+    RUN,
+    SCRATCH,
+    SETTINGS,
+    Facts,
+    NewIdentity,
+    Phase,
+)
+from machineos.boot.steps import (
+    ListDisks,
+    LoadModules,
+    MakeFolder,
+    MountCarrier,
+    ReadFile,
+    ReadLabel,
+    ReadSecret,
+    Unmount,
+)
+from machineos.boot.waiting import wait_for
+from machineos.core.steps import Talk, ask
+from machineos.errors import MachineOSError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LABEL = "trust-data"
+FOLDER = RUN / "identity"
+_LIMIT = 65536
+
+
+class _Phase(Phase, frozen=True):
+    def talk(self, facts: Facts) -> Talk[Facts]:
+        yield from ask(LoadModules(facts[SETTINGS].filesystems.get("vfat", ())))
+        yield from ask(MakeFolder(FOLDER))
+        device = yield from wait_for("the disk with the device identity", _look)
+        yield from ask(MountCarrier(device, FOLDER, "vfat", DISK_FLAGS))
+        try:
+            certificate = yield from ask(ReadFile(FOLDER / "cert.pem", _LIMIT))
+            private_key = yield from ask(ReadSecret(FOLDER / "privkey.pem", _LIMIT))
+        except (OSError, MachineOSError):
+            yield from ask(Unmount(FOLDER))
+            raise
+        yield from ask(Unmount(FOLDER))
+        return Facts().plus(NEW_IDENTITY, NewIdentity(certificate, private_key))
+
+
+def _look() -> Talk[Path | None]:
+    for device in (yield from ask(ListDisks())):
+        if (yield from ask(ReadLabel(device))) == LABEL:
+            return device
+    return None
+
+
+PHASE = _Phase(
+    "carrier",
+    modes=PROVISIONS,
+    needs=frozenset({SETTINGS, SCRATCH, DRIVERS}),
+    gives=frozenset({NEW_IDENTITY}),
+)

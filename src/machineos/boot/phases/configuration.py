@@ -1,0 +1,99 @@
+"""Find and open the configuration volume of this machine.
+
+Disks may still be appearing, and a stranger's may appear first: each candidate's header is
+authenticated before anything else of it is looked at, and cryptsetup is given the copy that was.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machineos.boot.facts import (
+    DISK,
+    DISK_SECONDS,
+    DRIVERS,
+    KEY,
+    OPENED,
+    RUN,
+    RUNS,
+    SCRATCH,
+    UNSEALED,
+    Facts,
+    Phase,
+)
+from machineos.boot.steps import (
+    ListPartitions,
+    LoadDriver,
+    OpenLuks,
+    ReadHeader,
+    ReadTimer,
+    Sleep,
+    WriteFile,
+)
+from machineos.boot.waiting import PAUSE
+from machineos.core.steps import Talk, ask
+from machineos.errors import BootError, VerificationError
+from machineos.state.volumes.header import LABEL, NAME, RECORD_OFFSET, RECORD_SIZE, check_header
+
+if TYPE_CHECKING:
+    from machineos.core.secret import Secret
+    from machineos.host.disk.blockdev import Partition
+
+HEADER_COPY = RUN / "luks-header"
+
+
+class _Phase(Phase, frozen=True):
+    def talk(self, facts: Facts) -> Talk[Facts]:
+        deadline = (yield from ask(ReadTimer())) + DISK_SECONDS
+        tried: tuple[Partition, ...] | None = None
+        while True:
+            named = [part for part in (yield from ask(ListPartitions())) if part.label == LABEL]
+            late = (yield from ask(ReadTimer())) > deadline
+            if late or tried != tuple(named):
+                tried = tuple(named)
+                opened, reasons = yield from _open_first(tried, facts[KEY])
+                if opened is not None:
+                    return Facts().plus(DISK, opened.disk)
+                if late:
+                    raise BootError(_refusal(reasons))
+            if not (yield from ask(LoadDriver())):
+                yield from ask(Sleep(PAUSE))
+
+
+def _open_first(
+    candidates: tuple[Partition, ...], key: Secret
+) -> Talk[tuple[Partition | None, list[str]]]:
+    """Open the first candidate that is ours; else say of each why it is not."""
+    reasons = []
+    for partition in candidates:
+        try:
+            yield from _open(partition, key)
+        except VerificationError as error:
+            reasons.append(error.message)
+        except OSError as error:  # a disk that cannot be read must not hide the one that can
+            reasons.append(f"{partition.device}: {error.strerror}")
+        else:
+            return partition, reasons
+    return None, reasons
+
+
+def _open(partition: Partition, key: Secret) -> Talk[None]:
+    header = yield from ask(ReadHeader(partition.device))
+    record = header[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE]
+    check_header(key.reveal(), header[:RECORD_OFFSET], record, what=str(partition.device))
+    yield from ask(WriteFile(HEADER_COPY, header, mode=0o600))
+    yield from ask(OpenLuks(partition.device, NAME, HEADER_COPY, key))
+
+
+def _refusal(reasons: list[str]) -> str:
+    if not reasons:
+        return f"no disk has a partition {LABEL}: nothing is installed here"
+    return "no configuration volume of this machine: " + "; ".join(reasons)
+
+
+PHASE = _Phase(
+    "configuration",
+    modes=RUNS,
+    needs=frozenset({SCRATCH, DRIVERS, KEY, UNSEALED}),
+    gives=frozenset({DISK, OPENED}),
+)

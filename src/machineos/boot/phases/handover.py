@@ -1,0 +1,117 @@
+"""Leave for mosd what it runs: by digest what was verified, and the signatures of root hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from machineos.boot.facts import (
+    CONFIG_FOLDER,
+    DATA_FOLDER,
+    DEPARTURE,
+    DISK,
+    FRESH,
+    GENERATION,
+    IMAGES,
+    RUN,
+    RUNS,
+    SCRATCH,
+    STORE,
+    STORE_FOLDER,
+    Departure,
+    Facts,
+    Generation,
+    Image,
+    Phase,
+)
+from machineos.boot.phases.root import blob_path
+from machineos.boot.phases.store import partition_of
+from machineos.boot.steps import MakeFolder, WriteFile
+from machineos.core.steps import Talk, ask
+from machineos.document.between import handover
+from machineos.oci.model.atomfs import root_hash_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    Kind = Literal["container", "fs-only"]
+
+DOCUMENT = RUN / "boot.json"
+SIGNATURES = RUN / "signatures"
+PARTITION = "machine-data"
+
+
+def signature_file(image: Image) -> Path:
+    """Return where mosd finds the signature of the image's root hash."""
+    return SIGNATURES / f"{image.layer.digest.hex}.p7s"
+
+
+def services_of(images: Iterable[Image]) -> Iterator[tuple[Image, Kind]]:
+    """Yield what mosd runs, and as what: every target that is neither hostfs nor bootkit."""
+    for image in images:
+        kind = image.target.service_type
+        if kind != "hostfs" and image.target.service_name != "bootkit":
+            yield image, kind
+
+
+def make_handover(
+    generation: Generation, images: tuple[Image, ...], *, store: Path, data_device: Path
+) -> handover.Handover:
+    """Return the document for mosd."""
+    return handover.Handover(
+        version=handover.VERSION,
+        generation=generation.system.manifests[-1],
+        product=generation.system.product,
+        store=str(store),
+        data=str(DATA_FOLDER),
+        data_device=str(data_device),
+        services=tuple(
+            _service(generation, image, kind, store) for image, kind in services_of(images)
+        ),
+        volumes=tuple(
+            handover.Volume(item.storage.label, item.storage.persistent, item.storage.size)
+            for item in generation.system.storage
+        ),
+    )
+
+
+def _service(generation: Generation, image: Image, kind: Kind, store: Path) -> handover.Service:
+    target = image.target
+    return handover.Service(
+        name=target.service_name,
+        version=target.version,
+        type=kind,
+        image=target.digest,
+        config=str(image.config.digest),
+        layer=handover.Layer(
+            digest=str(image.layer.digest),
+            root_hash=root_hash_of(image.layer),
+            blob=str(blob_path(store, image)),
+            signature=str(signature_file(image)),
+        ),
+        network=target.network,
+        nsgroup=target.nsgroup,
+        hostid=generation.idmaps.get(target.nsgroup, 0),
+        storage=target.storage or (),
+    )
+
+
+class _Phase(Phase, frozen=True):
+    def talk(self, facts: Facts) -> Talk[Facts]:
+        images = facts[IMAGES]
+        yield from ask(MakeFolder(SIGNATURES))
+        for image, _ in services_of(images):
+            yield from ask(WriteFile(signature_file(image), image.signature))
+        device = yield from partition_of(facts[DISK], PARTITION)
+        document = make_handover(facts[GENERATION], images, store=facts[STORE], data_device=device)
+        yield from ask(WriteFile(DOCUMENT, handover.encode_handover(document)))
+        departure = Departure((CONFIG_FOLDER, STORE_FOLDER), "handing over to systemd")
+        return Facts().plus(DEPARTURE, departure)
+
+
+PHASE = _Phase(
+    "handover",
+    modes=RUNS,
+    needs=frozenset({SCRATCH, DISK, GENERATION, STORE, IMAGES, FRESH}),
+    gives=frozenset({DEPARTURE}),
+)

@@ -1,0 +1,61 @@
+"""Who this machine is: the device identity in the TPM against what the firmware says.
+
+Only then the configuration key is asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machineos.boot.facts import (
+    ANCHORS,
+    BOOTS,
+    CERTIFICATE,
+    DRIVERS,
+    IDENTITY,
+    KEY,
+    SEALED,
+    UNSEALED,
+    Facts,
+    Phase,
+)
+from machineos.boot.steps import CloseSealed, ReadSealed, ReadText, Say
+from machineos.core.steps import Talk, ask
+from machineos.errors import PolicyError
+from machineos.trust.seal.layout import Index
+from machineos.trust.verify.chain import verify_sudi
+
+if TYPE_CHECKING:
+    from machineos.trust.verify.chain import DeviceIdentity
+
+DMI_SERIAL = Path("/sys/class/dmi/id/product_serial")
+
+
+def check_machine(identity: DeviceIdentity, dmi_serial: str) -> None:
+    """Refuse to run with the identity of another machine.
+
+    Raises: PolicyError when the serial number in the certificate is not the firmware's.
+    """
+    if identity.serial != dmi_serial:
+        raise PolicyError(
+            f"the device identity is for serial {identity.serial!r}, this machine is {dmi_serial!r}"
+        )
+
+
+class _Phase(Phase, frozen=True):
+    def talk(self, facts: Facts) -> Talk[Facts]:
+        identity = verify_sudi(facts[CERTIFICATE], ca_pem=facts[ANCHORS].sudi_ca, at=None)
+        check_machine(identity, (yield from ask(ReadText(DMI_SERIAL))))
+        key = yield from ask(ReadSealed(Index.CONFIGURATION_KEY))
+        yield from ask(CloseSealed())
+        yield from ask(Say(f"this is {identity.serial} of product {identity.product}"))
+        return Facts().plus(IDENTITY, identity).plus(KEY, key)
+
+
+PHASE = _Phase(
+    "identity",
+    modes=BOOTS,
+    needs=frozenset({ANCHORS, CERTIFICATE, DRIVERS, SEALED}),
+    gives=frozenset({IDENTITY, KEY, UNSEALED}),
+)

@@ -1,0 +1,46 @@
+"""Check the image of every target, and take its publisher's signature of the root hash.
+
+What is in a layer is left to the kernel, and of services to mosd: a damaged service must not stop
+the machine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machineos.boot.facts import BOOTS, IMAGES, SOURCES, STORE, Facts, Image, Phase
+from machineos.boot.steps import ReadImage
+from machineos.core.steps import Talk, ask
+from machineos.errors import BootError, SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from machineos.core.digest import Digest
+    from machineos.document.product.install import Target
+    from machineos.oci.model.documents import Manifest
+
+
+def choose_layer(target: Target, manifest: Manifest, signatures: Mapping[Digest, bytes]) -> Image:
+    """Return the image with its one layer. Raises: BootError, SignatureError."""
+    if len(manifest.layers) != 1:
+        raise BootError(f"the image of {target.service_name} has {len(manifest.layers)} layers")
+    layer = manifest.layers[0]
+    if layer.digest not in signatures:
+        raise SignatureError(
+            f"the image of {target.service_name}: nobody signed the root hash of {layer.digest}"
+        )
+    return Image(target, layer, manifest.config, signatures[layer.digest])
+
+
+class _Phase(Phase, frozen=True):
+    def talk(self, facts: Facts) -> Talk[Facts]:
+        images = []
+        for source in facts[SOURCES]:
+            step = ReadImage(facts[STORE], source.target, source.publisher)
+            manifest, signatures = yield from ask(step)
+            images.append(choose_layer(source.target, manifest, signatures))
+        return Facts().plus(IMAGES, tuple(images))
+
+
+PHASE = _Phase("images", modes=BOOTS, needs=frozenset({SOURCES, STORE}), gives=frozenset({IMAGES}))

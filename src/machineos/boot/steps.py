@@ -1,0 +1,361 @@
+"""The vocabulary of the boot: every effect that it can have, as a frozen value. Pure.
+
+A step holds all that it takes; whoever performs it looks nothing up and decides nothing. ``after``
+says what has to hold before a step may be taken at all, whichever phase it stands in: it is the
+security order once more, on the side of the effect (docs/adr/0018).
+
+Structs and not dataclasses: they cost a twentieth at import, and the initrd imports them all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from machineos.boot.facts import (
+    DOOR_CLOSED,
+    DRIVERS,
+    ENFORCING,
+    IDENTITY,
+    PUBLISHERS,
+    ROOT,
+    UNPRIVILEGED,
+    UNSEALED,
+)
+from machineos.core.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+    from uuid import UUID
+
+    from machineos.core.digest import Digest
+    from machineos.core.secret import Secret
+    from machineos.document.product.install import Target
+    from machineos.document.verify.published import VerifiedInstall
+    from machineos.host.disk.blockdev import Partition
+    from machineos.host.kernel.flags import Flag
+    from machineos.oci.model.documents import Descriptor, Manifest
+    from machineos.trust.measure.tpm_policy import SignedPolicy
+    from machineos.trust.seal.layout import Index
+    from machineos.trust.verify.chain import Publisher
+
+# -- console and clock
+
+
+class Say(msgspec.Struct, Step[None], frozen=True):
+    """Write one line of progress."""
+
+    text: str
+
+
+class ReadClock(msgspec.Struct, Step["datetime"], frozen=True):
+    """Answer the wall time."""
+
+
+class SetClock(msgspec.Struct, Step[None], frozen=True):
+    """Set the wall time, in seconds since 1970."""
+
+    seconds: int
+
+
+class ReadTimer(msgspec.Struct, Step[float], frozen=True):
+    """Answer seconds that never go back, for deadlines."""
+
+
+class Sleep(msgspec.Struct, Step[None], frozen=True):
+    """Wait."""
+
+    seconds: float
+
+
+# -- kernel modules
+
+
+class WaitForDrivers(msgspec.Struct, Step[None], frozen=True):
+    """Wait until the modules of every boot and a first driver are there."""
+
+
+class LoadDriver(msgspec.Struct, Step[bool], frozen=True):
+    """Load one more driver that a device here wants; answer False when there is none."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
+
+
+class LoadModules(msgspec.Struct, Step[None], frozen=True):
+    """Load these module files, in this order, but for those that are loaded already."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
+    names: tuple[str, ...]
+
+
+# -- files
+
+
+class ReadFile(msgspec.Struct, Step[bytes], frozen=True):
+    """Answer the content of a regular file, at most ``limit`` bytes."""
+
+    path: Path
+    limit: int
+
+
+class ReadText(msgspec.Struct, Step[str], frozen=True):
+    """Answer a small pseudo file without the final newline, empty when it is not there."""
+
+    path: Path
+
+
+class ReadSecret(msgspec.Struct, Step["Secret"], frozen=True):
+    """Answer the content of a small regular file that nothing may show."""
+
+    path: Path
+    limit: int
+
+
+class WriteFile(msgspec.Struct, Step[None], frozen=True):
+    """Write a file in memory, whole."""
+
+    path: Path
+    data: bytes
+    mode: int = 0o644
+
+
+class MakeFolder(msgspec.Struct, Step[None], frozen=True):
+    """Make a folder that must not be there yet, in one that is."""
+
+    path: Path
+    mode: int = 0o755
+
+
+class IsFolder(msgspec.Struct, Step[bool], frozen=True):
+    """Answer whether there is such a folder."""
+
+    path: Path
+
+
+class IsProgram(msgspec.Struct, Step[bool], frozen=True):
+    """Answer whether there is such a file and it may be executed."""
+
+    path: Path
+
+
+# -- disks
+
+
+class ListPartitions(msgspec.Struct, Step["tuple[Partition, ...]"], frozen=True):
+    """Answer every partition that has a name, each with its disk."""
+
+
+class ListDisks(msgspec.Struct, Step["tuple[Path, ...]"], frozen=True):
+    """Answer the device nodes of whole disks."""
+
+
+class ListOptical(msgspec.Struct, Step["tuple[Path, ...]"], frozen=True):
+    """Answer the device nodes of optical drives."""
+
+
+class ReadLabel(msgspec.Struct, Step[str], frozen=True):
+    """Answer the label of the FAT or ISO 9660 file system on a device, empty for anything else."""
+
+    device: Path
+
+
+class ReadHeader(msgspec.Struct, Step[bytes], frozen=True):
+    """Answer the header area of what may be a LUKS device."""
+
+    device: Path
+
+
+class OpenLuks(msgspec.Struct, Step[None], frozen=True):
+    """Open a LUKS device under ``name``, by the header in the file ``header``."""
+
+    after: ClassVar[frozenset[str]] = frozenset({UNSEALED})
+    device: Path
+    name: str
+    header: Path
+    key: Secret
+
+
+# -- mounts
+
+
+class MountDisk(msgspec.Struct, Step[None], frozen=True):
+    """Mount a file system of a disk that anybody may have written to."""
+
+    after: ClassVar[frozenset[str]] = frozenset({UNSEALED})
+    device: Path
+    target: Path
+    filesystem: str
+    flags: Flag
+
+
+class MountCarrier(msgspec.Struct, Step[None], frozen=True):
+    """Mount the disk with a new identity, in a machine that has no secret yet."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
+    device: Path
+    target: Path
+    filesystem: str
+    flags: Flag
+
+
+class MountOverlay(msgspec.Struct, Step[None], frozen=True):
+    """Put a writable layer over ``target``."""
+
+    after: ClassVar[frozenset[str]] = frozenset({ROOT})
+    target: Path
+    upper: Path
+    work: Path
+    flags: Flag
+
+
+class MountImage(msgspec.Struct, Step[None], frozen=True):
+    """Mount the layer in the file ``blob``, under dm-verity, by its signed root hash."""
+
+    after: ClassVar[frozenset[str]] = frozenset({ENFORCING})
+    blob: Path
+    layer: Descriptor
+    signature: bytes
+    target: Path
+
+
+class Bind(msgspec.Struct, Step[None], frozen=True):
+    """Show a folder in a second place, read-only."""
+
+    after: ClassVar[frozenset[str]] = frozenset({ENFORCING})
+    source: Path
+    target: Path
+
+
+class Move(msgspec.Struct, Step[None], frozen=True):
+    """Move a mount."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DOOR_CLOSED})
+    source: Path
+    target: Path
+
+
+class Unmount(msgspec.Struct, Step[None], frozen=True):
+    """Undo a mount."""
+
+    target: Path
+
+
+# -- the store and the medium
+
+
+class ReadImage(msgspec.Struct, Step["tuple[Manifest, Mapping[Digest, bytes]]"], frozen=True):
+    """Answer the verified image manifest of a target, and the publisher's signatures of root hashes
+    by layer."""
+
+    store: Path
+    target: Target
+    publisher: Publisher
+
+
+class FetchManifest(msgspec.Struct, Step["VerifiedInstall"], frozen=True):
+    """Answer the manifest ``reference`` of a folder of layouts, verified for ``product``."""
+
+    after: ClassVar[frozenset[str]] = frozenset({IDENTITY})
+    layouts: Path
+    name: str
+    reference: str
+    ca_pem: bytes
+    product: UUID
+
+
+# -- the TPM
+
+
+class OpenSealed(msgspec.Struct, Step[None], frozen=True):
+    """Open what the TPM seals, by the one of the policies that fits this boot."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
+    policies: tuple[SignedPolicy, ...]
+    policy_key: bytes
+
+
+class ReadSealed(msgspec.Struct, Step["Secret"], frozen=True):
+    """Answer one sealed secret."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
+    index: Index
+
+
+class CloseSealed(msgspec.Struct, Step[None], frozen=True):
+    """End the session that ``OpenSealed`` began."""
+
+
+class CloseDoor(msgspec.Struct, Step[None], frozen=True):
+    """Make every sealed secret unreadable until the next reset, and make sure of it."""
+
+
+class ProvisionTpm(msgspec.Struct, Step[None], frozen=True):
+    """Give the TPM its identity, its keys and its policies."""
+
+    point: ClassVar[str] = "tpm-provisioned"
+    after: ClassVar[frozenset[str]] = frozenset({IDENTITY})
+    policy_key: bytes
+    admin_policy_key: bytes
+    certificate: bytes
+    private_key: Secret
+    policy_version: str
+
+
+# -- what the kernel trusts and allows
+
+
+class TrustCertificate(msgspec.Struct, Step[None], frozen=True):
+    """Put a certificate (DER) into the kernel's secondary keyring, if what is there vouches."""
+
+    after: ClassVar[frozenset[str]] = frozenset({PUBLISHERS})
+    certificate: bytes
+    what: str
+
+
+class EnforcePolicy(msgspec.Struct, Step[None], frozen=True):
+    """Let the kernel enforce a signed policy on what may be executed."""
+
+    signed: bytes
+
+
+class DropMacAdmin(msgspec.Struct, Step[None], frozen=True):
+    """Give up, for all that is started from now on, what could switch the policy off."""
+
+    after: ClassVar[frozenset[str]] = frozenset({ENFORCING})
+
+
+class KeepSecret(msgspec.Struct, Step[None], frozen=True):
+    """Put a secret into root's keyring."""
+
+    after: ClassVar[frozenset[str]] = frozenset({ENFORCING, UNSEALED})
+    description: str
+    secret: Secret
+
+
+class SwitchRoot(msgspec.Struct, Step[None], frozen=True):
+    """Make ``root`` the root, free the memory of the initrd, and become ``init``."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DOOR_CLOSED, UNPRIVILEGED, ENFORCING})
+    root: Path
+    init: str
+    arguments: tuple[str, ...] = ()
+
+
+if TYPE_CHECKING:
+    TimeStep = Say | ReadClock | SetClock | ReadTimer | Sleep
+    DriverStep = WaitForDrivers | LoadDriver | LoadModules
+    FileStep = (
+        ReadFile | ReadText | ReadSecret | WriteFile | MakeFolder | IsFolder | IsProgram
+        | ReadImage | FetchManifest
+    )  # fmt: skip
+    DiskStep = ListPartitions | ListDisks | ListOptical | ReadLabel | ReadHeader | OpenLuks
+    MountStep = MountDisk | MountCarrier | MountOverlay | MountImage | Bind | Move | Unmount
+    DeviceStep = DiskStep | MountStep
+    TrustStep = (
+        OpenSealed | ReadSealed | CloseSealed | CloseDoor | ProvisionTpm | TrustCertificate
+        | EnforcePolicy | DropMacAdmin | KeepSecret | SwitchRoot
+    )  # fmt: skip
+    BootStep = TimeStep | DriverStep | FileStep | DeviceStep | TrustStep

@@ -1,0 +1,208 @@
+"""The contract of the machine's TPM, and of a kernel that enforces (``machineos.boot.host``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from contracts.beds import KEY, SAFE, KernelBed, Layer, TpmBed, refused
+from machineos.boot.steps import ProvisionTpm
+from machineos.core.secret import Secret
+from machineos.errors import (
+    BootError,
+    ConflictError,
+    PolicyError,
+    SignatureError,
+    VerificationError,
+)
+from machineos.host.kernel.flags import Flag
+from machineos.trust.seal.layout import Index
+
+CERTIFICATE = b"-----BEGIN CERTIFICATE-----\n" + b"public but ours " * 90
+PRIVATE = b"-----BEGIN PRIVATE KEY-----\n" + b"not for anybody " * 90
+
+
+# -- the TPM
+
+
+def given(bed: TpmBed) -> ProvisionTpm:
+    """Return what a machine is provisioned with."""
+    policy_key, admin_key = bed.policy_keys
+    return ProvisionTpm(policy_key, admin_key, CERTIFICATE, Secret(PRIVATE), "0001")
+
+
+def a_tpm_without_our_secrets_gives_nothing(bed: TpmBed) -> None:
+    policy_key, _ = bed.policy_keys
+    text = refused(BootError, lambda: bed.host.open_sealed(bed.policies(), policy_key))
+    assert text.startswith("the TPM is not provisioned, or was cleared")
+    bed.host.close_sealed()
+    refused(BootError, lambda: bed.host.read_sealed(Index.SUDI_CERT))
+
+
+def a_provisioned_tpm_gives_its_secrets_to_the_image_that_was_signed(bed: TpmBed) -> None:
+    policy_key, _ = bed.policy_keys
+    bed.host.provision_tpm(given(bed))
+    bed.reset()
+    bed.host.open_sealed(bed.policies(), policy_key)
+    assert bed.host.read_sealed(Index.SUDI_CERT) == Secret(CERTIFICATE)
+    assert bed.host.read_sealed(Index.SUDI_KEY) == Secret(PRIVATE)
+    key = bed.host.read_sealed(Index.CONFIGURATION_KEY)
+    assert len(key.reveal()) == 32
+    assert bed.host.read_sealed(Index.CONFIGURATION_KEY) == key
+    assert bed.host.read_sealed(Index.STORAGE_KEY) != key
+    bed.host.close_sealed()
+    bed.host.close_sealed()
+    refused(BootError, lambda: bed.host.read_sealed(Index.SUDI_CERT))
+    bed.reset()
+    bed.host.open_sealed(bed.policies(), policy_key)
+    assert bed.host.read_sealed(Index.CONFIGURATION_KEY) == key
+    bed.host.close_sealed()
+
+
+def it_is_provisioned_once(bed: TpmBed) -> None:
+    policy_key, _ = bed.policy_keys
+    bed.host.provision_tpm(given(bed))
+    bed.reset()
+    bed.host.open_sealed(bed.policies(), policy_key)
+    key = bed.host.read_sealed(Index.CONFIGURATION_KEY)
+    bed.host.close_sealed()
+    text = refused(ConflictError, lambda: bed.host.provision_tpm(given(bed)))
+    assert "provisioned already" in text
+    bed.host.open_sealed(bed.policies(), policy_key)
+    assert bed.host.read_sealed(Index.CONFIGURATION_KEY) == key
+    bed.host.close_sealed()
+
+
+def any_other_boot_gets_nothing(bed: TpmBed) -> None:
+    policy_key, other_key = bed.policy_keys
+    bed.host.provision_tpm(given(bed))
+    for pcr in (7, 11, 12):
+        bed.reset()
+        bed.extend(pcr)
+        text = refused(PolicyError, lambda: bed.host.open_sealed(bed.policies(), policy_key))
+        assert f"PCR {pcr}" in text, text
+    bed.reset(image=b"another image")
+    refused(PolicyError, lambda: bed.host.open_sealed(bed.policies(), policy_key))
+    bed.reset()
+    strange = bed.policies(by="stranger")
+    text = refused(PolicyError, lambda: bed.host.open_sealed(strange, policy_key))
+    assert text == "this UKI carries no TPM policy signed with the product's key"
+    refused(PolicyError, lambda: bed.host.open_sealed((), policy_key))
+    text = refused(PolicyError, lambda: bed.host.open_sealed(bed.policies(), other_key))
+    assert text == "this UKI carries no TPM policy signed with the product's key"
+    bed.host.open_sealed((*strange, *bed.policies()), policy_key)
+    bed.host.close_sealed()
+
+
+def an_image_older_than_the_floor_gets_nothing(bed: TpmBed) -> None:
+    policy_key, admin_key = bed.policy_keys
+    newer = ProvisionTpm(policy_key, admin_key, CERTIFICATE, Secret(PRIVATE), "0003")
+    bed.host.provision_tpm(newer)
+    bed.reset()
+    old = bed.policies(version="0002")
+    text = refused(PolicyError, lambda: bed.host.open_sealed(old, policy_key))
+    assert text.startswith("this UKI is too old: its policy version is 0002, the TPM accepts 0003")
+    for version in ("0003", "0004"):
+        bed.host.open_sealed((*old, *bed.policies(version=version)), policy_key)
+        assert bed.host.read_sealed(Index.SUDI_CERT) == Secret(CERTIFICATE)
+        bed.host.close_sealed()
+
+
+def a_session_ends_when_a_pcr_changes(bed: TpmBed) -> None:
+    policy_key, _ = bed.policy_keys
+    bed.host.provision_tpm(given(bed))
+    bed.reset()
+    bed.host.open_sealed(bed.policies(), policy_key)
+    bed.host.read_sealed(Index.SUDI_CERT)
+    bed.extend(11)
+    refused(PolicyError, lambda: bed.host.read_sealed(Index.CONFIGURATION_KEY))
+    bed.host.close_sealed()
+
+
+def behind_the_door_nobody_gets_anything_until_a_reset(bed: TpmBed) -> None:
+    policy_key, _ = bed.policy_keys
+    bed.host.provision_tpm(given(bed))
+    bed.reset()
+    bed.host.close_door()
+    text = refused(PolicyError, lambda: bed.host.open_sealed(bed.policies(), policy_key))
+    assert text.startswith("the initrd has been left")
+    bed.host.close_sealed()
+    bed.reset()
+    bed.host.open_sealed(bed.policies(), policy_key)
+    bed.host.close_sealed()
+
+
+def a_door_can_be_closed_without_secrets(bed: TpmBed) -> None:
+    bed.host.close_door()
+
+
+# -- a kernel that enforces
+
+
+def a_signed_volume_opens_and_no_other(bed: KernelBed) -> None:
+    target = bed.folder / "volume"
+    bed.host.make_folder(target, 0o755)
+
+    def mount(layer: Layer, signature: bytes | None = None) -> None:
+        signed = layer.signature if signature is None else signature
+        bed.host.mount_image(layer.blob, layer.descriptor, signed, target)
+
+    good, stranger = bed.layer("good"), bed.layer("stranger")
+    refused(SignatureError, lambda: mount(stranger))
+    refused(VerificationError, lambda: mount(good, b"no signature"))
+    refused(VerificationError, lambda: mount(bed.layer("changed")))
+    assert bed.flags(target) is None
+    mount(good)
+    assert bed.flags(target) == Flag.RDONLY | Flag.NOSUID | Flag.NODEV
+    bed.host.unmount(target)
+
+
+def a_certificate_needs_somebody_who_vouches_for_it(bed: KernelBed) -> None:
+    text = refused(
+        SignatureError, lambda: bed.host.trust_certificate(bed.certificate("stranger"), "it")
+    )
+    assert text.startswith("it: the kernel does not accept this certificate (E")
+    refused(SignatureError, lambda: bed.host.trust_certificate(b"no certificate", "it"))
+    bed.host.trust_certificate(bed.certificate("publisher"), "publisher")
+
+
+def the_policy_cannot_be_changed_without_the_capability(bed: KernelBed) -> None:
+    bed.host.drop_mac_admin()
+    bed.host.drop_mac_admin()
+    text = refused(SignatureError, lambda: bed.host.enforce_policy(bed.policy()))
+    assert text.startswith("the kernel refuses the IPE policy machineos: E")
+
+
+def a_luks_device_opens_by_a_copy_of_its_header(bed: KernelBed) -> None:
+    device, copy = bed.device(), bed.folder / "luks-header"
+    bed.host.write_file(copy, bed.host.read_header(device), 0o600)
+    bed.host.open_luks(device, "contract", copy, Secret(KEY))
+    target = bed.folder / "opened"
+    bed.host.make_folder(target, 0o755)
+    bed.host.mount(Path("/dev/mapper/contract"), target, "ext4", SAFE)
+    assert bed.flags(target) == SAFE
+    bed.host.unmount(target)
+
+
+def a_kept_secret_is_in_the_keyring(bed: KernelBed) -> None:
+    bed.host.keep_secret("machineos:contract", Secret(b"secret"))
+    assert bed.secret("machineos:contract") == b"secret"
+
+
+TPMS: tuple[Callable[[TpmBed], None], ...] = (
+    a_tpm_without_our_secrets_gives_nothing,
+    a_provisioned_tpm_gives_its_secrets_to_the_image_that_was_signed,
+    it_is_provisioned_once,
+    any_other_boot_gets_nothing,
+    an_image_older_than_the_floor_gets_nothing,
+    a_session_ends_when_a_pcr_changes,
+    behind_the_door_nobody_gets_anything_until_a_reset,
+    a_door_can_be_closed_without_secrets,
+)
+KERNELS: tuple[Callable[[KernelBed], None], ...] = (
+    a_signed_volume_opens_and_no_other,
+    a_certificate_needs_somebody_who_vouches_for_it,
+    the_policy_cannot_be_changed_without_the_capability,
+    a_luks_device_opens_by_a_copy_of_its_header,
+    a_kept_secret_is_in_the_keyring,
+)

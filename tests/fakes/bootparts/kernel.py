@@ -1,0 +1,128 @@
+"""What the kernel trusts and allows: keyrings, IPE, dm-verity by signature, a capability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from machineos.core.digest import Digest
+from machineos.document.verify.images import signed_by
+from machineos.errors import BootError, SignatureError, ToolError, VerificationError
+from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
+from machineos.oci.model.documents import Descriptor
+from machineos.trust.verify.chain import Publisher
+
+BUILT_IN = frozenset({"ext4", "squashfs", "tmpfs"})
+
+
+def content_hash(data: bytes) -> str:
+    """Return what stands for the verity root hash of an image with these bytes."""
+    return Digest.of(b"root" + data).hex
+
+
+def sign_policy_text(text: bytes, key: rsa.RSAPrivateKey) -> bytes:
+    """Return a policy with a signature of it, as IPE takes it."""
+    return text + key.sign(text, padding.PKCS1v15(), hashes.SHA256())
+
+
+@dataclass
+class FakeKernel:
+    """A kernel from its start to the next. ``firmware`` is the certificate that shim gave it.
+
+    ``ipe`` is whether it has IPE at all, ``permissive`` whether that only talks.
+    """
+
+    firmware: x509.Certificate
+    ipe: bool = True
+    permissive: bool = False
+    mac_admin: bool = True
+    policy: bytes = b""
+    modules: set[str] = field(default_factory=set)
+    keyring: dict[str, bytes] = field(default_factory=dict)
+    trusted: list[x509.Certificate] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.trusted.append(self.firmware)
+
+    @property
+    def enforcing(self) -> bool:
+        """Whether only verified code is executed."""
+        return bool(self.policy) and not self.permissive
+
+    def trust(self, der: bytes, what: str) -> None:
+        """Put a certificate into the secondary keyring. Raises: SignatureError."""
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+        except ValueError as error:
+            raise SignatureError(_refusal(what, "EBADMSG")) from error
+        for issuer in self.trusted:
+            try:
+                certificate.verify_directly_issued_by(issuer)
+            except (ValueError, TypeError, InvalidSignature):
+                continue
+            self.trusted.append(certificate)
+            return
+        raise SignatureError(_refusal(what, "ENOKEY"))
+
+    def enforce(self, signed: bytes) -> None:
+        """Load a policy and make it active. Raises: BootError, SignatureError."""
+        if not self.ipe:
+            raise BootError("the kernel runs without IPE; nothing would be enforced")
+        key = self.firmware.public_key()
+        assert isinstance(key, rsa.RSAPublicKey)
+        length = key.key_size // 8
+        try:
+            text = signed[:-length]
+            key.verify(signed[-length:], text, padding.PKCS1v15(), hashes.SHA256())
+        except InvalidSignature as error:
+            message = "the kernel refuses the IPE policy machineos: EKEYREJECTED"
+            raise SignatureError(message) from error
+        if not self.mac_admin:
+            raise SignatureError("the kernel refuses the IPE policy machineos: EPERM")
+        self.policy = text
+        if self.permissive:
+            raise BootError("the kernel has IPE in permissive mode")
+
+    def open_verity(self, data: bytes, layer: Descriptor, signature: bytes) -> str:
+        """Open a volume and return its type of file system.
+
+        Raises: VerificationError, SignatureError.
+        """
+        kind = parse_layer_type(layer.media_type)
+        if kind is None:
+            raise VerificationError(f"layer {layer.digest}: cannot be mounted")
+        root_hash = root_hash_of(layer)
+        if not any(signed_by(signature, layer, _as_publisher(one)) for one in self.trusted):
+            raise SignatureError(f"the kernel refuses the signature of root hash {root_hash}")
+        if content_hash(data) != root_hash:
+            raise VerificationError(f"does not match its root hash {root_hash}")
+        return kind.filesystem
+
+    def check_filesystem(self, kind: str) -> None:
+        """Refuse to mount a type that nothing was loaded for. Raises: ToolError."""
+        if kind not in BUILT_IN and not any(
+            name.startswith(_module(kind)) for name in self.modules
+        ):
+            raise ToolError(f"mount {kind}: No such device")
+
+
+def _module(kind: str) -> str:
+    return {"iso9660": "isofs"}.get(kind, kind)
+
+
+def _refusal(what: str, code: str) -> str:
+    return (
+        f"{what}: the kernel does not accept this certificate ({code}): "
+        "no key that it trusts vouches for it"
+    )
+
+
+def _as_publisher(certificate: x509.Certificate) -> Publisher:
+    der = certificate.public_bytes(Encoding.DER)
+    return Publisher(UUID(int=0), "", der, Digest.of(der))

@@ -1,0 +1,278 @@
+"""The plan is data, its order follows from needs and gives, and it is the one of the documents."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import cast, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machineos.boot import facts, phases, plan, steps
+from machineos.boot.facts import (
+    DISK,
+    DOOR_CLOSED,
+    ENFORCING,
+    GIVEN,
+    KEY,
+    ROOT,
+    SETTINGS,
+    UNPRIVILEGED,
+    Fact,
+    Phase,
+)
+from machineos.boot.runner import run
+from machineos.core.steps import Step, check_order
+from machineos.document.between.bootsettings import Mode
+from machineos.errors import OrderError
+from test_docs import first_cells, section
+from unit.boot.worlds import machine, settings
+
+MODES: tuple[Mode, ...] = get_args(Mode)
+ORDER: dict[Mode, list[str]] = {
+    "run": [
+        "anchors", "clock", "drivers", "unseal", "identity", "configuration", "generation",
+        "store", "images", "enforce", "root", "fresh", "handover", "privileges", "door", "leave",
+    ],
+    "install": [
+        "anchors", "clock", "drivers", "unseal", "identity", "medium", "live", "images",
+        "enforce", "root", "fresh", "installer", "privileges", "door", "leave",
+    ],
+    "provision": ["anchors", "clock", "drivers", "carrier", "new identity", "provision"],
+}  # fmt: skip
+BOOT_PAGE = Path(__file__).parents[3] / "docs/boot.md"
+
+
+def is_data(value: object) -> bool:
+    """Whether a value is frozen all the way down, and nothing in it can be called."""
+    if isinstance(value, tuple | frozenset):
+        return all(is_data(item) for item in value)
+    if isinstance(value, msgspec.Struct):
+        frozen = value.__struct_config__.frozen
+        return frozen and all(is_data(getattr(value, one)) for one in value.__struct_fields__)
+    if is_dataclass(value) and not isinstance(value, type):
+        frozen = bool(value.__dataclass_params__.frozen)  # type: ignore[attr-defined]
+        return frozen and all(is_data(getattr(value, one.name)) for one in fields(value))
+    return isinstance(value, str | bytes | int | float | PurePath | Enum) or value is None
+
+
+def test_what_counts_as_data() -> None:
+    assert is_data((1, "a", frozenset({Path("/")}), steps.Say("x"), None))
+    assert not is_data([1])
+    assert not is_data((1, {}))
+    assert not is_data(len)
+    assert not is_data(steps.Say(cast("str", [])))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_plan_is_data_and_always_the_same(mode: Mode) -> None:
+    planned = plan.plan(mode)
+    assert is_data(planned)
+    assert planned == plan.plan(mode)
+    assert [phase.name for phase in planned] == ORDER[mode]
+    assert all(mode in phase.modes for phase in planned)
+    check_order(planned, given=GIVEN)
+
+
+def test_a_boot_step_is_added_by_adding_a_file() -> None:
+    """Each file of the folder holds one phase; none is listed anywhere."""
+    files = {path.stem for path in Path(phases.__file__).parent.glob("*.py")} - {"__init__"}
+    found = plan.found()
+    assert len(found) == len(files)
+    for name, phase in zip(sorted(files), found, strict=True):
+        module = importlib.import_module(f"machineos.boot.phases.{name}")
+        assert module.PHASE is phase
+        assert phase.modes <= set(MODES)
+    names = {name for mode in MODES for name in ORDER[mode]}
+    assert {phase.name for phase in found} == names
+
+
+@given(st.randoms(use_true_random=False))
+def test_the_order_does_not_depend_on_how_they_were_found(shuffling: random.Random) -> None:
+    for mode in MODES:
+        mixed = [phase for phase in plan.found() if mode in phase.modes]
+        shuffling.shuffle(mixed)
+        assert [phase.name for phase in plan.ordered(mixed)] == ORDER[mode]
+
+
+def phase(name: str, needs: Sequence[str] = (), gives: Sequence[str] = ()) -> Phase:
+    return Phase(name, frozenset({"run"}), frozenset(needs), frozenset(gives))
+
+
+def test_ties_are_decided_by_name_and_needs_by_nothing_else() -> None:
+    two = [phase("b"), phase("c", ["x"]), phase("d", gives=["x"]), phase("a", ["y"], ["z"])]
+    assert [one.name for one in plan.ordered([*two, phase("e", [SETTINGS], ["y"])])] == [
+        "b", "d", "c", "e", "a",
+    ]  # fmt: skip
+    assert plan.ordered([]) == ()
+
+
+def test_what_cannot_be_put_in_order_is_refused() -> None:
+    """By the runner, before the first step."""
+    circle = plan.ordered([phase("a", ["x"], ["y"]), phase("b", ["y"], ["x"]), phase("c")])
+    assert [one.name for one in circle] == ["c", "a", "b"]
+    host = machine().power_on()
+    with pytest.raises(OrderError, match="phase a comes before what it needs: x"):
+        run(settings(), host, phases=circle)
+    assert host.calls == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_any_two_phases_that_need_each_other_cannot_change_places(mode: Mode) -> None:
+    """Whatever is moved before what it needs is refused, and nothing was done."""
+    planned = plan.plan(mode)
+    refused = 0
+    for place, one in enumerate(planned):
+        for earlier in range(place):
+            moved = [*planned[:earlier], one, *planned[earlier:place], *planned[place + 1 :]]
+            given_before = set(GIVEN).union(*(other.gives for other in planned[:earlier]))
+            if one.needs <= given_before:
+                continue
+            refused += 1
+            made = machine(mode)
+            host = made.power_on()
+            with pytest.raises(OrderError, match=f"phase {one.name} comes before"):
+                run(settings(mode), host, phases=moved)
+            assert host.lines == []
+            assert made.tpm.writes == 0
+    assert refused > 10
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_phase_can_be_left_out(mode: Mode) -> None:
+    """But for those that only say something last, and the two that a right clock does without."""
+    planned = plan.plan(mode)
+    for place, one in enumerate(planned):
+        rest = [*planned[:place], *planned[place + 1 :]]
+        needed = set().union(*(other.needs for other in rest))
+        if one.gives & needed:
+            with pytest.raises(OrderError, match="comes before what it needs"):
+                check_order(rest, given=GIVEN)
+        else:
+            assert one.name in {"leave", "provision", "clock"}
+
+
+# -- the security order, said once more and from the other side
+
+
+MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
+    "run": (
+        ("drivers", "unseal"), ("unseal", "identity"), ("identity", "configuration"),
+        ("configuration", "generation"), ("generation", "store"), ("store", "images"),
+        ("images", "enforce"), ("enforce", "root"), ("root", "fresh"), ("fresh", "handover"),
+        ("enforce", "privileges"), ("handover", "door"), ("privileges", "door"),
+        ("door", "leave"), ("privileges", "leave"), ("enforce", "leave"), ("fresh", "leave"),
+    ),
+    "install": (
+        ("identity", "medium"), ("identity", "live"), ("medium", "live"), ("live", "images"),
+        ("images", "enforce"), ("enforce", "root"), ("enforce", "installer"),
+        ("installer", "door"), ("door", "leave"), ("privileges", "leave"),
+    ),
+    "provision": (
+        ("drivers", "carrier"), ("carrier", "new identity"), ("clock", "new identity"),
+        ("new identity", "provision"), ("drivers", "provision"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_security_order_is_in_the_needs(mode: Mode) -> None:
+    """Each pair by the facts alone, not by where the sorting happened to put them."""
+    by_name = {one.name: one for one in plan.plan(mode)}
+    for earlier, later in MUST_COME_BEFORE[mode]:
+        assert reaches(by_name, later, by_name[earlier].gives), f"{earlier} before {later}"
+
+
+def reaches(by_name: dict[str, Phase], name: str, gives: frozenset[str]) -> bool:
+    """Whether a phase needs one of ``gives``, or needs a phase that does."""
+    if by_name[name].needs & gives:
+        return True
+    return any(
+        reaches(by_name, other.name, gives)
+        for other in by_name.values()
+        if other.gives & by_name[name].needs
+    )
+
+
+AFTER = {
+    steps.LoadDriver: {"drivers"},
+    steps.LoadModules: {"drivers"},
+    steps.OpenLuks: {"unsealed"},
+    steps.MountDisk: {"unsealed"},
+    steps.MountCarrier: {"drivers"},
+    steps.MountOverlay: {"root"},
+    steps.MountImage: {"enforcing"},
+    steps.Bind: {"enforcing"},
+    steps.Move: {"door closed"},
+    steps.FetchManifest: {"identity"},
+    steps.OpenSealed: {"drivers"},
+    steps.ReadSealed: {"drivers"},
+    steps.ProvisionTpm: {"identity"},
+    steps.TrustCertificate: {"publishers"},
+    steps.DropMacAdmin: {"enforcing"},
+    steps.KeepSecret: {"enforcing", "unsealed"},
+    steps.SwitchRoot: {"door closed", "mac-admin dropped", "enforcing"},
+}
+
+
+def kinds() -> list[type[Step[object]]]:
+    return [
+        value
+        for value in vars(steps).values()
+        if isinstance(value, type) and issubclass(value, Step) and value is not Step
+    ]
+
+
+def test_what_must_hold_before_each_kind_of_step() -> None:
+    found = {kind: set(kind.after) for kind in kinds() if kind.after}
+    assert found == AFTER
+    assert len(kinds()) == 40
+
+
+def test_every_kind_of_step_is_frozen() -> None:
+    for kind in kinds():
+        assert issubclass(kind, msgspec.Struct)
+        assert kind.__struct_config__.frozen
+        assert kind.__struct_fields__ == kind.__match_args__
+
+
+def test_only_one_step_lasts() -> None:
+    """What outlives a power cut has a fault point: the TPM's content alone is changed at boot."""
+    assert {kind: kind.point for kind in kinds() if kind.point} == {
+        steps.ProvisionTpm: "tpm-provisioned"
+    }
+
+
+def test_each_fact_has_its_own_name() -> None:
+    names = [value for name, value in vars(facts).items() if name.isupper() and is_fact(value)]
+    assert len(names) == len(set(names)) > 25
+    assert {str(one) for one in (KEY, DISK)} == {"configuration key", "disk"}
+    assert {ENFORCING, DOOR_CLOSED, UNPRIVILEGED, ROOT} < set(names)
+
+
+def is_fact(value: object) -> bool:
+    return isinstance(value, Fact) or (isinstance(value, str) and not value.startswith("/"))
+
+
+def test_every_need_is_given_and_every_fact_is_needed() -> None:
+    found = plan.found()
+    gives = frozenset().union(*(one.gives for one in found)) | GIVEN
+    needs = frozenset().union(*(one.needs for one in found))
+    assert needs <= gives
+    assert gives == needs
+
+
+# -- the documents
+
+
+def test_the_page_has_the_phases_by_their_names() -> None:
+    page = BOOT_PAGE.read_text()
+    for mode in MODES:
+        assert first_cells(section(page, f"Mode {mode}"))[: len(ORDER[mode])] == ORDER[mode], mode

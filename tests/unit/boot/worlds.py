@@ -1,0 +1,441 @@
+"""Machines for the tests of the boot: an installed one, one with an install medium, a blank one.
+
+Keys, certificates and published images are made once and never changed: a test that spoils
+something gets a copy.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import cast
+from uuid import UUID
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fakes.boot import FakeMachine, Uki
+from fakes.bootparts.disks import Disk, Luks, Volume, luks
+from fakes.bootparts.files import Tree, blobs, image_content
+from fakes.bootparts.kernel import sign_policy_text
+from fakes.bootparts.tpm import FakeTpm
+from machineos.build.publish.publish import Defaults, publish
+from machineos.build.publish.source import parse_source
+from machineos.core.digest import Digest
+from machineos.document.between.bootsettings import Anchors, Mode, Settings
+from machineos.document.between.medium import MediumIndex
+from machineos.document.product.install import Install
+from machineos.document.state import system
+from machineos.document.verify.published import Fetched, fetch_verified, verify_install
+from machineos.host.kernel.ipe import policy_text
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import Descriptor, parse_manifest
+from machineos.oci.model.reference import ImageSource
+from machineos.oci.model.repository import Registry
+from machineos.trust.keys.signer import FileSigner
+from machineos.trust.measure.tpm_policy import SignedPolicy, render_policies
+from machineos.trust.seal.layout import Index
+from unit.document.conftest import SQUASHFS, MemoryRepository, put_image
+from unit.trust.sealing import ADMIN, LUKS, SECURE_BOOT, signed
+from vectors.certificates import (
+    CA_NAME,
+    NOW,
+    OTHER_PRODUCT,
+    PRODUCT,
+    SUDI_CA_NAME,
+    Recipe,
+    ca,
+    device,
+    key,
+    publisher,
+)
+
+SERIAL = "SN0001"
+LINE = "console=ttyS0,115200n8 panic=10 lsm=lockdown,ipe lockdown=integrity"
+KERNEL = "6.12.1"
+KEY = bytes(range(32))
+SYSTEMD = "usr/lib/systemd/systemd"
+EROFS = "application/vnd.stacker.image.layer.erofs+zstd"
+UKIS = {mode: mode.encode().ljust(32, b"-") for mode in ("run", "install", "provision")}
+SOURCE = """\
+version: 1
+product: default
+update_type: complete
+storage:
+  - label: zot
+    persistent: true
+    nsgroup: "zot"
+    size: 64
+targets:
+  - service_name: zot
+    source: "oci:/images:zot"
+    version: 1.0.0
+    service_type: container
+    nsgroup: "zot"
+    network:
+      type: simple
+      ipv4: 10.0.3.99/24
+    storage:
+      - dest: /data
+        label: zot
+"""
+LIVE = """\
+version: 1
+product: default
+update_type: complete
+targets: []
+"""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What was published: repositories by name, and the manifest with its proofs."""
+
+    repositories: dict[str, MemoryRepository]
+    fetched: Fetched
+
+    def copied(self) -> dict[str, MemoryRepository]:
+        """Return repositories that may be spoilt."""
+        result = {}
+        for name, repository in self.repositories.items():
+            result[name] = copy_of(repository)
+        return result
+
+    @property
+    def install(self) -> Install:
+        """The manifest."""
+        return self.fetched.verified.install
+
+
+def copy_of(repository: MemoryRepository) -> MemoryRepository:
+    """Return a copy with blobs of its own."""
+    made = MemoryRepository()
+    for name in ("_blobs", "_manifests", "_tags"):
+        setattr(made, name, dict(getattr(repository, name)))
+    return made
+
+
+class MemoryRegistry:
+    """Repositories by name."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, MemoryRepository] = {}
+
+    def repository(self, name: str) -> MemoryRepository:
+        """Return the repository, new if need be."""
+        return self.repositories.setdefault(name, MemoryRepository())
+
+
+HOSTFS = image_content(SYSTEMD, folders=("etc", "var", "usr/lib/modules", "config", "atomfs-store",
+                                        "dev", "proc", "sys", "run"))  # fmt: skip
+BOOTKIT = image_content(folders=(f"usr/lib/modules/{KERNEL}",))
+
+
+def publish_content(
+    source: str = SOURCE,
+    *,
+    product: UUID = PRODUCT,
+    hostfs: bytes = HOSTFS,
+    bootkit: bytes = BOOTKIT,
+    zot: tuple[bytes, ...] = (b"hsqs a service",),
+    erofs: str = "",
+    by: str = "publisher",
+) -> Content:
+    """Publish a manifest and the images that it names, in memory; ``erofs`` is one's name."""
+    images = MemoryRepository()
+    for name, contents in (("zot", zot), ("hostfs", (hostfs,)), ("bootkit", (bootkit,))):
+        put_image(
+            cast("LayoutRepository", images),
+            name,
+            contents=contents,
+            media_type=EROFS if name == erofs else SQUASHFS,
+            version="1",
+        )
+    registry = MemoryRegistry()
+    publish(
+        parse_source(source.encode()),
+        registry=cast("Registry", registry),
+        name="machine/install",
+        tag="1.0.0",
+        signer=signer(product, by),
+        ca_pem=ca_pem(),
+        at=NOW,
+        product=product,
+        open_source=lambda _source: images,
+        converter=None,
+        defaults=Defaults(
+            hostfs=lambda: ImageSource.parse("oci:/images:hostfs"),
+            bootkit=lambda: ImageSource.parse("oci:/images:bootkit"),
+        ),
+    )
+    fetched = fetch_verified(
+        registry.repository("machine/install"), "1.0.0", ca_pem=ca_pem(), at=NOW, product=product
+    )
+    return Content(registry.repositories, fetched)
+
+
+def signed_again(install: Install, what: Content) -> Content:
+    """Return the content with another document, signed by the same publisher."""
+    data = install.to_bytes()
+    ours = signer(PRODUCT, "publisher")
+    signature, certificate = ours.sign(data), ours.certificate_pem
+    verified = verify_install(
+        data, signature, certificate, ca_pem=ca_pem(), at=NOW, product=PRODUCT
+    )
+    return Content(
+        what.repositories, Fetched(verified, signature, certificate, what.fetched.descriptor)
+    )
+
+
+@functools.cache
+def content() -> Content:
+    """What the installed machine runs."""
+    return publish_content()
+
+
+@functools.cache
+def foreign_content() -> Content:
+    """What a machine of another product of the same CA runs."""
+    return publish_content(product=OTHER_PRODUCT)
+
+
+# -- certificates, anchors, images
+
+
+@functools.cache
+def ca_pem() -> bytes:
+    """The manifest CA."""
+    return ca().pem()
+
+
+@functools.cache
+def signer(product: UUID, label: str) -> FileSigner:
+    """A publisher of the product, by the name of their key."""
+    return FileSigner(publisher(product).but(key=key(label)).build(), key(label))
+
+
+@functools.cache
+def firmware() -> x509.Certificate:
+    """The UKI certificate, which shim gives to the kernel."""
+    return Recipe(common_names=("UKI",), key=key("uki")).build()
+
+
+def device_pem(serial: str = SERIAL) -> bytes:
+    """A device certificate; one for each machine."""
+    return _device_pem(serial)
+
+
+@functools.cache
+def _device_pem(serial: str) -> bytes:
+    return device(serial).pem()
+
+
+@functools.cache
+def anchors() -> Anchors:
+    """What the builder puts into the initrd."""
+    cross = Recipe(
+        common_names=(CA_NAME,), key=key("ca"), issuer_name="UKI", issuer_key=key("uki")
+    ).build()
+    return Anchors(
+        manifest_ca=ca_pem(),
+        manifest_ca_uki=cross.public_bytes(Encoding.DER),
+        sudi_ca=ca(SUDI_CA_NAME, "sudi-ca").pem(),
+        policy_key=LUKS,
+        admin_policy_key=ADMIN,
+        ipe_policy=sign_policy_text(policy_text(version="1.1.0"), key("uki")),
+    )
+
+
+@functools.cache
+def policy(uki: bytes, version: str = "0001") -> SignedPolicy:
+    """The signed policy of one UKI, which PCR 12 is part of."""
+    return signed(SECURE_BOOT, uki, version, pcr12=bytes(32))
+
+
+def settings(mode: Mode = "run", **changes: object) -> Settings:
+    """What the builder writes for this mode."""
+    usual = Settings(
+        mode=mode,
+        policy_version="0001",
+        command_line=LINE,
+        kernel=KERNEL,
+        epoch=int(NOW.timestamp()) - 86400,
+        modules=("loop.ko", "dm-verity.ko"),
+        drivers=(("virtio:d2*", ("virtio_blk.ko",)), ("usb:*", ("xhci.ko", "usb.ko"))),
+        filesystems={"iso9660": ("isofs.ko",), "vfat": ("vfat.ko",), "erofs": ("erofs.ko",)},
+    )
+    return msgspec.structs.replace(usual, **changes)
+
+
+def uki(mode: Mode = "run", **changes: object) -> Uki:
+    """The signed image of a mode."""
+    return Uki(
+        measured=UKIS[mode],
+        settings=msgspec.json.encode(settings(mode, **changes)),
+        anchors=anchors(),
+        policies=render_policies([policy(UKIS[mode])]),
+    )
+
+
+# -- disks and machines
+
+
+def provisioned_tpm(
+    *, certificate: bytes | None = None, floor: str = "0001", sealed_for: bytes = LUKS
+) -> FakeTpm:
+    """A TPM with everything in place, for the usual configuration key."""
+    nv = {
+        Index.ADMIN_PASSWORD: b"trust-password",
+        Index.LAYOUT: b"00000004",
+        Index.POLICY_VERSION: floor.encode(),
+        Index.SUDI_CERT: device_pem() if certificate is None else certificate,
+        Index.SUDI_KEY: b"a private key",
+        Index.STORAGE_KEY: bytes(reversed(range(32))),
+        Index.CONFIGURATION_KEY: KEY,
+    }
+    return FakeTpm(nv=nv, sealed_for=sealed_for, owned=True)
+
+
+def configuration(what: Content) -> Tree:
+    """The files of /config, as the installer writes them."""
+    verified = what.fetched.verified
+    merged = system.merge([verified])
+    stored = system.system_file(merged, system.assign_idmaps({}, merged.groups))
+    tree = Tree()
+    tree.put(system.SYSTEM_FILE, stored.to_bytes())
+    contents = (verified.data, what.fetched.signature, what.fetched.certificate_pem)
+    for name, data in zip(system.document_files(verified.sha256), contents, strict=True):
+        tree.put(name, data)
+    return tree
+
+
+def system_disk(
+    name: str = "vda", what: Content | None = None, *, secret: bytes = KEY, **options: object
+) -> Disk:
+    """A disk as the installer makes it."""
+    what = what or content()
+    inside = Volume("ext4", configuration(what))
+    parts: list[tuple[str, str, Luks | Volume]] = [
+        (f"{name}1", "esp", Volume("vfat", Tree(), "ESP")),
+        (f"{name}2", "machine-config", luks(f"volume of {name}", secret, inside)),
+        (f"{name}3", "machine-store", Volume("ext4", Tree({"mos": what.copied()["mos"]}))),
+        (f"{name}4", "machine-data", Volume("LVM2_member", Tree())),
+    ]
+    usual = Disk(name, parts, alias="virtio:d2v1AF4", driver="virtio_blk.ko")
+    return replace(usual, **options)  # type: ignore[arg-type]
+
+
+def medium(what: Content | None = None, name: str = "sr0", **options: object) -> Disk:
+    """An install medium with the manifest of the installer's own root."""
+    repositories = (what or content()).copied()
+    tree = Tree({f"oci/{place}": repository for place, repository in repositories.items()})
+    tree.put("machineos.json", MediumIndex(version=1, live="machine/install:1.0.0").to_bytes())
+    usual = Disk(name, whole=Volume("iso9660", tree, "OCI-BOOT"), optical=True)
+    return replace(usual, **options)  # type: ignore[arg-type]
+
+
+def carrier(serial: str = SERIAL, name: str = "vdb", **options: object) -> Disk:
+    """A small disk with a device identity."""
+    tree = Tree()
+    tree.put("cert.pem", device_pem(serial))
+    tree.put("privkey.pem", b"-----BEGIN PRIVATE KEY-----\nnot for anybody\n")
+    usual = Disk(name, whole=Volume("vfat", tree, "trust-data"))
+    return replace(usual, **options)  # type: ignore[arg-type]
+
+
+def machine(mode: Mode = "run", **changes: object) -> FakeMachine:
+    """A machine that comes up in this mode."""
+    disks: dict[Mode, Callable[[], list[Disk]]] = {
+        "run": lambda: [system_disk()],
+        "install": lambda: [medium()],
+        "provision": lambda: [carrier()],
+    }
+    usual = FakeMachine(
+        uki=uki(mode),
+        tpm=FakeTpm() if mode == "provision" else provisioned_tpm(),
+        firmware=firmware(),
+        secure_boot=SECURE_BOOT,
+        serial=SERIAL,
+        command_line=LINE,
+        disks=disks[mode](),
+        wall=NOW + timedelta(minutes=1),
+    )
+    return replace(usual, **changes)  # type: ignore[arg-type]
+
+
+# -- looking into a machine, to spoil it
+
+
+def changed(change: Callable[[FakeMachine], object]) -> FakeMachine:
+    """Return a machine of mode run that something was done to."""
+    made = machine()
+    change(made)
+    return made
+
+
+def config_of(made: FakeMachine) -> Luks:
+    """Return the configuration volume of the first disk."""
+    found = made.disks[0].parts[1][2]
+    assert isinstance(found, Luks)
+    return found
+
+
+def store_of(made: FakeMachine) -> MemoryRepository:
+    """Return the image store of the first disk, or of the medium."""
+    if made.disks[0].whole is not None:
+        return made.disks[0].whole.tree.repositories["oci/mos"]
+    volume = made.disks[0].parts[2][2]
+    assert isinstance(volume, Volume)
+    return volume.tree.repositories["mos"]
+
+
+def image_of(name: str, what: Content | None = None) -> Digest:
+    """Return the digest of the image manifest of a target."""
+    (target,) = [one for one in (what or content()).install.targets if one.service_name == name]
+    return target.image
+
+
+def layer_of(name: str, made: FakeMachine, what: Content | None = None) -> Descriptor:
+    """Return the layer of a target's image."""
+    data = blobs(store_of(made))[image_of(name, what)]
+    (layer,) = parse_manifest(data, name=name).layers
+    return layer
+
+
+PARTIAL = """\
+version: 1
+product: default
+update_type: partial
+targets:
+  - service_name: more
+    source: "oci:/images:zot"
+    version: 2.0.0
+    service_type: fs-only
+    network:
+      type: none
+"""
+
+
+def two_documents(second: Content) -> FakeMachine:
+    """Return a machine whose configuration names two documents."""
+    made = machine()
+    files, extra = config_of(made).plain.tree, configuration(second)
+    stored = system.parse_system(files.entries[system.SYSTEM_FILE].data)
+    sha256 = second.fetched.verified.sha256
+    both = msgspec.structs.replace(stored, manifests=(*stored.manifests, sha256))
+    for name in system.document_files(sha256):
+        files.put(name, extra.entries[name].data)
+    files.put(system.SYSTEM_FILE, both.to_bytes())
+    for part in ("_blobs", "_manifests"):
+        getattr(store_of(made), part).update(getattr(second.repositories["mos"], part))
+    return made
+
+
+def of_kind(kind: type[FakeTpm], tpm: FakeTpm) -> FakeTpm:
+    """Return a TPM of another kind with the same content."""
+    return kind(nv=tpm.nv, sealed_for=tpm.sealed_for, owned=tpm.owned)
