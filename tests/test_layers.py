@@ -78,6 +78,7 @@ DECIDES = (
     "machineos.document.state",
     "machineos.document.verify",
     "machineos.host.kernel.flags",
+    "machineos.host.tpm.channel",
     "machineos.host.tpm.code",
     "machineos.host.tpm.commands",
     "machineos.host.tpm.session",

@@ -9,8 +9,7 @@ from effects import read_modules, with_effects
 
 # What decides about trust, about a boot, about what a service may.
 ROOMS = (
-    "trust", "boot", "document/product", "document/verify", "document/state", "service/plan",
-    "oci/model", "oci/graph", "install", "state",
+    "trust", "boot", "document", "service/plan", "oci/model", "oci/graph", "install", "state",
 )  # fmt: skip
 # Of these, only the modules that cannot touch the world: what the others do, guests prove.
 DECIDING = ("boot", "install", "state")
@@ -26,10 +25,8 @@ class Choice:
 
 
 def room_of(path: str) -> str:
-    """Return the room of a module: the longest of ``ROOMS`` that holds it, else its folder."""
-    inside = Path(path).relative_to(PACKAGE).parent.as_posix()
-    fitting = [room for room in ROOMS if inside == room or inside.startswith(f"{room}/")]
-    return max(fitting, key=len, default=inside)
+    """Return the room of a module, for counting: its folder in the package."""
+    return Path(path).relative_to(PACKAGE).parent.as_posix()
 
 
 def choose(top: Path, rooms: tuple[str, ...] = ROOMS, *, everything: bool = False) -> Choice:

@@ -28,8 +28,8 @@ hypothesis.settings.register_profile(
     phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
 )
 FIXTURE = "fixture "
-# A test that needs one of these is not cheap: it needs root, or boots a guest.
-DEAR = ("root", "vm")
+# A test that needs one of these is not cheap: it needs root and a real machine, or boots a guest.
+DEAR = ("root", "system", "vm")
 
 
 class Watch:

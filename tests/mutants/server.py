@@ -40,6 +40,9 @@ def serve(root: Path, scratch: Path) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
     signal.signal(signal.SIGTERM, _stop)
     os.chdir(root)
+    # What takes long to make and depends on no change: the RSA keys of the tests.
+    (scratch / "keys").mkdir()
+    os.environ["MACHINEOS_TEST_KEYS"] = str(scratch / "keys")
     for name in _LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import threading
@@ -26,6 +27,9 @@ R = TypeVar("R")
 PATIENCE = 10
 START = 30.0
 RECORDING = 900.0
+
+# Each run would compile everything anew; or the trees would get in each other's way.
+_LEFT_OUT = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONPATH"})
 
 KILLED, LATE, SURVIVED, UNSEEN = "killed", "late", "survived", "unseen"
 
@@ -58,6 +62,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             cwd=self.tree.root / "tests",
+            env={name: value for name, value in os.environ.items() if name not in _LEFT_OUT},
             start_new_session=True,
         )
 

@@ -58,7 +58,7 @@ def test_a_room_that_is_not_there(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "room"),
     [
-        ("src/machineos/trust/keys/x509.py", "trust"),
+        ("src/machineos/trust/keys/x509.py", "trust/keys"),
         ("src/machineos/document/verify/a.py", "document/verify"),
         ("src/machineos/host/tpm/wire.py", "host/tpm"),
         ("src/machineos/boot/phases.py", "boot"),

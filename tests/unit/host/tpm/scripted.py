@@ -6,6 +6,7 @@ import struct
 from datetime import datetime
 
 from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.transport import Transport
 from vectors.certificates import NOW
 
 NONCE = bytes(range(32))
@@ -48,6 +49,6 @@ def answer(code: int, body: bytes = b"", tag: int = 0x8001) -> bytes:
     return struct.pack(">HII", tag, 10 + len(body), code) + body
 
 
-def tpm_of(wire: Scripted, clock: Counting | None = None) -> Tpm:
+def tpm_of(wire: Transport, clock: Counting | None = None) -> Tpm:
     """Return the commands over ``wire``, with a nonce that is known."""
     return Tpm(wire, clock=clock or Counting(), random=lambda count: NONCE[:count])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,15 +10,13 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.swtpm import Editor, Recorder, SoftwareTpm, code_of, software_tpm
 from machineos.errors import TpmError
 from machineos.host.tpm import session as tpm_session
-from machineos.host.tpm.code import Rc, describe_code
+from machineos.host.tpm.code import Rc
 from machineos.host.tpm.commands import Tpm
 from machineos.host.tpm.session import Auth
 from machineos.host.tpm.transport import DeviceTransport, SocketTransport, Transport
@@ -32,14 +29,13 @@ from machineos.host.tpm.wire import (
     NvPublic,
     Operation,
     Property,
-    Reader,
     SessionKind,
     StorageKey,
     Ticket,
     rsa_public,
 )
+from unit.host.tpm.scripted import Scripted, answer, tpm_of
 from vectors.certificates import key as rsa_key
-from vectors.clock import FixedClock
 
 OWNER = Handle.of(Hierarchy.OWNER)
 INDEX = 0x1500050
@@ -70,49 +66,6 @@ def _keep(tpm: Tpm) -> StorageKey:
     tpm.evict_control(key, 0x81000001)
     tpm.flush(key.handle.value)
     return tpm.read_storage_key(0x81000001)
-
-
-# -- the mathematics, against another implementation -------------------------------------------
-
-
-@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 32, 100, 1024])
-def test_cfb_is_what_another_implementation_computes(size: int) -> None:
-    try:
-        from cryptography.hazmat.decrepit.ciphers.modes import CFB
-    except ImportError:
-        from cryptography.hazmat.primitives.ciphers.modes import CFB
-    key, vector, data = b"k" * 16, b"v" * 16, bytes(range(256))[:size] * (1 if size < 257 else 4)
-    other = Cipher(algorithms.AES(key), CFB(vector)).encryptor()
-    wanted = other.update(data) + other.finalize()
-    assert tpm_session.cfb(key, vector, data, encrypt=True) == wanted
-    assert tpm_session.cfb(key, vector, wanted, encrypt=False) == data
-
-
-def test_kdfe_is_sp800_56a() -> None:
-    other = ConcatKDFHash(hashes.SHA256(), 32, b"SECRET\0" + b"uu" + b"vv")
-    assert tpm_session.kdfe(b"shared", b"SECRET", b"uu", b"vv") == other.derive(b"shared")
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        (0x98E, "TPM_RC_AUTH_FAIL (session 1, 0x98e)"),
-        (0x18B, "TPM_RC_HANDLE (handle 1, 0x18b)"),
-        (0x1C4, "TPM_RC_VALUE (parameter 1, 0x1c4)"),
-        (0x921, "TPM_RC_LOCKOUT (0x921)"),
-        (0x14A, "TPM_RC_NV_UNINITIALIZED (0x14a)"),
-        (0x99D, "TPM_RC_POLICY_FAIL (session 1, 0x99d)"),
-        (0x155, "return code (0x155)"),
-    ],
-)
-def test_return_codes_have_words(code: int, words: str) -> None:
-    assert describe_code(code) == words
-
-
-def test_secrets_have_no_repr() -> None:
-    session = tpm_session.Session(0x02000000, SessionKind.HMAC, b"sessionkey", b"n" * 32)
-    assert "sessionkey" not in repr(session)
-    assert "hunter2" not in repr(Auth(session, b"hunter2", new_value=b"hunter2"))
 
 
 # -- one command after the other -----------------------------------------------------------------
@@ -356,63 +309,6 @@ def test_nothing_in_clear_on_the_bus(chip: SoftwareTpm) -> None:
 # -- a TPM that is busy, or hostile --------------------------------------------------------------
 
 
-class Counting(FixedClock):
-    """A clock that only counts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.naps: list[float] = []
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-
-    @property
-    def slept(self) -> float:
-        return sum(self.naps)
-
-
-class Scripted:
-    """A TPM that answers what it was told to."""
-
-    def __init__(self, *answers: bytes) -> None:
-        self._answers = list(answers)
-        self.asked = 0
-
-    def transmit(self, command: bytes) -> bytes:
-        self.asked += 1
-        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-
-    def close(self) -> None:
-        pass
-
-
-def _tpm(wire: Transport, clock: Counting | None = None) -> Tpm:
-    return Tpm(wire, clock=clock or Counting(), random=os.urandom)
-
-
-def _answer(code: int, body: bytes = b"", tag: int = 0x8001) -> bytes:
-    return struct.pack(">HII", tag, 10 + len(body), code) + body
-
-
-@pytest.mark.parametrize("code", [Rc.RETRY, Rc.TESTING, Rc.YIELDED, Rc.NV_RATE])
-def test_a_busy_tpm_is_asked_again(code: int) -> None:
-    clock = Counting()
-    good = _answer(0, b"\x00\x02ab")
-    with _tpm(Scripted(_answer(code), _answer(code), good), clock) as tpm:
-        assert tpm.get_random(2) == b"ab"
-    assert 0 < clock.slept < 1
-
-
-def test_a_tpm_that_stays_busy_is_given_up() -> None:
-    clock = Counting()
-    busy = Scripted(_answer(Rc.RETRY))
-    with _tpm(busy, clock) as tpm, pytest.raises(TpmError, match="too busy for GET_RANDOM"):
-        tpm.get_random(2)
-    assert busy.asked == 40
-    assert clock.slept < 30
-
-
-_KEY = StorageKey(Handle.of(0x81000001), b"\1" * 32, b"\2" * 32)
 _SESSION = tpm_session.Session(0x02000000, SessionKind.HMAC, b"k", b"n" * 32)
 _NV = NvPublic(INDEX, OPEN, b"", 8)
 _CALLS: dict[str, tuple[bool, Callable[[Tpm], object]]] = {
@@ -437,8 +333,8 @@ def test_whatever_a_hostile_tpm_answers_is_an_error_or_a_value(
     name: str, body: bytes, lie: bool
 ) -> None:
     with_sessions, call = _CALLS[name]
-    answer = _answer(0, body, 0x8002 if with_sessions else 0x8001)
-    tpm = _tpm(Scripted(answer + b"x" if lie else answer))
+    given = answer(0, body, 0x8002 if with_sessions else 0x8001)
+    tpm = tpm_of(Scripted(given + b"x" if lie else given))
     tpm.__dict__["nv_buffer"] = 1024  # what it was asked before
     try:
         result = call(tpm)
@@ -451,79 +347,22 @@ def test_whatever_a_hostile_tpm_answers_is_an_error_or_a_value(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "given",
     [
         b"",
         b"\x80\x01",
-        _answer(0, b"\x00\x08" + b"r" * 7),
-        _answer(0, b"\x00\x08" + b"r" * 9),
-        _answer(0, b"\x00\x07" + b"r" * 7),
-        _answer(0, b"\x00\x08" + b"r" * 8, tag=0x8002),
+        answer(0, b"\x00\x08" + b"r" * 7),
+        answer(0, b"\x00\x08" + b"r" * 9),
+        answer(0, b"\x00\x07" + b"r" * 7),
+        answer(0, b"\x00\x08" + b"r" * 8, tag=0x8002),
         struct.pack(">HII", 0x8001, 9, 0),
         struct.pack(">HII", 0x8001, 1 << 31, 0),
         b"r" * 5000,
     ],
 )
-def test_malformed_answers(answer: bytes) -> None:
-    with _tpm(Scripted(answer)) as tpm, pytest.raises(TpmError):
+def test_malformed_answers(given: bytes) -> None:
+    with tpm_of(Scripted(given)) as tpm, pytest.raises(TpmError):
         tpm.get_random(8)
-
-
-def _list(*numbers: int) -> bytes:
-    return struct.pack(f">{len(numbers)}I", *numbers)
-
-
-@pytest.mark.parametrize(
-    ("body", "call", "message"),
-    [
-        (b"\0\3abc", lambda tpm: tpm.get_random(2), "3 random bytes, not 2"),
-        (
-            b"\0" + _list(6, 1, 0x200, 7),
-            lambda tpm: tpm.property(Property.NV_BUFFER_MAX),
-            "does not know the property NV_BUFFER_MAX",
-        ),
-        (b"\0" + _list(5, 0), lambda tpm: tpm.handles(1), "another GET_CAPABILITY"),
-        (b"\0" + _list(1, 5000), lambda tpm: tpm.handles(1), "lists 5000 things"),
-        (
-            _list(0, 1) + b"\0\x0b\3\0\0\1" + _list(1) + b"\0\x20" + bytes(32),
-            lambda tpm: tpm.pcr_read(7),  # it shows PCR 16
-            "PCRs that it was not asked for",
-        ),
-        (
-            b"\0\x0e" + NvPublic(INDEX + 1, OPEN, b"", 8).marshal() + b"\0\0",
-            lambda tpm: tpm.nv_read_public(INDEX),
-            "has not the name it claims",
-        ),
-    ],
-)
-def test_answers_to_another_question(
-    body: bytes, call: Callable[[Tpm], object], message: str
-) -> None:
-    with _tpm(Scripted(_answer(0, body))) as tpm, pytest.raises(TpmError, match=message):
-        call(tpm)
-
-
-def test_a_tpm_that_does_not_start() -> None:
-    with _tpm(Scripted(_answer(Rc.FAILURE))) as tpm, pytest.raises(TpmError, match="STARTUP"):
-        tpm.startup()
-
-
-def test_a_salt_needs_a_point_of_the_curve() -> None:
-    with _tpm(Scripted(_answer(0))) as tpm, pytest.raises(TpmError, match="not a point of P-256"):
-        with tpm.session(SessionKind.HMAC, _KEY):
-            pass
-
-
-def test_endless_lists_end() -> None:
-    page = _answer(0, b"\x01" + struct.pack(">II254I", 1, 254, *[0x01000000] * 254))
-    with _tpm(Scripted(page)) as tpm, pytest.raises(TpmError, match="in no order"):
-        tpm.handles(0x01000001)
-
-
-def test_reader_never_reads_past_the_end() -> None:
-    reader = Reader(b"\x00\x05abc", "X")
-    with pytest.raises(TpmError, match="too short"):
-        reader.sized()
 
 
 def test_no_device_and_no_socket(tmp_path: Path) -> None:
@@ -531,7 +370,7 @@ def test_no_device_and_no_socket(tmp_path: Path) -> None:
         DeviceTransport(tmp_path / "tpmrm0")
     with pytest.raises(TpmError, match="no TPM"):
         SocketTransport(tmp_path / "socket")
-    with _tpm(DeviceTransport("/dev/null")) as tpm, pytest.raises(TpmError):
+    with tpm_of(DeviceTransport("/dev/null")) as tpm, pytest.raises(TpmError):
         tpm.get_random(8)
 
 

@@ -7,6 +7,7 @@ import hmac
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 
@@ -47,6 +48,19 @@ def test_kdfa_is_sp800_108_in_counter_mode() -> None:
     found = tpm_session.kdfa(b"key", b"CFB", b"uu", b"vv")
     assert found == kdfa(b"key", b"CFB", b"uuvv")
     assert len(found) == 32
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 32, 100, 1024])
+def test_cfb_is_what_another_implementation_computes(size: int) -> None:
+    try:
+        from cryptography.hazmat.decrepit.ciphers.modes import CFB
+    except ImportError:
+        from cryptography.hazmat.primitives.ciphers.modes import CFB
+    key, vector, data = b"k" * 16, b"v" * 16, bytes(range(256))[:size] * (1 if size < 257 else 4)
+    other = Cipher(algorithms.AES(key), CFB(vector)).encryptor()
+    wanted = other.update(data) + other.finalize()
+    assert tpm_session.cfb(key, vector, data, encrypt=True) == wanted
+    assert tpm_session.cfb(key, vector, wanted, encrypt=False) == data
 
 
 def test_kdfe_is_sp800_56a() -> None:
