@@ -8,9 +8,10 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from fakes.boot import FakeMachine
+from fakes.boot import FakeFirst, FakeHost, FakeMachine, HandedOverError, RestartedError
 from fakes.bootparts.disks import NULL, Disk, Volume, luks, luks_area
 from fakes.bootparts.files import Tree
+from machineos.boot.main import start
 from machineos.document.between.handover import parse_handover
 from machineos.document.state import system
 from machineos.state.volumes.header import RECORD_OFFSET, header_record
@@ -133,6 +134,23 @@ def test_a_disk_that_comes_too_late() -> None:
     waited = [arguments for name, arguments in outcome.host.calls if name == "sleep"]
     assert set(waited) == {(0.05,)}
     assert 400 <= len(waited) <= 402
+
+
+class Coarse(FakeHost):
+    """Each pause takes ten seconds here."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(200 * seconds)
+
+
+@pytest.mark.parametrize(("at", "found"), [(21.0, True), (31.0, True), (41.0, False)])
+def test_the_deadline_itself_is_not_too_late(at: float, found: bool) -> None:
+    """After just twenty seconds it is waited once more, and looked once more after that."""
+    running = machine(disks=[system_disk(at=at, driver="", alias="")]).power_on()
+    running.__class__ = Coarse
+    with pytest.raises((HandedOverError, RestartedError)) as end:
+        start(FakeFirst(running))
+    assert (end.type is HandedOverError) == found
 
 
 def test_a_stranger_comes_first_and_ours_late() -> None:
