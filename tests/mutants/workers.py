@@ -27,6 +27,8 @@ R = TypeVar("R")
 PATIENCE = 10
 START = 30.0
 RECORDING = 900.0
+# As much longer may it take on a machine that is too slow for the tests themselves.
+SLOWNESS = 5
 
 # Each run would compile everything anew; or the trees would get in each other's way.
 _LEFT_OUT = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONPATH"})
@@ -94,21 +96,29 @@ class Worker:
         stages = chooser.stages(mutant)
         if not stages:
             return Verdict(mutant, UNSEEN)
+        for stage in stages:
+            known = [name for file in stage.files for name in records.files[file]]
+            job: dict[str, object] = {"files": stage.files, "tests": stage.tests, "known": known}
+            answer = self._look(mutant, job, self._start + PATIENCE * stage.seconds)
+            if answer["ended"] == "late":
+                return Verdict(mutant, LATE)
+            if answer["ended"] != "passed":
+                return Verdict(mutant, KILLED, answer.get("failed", ""))
+        return Verdict(mutant, SURVIVED)
+
+    def _look(self, mutant: Mutant, job: dict[str, object], seconds: float) -> dict[str, Any]:
+        """Run tests on a mutant. Late are only those that are not so without it."""
+        answer = self._changed(mutant, job, seconds)
+        if answer["ended"] != "late" or self.run(**job, seconds=seconds)["ended"] != "late":
+            return answer
+        return self._changed(mutant, job, seconds * SLOWNESS)
+
+    def _changed(self, mutant: Mutant, job: dict[str, object], seconds: float) -> dict[str, Any]:
         self.tree.write(mutant.path, mutant.apply((self.tree.root / mutant.path).read_bytes()))
         try:
-            for stage in stages:
-                known = [name for file in stage.files for name in records.files[file]]
-                seconds = self._start + PATIENCE * stage.seconds
-                answer = self.run(
-                    files=stage.files, tests=stage.tests, known=known, seconds=seconds
-                )
-                if answer["ended"] == "late":
-                    return Verdict(mutant, LATE)
-                if answer["ended"] != "passed":
-                    return Verdict(mutant, KILLED, answer.get("failed", ""))
+            return self.run(**job, seconds=seconds)
         finally:
             self.tree.restore(mutant.path)
-        return Verdict(mutant, SURVIVED)
 
     def close(self, *, now: bool) -> None:
         """End the process, in the midst of a run if ``now``; what it started ends with it."""

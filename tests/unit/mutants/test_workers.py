@@ -14,7 +14,16 @@ from mutants.choice import Chooser
 from mutants.operators import Mutant, mutants
 from mutants.record import Records
 from mutants.source import Source
-from mutants.workers import KILLED, LATE, SURVIVED, UNSEEN, Verdict, Worker, Workers
+from mutants.workers import (
+    KILLED,
+    LATE,
+    SLOWNESS,
+    SURVIVED,
+    UNSEEN,
+    Verdict,
+    Worker,
+    Workers,
+)
 
 HERE = Path(__file__).resolve().parents[2]
 MODULE = "src/machineos/trust/m.py"
@@ -217,6 +226,28 @@ def test_a_mutant_that_hangs_is_ended(top: Path, records: Records, tmp_path: Pat
         assert (found.outcome, found.dead) == (LATE, True)
     finally:
         worker.close(now=False)
+
+
+class Slow(Worker):
+    """On a machine where nothing ends in time, but for what has more of it."""
+
+    tried: tuple[float, ...] = ()
+
+    def run(self, **job: object) -> dict[str, Any]:
+        seconds = job["seconds"]
+        assert isinstance(seconds, float)
+        self.tried = (*self.tried, seconds)
+        return {"ended": "late" if seconds <= self.tried[0] else "passed"}
+
+
+def test_a_slow_machine_makes_no_mutant_late(top: Path, records: Records, tmp_path: Path) -> None:
+    worker = Slow(top, tmp_path / "0", start=1)
+    try:
+        found = judged(worker, records, "pass")
+    finally:
+        worker.close(now=False)
+    assert found.outcome == SURVIVED
+    assert worker.tried == pytest.approx([worker.tried[0] * n for n in (1, 1, SLOWNESS)])
 
 
 def test_a_file_that_cannot_be_run_says_why(worker: Worker) -> None:
