@@ -313,7 +313,7 @@ def test_fingerprint_is_the_one_of_the_der_key() -> None:
     assert policy_key(pem("tpmpol-luks")).fingerprint == hashlib.sha256(der).hexdigest()
 
 
-def entry(**change: Any) -> bytes:
+def entry(**change: object) -> bytes:
     document = json.loads(render_policies([GOOD]))
     document["sha256"][0] |= change
     return json.dumps(document).encode()
