@@ -16,7 +16,7 @@ from mutants.record import Records
 from mutants.source import Source
 from mutants.workers import KILLED, LATE, SURVIVED, UNSEEN, Verdict, Worker, Workers
 
-HERE = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parents[1]
 MODULE = "src/machineos/trust/m.py"
 FILE = "tests/unit/trust/test_m.py"
 TEXT = """\
