@@ -16,6 +16,8 @@ from waiting import PATIENCE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from machineos.oci.model.repository import Repository
+
 TAR = "application/vnd.oci.image.layer.v1.tar"
 EPOCH = 1_700_000_000
 
@@ -30,7 +32,7 @@ def compress(data: bytes, kind: str) -> bytes:
 
 
 def put(
-    repository: LayoutRepository,
+    repository: Repository,
     *layers: bytes,
     suffix: str = "",
     tag: str | None = "t",
