@@ -378,9 +378,7 @@ def load(stored: Stored, authority: Authority, **changes: object) -> tuple[Verif
     arguments: dict[str, Any] = {
         "ca_pem": authority.pem, "at": NOW, "product": PRODUCT, **changes
     }  # fmt: skip
-    return load_verified(
-        lambda name, limit: read_bounded(folder / name, limit), file, **arguments
-    )
+    return load_verified(lambda name, limit: read_bounded(folder / name, limit), file, **arguments)
 
 
 def test_all_documents_are_verified_again(stored: Stored, authority: Authority) -> None:
