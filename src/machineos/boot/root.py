@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from machineos.document.between import handover
 from machineos.document.state import system
+from machineos.document.state.reading import folder_reader
 from machineos.document.verify import images as targets
 from machineos.errors import BootError, MachineOSError, SignatureError, VerificationError
 from machineos.host.kernel.mount import bind
@@ -63,7 +64,7 @@ def load_generation(config: Path, *, ca_pem: bytes, product: UUID) -> Generation
 
     Raises: MissingError, DocumentError, SignatureError, PolicyError.
     """
-    read = system.folder_reader(config)
+    read = folder_reader(config)
     stored = system.parse_system(read(system.SYSTEM_FILE, system.MAX_SYSTEM))
     verified = system.load_verified(read, stored, ca_pem=ca_pem, at=None, product=product)
     return Generation(

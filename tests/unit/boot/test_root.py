@@ -9,7 +9,14 @@ import pytest
 from machineos.boot import root
 from machineos.document.state import system
 from machineos.document.verify.published import fetch_verified
-from machineos.errors import BootError, MachineOSError, MissingError, PolicyError, SignatureError
+from machineos.errors import (
+    BootError,
+    MachineOSError,
+    MissingError,
+    PolicyError,
+    SignatureError,
+    VerificationError,
+)
 from machineos.oci.layout.folder import LayoutRepository
 from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT, SOURCE, World, put_image
 
@@ -121,13 +128,14 @@ def test_an_empty_configuration(tmp_path: Path, ready: World) -> None:
 
 def test_an_image_with_two_layers(ready: World, config: Path) -> None:
     generation = load(config, ready)
-    ready.publish(tag="2.0.0")  # its zot has two layers
+    two = SOURCE.replace("oci:{images}:zot", "oci:{images}:two")
+    ready.publish_carelessly(two, tag="2.0.0")
     fetched = fetch_verified(
         ready.registry.repository("machine/install"), "2.0.0", ca_pem=ready.authority.pem, at=NOW,
         product=PRODUCT,
     )  # fmt: skip
     target = fetched.verified.install.targets[0]
-    with pytest.raises(BootError, match="zot has 2 layers"):
+    with pytest.raises(VerificationError, match="image of zot: has 2 layers"):
         root.find_image(ready.registry.repository("mos"), target, fetched.verified.publisher)
     assert generation.publishers
 

@@ -12,30 +12,27 @@ from hypothesis import strategies as st
 
 from machineos.core import yamldoc
 from machineos.core.digest import Digest
-from machineos.document.product.install import (
+from machineos.core.word import DocumentId
+from machineos.document.model.install import (
     Install,
     Mount,
     Network,
     Port,
     Storage,
     Target,
-    sha256,
 )
+from machineos.document.model.limits import FIRST_ID, LAST_ID, RANGE
+from machineos.document.state.reading import folder_reader
 from machineos.document.state.system import (
-    FIRST_ID,
-    LAST_ID,
-    RANGE,
     IdMap,
     SystemFile,
     assign_idmaps,
     document_files,
-    folder_reader,
     load_verified,
     merge,
     parse_system,
     system_file,
 )
-from machineos.document.verify.published import VerifiedInstall
 from machineos.errors import (
     ConflictError,
     DigestError,
@@ -44,8 +41,7 @@ from machineos.errors import (
     PolicyError,
     SignatureError,
 )
-from machineos.trust.verify.chain import Publisher
-from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT
+from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT, signed
 from unit.document.product.test_install import SEED
 
 
@@ -72,10 +68,7 @@ def document(*targets: Target, kind="partial", storage=(), product="p", owner=PR
     install = Install(
         version=1, product=product, targets=targets, update_type=kind, storage=tuple(storage)
     )
-    data = install.to_bytes()
-    return VerifiedInstall(
-        install, data, sha256(data), Publisher(owner, "cn", b"der", Digest.of(b"der"))
-    )
+    return signed(install.to_bytes(), owner)
 
 
 def names(system) -> list[tuple[str, str]]:
@@ -352,12 +345,12 @@ def stored(tmp_path, authority):
     shas = []
     for install in (SEED, second):
         data = install.to_bytes()
-        files = document_files(sha256(data))
+        files = document_files(DocumentId.of(data))
         signer = authority.publisher
         contents = (data, signer.sign(data), signer.certificate_pem)
         for name, content in zip(files, contents, strict=True):
             (tmp_path / name).write_bytes(content)
-        shas.append(sha256(data))
+        shas.append(DocumentId.of(data))
     return tmp_path, SystemFile(version=1, manifests=tuple(shas))
 
 

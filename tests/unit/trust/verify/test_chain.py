@@ -359,6 +359,14 @@ def test_no_changed_byte_of_a_certificate_is_accepted(position: int, change: int
         verify_signed(DATA, make.sign(DATA), pem, ca_pem=make.ca().pem(), at=NOW, product=PRODUCT)
 
 
+def test_a_signature_has_one_encoding() -> None:
+    """An even one could be said to end a bit earlier; it would be another certificate for us."""
+    even = GOOD_DER[:-257] + b"\x01" + GOOD_DER[-256:-1] + bytes([GOOD_DER[-1] & 0xFE])
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(even)
+    with pytest.raises(SignatureError, match="whole bytes"):
+        parse_certificate(pem + b"-----END CERTIFICATE-----\n")
+
+
 def test_a_key_that_cannot_be_read() -> None:
     # the algorithm of the public key becomes one that does not exist
     oid = bytes.fromhex("06092a864886f70d010101")
