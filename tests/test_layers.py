@@ -56,6 +56,7 @@ def test_the_contracts_leave_nothing_out() -> None:
 
 # Rooms and modules that decide: nothing in them can touch the world.
 DECIDES = (
+<<<<<<< HEAD
     "machineos.core.command",
     "machineos.core.digest",
     "machineos.core.jsondoc",
@@ -76,6 +77,28 @@ DECIDES = (
     "machineos.trust.measure",
     "machineos.trust.seal",
     "machineos.trust.verify",
+=======
+    "machineos.core.steps",
+    "machineos.trust.measure",
+    "machineos.trust.verify",
+    "machineos.document.model",
+    "machineos.document.rules",
+    "machineos.document.product",
+    "machineos.document.verify",
+    "machineos.document.state.system",
+    "machineos.document.between.handover",
+    "machineos.document.between.medium",
+    "machineos.oci.model.atomfs",
+    "machineos.oci.model.documents",
+    "machineos.oci.model.reference",
+    "machineos.oci.graph.walk",
+    "machineos.oci.graph.deep",
+    "machineos.oci.layout.listing",
+    "machineos.build.publish.plan",
+    "machineos.build.publish.schema",
+    "machineos.build.publish.source",
+    "machineos.build.publish.verify",
+>>>>>>> 47ff698 (oci/graph: the walk and the deep check are tested to their bounds, on a registry in memory)
 )
 
 

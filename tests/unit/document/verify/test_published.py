@@ -8,6 +8,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from fakes.repository import MemoryRepository
 from machineos.core.digest import Digest
 from machineos.core.run import run
 from machineos.document.product import artifacts
@@ -34,7 +35,7 @@ from machineos.errors import (
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import MANIFEST, Descriptor, Manifest, parse_manifest
 from machineos.trust.keys.x509 import key_pem
-from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT, MemoryRepository
+from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT
 from unit.document.product.test_install import SEED
 
 DATA = SEED.to_bytes()
