@@ -7,7 +7,7 @@ wants to damage it changes in ``blobs``; ``asked`` remembers what was read, in o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from machineos.core.digest import Checker, Digest
@@ -59,9 +59,12 @@ class MemoryRepository:
         with self.open_blob(descriptor) as chunks:
             return b"".join(chunks)
 
-    @contextmanager
-    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
         """Yield the chunks of a blob."""
+        return self._open(descriptor)
+
+    @contextmanager
+    def _open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         what = f"{self.name}: blob {descriptor.digest}"
         if descriptor.digest not in self.blobs:
             raise MissingError(f"{what} is not there")

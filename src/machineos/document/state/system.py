@@ -266,7 +266,7 @@ def _free_ranges(taken: Sequence[int]) -> Iterator[int]:
         while candidate + RANGE <= first:
             yield candidate
             candidate += RANGE
-        while candidate < first + RANGE and candidate <= LAST_ID:
+        while candidate < first + RANGE:
             candidate += RANGE
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
 import msgspec
 import pytest
 
@@ -177,7 +180,7 @@ class Unreachable(MemoryRepository):
             raise TransferError("unreachable")
         return super().manifest(reference)
 
-    def open_blob(self, descriptor: Descriptor):  # type: ignore[no-untyped-def]
+    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
         if self.at == "blob":
             raise TransferError("unreachable")
         return super().open_blob(descriptor)

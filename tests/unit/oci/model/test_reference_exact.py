@@ -205,6 +205,7 @@ def test_sources_come_back_as_they_were_written() -> None:
 def test_registries_and_folders() -> None:
     assert RegistryLocation.parse("h:1") == RegistryLocation(host="h:1")
     assert RegistryLocation.parse("oci:a/b") == RegistryLocation(folder=Path("a/b"))
+    assert (RegistryLocation().host, RegistryLocation().folder) == ("", None)
     assert str(RegistryLocation.parse("h:1")) == "h:1"
     assert str(RegistryLocation.parse("oci:a/b")) == "oci:a/b"
     assert said(RegistryLocation.parse, "oci:") == "'oci:': names no folder: oci:DIR"
