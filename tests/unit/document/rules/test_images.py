@@ -39,6 +39,8 @@ def image(*layers: Descriptor, **config: Any) -> Manifest:
 def said(manifest: Manifest) -> dict[str, list[str]]:
     """Return what each rule says."""
     found = {one.name: [message for _, message in one.breaches(manifest)] for one in images.RULES}
+    paths = {path for one in images.RULES for path, _ in one.breaches(manifest)}
+    assert paths <= {""}
     return {name: messages for name, messages in found.items() if messages}
 
 

@@ -16,6 +16,7 @@ FOUND = Digest.of(b"found")
 def claims(digest: str = "", size: int | None = None) -> dict[str, list[str]]:
     claimed = publisher.Claimed(digest, size, FOUND, 100)
     said = {one.name: [text for _, text in one.breaches(claimed)] for one in publisher.CLAIMS}
+    assert {path for one in publisher.CLAIMS for path, _ in one.breaches(claimed)} <= {""}
     return {name: texts for name, texts in said.items() if texts}
 
 

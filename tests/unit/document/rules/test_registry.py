@@ -16,6 +16,7 @@ from unit.document.product.test_install import SEED
 from unit.document.rules.samples import declaration, mount, port, simple, target, volume
 
 FOLDER = Path(__file__).parents[4] / "src/machineos/document/rules"
+PAGE = Path(__file__).parents[4] / "docs/rules.md"
 MACHINE = {"verify", "install", "boot", "mosd"}
 
 
@@ -28,6 +29,15 @@ def test_every_rule_has_a_name_of_its_own_and_a_sentence() -> None:
         assert one.statement[0].isupper()
         assert one.gates
         assert len(set(one.gates)) == len(one.gates)
+
+
+def test_the_page_has_every_rule() -> None:
+    rows = [
+        line for line in PAGE.read_text().splitlines() if re.match(r"\| [a-z]+(-[a-z]+)* \|", line)
+    ]
+    assert rows[1:] == [
+        f"| {one.name} | {one.statement} | {', '.join(one.gates)} |" for one in RULES
+    ]
 
 
 def test_every_rule_that_is_written_is_in_the_registry() -> None:

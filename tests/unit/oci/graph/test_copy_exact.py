@@ -211,6 +211,12 @@ def test_what_the_sink_has_is_not_read(source: Source, sink: Sink) -> None:
     copy_graph(source, sink, "1.0", workers=1, progress=seen.append)
     assert Digest.of(b"there") not in source.opened
     assert (seen[-1].blobs, seen[-1].bytes) == (2, seen[-1].bytes_total)
+    seen.clear()
+    copy_graph(source, sink, "1.0", workers=1, progress=seen.append)
+    assert [step.current for step in seen[1:3]] == [str(one) for one in source.opened[:1]] + [
+        str(Digest.of(b"there"))
+    ]
+    assert seen[-1].current == ""
 
 
 def test_what_can_be_mounted_is_not_read(source: Source) -> None:
