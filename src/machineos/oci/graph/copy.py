@@ -136,8 +136,8 @@ class _Copy:
         ordered = sorted(blobs, key=lambda blob: (-blob.size, blob.digest))
         self._stop.clear()
         with ThreadPoolExecutor(self._workers, thread_name_prefix="oci-copy") as pool:
-            futures = [pool.submit(self._blob, blob) for blob in ordered]
             try:
+                futures = [pool.submit(self._blob, blob) for blob in ordered]
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             except BaseException:
                 self._stop.set()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from machineos.document.between.handover import encode_handover, parse_handover
+from machineos.document.between.handover import MAX_SIZE, VERSION, encode_handover, parse_handover
 from machineos.errors import DocumentError
 
 DIGEST = "sha256:" + "a" * 64
@@ -37,6 +37,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def test_what_is_written_is_read() -> None:
+    assert (VERSION, MAX_SIZE) == (1, 4 << 20)
     handover = parse_handover(json.dumps(document()).encode())
     assert parse_handover(encode_handover(handover)) == handover
     assert handover.services[0].has_namespace

@@ -242,6 +242,19 @@ def test_one_platform_is_its_manifest(source: MemoryRepository) -> None:
         assert len(part.nodes) == (1 if keep_digest else 2)
 
 
+def test_a_platform_can_be_an_index_itself(source: MemoryRepository) -> None:
+    one, two = put_manifest(source, blob("a")), put_manifest(source, blob("b"))
+    inner = put_list(source, one, two, tag="inner")
+    arm = msgspec.structs.replace(inner, platform={"os": "linux", "architecture": "arm64"})
+    amd = msgspec.structs.replace(
+        put_manifest(source, blob("c")), platform={"os": "linux", "architecture": "amd64"}
+    )
+    put_list(source, amd, arm)
+    part = select(walk(source, "1.0"), ["linux/arm64"], "it")
+    assert digests(part) == [one.digest, two.digest, inner.digest]
+    assert part.blobs == (blob("config"), blob("a"), blob("b"))
+
+
 def test_several_platforms_are_a_new_index(source: MemoryRepository) -> None:
     put_index(source, "1.0", "amd64", "arm64", "riscv64")
     graph = walk(source, "1.0")
