@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +15,20 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from fakes import repository as fakes
 from machineos.build.publish.plan import Defaults, Publishing, with_defaults
 from machineos.build.publish.publish import Place, Published, publish
 from machineos.build.publish.source import parse_source
-from machineos.core.digest import Digest
+from machineos.core.digest import Checker, Digest
 from machineos.document.model.install import Install, Target
 from machineos.document.product.artifacts import install_artifacts, root_hash_artifact
-from machineos.document.verify.published import VerifiedInstall, verify_install
+from machineos.document.verify.published import (
+    Fetched,
+    VerifiedInstall,
+    fetch_verified,
+    verify_install,
+)
+from machineos.errors import DocumentError, Fault, MissingError
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.oci.model.atomfs import NEW_ROOT_HASH, root_hash_annotations
@@ -28,6 +37,7 @@ from machineos.oci.model.documents import (
     MANIFEST,
     Descriptor,
     Manifest,
+    parse_document,
     parse_manifest,
 )
 from machineos.oci.model.reference import ImageSource
@@ -111,6 +121,18 @@ def signed(data: bytes, product: UUID = PRODUCT) -> VerifiedInstall:
     return verify_install(
         data, signer.sign(data), signer.certificate_pem, ca_pem=ours.pem, at=NOW, product=product
     )
+
+
+def fetched(data: bytes, product: UUID = PRODUCT) -> Fetched:
+    """Return the same with what proves it, as it comes from a registry."""
+    ours = the_authority()
+    signer = ours.publisher if product == PRODUCT else ours.other
+    made = install_artifacts(data, signer.sign(data), signer.certificate_pem, created=NOW)
+    repository = fakes.MemoryRepository()
+    for artifact in (made.certificate, made.signature):
+        artifact.store(repository)
+    made.install.store(repository, tag="1")
+    return fetch_verified(repository, "1", ca_pem=ours.pem, at=NOW, product=product)
 
 
 @pytest.fixture(scope="session")
@@ -261,6 +283,69 @@ class World:
         made.certificate.store(own)
         made.signature.store(own)
         return made.install.store(own, tag=tag)
+
+
+class MemoryRepository:
+    """An older repository in memory, which checks less than ``fakes.repository`` does."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._blobs: dict[Digest, bytes] = {}
+        self._manifests: dict[Digest, Descriptor] = {}
+        self._tags: dict[str, Digest] = {}
+
+    def resolve(self, reference: str) -> Descriptor:
+        digest = Digest.parse(reference) if ":" in reference else self._tags.get(reference)
+        if digest not in self._manifests:
+            raise MissingError(f"no {reference[:80]!r}")
+        return self._manifests[digest]
+
+    def manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+        descriptor = self.resolve(reference)
+        return descriptor, self._blobs[descriptor.digest]
+
+    def has_blob(self, digest: Digest) -> bool:
+        return digest in self._blobs
+
+    def blob(self, descriptor: Descriptor, *, limit: int) -> bytes:
+        if descriptor.size > limit:
+            raise DocumentError(str(descriptor.digest), [Fault("", 0, "is too large")])
+        with self.open_blob(descriptor) as chunks:
+            return b"".join(chunks)
+
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        if descriptor.digest not in self._blobs:
+            raise MissingError(f"no blob {descriptor.digest}")
+        data = self._blobs[descriptor.digest]
+        yield Checker(descriptor.digest, descriptor.size, "blob").through([data])
+
+    def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+        checker = Checker(descriptor.digest, descriptor.size, "blob")
+        self._blobs[descriptor.digest] = b"".join(checker.through(chunks))
+
+    def put_manifest(self, data: bytes, *, media_type: str, tag: str | None = None) -> Descriptor:
+        digest = Digest.of(data)
+        self._blobs[digest] = data
+        found = Descriptor(media_type=media_type, digest=digest, size=len(data))
+        self._manifests[digest] = found
+        if tag is not None:
+            self._tags[tag] = digest
+        return found
+
+    def referrers(self, digest: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        found = []
+        for entry in sorted(self._manifests.values(), key=lambda item: item.digest):
+            document = parse_document(self._blobs[entry.digest], name=str(entry.digest))
+            subject = getattr(document, "subject", None)
+            kind = getattr(document, "artifact_type", "")
+            if subject is not None and subject.digest == digest and artifact_type in {"", kind}:
+                found.append(entry)
+        return tuple(found)
+
+    def tags(self) -> tuple[str, ...]:
+        return tuple(sorted(self._tags))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from machineos.core.digest import Digest
-from machineos.document.model.limits import MAX_REFERRERS, MAX_SMALL
+from machineos.document.model.limits import MAX_REFERRERS as MAX_REFERRERS
+from machineos.document.model.limits import MAX_SMALL as MAX_SMALL
 from machineos.errors import MachineOSError, TransferError, VerificationError
 from machineos.oci.model.documents import (
     EMPTY_DESCRIPTOR,

@@ -30,7 +30,7 @@ from machineos.document.verify.proof import Proof
 from machineos.errors import DigestError
 from machineos.oci.model.atomfs import layer_type_of, root_hash_of
 from machineos.oci.model.documents import parse_manifest
-from machineos.trust.verify.roothash import signed_by
+from machineos.trust.verify.roothash import is_signature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,7 +146,8 @@ def root_hash_signatures(
 
     Raises: TransferError.
     """
-    expected = {layer.digest: root_hash_of(layer) for layer in manifest.layers}
+    layers = {layer.digest: layer for layer in manifest.layers}
+    expected = {digest: root_hash_of(layer) for digest, layer in layers.items()}
     found: dict[Digest, bytes] = {}
     referrers = Referrers(repository, target.image, ROOT_HASH_SIGNATURE)
     for artifact in referrers.manifests():
@@ -156,11 +157,19 @@ def root_hash_signatures(
             if digest is None or digest in found:
                 continue
             blob = referrers.blob(entry)
-            if blob is not None and signed_by(blob, expected[digest], publisher):
+            if blob is not None and signed_by(blob, layers[digest], publisher):
                 found[digest] = blob
     if referrers.broken is not None and len(found) < len(expected):
         raise referrers.broken
     return found
+
+
+def signed_by(candidate: bytes, layer: Descriptor, publisher: Publisher) -> bool:
+    """Whether a candidate is the publisher's signature of the layer's root hash, and nothing else.
+
+    Raises: VerificationError (the layer has none).
+    """
+    return is_signature(candidate, root_hash_of(layer), publisher)
 
 
 def require_signatures(manifest: Manifest, signatures: Mapping[Digest, bytes], name: str) -> None:

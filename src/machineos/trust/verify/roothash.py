@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from machineos.trust.verify.chain import Publisher
 
 
-def signed_by(candidate: bytes, root_hash: RootHash, publisher: Publisher) -> bool:
+def is_signature(candidate: bytes, root_hash: RootHash, publisher: Publisher) -> bool:
     """Whether ``candidate`` is the publisher's PKCS#7 of ``root_hash``, and nothing else.
 
     The right signature in a wrong wrapping does not count: the kernel would refuse it, and whoever

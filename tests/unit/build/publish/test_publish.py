@@ -26,7 +26,7 @@ from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import INDEX, TITLE, Descriptor, Index, parse_manifest
 from machineos.oci.model.reference import ImageSource
 from machineos.oci.model.repository import Registry, Repository
-from machineos.trust.verify.roothash import signed_by
+from machineos.trust.verify.roothash import is_signature
 from unit.document.conftest import NOW, PRODUCT, SOURCE, Authority, World, put_image
 from waiting import PATIENCE
 
@@ -66,7 +66,7 @@ def test_what_is_published_verifies_and_is_complete(world: World) -> None:
         for layer in manifest.layers:
             assert store.has_blob(layer.digest)
             publisher = fetched.verified.publisher
-            assert signed_by(signatures[layer.digest], root_hash_of(layer), publisher)
+            assert is_signature(signatures[layer.digest], root_hash_of(layer), publisher)
 
 
 def test_the_artifacts_are_those_of_the_seed(world: World) -> None:

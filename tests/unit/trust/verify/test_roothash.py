@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from machineos.core.word import RootHash
 from machineos.trust.verify.chain import Publisher
-from machineos.trust.verify.roothash import signed_by
+from machineos.trust.verify.roothash import is_signature
 from unit.document.conftest import NOW, PRODUCT, signed, the_authority
 from unit.document.product.test_install import SEED
 
@@ -31,30 +31,30 @@ def signature() -> bytes:
 
 def test_the_publishers_own(publisher: Publisher, signature: bytes) -> None:
     assert publisher.product == PRODUCT
-    assert signed_by(signature, HASH, publisher)
-    assert not signed_by(signature, OTHER, publisher)
+    assert is_signature(signature, HASH, publisher)
+    assert not is_signature(signature, OTHER, publisher)
 
 
 def test_another_publishers(publisher: Publisher) -> None:
     theirs = the_authority().other.sign_root_hash(HASH)
-    assert not signed_by(theirs, HASH, publisher)
+    assert not is_signature(theirs, HASH, publisher)
 
 
 def test_any_other_bytes_around_a_good_signature(publisher: Publisher, signature: bytes) -> None:
     for place in range(len(signature)):
         bad = bytearray(signature)
         bad[place] ^= 1 << place % 8
-        assert not signed_by(bytes(bad), HASH, publisher), place
+        assert not is_signature(bytes(bad), HASH, publisher), place
     for other in (
         b"\0" + signature, signature + b"\0", signature[1:], signature[:-1],
         signature + signature, signature[-256:],
     ):  # fmt: skip
-        assert not signed_by(other, HASH, publisher)
+        assert not is_signature(other, HASH, publisher)
 
 
 @pytest.mark.parametrize("blob", [b"", b"x", b"x" * 256, b"x" * 5000])
 def test_any_bytes(publisher: Publisher, blob: bytes) -> None:
-    assert signed_by(blob, HASH, publisher) is False
+    assert is_signature(blob, HASH, publisher) is False
 
 
 def test_a_key_of_another_kind_signs_nothing(publisher: Publisher, signature: bytes) -> None:
@@ -65,4 +65,4 @@ def test_a_key_of_another_kind_signs_nothing(publisher: Publisher, signature: by
         not_valid_before=NOW, not_valid_after=NOW,
     )  # fmt: skip
     der = builder.sign(key, SHA256()).public_bytes(Encoding.DER)
-    assert not signed_by(signature, HASH, replace(publisher, certificate_der=der))
+    assert not is_signature(signature, HASH, replace(publisher, certificate_der=der))
