@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -154,7 +154,7 @@ def put_image(
     annotated: bool = True,
     created: str = "2025-05-05T05:05:05.123456789Z",
     version: str = "",
-    **run: object,
+    run: Mapping[str, object] | None = None,
 ) -> Descriptor:
     """Store an image whose layers only look like squashfs: nothing here mounts them.
 
@@ -165,7 +165,7 @@ def put_image(
         "created": created,
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Labels": labels, "Entrypoint": ["/run"], **run},
+        "config": {"Labels": labels, "Entrypoint": ["/run"], **(run or {})},
         "rootfs": {"type": "layers", "diff_ids": []},
     }
     config_bytes = msgspec.json.encode(config)
@@ -213,7 +213,7 @@ class World:
     def source(self, text: str = SOURCE) -> str:
         return text.replace("{images}", str(self.images))
 
-    def publish(self, text: str = SOURCE, **changes: Any) -> Published:
+    def publish(self, text: str = SOURCE, **changes: object) -> Published:
         """Publish ``text``; ``changes`` are of the publishing or of its place."""
         place: dict[str, Any] = {
             "registry": self.registry,
@@ -221,7 +221,7 @@ class World:
             "tag": "1.0.0",
         }
         place |= {key: changes.pop(key) for key in list(changes) if key in place}
-        arguments = {
+        arguments: dict[str, Any] = {
             "signer": self.authority.publisher,
             "ca_pem": self.authority.pem,
             "at": NOW,

@@ -24,7 +24,7 @@ from machineos.build.publish.plan import (
 )
 from machineos.build.publish.source import ImageTarget, Source
 from machineos.core.digest import Digest
-from machineos.document.model.install import Mount, Network, Storage
+from machineos.document.model.install import Mount, Network, Storage, UpdateType
 from machineos.errors import (
     DigestError,
     DocumentError,
@@ -44,6 +44,7 @@ from machineos.oci.model.documents import (
     Manifest,
 )
 from machineos.oci.model.reference import ImageSource
+from machineos.oci.model.repository import Repository
 from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT, the_authority
 
 SQUASHFS = "application/vnd.stacker.image.layer.squashfs+zstd+verity"
@@ -58,12 +59,12 @@ def image(
     *contents: bytes,
     kind: str = SQUASHFS,
     config_type: str = CONFIG,
-    created: Any = "2025-05-05T05:05:05Z",
+    created: object = "2025-05-05T05:05:05Z",
     annotations: dict[str, str] | None = None,
-    **run: Any,
+    run: dict[str, object] | None = None,
 ) -> Descriptor:
     """Store an image; ``run`` changes what its configuration says about running."""
-    body = {"config": {"Entrypoint": ["/run"], **run}, "created": created}
+    body = {"config": {"Entrypoint": ["/run"], **(run or {})}, "created": created}
     config = msgspec.json.encode(body)
     layers = []
     for content in contents or (tag.encode(),):
@@ -86,12 +87,12 @@ def image(
 def images() -> MemoryRepository:
     made = MemoryRepository("images")
     image(made, "zot")
-    image(made, "hostfs", Labels={VERSION: "v0.1.0"}, created="2025-06-06T06:06:06Z")
+    image(made, "hostfs", run={"Labels": {VERSION: "v0.1.0"}}, created="2025-06-06T06:06:06Z")
     image(made, "bootkit", created="2024-01-01T00:00:00Z")
     return made
 
 
-def wanted(name: str = "zot", **changes: Any) -> ImageTarget:
+def wanted(name: str = "zot", **changes: object) -> ImageTarget:
     values: dict[str, Any] = {
         "service_name": name,
         "source": ImageSource.parse(f"oci:images:{name}"),
@@ -99,7 +100,8 @@ def wanted(name: str = "zot", **changes: Any) -> ImageTarget:
         "service_type": "container",
         "network": Network(type="none"),
     }
-    return ImageTarget(**{**values, **changes})
+    values |= changes
+    return ImageTarget(**values)
 
 
 DEFAULTS = Defaults(
@@ -108,11 +110,16 @@ DEFAULTS = Defaults(
 )
 
 
-def publishing(images: MemoryRepository, *targets: ImageTarget, **changes: Any) -> Publishing:
+def publishing(
+    images: MemoryRepository,
+    *targets: ImageTarget,
+    kind: UpdateType = "partial",
+    storage: tuple[Storage, ...] = (),
+    **changes: object,
+) -> Publishing:
     source = Source(
-        version=1, product="p", update_type=changes.pop("kind", "partial"),
-        storage=changes.pop("storage", ()), targets=targets or (wanted(),),
-    )  # fmt: skip
+        version=1, product="p", update_type=kind, storage=storage, targets=targets or (wanted(),)
+    )
     values: dict[str, Any] = {
         "signer": the_authority().publisher,
         "ca_pem": the_authority().pem,
@@ -123,8 +130,14 @@ def publishing(images: MemoryRepository, *targets: ImageTarget, **changes: Any) 
     return Publishing(source, **{**values, **changes})
 
 
-def plan(images: MemoryRepository, *targets: ImageTarget, **changes: Any) -> Plan:
-    return prepare(publishing(images, *targets, **changes))
+def plan(
+    images: MemoryRepository,
+    *targets: ImageTarget,
+    kind: UpdateType = "partial",
+    storage: tuple[Storage, ...] = (),
+    **changes: object,
+) -> Plan:
+    return prepare(publishing(images, *targets, kind=kind, storage=storage, **changes))
 
 
 def test_what_is_planned(images: MemoryRepository) -> None:
@@ -223,9 +236,9 @@ def test_a_complete_manifest_has_what_boots(images: MemoryRepository) -> None:
     ],
 )
 def test_the_version_that_an_image_carries(
-    images: MemoryRepository, annotations: dict[str, str], labels: Any, version: str
+    images: MemoryRepository, annotations: dict[str, str], labels: object, version: str
 ) -> None:
-    image(images, "hostfs", annotations=annotations, Labels=labels)
+    image(images, "hostfs", annotations=annotations, run={"Labels": labels})
     target = wanted("hostfs", version="", service_type="hostfs")
     if version:
         assert plan(images, target).verified.install.targets[0].version == version
@@ -267,7 +280,7 @@ def test_the_time_is_that_of_the_newest_image_or_as_told(images: MemoryRepositor
         (None, EPOCH),
     ],
 )
-def test_when_an_image_was_made(images: MemoryRepository, created: Any, when: datetime) -> None:
+def test_when_an_image_was_made(images: MemoryRepository, created: object, when: datetime) -> None:
     image(images, "zot", created=created)
     assert plan(images).created == when
 
@@ -287,16 +300,25 @@ def test_an_image_can_say_so_in_its_manifest(images: MemoryRepository) -> None:
 class Converter:
     """Makes another image in the place of any, and remembers what it was asked."""
 
-    def __init__(self, images: MemoryRepository, **made: Any) -> None:
+    def __init__(
+        self,
+        images: MemoryRepository,
+        *,
+        kind: str = SQUASHFS,
+        run: dict[str, object] | None = None,
+    ) -> None:
         self.images = images
-        self.made = made
-        self.asked: list[tuple[str, Any]] = []
+        self.kind = kind
+        self.run = run
+        self.asked: list[tuple[str, tuple[Mount, ...] | None]] = []
 
     def convert(
-        self, _repository: Any, reference: str, mounts: Any
+        self, _repository: Repository, reference: str, mounts: tuple[Mount, ...] | None
     ) -> tuple[MemoryRepository, Descriptor]:
         self.asked.append((reference, mounts))
-        return self.images, image(self.images, "converted", b"converted", **self.made)
+        return self.images, image(
+            self.images, "converted", b"converted", kind=self.kind, run=self.run
+        )
 
 
 def test_archives_are_converted_by_digest_with_what_will_be_mounted(
@@ -360,7 +382,7 @@ def test_what_a_conversion_makes_is_judged_too(images: MemoryRepository) -> None
     with pytest.raises(VerificationError, match="not squashfs or EROFS"):
         plan(images, converter=Converter(images, kind="application/x"))
     with pytest.raises(DocumentError, match="nothing to run"):
-        plan(images, converter=Converter(images, Entrypoint=None))
+        plan(images, converter=Converter(images, run={"Entrypoint": None}))
 
 
 # -- which image it is
@@ -438,7 +460,7 @@ def test_a_signer_that_no_machine_would_accept(
 
 
 def test_a_container_has_to_run_and_another_image_has_not(images: MemoryRepository) -> None:
-    image(images, "zot", Entrypoint=None)
+    image(images, "zot", run={"Entrypoint": None})
     plan(images, wanted(service_type="fs-only"))
     with pytest.raises(DocumentError) as caught:
         plan(images)
@@ -448,13 +470,13 @@ def test_a_container_has_to_run_and_another_image_has_not(images: MemoryReposito
 
 @pytest.mark.parametrize("kind", [CONFIG, DOCKER_CONFIG])
 def test_a_large_configuration_is_not_read(images: MemoryRepository, kind: str) -> None:
-    image(images, "zot", config_type=kind, Env=["A=" + "b" * (1 << 20)])
+    image(images, "zot", config_type=kind, run={"Env": ["A=" + "b" * (1 << 20)]})
     with pytest.raises(VerificationError, match="at most 1048576 are read"):
         plan(images)
 
 
 def test_an_image_of_another_kind_of_configuration(images: MemoryRepository) -> None:
-    image(images, "zot", config_type="application/x", Env=["A=" + "b" * (1 << 20)])
+    image(images, "zot", config_type="application/x", run={"Env": ["A=" + "b" * (1 << 20)]})
     with pytest.raises(VerificationError, match="is not an image"):
         plan(images)
     # Docker's is read for the time, and converted.

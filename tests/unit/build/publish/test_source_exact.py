@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,11 +18,11 @@ TARGET = {"service_name": "a", "source": "oci:i:a", "version": "1", "service_typ
 BASE = {"version": 1, "product": "p", "targets": [TARGET]}
 
 
-def parse(document: Any) -> Source:
+def parse(document: object) -> Source:
     return parse_source(json.dumps(document).encode())
 
 
-def said(document: Any) -> list[tuple[str, str, str]]:
+def said(document: object) -> list[tuple[str, str, str]]:
     """Return path, rule and message of every fault."""
     with pytest.raises(DocumentError) as caught:
         parse(document)

@@ -96,8 +96,8 @@ def test_a_root_hash_that_nobody_signed(published_world: World) -> None:
 
 def test_a_container_that_cannot_run(world: World) -> None:
     images = LayoutRepository(world.images, writable=True)
-    put_image(images, "zot", Entrypoint=None)
-    put_image(images, "bootkit", Entrypoint=None)  # it is only mounted
+    put_image(images, "zot", run={"Entrypoint": None})
+    put_image(images, "bootkit", run={"Entrypoint": None})  # it is only mounted
     world.publish_carelessly()
     with pytest.raises(DocumentError) as caught:
         verify_images(world.registry, fetch(world), deep=False)

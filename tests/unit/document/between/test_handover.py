@@ -11,7 +11,7 @@ from machineos.errors import DocumentError
 DIGEST = "sha256:" + "a" * 64
 
 
-def document(**changes: Any) -> dict[str, Any]:
+def document(**changes: object) -> dict[str, Any]:
     service = {
         "name": "zot",
         "version": "1.0.0",
@@ -65,6 +65,7 @@ def test_other_shapes_are_refused() -> None:
     twice["services"] *= 2
     other = {**document(), "version": 2}
     unknown = {**document(), "extra": 1}
-    for bad in (twice, other, unknown, document(type="hostfs"), []):
+    bodies: tuple[object, ...] = (twice, other, unknown, document(type="hostfs"), [])
+    for bad in bodies:
         with pytest.raises(DocumentError):
             parse_handover(json.dumps(bad).encode())

@@ -23,7 +23,7 @@ def repository() -> MemoryRepository:
     return MemoryRepository()
 
 
-def put(repository: MemoryRepository, *blobs: bytes, **changes: Any) -> Descriptor:
+def put(repository: MemoryRepository, *blobs: bytes, **changes: object) -> Descriptor:
     """Store an artifact that refers to the subject."""
     layers = tuple(
         Descriptor(media_type="application/x", digest=Digest.of(blob), size=len(blob))

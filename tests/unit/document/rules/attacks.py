@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from machineos.build.recipe.convert import convert_image
 from machineos.core.digest import Digest
+from machineos.document.model.install import Mount
 from machineos.document.rules.rule import DOCUMENT, Gate
 from machineos.document.state.system import merge, system_file
 from machineos.document.verify.images import verify_target
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.oci.model.documents import MANIFEST, Descriptor, parse_manifest
+from machineos.oci.model.repository import Repository
 from machineos.service.act.rootfs import require_folders
 from unit.build import images
 from unit.build.tarmaker import END, folder, symlink
-from unit.document.conftest import put_image, signed
+from unit.document.conftest import SQUASHFS, put_image, signed
 from unit.document.product.test_install import SEED
 from unit.document.rules import gates
 from unit.document.rules.gates import Change, Json, Scene
@@ -156,9 +158,21 @@ def image(put: Callable[[Scene], object], words: str) -> Bad:
     )
 
 
-def stored(**changes: Any) -> Callable[[Scene], object]:
+def stored(
+    *,
+    media_type: str = SQUASHFS,
+    annotated: bool = True,
+    run: dict[str, object] | None = None,
+) -> Callable[[Scene], object]:
     """Put another image in the place of the good one."""
-    return lambda scene: put_image(scene.images, "zot", contents=(b"hsqs bad",), **changes)
+    return lambda scene: put_image(
+        scene.images,
+        "zot",
+        contents=(b"hsqs bad",),
+        media_type=media_type,
+        annotated=annotated,
+        run=run,
+    )
 
 
 def other_config(scene: Scene) -> None:
@@ -173,7 +187,7 @@ class BadConverter:
     """A converter that makes something else than a file system."""
 
     def convert(
-        self, repository: Any, _reference: str, _mounts: object
+        self, repository: LayoutRepository, _reference: str, _mounts: object
     ) -> tuple[LayoutRepository, Descriptor]:
         layout = LayoutRepository(repository.path, writable=True)
         content = b"not a file system"
@@ -196,10 +210,10 @@ def bad_conversion(scene: Scene) -> None:
     put_image(scene.images, "zot", contents=(b"tar",), media_type="application/x")
 
 
-def config(words: str, **run: Any) -> Bad:
+def config(words: str, **run: object) -> Bad:
     """An image whose configuration asks for something that cannot be."""
 
-    put = stored(**run)
+    put = stored(run=run)
     found: dict[Gate, Attack] = {
         "publish": after(put, gates.publish_image),
         "verify": after(put, gates.publish_carelessly, gates.verify_signed),
@@ -245,7 +259,7 @@ class Unpacking:
         self._scene = scene
 
     def convert(
-        self, repository: Any, reference: str, mounts: Any
+        self, repository: Repository, reference: str, mounts: tuple[Mount, ...] | None
     ) -> tuple[LayoutRepository, Descriptor]:
         sink = LayoutRepository(self._scene.folder / "converted", writable=True)
         work = self._scene.folder

@@ -223,7 +223,7 @@ BAD: dict[str, Bad] = {
         other_config, "is not an image: its configuration is 'application/x'"
     ),
     "image-config-size": image(
-        stored(Env=["A=" + "b" * (1 << 20)]), "bytes, at most 1048576 are read"
+        stored(run={"Env": ["A=" + "b" * (1 << 20)]}), "bytes, at most 1048576 are read"
     ),
     "image-layer-type": image(
         bad_conversion, "is 'application/x', not squashfs or EROFS with dm-verity"

@@ -20,9 +20,10 @@ PASSWD = (
 GROUP = b"root:x:0:\nweb:x:33:app\nbig:x:70000:\n"
 
 
-def said(**changes: Any) -> dict[str, list[tuple[str, str]]]:
+def said(**changes: object) -> dict[str, list[tuple[str, str]]]:
     """Return what each rule says of a configuration that is good otherwise."""
-    run = Run(**{"entrypoint": ("/run",), **changes})
+    values: dict[str, Any] = {"entrypoint": ("/run",), **changes}
+    run = Run(**values)
     found = {one.name: list(one.breaches(run)) for one in configs.RULES}
     return {name: messages for name, messages in found.items() if messages}
 
@@ -36,7 +37,7 @@ def test_a_good_configuration() -> None:
 
 
 @pytest.mark.parametrize("entrypoint", [None, (), ("",), ("", "x")])
-def test_a_command_is_needed(entrypoint: Any) -> None:
+def test_a_command_is_needed(entrypoint: tuple[str, ...] | None) -> None:
     assert said(entrypoint=entrypoint) == {
         "config-command": [
             ("config.Entrypoint", "is empty, and so is Cmd: nothing to run"),
@@ -60,7 +61,7 @@ def test_how_many_words_there_may_be() -> None:
         ({"user": "\0"}, "\0"),
     ],
 )
-def test_no_word_holds_a_zero_byte(changes: Any, word: str) -> None:
+def test_no_word_holds_a_zero_byte(changes: dict[str, object], word: str) -> None:
     assert said(**changes) == {
         "config-text": [("config", f"{word!r} is not text for a command line")]
     }

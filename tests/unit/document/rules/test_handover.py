@@ -15,7 +15,7 @@ from unit.document.rules.test_images import D, image, layer
 DIGEST = "sha256:" + "a" * 64
 
 
-def handed(**changes: Any) -> Handed:
+def handed(**changes: object) -> Handed:
     values: dict[str, Any] = {
         "name": "zot",
         "digests": {"image": DIGEST, "config": DIGEST, "layer.digest": DIGEST},
@@ -23,10 +23,11 @@ def handed(**changes: Any) -> Handed:
         "nsgroup": "zot",
         "hostid": 65536,
     }
-    return Handed(**{**values, **changes})
+    values |= changes
+    return Handed(**values)
 
 
-def said(**changes: Any) -> dict[str, list[tuple[str, str]]]:
+def said(**changes: object) -> dict[str, list[tuple[str, str]]]:
     """Return what each rule says of a second service."""
     services = [handed(), handed(**{"name": "other", **changes})]
     found = {one.name: list(one.breaches(services)) for one in RULES}

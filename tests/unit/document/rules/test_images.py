@@ -20,17 +20,18 @@ DATA = b"manifest"
 D = Digest.of(b"layer")
 
 
-def layer(**changes: Any) -> Descriptor:
+def layer(**changes: object) -> Descriptor:
     values: dict[str, Any] = {
         "media_type": SQUASHFS,
         "digest": D,
         "size": 5,
         "annotations": {NEW_ROOT_HASH: "a" * 64},
     }
-    return Descriptor(**{**values, **changes})
+    values |= changes
+    return Descriptor(**values)
 
 
-def image(*layers: Descriptor, **config: Any) -> Manifest:
+def image(*layers: Descriptor, **config: object) -> Manifest:
     values: dict[str, Any] = {"media_type": CONFIG, "digest": Digest.of(b"c"), "size": 1}
     entry = Descriptor(**{**values, **config})
     return Manifest(media_type=MANIFEST, config=entry, layers=layers or (layer(),))
@@ -108,7 +109,7 @@ def test_every_layer_is_looked_at() -> None:
     assert sorted(found) == ["image-layer-type", "image-one-layer", "image-root-hash"]
 
 
-def named(data: bytes = DATA, **changes: Any) -> images.Named:
+def named(data: bytes = DATA, **changes: object) -> images.Named:
     values: dict[str, Any] = {
         "service_name": "x",
         "version": "1",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
-from typing import Any
 
 import pytest
 
-from machineos.document.model.install import Network
+from machineos.document.model.install import Network, NetworkType, ServiceType
 from machineos.document.rules import network
-from unit.document.rules.samples import breaches, port, simple, target
+from unit.document.rules.samples import breaches, declaration, port, simple, target
 
 SIX = "fd6d:6f73:3000:3"
 
@@ -30,7 +29,7 @@ def test_automatic_addresses_leave_out_the_hosts_and_the_ends() -> None:
 
 
 @pytest.mark.parametrize("kind", ["hostfs", "fs-only"])
-def test_only_a_container_has_a_network_of_its_own(kind: Any) -> None:
+def test_only_a_container_has_a_network_of_its_own(kind: ServiceType) -> None:
     own = Network(type="simple")
     assert breaches("network-own", target("x", service_type=kind, network=own)) == [
         ("targets[0].network.type", f"a {kind} target has no network of its own")
@@ -40,7 +39,7 @@ def test_only_a_container_has_a_network_of_its_own(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["host", "none"])
-def test_only_simple_has_addresses_and_ports(kind: Any) -> None:
+def test_only_simple_has_addresses_and_ports(kind: NetworkType) -> None:
     asked = Network(type=kind, ipv4="10.0.3.9/24", ipv6=f"{SIX}::9/64", ports=(port(80),))
     bad = target(network=asked)
     message = f"a network of type {kind} takes no address"
@@ -95,7 +94,7 @@ def test_which_addresses_a_target_can_have(
     version: int, text: str, rule: str, message: str
 ) -> None:
     key = f"ipv{version}"
-    asked = simple("b", **{key: text})
+    asked = target("b", network=network_of(version, text))
     if rule == "address":
         example = {4: "10.0.3.99/24", 6: f"{SIX}::99/64"}[version]
         shown = repr(text)[:60]
@@ -107,17 +106,15 @@ def test_which_addresses_a_target_can_have(
         assert breaches(name, simple(), asked) == expected, name
 
 
+def network_of(version: int, text: str) -> Network:
+    return Network(type="simple", ipv4=text) if version == 4 else Network(type="simple", ipv6=text)
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_the_example_in_the_message_is_good_itself(version: int) -> None:
-    asked = simple(**{f"ipv{version}": network.EXAMPLES[version]})
+    asked = target(network=network_of(version, network.EXAMPLES[version]))
     for rule in network.RULES:
-        assert rule.faults(_declared(asked)) == []
-
-
-def _declared(*targets: Any) -> Any:
-    from unit.document.rules.samples import declaration
-
-    return declaration(*targets)
+        assert rule.faults(declaration(asked)) == []
 
 
 def test_an_address_is_given_once() -> None:

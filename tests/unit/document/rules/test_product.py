@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -55,7 +54,7 @@ def test_a_complete_manifest_has_what_boots() -> None:
 
 
 def test_documents_of_one_machine_have_one_owner() -> None:
-    def found(name: str, other: Any, ours: Any) -> list[tuple[str, str]]:
+    def found(name: str, other: tuple[UUID, str], ours: tuple[UUID, str]) -> list[tuple[str, str]]:
         pair = product.Pair(product.Owned(*other), product.Owned(*ours))
         return list(rule(name).breaches(pair))
 

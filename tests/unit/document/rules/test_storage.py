@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from machineos.document.model.install import Mount, ServiceType, Storage
 from machineos.document.model.names import GroupName, Label
 from machineos.document.rules import storage
 from machineos.errors import ArchiveError
 from unit.document.rules.samples import breaches, mount, rule, target, volume
 
 
-def volumes(name: str, *items: Any) -> list[tuple[str, str]]:
+def volumes(name: str, *items: Storage) -> list[tuple[str, str]]:
     return breaches(name, target(), storage=tuple(items))
 
 
-def mounts(name: str, *items: Any, **changes: Any) -> list[tuple[str, str]]:
+def mounts(name: str, *items: Mount, **changes: object) -> list[tuple[str, str]]:
     return breaches(name, target(), target("b", storage=tuple(items), **changes))
 
 
@@ -62,7 +61,7 @@ def test_how_large_a_volume_can_be() -> None:
 
 
 @pytest.mark.parametrize("kind", ["hostfs", "fs-only"])
-def test_only_a_container_mounts_volumes(kind: Any) -> None:
+def test_only_a_container_mounts_volumes(kind: ServiceType) -> None:
     assert mounts("mount-kind", mount(), service_type=kind) == [
         ("targets[1].storage", f"a {kind} target mounts no storage")
     ]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from machineos.core.word import Word
 from machineos.document.model.names import GroupName, ServiceName, Version
 from unit.document.rules.samples import DIGEST, breaches, target
 
@@ -31,7 +30,7 @@ def test_how_many_there_may_be() -> None:
         ("target-group", "nsgroup", GroupName),
     ],
 )
-def test_names_have_their_grammar(name: str, key: str, kind: Any) -> None:
+def test_names_have_their_grammar(name: str, key: str, kind: type[Word]) -> None:
     first = target("good", **{"nsgroup": "good"} if key == "nsgroup" else {})
     bad = target(**{"service_name": "a", key: "../x"}) if key != "service_name" else target("../x")
     assert breaches(name, first, bad) == [

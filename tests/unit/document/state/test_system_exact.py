@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from machineos.core.word import DocumentId
-from machineos.document.model.install import Install, Mount, Network, Port, Storage, Target
+from machineos.document.model.install import (
+    Install,
+    Mount,
+    Network,
+    Port,
+    Storage,
+    Target,
+    UpdateType,
+)
 from machineos.document.model.limits import (
     FIRST_ID,
     LAST_ID,
@@ -36,7 +45,7 @@ from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT, signed, the_auth
 DIGEST = "sha256:" + "a" * 64
 
 
-def target(name: str, **changes: Any) -> Target:
+def target(name: str, **changes: object) -> Target:
     values: dict[str, Any] = {
         "service_name": name,
         "version": "1",
@@ -46,20 +55,21 @@ def target(name: str, **changes: Any) -> Target:
         "digest": DIGEST,
         "size": 100,
     }
-    return Target(**{**values, **changes})
+    values |= changes
+    return Target(**values)
 
 
-def volume(label: str, **changes: Any) -> Storage:
+def volume(label: str, **changes: object) -> Storage:
     values: dict[str, Any] = {"label": label, "persistent": True, "nsgroup": "", "size": 1}
     return Storage(**{**values, **changes})
 
 
 def document(
     *targets: Target,
-    kind: Any = "partial",
+    kind: UpdateType = "partial",
     storage: tuple[Storage, ...] = (),
     product: str = "p",
-    owner: Any = PRODUCT,
+    owner: UUID = PRODUCT,
 ) -> VerifiedInstall:
     install = Install(
         version=1, product=product, targets=targets, update_type=kind, storage=storage

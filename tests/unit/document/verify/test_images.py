@@ -139,7 +139,7 @@ def changed(store: LayoutRepository, target: Target, change: Change) -> Target:
     return msgspec.structs.replace(target, digest=str(found.digest), size=found.size)
 
 
-def layer(manifest: Manifest, **changes: Any) -> Manifest:
+def layer(manifest: Manifest, **changes: object) -> Manifest:
     first = msgspec.structs.replace(manifest.layers[0], **changes)
     return msgspec.structs.replace(manifest, layers=(first, *manifest.layers[1:]))
 
@@ -196,7 +196,7 @@ def test_an_image_is_checked_before_it_is_signed_as_well(
 
 
 def attach(
-    store: LayoutRepository, target: Target, *entries: tuple[Descriptor, bytes], **changes: Any
+    store: LayoutRepository, target: Target, *entries: tuple[Descriptor, bytes], **changes: object
 ) -> None:
     values: dict[str, Any] = {
         "media_type": MANIFEST,
@@ -210,7 +210,7 @@ def attach(
     artifacts.Artifact(manifest, tuple(blob for _, blob in entries)).store(store)
 
 
-def entry(blob: bytes, layer: Descriptor | None, **changes: Any) -> tuple[Descriptor, bytes]:
+def entry(blob: bytes, layer: Descriptor | None, **changes: object) -> tuple[Descriptor, bytes]:
     annotations = (
         {LAYER_DIGEST: str(layer.digest), LAYER_ROOT_HASH: str(root_hash_of(layer))}
         if layer
@@ -356,7 +356,7 @@ class Counts:
         self._inner = inner
         self.requests = 0
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the inner one has)
         return getattr(self._inner, name)
 
     def blob(self, descriptor: Descriptor, *, limit: int) -> bytes:
@@ -436,7 +436,7 @@ def test_the_configuration_of_a_container_is_read(store: LayoutRepository, targe
 
 def test_a_configuration_that_cannot_run_names_its_image(world: World) -> None:
     images = LayoutRepository(world.images, writable=True)
-    found = put_image(images, "bad", Entrypoint=None)
+    found = put_image(images, "bad", run={"Entrypoint": None})
     manifest = parse_manifest(images.manifest(str(found.digest))[1], name="bad")
     with pytest.raises(DocumentError) as caught:
         read_config(images, manifest, "image of bad")

@@ -123,7 +123,7 @@ def test_how_large_a_document_may_be(more: int) -> None:
 # -- the artifact, before anything is verified
 
 
-def artifact(repository: MemoryRepository, *blobs: bytes, **changes: Any) -> Descriptor:
+def artifact(repository: MemoryRepository, *blobs: bytes, **changes: object) -> Descriptor:
     layers = tuple(
         Descriptor(media_type=INSTALL, digest=Digest.of(blob), size=len(blob)) for blob in blobs
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -33,6 +32,7 @@ from machineos.oci.model.documents import (
     Manifest,
 )
 from unit.oci.samples import LAYER, SIGNATURE, put_artifact, put_bytes, put_image, put_index
+from waiting import wait_for
 
 
 class Sink(MemoryRepository):
@@ -332,8 +332,7 @@ def test_an_interrupt_ends_the_workers(sink: Sink) -> None:
         def _slow(self) -> Iterator[Iterator[bytes]]:
             def chunks() -> Iterator[bytes]:
                 nonlocal read
-                while len(sink.blobs) < 21:  # the other worker has done the rest
-                    time.sleep(0.001)
+                wait_for(lambda: len(sink.blobs) == 21, what="the other worker to do the rest")
                 signal.pthread_kill(main, signal.SIGINT)
                 while True:
                     read += 1

@@ -46,9 +46,14 @@ def blob(name: str, size: int = 1) -> Descriptor:
 
 
 def put_manifest(
-    source: MemoryRepository, *layers: Descriptor, tag: str | None = None, **more: Any
+    source: MemoryRepository,
+    *layers: Descriptor,
+    tag: str | None = None,
+    annotations: dict[str, str] | None = None,
 ) -> Descriptor:
-    manifest = Manifest(media_type=MANIFEST, config=blob("config"), layers=layers, **more)
+    manifest = Manifest(
+        media_type=MANIFEST, config=blob("config"), layers=layers, annotations=annotations or {}
+    )
     return source.put_manifest(manifest.to_bytes(), media_type=MANIFEST, tag=tag)
 
 

@@ -16,7 +16,7 @@ NEW = Descriptor(media_type=MANIFEST, digest=Digest.of(b"new"), size=3)
 PLAIN = {"mediaType": MANIFEST, "digest": str(NEW.digest), "size": 3}
 
 
-def entry(name: str, tag: str | None = None, **more: Any) -> dict[str, Any]:
+def entry(name: str, tag: str | None = None, **more: object) -> dict[str, Any]:
     """An entry for another manifest."""
     notes = {"k": "v"} | ({} if tag is None else {REF_NAME: tag})
     digest = str(Digest.of(name.encode()))

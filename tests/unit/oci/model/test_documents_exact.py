@@ -31,11 +31,11 @@ DIGEST = Digest.of(b"blob")
 ONE = {"mediaType": "application/x", "digest": str(DIGEST), "size": 4}
 
 
-def manifest(**changes: Any) -> dict[str, Any]:
+def manifest(**changes: object) -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": MANIFEST, "config": ONE, "layers": [ONE], **changes}
 
 
-def index(**changes: Any) -> dict[str, Any]:
+def index(**changes: object) -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": INDEX, "manifests": [ONE], **changes}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,7 +28,7 @@ TAG = "is not a tag (up to 128 letters, digits, '_', '.', '-'; not '.' or '-' fi
 HOST = "is not a registry (host or host:port, without a scheme)"
 
 
-def said(function: Any, text: str) -> str:
+def said(function: Callable[[str], object], text: str) -> str:
     with pytest.raises(DocumentError) as caught:
         function(text)
     return caught.value.message
