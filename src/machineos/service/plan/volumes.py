@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _LONGEST_LABEL = 16  # of ext4
-_FLAGS = Flag.NOSUID | Flag.NODEV
+_FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC  # LXC keeps what the source has, and adds nothing
 
 
 class Seen(msgspec.Struct, frozen=True):

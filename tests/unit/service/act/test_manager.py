@@ -51,7 +51,7 @@ def test_the_first_boot_from_nothing_to_running(bed: Bed) -> None:
     assert (root.device, root.uid) == (image.device, 165536)
     volume = host.mounts[FOLDERS.data / "blobs"]
     assert (volume.source, volume.kind) == ("/dev/machine-data/blobs", "ext4")
-    assert volume.flags == Flag.NOSUID | Flag.NODEV
+    assert volume.flags == Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
     assert host.group["blobs"].size == 30 << 20
     assert host.group["blobs"].label == "blobs"
     assert host.group["blobs"].owners == {"volume": (165536, 165536)}
@@ -334,7 +334,7 @@ def test_a_volume_in_memory_has_its_size(bed: Bed) -> None:
     bed.run(bed.service("web", user, storage=(Mount(dest="/data", label="memory"),)))
     mounted = bed.host.mounts[FOLDERS.data / "memory"]
     assert (mounted.kind, mounted.source, mounted.data) == ("tmpfs", "tmpfs", "size=5m,mode=0711")
-    assert mounted.flags == Flag.NOSUID | Flag.NODEV
+    assert mounted.flags == Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
     assert mounted.disk is not None
     assert mounted.disk.owners == {"volume": (166536, 165569)}
     assert bed.host.group == {}

@@ -16,7 +16,7 @@ from unit.service.bed import FOLDERS
 
 KEPT = Volume("kept", persistent=True, size=30)
 MEMORY = Volume("memory", persistent=False, size=5)
-FLAGS = Flag.NOSUID | Flag.NODEV
+FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
 OWN = {"uid": 166536, "gid": 165569}
 FOLDER = steps.OwnFolder(Path("/data/kept/volume"), 166536, 165569)
 MOUNTED = (
