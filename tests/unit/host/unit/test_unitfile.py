@@ -24,6 +24,10 @@ def test_every_word_survives(words: list[str]) -> None:
     assert decode_command(exec_line(["/bin/x", *words])) == ["/bin/x", *words]
 
 
+def test_only_control_characters_are_written_as_numbers() -> None:
+    assert quote("\x1f !~\x7f\x80") == '"\\x1f !~\\x7f\x80"'
+
+
 def test_a_word_that_no_file_can_hold() -> None:
     with pytest.raises(ToolError, match=r"'a\\x00b' holds a zero byte"):
         quote("a\0b")
