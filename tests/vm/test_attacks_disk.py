@@ -14,8 +14,9 @@ from appliance import KEYSET, NAME
 from attacks import RUNS, reason, rewritten_luks
 
 from machineos.core.run import run
+from machineos.core.secret import Secret
 from machineos.host.disk.luks import HEADER_SIZE
-from machineos.state.volumes.config import RECORD_OFFSET, RECORD_SIZE, header_record
+from machineos.state.volumes.header import RECORD_OFFSET, RECORD_SIZE, header_record
 
 pytestmark = [pytest.mark.tool("sfdisk"), pytest.mark.tool("cryptsetup")]
 STRANGE = "its LUKS header was not written by this machine"
@@ -57,7 +58,7 @@ def test_headers_that_this_machine_did_not_write(victim, ends, bench, tmp_path):
     own = victim.partition("machine-config")
     area = own.read(0, HEADER_SIZE)
     strange = luks_of_an_attacker(tmp_path)
-    of_another = header_record(b"k" * 32, area[:RECORD_OFFSET])
+    of_another = header_record(Secret(b"k" * 32), area[:RECORD_OFFSET])
     headers = {
         "json": flipped(area, 4096 + 20),
         "second": flipped(area, 16384 + 4096 + 20),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.core.files import read_bounded, safe_join
 from machineos.document.between import handover
 from machineos.document.state import system
 from machineos.document.verify import images as targets
@@ -63,7 +64,10 @@ def load_generation(config: Path, *, ca_pem: bytes, product: UUID) -> Generation
 
     Raises: MissingError, DocumentError, SignatureError, PolicyError.
     """
-    read = system.folder_reader(config)
+
+    def read(name: str, limit: int) -> bytes:
+        return read_bounded(safe_join(config, name), limit)
+
     stored = system.parse_system(read(system.SYSTEM_FILE, system.MAX_SYSTEM))
     verified = system.load_verified(read, stored, ca_pem=ca_pem, at=None, product=product)
     return Generation(

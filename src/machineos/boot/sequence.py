@@ -11,7 +11,7 @@ kernel enforces before the first volume is opened, and the TPM is shut before ot
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,18 +20,21 @@ from machineos.boot.enforce import enforce
 from machineos.boot.handover import fresh_overlays, switch_root
 from machineos.boot.identity import DMI_SERIAL, check_machine
 from machineos.core.files import write_atomic
+from machineos.core.secret import Secret
 from machineos.document.between.handover import encode_handover
-from machineos.document.between.medium import LABEL, LAYOUTS
+from machineos.document.between.medium import INSTALL_KEY, LABEL, LAYOUTS
 from machineos.document.verify.published import fetch_verified
 from machineos.errors import BootError, MachineOSError
 from machineos.host.disk import blockdev
+from machineos.host.disk.device import Partition
 from machineos.host.kernel import keyring
 from machineos.host.kernel import syscalls as kernel
 from machineos.host.kernel.mount import Flag, mount, move
 from machineos.host.tpm.commands import Tpm
 from machineos.host.tpm.transport import DeviceTransport
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
-from machineos.state.volumes import config as configvolume
+from machineos.state.volumes import header
+from machineos.state.volumes.config import open_config
 from machineos.trust.measure.tpm_policy import parse_policies
 from machineos.trust.seal import provision as seal_provision
 from machineos.trust.seal import unseal as seal
@@ -49,17 +52,16 @@ STORE = Path("/atomfs-store")
 CONFIG = Path("/config")
 DATA = Path("/var/lib/machineos/data")
 POLICIES = Path("/.extra/tpm2-pcr-signature.json")
-INSTALL_KEY = "machineos:configuration-key"
 _DISK_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the TPM gave us. ``key`` opens the configuration; nothing shows it."""
+    """What the TPM gave us. ``key`` opens the configuration."""
 
     identity: DeviceIdentity
     sudi: bytes
-    key: bytes = field(repr=False)
+    key: Secret
 
 
 def run(
@@ -189,35 +191,35 @@ def unseal_machine(tpm: Tpm, anchors: Anchors) -> Machine:
         sudi = sealed.read(seal.Index.SUDI_CERT)
         identity = verify_sudi(sudi, ca_pem=anchors.sudi_ca, at=None)
         check_machine(identity, environment.read_text(DMI_SERIAL))
-        return Machine(identity, sudi, sealed.read(seal.Index.CONFIGURATION_KEY))
+        return Machine(identity, sudi, Secret(sealed.read(seal.Index.CONFIGURATION_KEY)))
 
 
-def open_configuration(machine: Machine, clock: Clock, drivers: Drivers) -> blockdev.Partition:
+def open_configuration(machine: Machine, clock: Clock, drivers: Drivers) -> Partition:
     """Find and open the configuration volume of this machine; disks may still be appearing, and a
     stranger's may appear first. Raises: BootError, ToolError (a driver was refused)."""
     deadline = clock.monotonic() + _DISK_SECONDS
-    tried: tuple[blockdev.Partition, ...] | None = None
+    tried: tuple[Partition, ...] | None = None
     while True:
-        found = tuple(p for p in blockdev.partitions() if p.label == configvolume.LABEL)
+        found = tuple(p for p in blockdev.partitions() if p.label == header.LABEL)
         try:
             if found != tried:
                 tried = found
-                return configvolume.open_config(machine.key, found, RUN)
+                return open_config(machine.key, found, RUN)
         except BootError:
             if clock.monotonic() > deadline:
                 raise
         if clock.monotonic() > deadline:
-            return configvolume.open_config(machine.key, found, RUN)
+            return open_config(machine.key, found, RUN)
         if not drivers.more():
             clock.sleep(0.05)
 
 
 def configvolume_device() -> Path:
     """Return the device node of the open configuration volume."""
-    return Path("/dev/mapper") / configvolume.NAME
+    return Path("/dev/mapper") / header.NAME
 
 
-def partition_of(disk: str, label: str) -> blockdev.Partition:
+def partition_of(disk: str, label: str) -> Partition:
     """Return the partition ``label`` of that very disk. Raises: BootError."""
     for partition in blockdev.partitions():
         if partition.disk == disk and partition.label == label:

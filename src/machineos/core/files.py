@@ -29,6 +29,18 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_tree(folder: Path) -> None:
+    """Make everything in ``folder`` durable: files, then the names in each folder, it included."""
+    for where, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            descriptor = os.open(Path(where) / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        fsync_folder(Path(where))
+
+
 @contextmanager
 def needing_space(path: Path) -> Iterator[None]:
     """Say of what happens in the block that the disk of ``path`` is full. Raises: SpaceError."""

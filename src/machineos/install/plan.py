@@ -11,7 +11,7 @@ from machineos.host.disk.sfdisk import ESP, PartitionSpec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from machineos.host.disk.blockdev import Disk
+    from machineos.host.disk.device import Disk
 
 MINIMUM_DISK = 8 * 10**9
 _MIB = 1 << 20
@@ -23,6 +23,7 @@ LVM_TYPE = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
 ESP_LABEL, CONFIG_LABEL, STORE_LABEL, DATA_LABEL = (
     "esp", "machine-config", "machine-store", "machine-data",
 )  # fmt: skip
+GROUP = DATA_LABEL  # the volume group on that partition has its name
 
 
 def choose_disk(disks: Sequence[Disk], wanted: str = "") -> Disk:

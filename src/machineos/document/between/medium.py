@@ -15,6 +15,8 @@ INDEX_FILE = "machineos.json"
 LABEL = "OCI-BOOT"
 LAYOUTS = "oci"
 VERSION = 1
+# The name under which the initrd leaves the configuration key for the installer, in root's keyring.
+INSTALL_KEY = "machineos:configuration-key"
 
 
 class MediumIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from machineos.core.digest import Digest
-from machineos.core.files import read_bounded, safe_join
 from machineos.core.jsondoc import decode_json
 from machineos.document.product import rules
 from machineos.document.product.artifacts import MAX_SMALL
@@ -34,7 +33,6 @@ from machineos.errors import ConflictError, DocumentError, Fault, PolicyError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
     from uuid import UUID
 
 SYSTEM_FILE = "manifest.yaml"
@@ -224,15 +222,6 @@ def parse_system(data: bytes, *, name: str = SYSTEM_FILE) -> SystemFile:
 def document_files(sha256: str) -> tuple[str, str, str]:
     """Return the file names of a document, its signature, and its certificate."""
     return f"{sha256}.json", f"{sha256}.json.signed", f"{sha256}.pem"
-
-
-def folder_reader(folder: Path) -> Callable[[str, int], bytes]:
-    """Return the ``read`` of ``load_verified`` for a folder: plain files only, bounded."""
-
-    def read(name: str, limit: int) -> bytes:
-        return read_bounded(safe_join(folder, name), limit)
-
-    return read
 
 
 def load_verified(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from machineos.core.files import fsync_folder, safe_join, write_atomic
+from machineos.core.files import fsync_folder, fsync_tree, safe_join, write_atomic
 from machineos.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def create_store(folder: Path, files: Mapping[str, bytes], *, message: str, seco
         builder.insert(name, repository.create_blob(data), pygit2.enums.FileMode.BLOB)
     author = pygit2.Signature(_NAME, _MAIL, seconds, 0)
     commit = repository.create_commit(BRANCH, author, author, message, builder.write(), [])
-    fsync_folder(folder / GIT_FOLDER)
+    # libgit2 does not sync HEAD and config of a new repository, whatever it was told.
+    fsync_tree(folder / GIT_FOLDER)
     fsync_folder(folder)
     return str(commit)

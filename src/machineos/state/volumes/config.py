@@ -1,64 +1,57 @@
 """The configuration volume: made by the installer, opened by the initrd of this machine only.
 
-The LUKS2 header is authenticated before cryptsetup sees it: a MAC under a key derived from the
-sealed configuration key lies behind the header, at ``RECORD_OFFSET``. So a header with a null
-cipher, a half-done re-encryption, or a passphrase of somebody else's is refused unread
-(CVE-2025-59054, CVE-2021-4122), and a second disk with the same partition name is just a candidate
-that does not match. The verified copy, not the disk, is what cryptsetup is given.
+``header`` says whose a header is. Invariant: the header that cryptsetup is given in the initrd is
+the copy that was verified, never the disk's, and a second disk with the same partition name is just
+a candidate that does not match.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 from typing import TYPE_CHECKING
 
 from machineos.core.files import write_atomic
 from machineos.errors import BootError, VerificationError
-from machineos.host.disk import luks
+from machineos.host.disk import tools
+from machineos.host.disk.luks import LuksVolume
+from machineos.state.volumes.header import (
+    LABEL,
+    NAME,
+    RECORD_OFFSET,
+    RECORD_SIZE,
+    check_header,
+    header_record,
+    passphrase,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import Protocol
 
-    from machineos.host.disk.blockdev import Partition
+    from machineos.core.secret import Secret
+    from machineos.host.disk.device import Partition
 
-LABEL = "machine-config"
-NAME = "machine-config"
-RECORD_OFFSET = 2 << 20
-_MAGIC = b"machineos-luks-header-1\0"
-RECORD_SIZE = len(_MAGIC) + 32
+    class OpenVolume(Protocol):
+        """Opens a LUKS volume under a header (``host.disk.tools.open_volume``)."""
 
-
-def derive(key: bytes, purpose: bytes) -> bytes:
-    """Return a key of 32 bytes for one purpose (HKDF-Expand of RFC 5869, one block)."""
-    return hmac.digest(key, b"machineos " + purpose + b"\x01", hashlib.sha256)
-
-
-def header_record(key: bytes, area: bytes) -> bytes:
-    """Return the record that authenticates a header; ``area`` is what precedes RECORD_OFFSET."""
-    return _MAGIC + hmac.digest(derive(key, b"luks-header"), area, hashlib.sha256)
+        def __call__(
+            self, volume: LuksVolume, passphrase: Secret, *, header: Path | None = None
+        ) -> Path:
+            """Return the mapped node. Raises: VerificationError."""
+            ...
 
 
-def check_header(key: bytes, area: bytes, record: bytes, *, what: str) -> None:
-    """Raise VerificationError unless the header is the one that this machine wrote."""
-    if not hmac.compare_digest(header_record(key, area), record):
-        raise VerificationError(f"{what}: its LUKS header was not written by this machine")
-
-
-def format_config(key: bytes, device: Path, *, uuid: str) -> luks.LuksVolume:
+def format_config(key: Secret, device: Path, *, uuid: str) -> None:
     """Make the volume on ``device``, whose content is lost, and authenticate its header, durably.
 
     Raises: ToolError.
     """
-    volume = luks.LuksVolume(device, NAME)
-    luks.format_volume(volume, passphrase(key), uuid=uuid)
+    tools.format_volume(LuksVolume(device, NAME), passphrase(key), uuid=uuid)
     write_record(key, device)
-    return volume
 
 
-def write_record(key: bytes, device: Path) -> None:
+def write_record(key: Secret, device: Path) -> None:
     """Authenticate the header that is on ``device`` now, durably."""
     descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -69,12 +62,26 @@ def write_record(key: bytes, device: Path) -> None:
         os.close(descriptor)
 
 
-def passphrase(key: bytes) -> bytes:
-    """Return what opens the key slot."""
-    return derive(key, b"luks-passphrase").hex().encode()
+def unlock_config(key: Secret, device: Path) -> Path:
+    """Open the volume that was just made on ``device`` and return its node.
+
+    For the installer only: nobody else may have written to that disk. Raises: VerificationError.
+    """
+    return tools.open_volume(LuksVolume(device, NAME), passphrase(key))
 
 
-def open_config(key: bytes, candidates: Iterable[Partition], scratch: Path) -> Partition:
+def lock_config() -> None:
+    """Close the volume; one that is not open is no error. Raises: ToolError."""
+    tools.close_volume(NAME)
+
+
+def open_config(
+    key: Secret,
+    candidates: Iterable[Partition],
+    scratch: Path,
+    *,
+    open_volume: OpenVolume = tools.open_volume,
+) -> Partition:
     """Open the first candidate whose header is ours and return it.
 
     Raises: BootError naming every candidate and why it was refused.
@@ -82,13 +89,12 @@ def open_config(key: bytes, candidates: Iterable[Partition], scratch: Path) -> P
     reasons = []
     for partition in candidates:
         try:
-            header = luks.read_header(partition.device)
+            header = tools.read_header(partition.device)
             record = header[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE]
             check_header(key, header[:RECORD_OFFSET], record, what=str(partition.device))
             copy = scratch / "luks-header"
             write_atomic(copy, header, mode=0o600)
-            volume = luks.LuksVolume(partition.device, NAME)
-            luks.open_volume(volume, passphrase(key), header=copy)
+            open_volume(LuksVolume(partition.device, NAME), passphrase(key), header=copy)
         except VerificationError as error:
             reasons.append(error.message)
         except OSError as error:  # a disk that cannot be read must not hide the one that can

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from machineos.core import yamldoc
 from machineos.core.digest import Digest
+from machineos.core.files import read_bounded
 from machineos.document.product.install import (
     Install,
     Mount,
@@ -29,7 +30,6 @@ from machineos.document.state.system import (
     SystemFile,
     assign_idmaps,
     document_files,
-    folder_reader,
     load_verified,
     merge,
     parse_system,
@@ -365,7 +365,7 @@ def load(stored, authority, **changes):
     folder, file = stored
     arguments = {"ca_pem": authority.pem, "at": NOW, "product": PRODUCT, **changes}
     return load_verified(
-        folder_reader(folder),
+        lambda name, limit: read_bounded(folder / name, limit),
         changes.pop("file", file),
         **{key: value for key, value in arguments.items() if key != "file"},
     )

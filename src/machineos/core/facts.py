@@ -1,0 +1,81 @@
+"""What is known while phases run, by name, and a phase that is held to what it says.
+
+A *fact* has a name, and most have a value. A phase sees the facts that it needs and no others, and
+adds those that it gives and no others; so ``needs`` and ``gives``, from which the order follows
+(``core.steps``), cannot be untrue. Touches nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from machineos.errors import OrderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from machineos.core.steps import Talk
+
+T = TypeVar("T")
+
+
+class Fact(str, Generic[T]):
+    """The name of a fact with a value of type ``T``. A fact that only holds is a plain string."""
+
+    __slots__ = ()
+
+
+class Facts:
+    """Facts with their values; a value of its own, never changed."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, known: Mapping[str, object] | None = None) -> None:
+        self._known = dict(known or {})
+
+    def __getitem__(self, fact: Fact[T]) -> T:
+        """Return the value of ``fact``. Raises: OrderError when it is not known here."""
+        if fact not in self._known:
+            raise OrderError(f"nothing is known here of: {fact}")
+        return cast("T", self._known[fact])
+
+    def plus(self, fact: Fact[T], value: T) -> Facts:
+        """Return these and one more."""
+        return Facts({**self._known, fact: value})
+
+    def only(self, names: Iterable[str]) -> Facts:
+        """Return those of the facts that are among ``names``."""
+        return Facts({name: self._known[name] for name in names if name in self._known})
+
+    def names(self) -> frozenset[str]:
+        """Return the names of the facts that have a value here."""
+        return frozenset(self._known)
+
+    def merged(self, learnt: Facts) -> Facts:
+        """Return these with those of ``learnt``."""
+        return Facts({**self._known, **learnt._known})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A phase: its name, the facts it needs and gives, and ``talk``, the dialogue that it is.
+
+    ``talk`` is given what the phase needs, and returns what it learnt.
+    """
+
+    name: str
+    needs: frozenset[str]
+    gives: frozenset[str]
+    talk: Callable[[Facts], Talk[Facts]]
+
+    def act(self, facts: Facts) -> Talk[Facts]:
+        """Run the phase with nothing but what it needs, and take nothing but what it gives.
+
+        Raises: OrderError (it learnt other facts than it gives), MachineOSError.
+        """
+        learnt = yield from self.talk(facts.only(self.needs))
+        promised = frozenset(name for name in self.gives if isinstance(name, Fact))
+        if learnt.names() != promised:
+            raise OrderError(f"phase {self.name} did not give what it says")
+        return facts.merged(learnt)

@@ -1,0 +1,66 @@
+"""Boot files on the EFI partition and entries in the firmware's variables, for real.
+
+FAT knows no rename that is atomic, so nothing is ever renamed over anything here: a new file in a
+new folder, the file, its folder and all folders above on the disk, then whatever names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from machineos.core.digest import Digest
+from machineos.core.files import fsync_folder, needing_space
+from machineos.core.run import perform
+from machineos.host.disk import direct
+from machineos.host.efi import efibootmgr
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CHUNK = 1 << 20
+
+
+def copy_file(source: Path, root: Path, name: str) -> Digest:
+    """Copy ``source`` to ``name`` below ``root``, durably, and return the digest of what was
+    written. Raises: OSError, SpaceError."""
+    target = root / name
+    hasher = hashlib.sha256()
+    with needing_space(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as origin, target.open("wb") as file:
+            while chunk := origin.read(_CHUNK):
+                hasher.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    for folder in target.parents:
+        fsync_folder(folder)
+        if folder == root:
+            break
+    return Digest("sha256", hasher.hexdigest())
+
+
+def read_back(root: Path, name: str) -> Digest:
+    """Return the digest of what the disk has as ``name`` below ``root``. Raises: OSError."""
+    hasher = hashlib.sha256()
+    with direct.opened(root / name) as descriptor:
+        for chunk in direct.read_chunks(descriptor):
+            hasher.update(chunk)
+    return Digest("sha256", hasher.hexdigest())
+
+
+def list_entries() -> tuple[efibootmgr.BootEntry, ...]:
+    """Return the boot entries of this machine. Raises: ToolError."""
+    return efibootmgr.parse_entries(perform(efibootmgr.list_command()).text)
+
+
+def delete_entry(number: str) -> None:
+    """Remove a boot entry. Raises: ToolError."""
+    perform(efibootmgr.delete_command(number))
+
+
+def create_entry(disk: Path, partition: int, description: str, loader: str) -> None:
+    """Add a boot entry in front of the boot order. Raises: ToolError."""
+    perform(efibootmgr.create_command(disk, partition, description=description, loader=loader))
