@@ -224,7 +224,9 @@ class FakeMachine:
 class FakeHost:
     """One boot of a ``FakeMachine``: what is mounted, open, or in memory is this boot's own."""
 
-    def __init__(self, machine: FakeMachine, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, machine: FakeMachine, say: Callable[[str], None] = lambda _text: None
+    ) -> None:
         self.machine = machine
         self.kept = machine.kept
         self.said: list[str] = []

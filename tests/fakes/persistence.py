@@ -102,9 +102,14 @@ class Persistence:
             if key in self.disk:
                 self.live[key] = self.disk[key]
 
+    def copy(self) -> Persistence:
+        """Return another one that is as this one is now; nothing is dirty in it."""
+        assert not self._dirty
+        return Persistence(dict(self.live), dict(self.disk))
+
     def snapshot(self) -> tuple[dict[Key, object], dict[Key, object]]:
-        """Return what there is, to be compared."""
-        return dict(self.live), dict(self.disk)
+        """Return what is on the disk, and what is on its way there, to be compared."""
+        return dict(self.disk), {key: self.live.get(key) for key in self._dirty}
 
     def power_cut(self, loss: Loss) -> None:
         """Decide about every dirty value, and start again from what is on the disk."""

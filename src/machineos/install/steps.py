@@ -201,6 +201,11 @@ class WriteTable(Step[None]):
     device: Path
     partitions: tuple[PartitionSpec, ...]
 
+    @property
+    def where(self) -> str:
+        """The disk."""
+        return self.device.name
+
 
 @dataclass(frozen=True, slots=True)
 class MakeGroup(Step[None]):
@@ -209,6 +214,11 @@ class MakeGroup(Step[None]):
     point: ClassVar[str] = "volume-group"
     name: str
     device: Path
+
+    @property
+    def where(self) -> str:
+        """The group."""
+        return self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machineos.errors import MissingError, SpaceError, UsageError
-from machineos.host.disk.blockdev import Disk
+from machineos.host.disk.device import Disk
 from machineos.install.plan import (
     CONFIG_LABEL,
     DATA_LABEL,

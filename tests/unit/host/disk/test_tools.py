@@ -52,7 +52,7 @@ def test_another_key_does_not_open(image: Path) -> None:
     argv = luks.format_command(LuksVolume(image, "x"), uuid=UUID).argv
     plain = [arg for arg in argv if not arg.startswith("--integrity")]
     run(plain, input=b"secret", timeout=60)
-    opening = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", image]
+    opening = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", str(image)]
     run(opening, input=b"secret", timeout=60)
     assert run(opening, input=b"Secret", timeout=60, check=False).status == 2
     with pytest.raises(VerificationError) as caught:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_our_header_is_accepted_and_its_key_opens(disk: Path) -> None:
     header = read_header(disk)
     record = header[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE]
     check_header(KEY, header[:RECORD_OFFSET], record, what="disk")
-    argv = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", disk]
+    argv = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", str(disk)]
     run(argv, input=passphrase(KEY).reveal(), timeout=60)
 
 
@@ -117,13 +118,13 @@ def rewrite(path: Path, change: object) -> None:
             file.write(block)
 
 
-def null_cipher(document: dict) -> None:
+def null_cipher(document: dict[str, Any]) -> None:
     for slot in document["keyslots"].values():
         slot["area"]["encryption"] = "cipher_null-ecb"
         slot["area"]["key_size"] = 0
 
 
-def null_data(document: dict) -> None:
+def null_data(document: dict[str, Any]) -> None:
     for segment in document["segments"].values():
         segment["encryption"] = "cipher_null-ecb"
 
