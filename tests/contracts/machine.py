@@ -13,6 +13,7 @@ from contracts.install import MIB
 from fakes.disk import LoopDisk
 from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
+from machineos.core.run import run
 from machineos.core.secret import Secret
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
 from machineos.errors import MachineOSError
@@ -31,9 +32,16 @@ class RealMachine:
     def __init__(self, base: Path, *, esp: Kind, disk: Path) -> None:
         self.base = base
         self.esp: Kind = esp
-        self.disk = disk
+        self._disk = disk
         self._loops: dict[str, LoopDisk] = {}
         self.host = self._boot()
+
+    @property
+    def disk(self) -> Path:
+        """The disk, once nobody looks at it any more because it changed."""
+        if Path("/run/udev/control").exists():
+            run(["udevadm", "settle"], timeout=180)
+        return self._disk
 
     def _boot(self) -> LinuxHost:
         return LinuxHost(SystemClock(), lambda _text: None)

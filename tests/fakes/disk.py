@@ -3,23 +3,39 @@
 ``cut`` copies the file as it is: what was written to the device but is still in the memory of a
 file system's kernel side is not in the copy, which is what a power cut makes of a disk whose cache
 is empty. ``damage`` changes bytes of the file, below every file system. Needs root.
+
+The process gets mounts of its own, for good: whoever makes a mount namespace meanwhile (other tests
+do) would hold what we mount and unmount, and mounting it again would find it busy.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 from machineos.host.kernel import loopdev
-from machineos.host.kernel.mount import Flag, mount, mounts, unmount
+from machineos.host.kernel.mount import Flag, make_private, mount, mounts, unmount
+
+_NEW_MOUNTS = 0x20000  # CLONE_NEWNS of unshare(2)
+
+
+@cache
+def own_mounts() -> None:
+    """Leave the mount namespace that we share with others."""
+    if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    make_private(Path("/"))
 
 
 class LoopDisk:
     """``file`` as a block device; ``folder`` is where it is mounted, when it is."""
 
     def __init__(self, file: Path, *, size: int = 0) -> None:
+        own_mounts()
         self.file = file
         self.folder = file.with_name(file.name + ".mounted")
         if size:

@@ -25,7 +25,7 @@ from machineos.core.clock import SystemClock
 from machineos.core.files import write_atomic
 from machineos.core.run import run
 from machineos.launch.machine import Request, launch_machine
-from machineos.launch.place import Place
+from machineos.oci.model.place import Place
 from machineos.trust.keys import keyset as keysets
 from machineos.vm import lifecycle
 from machineos.vm.model import Disk, Endpoint, Machine, Size

@@ -114,6 +114,13 @@ def fresh(_live):
     _live.vm.load(READY)
 
 
+@pytest.fixture(scope="module")
+def spoiled(_live):
+    """The running appliance, for a module that changes it: put back when the module is over."""
+    yield _live
+    _live.vm.load(READY)
+
+
 @pytest.fixture
 def victim(bench):
     made = make_victim(bench)

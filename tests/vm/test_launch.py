@@ -14,7 +14,7 @@ from tests.fakes.registry import fake_registry
 
 from machineos.build.os import appliance
 from machineos.launch.machine import Request, launch_machine
-from machineos.launch.place import Place
+from machineos.oci.model.place import Place
 
 pytestmark = pytest.mark.tool("sfdisk")
 SECOND = "second"

@@ -109,9 +109,10 @@ class LinuxHost:
     ) -> tuple[str | None, ...]:
         """The texts of files on a FAT, seen at ``folder``. Raises: ToolError, DocumentError."""
         self.mount(device, folder, "vfat", read_only=True)
-        texts = tuple(_text(folder / name, limit) for name in names)
-        self.unmount(folder)
-        return texts
+        try:
+            return tuple(_text(folder / name, limit) for name in names)
+        finally:
+            self.unmount(folder)
 
     def read_file(self, path: Path, *, limit: int) -> bytes:
         """The content of a regular file. Raises: MissingError, DocumentError."""

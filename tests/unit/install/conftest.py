@@ -51,6 +51,7 @@ HOST = "registry.example"
 PLACE = Place.parse_remote(f"{HOST}/machine/install:1.0.0", plain_http=False)
 NEWER = Place.parse_remote(f"{HOST}/machine/install:2.0.0", plain_http=False)
 VDA = Disk("vda", 20 << 30, read_only=False, removable=False)
+SMALL = Disk("vdb", 1 << 20, read_only=True, removable=False)
 ONE_LAYER = SOURCE.replace("oci:{images}:zot", "oci:{images}:single")
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from contracts.install import CLAUSES, Clause, clauses
 from contracts.machine import RealMachine, has_keyring
-from fakes.machine import FakeHost, FakeMachine, Format, Part
+from fakes.hardware import Format, Part
+from fakes.machine import FakeHost, FakeMachine
 from fakes.persistence import Loss
 from machineos.core.digest import Digest
 from machineos.core.secret import Secret

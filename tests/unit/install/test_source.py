@@ -23,7 +23,6 @@ from machineos.errors import (
     TransferError,
     UsageError,
 )
-from machineos.host.disk.device import Disk
 from machineos.install import source
 from machineos.install.source import (
     DISK,
@@ -52,11 +51,10 @@ from unit.document.conftest import PRODUCT
 from vectors.certificates import SUDI_CA_NAME, ca, device
 
 from . import conftest
-from .conftest import VDA, Watched
+from .conftest import SMALL, VDA, Watched
 
 LOOK, IDENTIFY, REACH = PARTS
 THERE = Place.parse_remote("registry.example/machine/install:1.0.0", plain_http=False)
-SMALL = Disk("vdb", 1 << 20, read_only=True, removable=False)
 
 
 def test_where_things_are() -> None:
