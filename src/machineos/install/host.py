@@ -110,7 +110,7 @@ class LinuxHost:
         """The texts of files on a FAT, seen at ``folder``. Raises: ToolError, DocumentError."""
         self.mount(device, folder, "vfat", read_only=True)
         try:
-            return tuple(_text(folder / name, limit) for name in names)
+            return tuple(read_text(folder / name, limit=limit) for name in names)
         finally:
             self.unmount(folder)
 
@@ -255,7 +255,11 @@ class LinuxHost:
         slots.create_entry(disk, partition, description, loader)
 
 
-def _text(path: Path, limit: int) -> str | None:
+def read_text(path: Path, *, limit: int) -> str | None:
+    """Return the text of a small file without space at its ends, None when there is none.
+
+    Raises: DocumentError (too large, or no regular file).
+    """
     if not path.exists():
         return None
     return read_bounded(path, limit).decode("ascii", "replace").strip()

@@ -64,8 +64,7 @@ def partition_plan(disk_size: int, content: int) -> tuple[PartitionSpec, ...]:
     esp = 512 * _MIB
     config = _clamp(disk_size // 128, 64 * _MIB, _GIB)
     store = _clamp(disk_size * 2 // 5, 3 * _GIB, 60 * _GIB)
-    if content * 3 > store:
-        store = _round_up(content * 3)
+    store = max(store, _round_up(content * 3))
     data = usable - esp - config - store
     if data < _GIB // 2:
         raise SpaceError(

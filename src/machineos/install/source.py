@@ -77,9 +77,9 @@ def parse_request(text: str) -> Place:
     """Return the place in ``url.txt``: ``[docker://]host[:port]/path:tag``, and ``plain-http``
     after a space for a registry in a closed network. Raises: DocumentError."""
     words = text.split()
-    if not 1 <= len(words) <= 2 or words[1:] not in ([], ["plain-http"]):
+    if not words or words[1:] not in ([], ["plain-http"]):
         raise DocumentError(URL_FILE, [Fault("", 1, "is not: URL [plain-http]")])
-    return Place.parse_remote(words[0], plain_http=len(words) == 2)
+    return Place.parse_remote(words[0], plain_http=bool(words[1:]))
 
 
 def parse_medium(data: bytes) -> Place:

@@ -7,10 +7,15 @@ memory that can lose its power passes the same tests.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from machineos.core.digest import Digest
 from machineos.core.facts import Fact
+from machineos.core.secret import Secret
 from machineos.core.steps import Step
+from machineos.document.verify.published import Fetched
+from machineos.host.disk.device import Disk, Partition
 from machineos.state.config import steps as config
 from machineos.state.images import steps as images
 from machineos.state.slots import steps as slots
@@ -19,21 +24,16 @@ from machineos.state.volumes import steps as volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
     from pathlib import Path
     from uuid import UUID
 
-    from machineos.core.digest import Digest
-    from machineos.core.secret import Secret
     from machineos.document.product.install import Target
-    from machineos.document.verify.published import Fetched
-    from machineos.host.disk.device import Disk, Partition
     from machineos.host.disk.sfdisk import PartitionSpec
     from machineos.oci.model.documents import Manifest
     from machineos.oci.model.place import Place
     from machineos.trust.verify.chain import Publisher
 
-Signatures = tuple[tuple["Digest", str, bytes], ...]  # layer, root hash, PKCS#7 of it
+Signatures = tuple[tuple[Digest, str, bytes], ...]  # layer, root hash, PKCS#7 of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Say(Step[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Now(Step["datetime"]):
+class Now(Step[datetime]):
     """The time of day."""
 
 
@@ -99,12 +99,12 @@ class Sleep(Step[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class ListDisks(Step["tuple[Disk, ...]"]):
+class ListDisks(Step[tuple[Disk, ...]]):
     """The disks of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
-class ListPartitions(Step["tuple[Partition, ...]"]):
+class ListPartitions(Step[tuple[Partition, ...]]):
     """The partitions of this machine that have a name and a device node."""
 
 
@@ -116,7 +116,7 @@ class ReadLabel(Step[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class ReadSmallDisk(Step["tuple[str | None, ...]"]):
+class ReadSmallDisk(Step[tuple[str | None, ...]]):
     """The texts of the files ``names`` on the FAT of ``device``, without space at their ends; None
     for one that is not there. It is mounted at ``folder`` meanwhile."""
 
@@ -135,7 +135,7 @@ class ReadFile(Step[bytes]):
 
 
 @dataclass(frozen=True, slots=True)
-class ReadKey(Step["Secret"]):
+class ReadKey(Step[Secret]):
     """A secret that the initrd left in root's keyring."""
 
     name: str
@@ -163,7 +163,7 @@ class MakeStaging(Step[Memory]):
 
 
 @dataclass(frozen=True, slots=True)
-class FetchManifest(Step["Fetched"]):
+class FetchManifest(Step[Fetched]):
     """Read the manifest of a place, verified."""
 
     place: Place

@@ -6,7 +6,7 @@ import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import pytest
 
@@ -14,10 +14,16 @@ from fakes.disk import LoopDisk
 from fakes.registry import fake_registry
 from machineos.core.digest import Digest
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
-from machineos.errors import MissingError, ToolError, TransferError
+from machineos.errors import (
+    ConflictError,
+    DocumentError,
+    MissingError,
+    ToolError,
+    TransferError,
+)
 from machineos.host.disk.device import Disk, Partition
 from machineos.host.kernel.mount import Flag, is_mounted, mount, mounts, unmount
-from machineos.install.host import LinuxHost
+from machineos.install.host import LinuxHost, read_text
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.place import Place
@@ -44,6 +50,48 @@ def test_lines_and_time() -> None:
         assert host.ticks() == 0.0
         host.sleep(5.0)  # this clock stands
     assert said == ["line"]
+
+
+class Moving(FixedClock):
+    """A clock that moves when it is waited for."""
+
+    slept: ClassVar[list[float]] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+def test_waiting_is_the_clocks() -> None:
+    LinuxHost(Moving(), print).sleep(5.0)
+    assert Moving.slept == [5.0]
+
+
+def test_boot_files_commits_and_images_need_no_mount(
+    host: LinuxHost, published_world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "kernel").write_bytes(b"kernel")
+    written = host.copy_file(tmp_path / "kernel", tmp_path / "esp", "EFI/x/grubx64.efi")
+    assert host.read_back(tmp_path / "esp", "EFI/x/grubx64.efi") == written == Digest.of(b"kernel")
+    (tmp_path / "config").mkdir()
+    host.create_store(tmp_path / "config", {"a": b"1"}, message="x", seconds=0)
+    with pytest.raises(ConflictError):
+        host.create_store(tmp_path / "config", {"a": b"1"}, message="x", seconds=0)
+    images = published_world.registry.repository("mos")
+    tag = images.tags()[0]
+    digest = images.resolve(tag).digest
+    assert host.store_image(images.path, tmp_path / "mos", digest, tag="t") == ()
+    assert LayoutRepository(tmp_path / "mos").resolve("t").digest == digest
+    assert host.read_file(tmp_path / "kernel", limit=6) == b"kernel"
+
+
+def test_small_texts(tmp_path: Path) -> None:
+    (tmp_path / "url.txt").write_bytes(b" a\xff \n")
+    assert read_text(tmp_path / "url.txt", limit=5) == "a\ufffd"
+    assert read_text(tmp_path / "none", limit=5) is None
+    with pytest.raises(DocumentError, match="larger than 4 bytes"):
+        read_text(tmp_path / "url.txt", limit=4)
+    with pytest.raises(DocumentError, match="regular file"):
+        read_text(tmp_path, limit=5)
 
 
 def test_disks_and_partitions_that_have_a_node(tmp_path: Path) -> None:

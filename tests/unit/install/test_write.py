@@ -206,6 +206,24 @@ def test_partitions_that_never_appear(machine: FakeMachine) -> None:
     assert machine.installed(conftest.KEY, disk="vda") == ""
 
 
+class Slow(FakeHost):
+    """A machine on which every wait takes ten seconds, and no partition ever appears."""
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds == 0.1
+        super().sleep(10.0)
+
+    def list_partitions(self) -> tuple[Partition, ...]:
+        return ()
+
+
+def test_the_last_moment_still_counts(machine: FakeMachine) -> None:
+    host = Slow(machine)
+    with pytest.raises(BootError, match="partitions did not appear: esp, machine-config"):
+        Watched(host).run(Wish(conftest.PLACE))
+    assert host.seconds == 30.0
+
+
 def test_a_disk_without_room_for_data_is_not_touched(machine: FakeMachine) -> None:
     machine.disks = (Disk("vda", 8 * 10**9, read_only=False, removable=False),)
     watched = Watched(machine.boot())

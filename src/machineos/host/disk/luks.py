@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from machineos.core.command import Command
+from machineos.errors import VerificationError
+
+if TYPE_CHECKING:
+    from machineos.core.command import Result
 
 MAPPER = Path("/dev/mapper")
 HEADER_SIZE = 4 << 20
@@ -17,6 +22,7 @@ HEADER_SIZE = 4 << 20
 # ours (state/volumes/header keeps the authentication of the header in it).
 KEYSLOTS_SIZE = 1 << 20
 _TIMEOUT = 900.0
+_SHOWN = 300  # characters of what cryptsetup complains of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,15 @@ def open_command(volume: LuksVolume, *, header: Path | None) -> Command:
         volume.name,
     )  # fmt: skip
     return Command(argv, _TIMEOUT, success=None)
+
+
+def check_opened(volume: LuksVolume, result: Result) -> Path:
+    """Return the node of a volume that ``open_command`` has opened. Raises: VerificationError."""
+    if result.status != 0:
+        raise VerificationError(
+            f"{volume.device}: does not open with this machine's key: {result.complaint[-_SHOWN:]}"
+        )
+    return volume.mapped
 
 
 def close_command(name: str) -> Command:

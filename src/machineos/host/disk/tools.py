@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING, Literal
 
 from machineos.core.run import perform, run
-from machineos.errors import VerificationError
 from machineos.host.disk import luks, mkfs, sfdisk
 
 if TYPE_CHECKING:
@@ -52,11 +51,7 @@ def open_volume(volume: luks.LuksVolume, passphrase: Secret, *, header: Path | N
     """Open a device and return the mapped node. Raises: VerificationError."""
     command = luks.open_command(volume, header=header)
     result = run(command.argv, input=passphrase.reveal(), timeout=command.timeout, check=False)
-    if result.status != 0:
-        raise VerificationError(
-            f"{volume.device}: does not open with this machine's key: {result.complaint[-300:]}"
-        )
-    return volume.mapped
+    return luks.check_opened(volume, result)
 
 
 def close_volume(name: str) -> None:

@@ -17,12 +17,18 @@ from machineos.host.disk import direct
 from machineos.host.efi import efibootmgr
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from machineos.core.command import Command, Result
+    from machineos.core.files import Sync
+
+    Run = Callable[[Command], Result]
 
 _CHUNK = 1 << 20
 
 
-def copy_file(source: Path, root: Path, name: str) -> Digest:
+def copy_file(source: Path, root: Path, name: str, *, sync: Sync = os.fsync) -> Digest:
     """Copy ``source`` to ``name`` below ``root``, durably, and return the digest of what was
     written. Raises: OSError, SpaceError."""
     target = root / name
@@ -34,9 +40,9 @@ def copy_file(source: Path, root: Path, name: str) -> Digest:
                 hasher.update(chunk)
                 file.write(chunk)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
     for folder in target.parents:
-        fsync_folder(folder)
+        fsync_folder(folder, sync=sync)
         if folder == root:
             break
     return Digest("sha256", hasher.hexdigest())
@@ -51,16 +57,18 @@ def read_back(root: Path, name: str) -> Digest:
     return Digest("sha256", hasher.hexdigest())
 
 
-def list_entries() -> tuple[efibootmgr.BootEntry, ...]:
+def list_entries(*, run: Run = perform) -> tuple[efibootmgr.BootEntry, ...]:
     """Return the boot entries of this machine. Raises: ToolError."""
-    return efibootmgr.parse_entries(perform(efibootmgr.list_command()).text)
+    return efibootmgr.parse_entries(run(efibootmgr.list_command()).text)
 
 
-def delete_entry(number: str) -> None:
+def delete_entry(number: str, *, run: Run = perform) -> None:
     """Remove a boot entry. Raises: ToolError."""
-    perform(efibootmgr.delete_command(number))
+    run(efibootmgr.delete_command(number))
 
 
-def create_entry(disk: Path, partition: int, description: str, loader: str) -> None:
+def create_entry(
+    disk: Path, partition: int, description: str, loader: str, *, run: Run = perform
+) -> None:
     """Add a boot entry in front of the boot order. Raises: ToolError."""
-    perform(efibootmgr.create_command(disk, partition, description=description, loader=loader))
+    run(efibootmgr.create_command(disk, partition, description=description, loader=loader))

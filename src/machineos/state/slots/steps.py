@@ -12,15 +12,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from machineos.core.digest import Digest
 from machineos.core.steps import Step
 from machineos.errors import BootError, UsageError
+from machineos.host.efi.efibootmgr import BootEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from machineos.core.digest import Digest
-    from machineos.host.efi.efibootmgr import BootEntry
 
 READ_BACK = "boot files read back"  # a fact that holds
 PREFIX = "machineos-"
@@ -71,7 +71,7 @@ def _pair(folder: str, loader: str) -> tuple[SlotFile, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyFile(Step["Digest"]):
+class CopyFile(Step[Digest]):
     """Copy ``source`` to ``name`` on the file system at ``root``, durably, with the folders that it
     needs; the answer is the digest of what was written."""
 
@@ -87,7 +87,7 @@ class CopyFile(Step["Digest"]):
 
 
 @dataclass(frozen=True, slots=True)
-class ReadBack(Step["Digest"]):
+class ReadBack(Step[Digest]):
     """The digest of what the disk, not the kernel's memory, has as ``name`` at ``root``."""
 
     root: Path
@@ -95,7 +95,7 @@ class ReadBack(Step["Digest"]):
 
 
 @dataclass(frozen=True, slots=True)
-class ListEntries(Step["tuple[BootEntry, ...]"]):
+class ListEntries(Step[tuple[BootEntry, ...]]):
     """The boot entries of this machine's firmware."""
 
 

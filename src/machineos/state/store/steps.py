@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from machineos.core.digest import Digest
 from machineos.core.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from machineos.core.digest import Digest
-
 
 @dataclass(frozen=True, slots=True)
-class StoreImage(Step["tuple[Digest, ...]"]):
+class StoreImage(Step[tuple[Digest, ...]]):
     """Copy an image with its root hash signatures from the layout ``source`` into the layout
     ``store``, durably; ``tag`` points to it last. A blob that is there already is read from the
     disk and hashed first; the answer names those that were damaged and are whole now."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from machineos.core.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from machineos.core.secret import Secret
 
@@ -60,7 +60,7 @@ class FormatConfig(Step[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class UnlockConfig(Step["Path"]):
+class UnlockConfig(Step[Path]):
     """Open the configuration volume that was just made; the answer is the device to mount."""
 
     key: Secret

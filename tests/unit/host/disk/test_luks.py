@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from machineos.core.command import Command
+from machineos.core.command import Command, Result
 from machineos.core.run import run
+from machineos.errors import VerificationError
 from machineos.host.disk.luks import (
     HEADER_SIZE,
     KEYSLOTS_SIZE,
     LuksVolume,
+    check_opened,
     close_command,
     format_command,
     open_command,
@@ -49,6 +51,19 @@ def test_open() -> None:
 def test_close() -> None:
     argv = ("cryptsetup", "close", "machine-config")
     assert close_command("machine-config") == Command(argv, 900.0)
+
+
+def test_only_success_has_opened_it() -> None:
+    assert check_opened(VOLUME, Result((), 0, b"", b"warning")) == Path(
+        "/dev/mapper/machine-config"
+    )
+    for status in (1, 2, 5, -9):
+        with pytest.raises(VerificationError) as caught:
+            check_opened(VOLUME, Result((), status, b"", b" " + b"a" * 300 + b"end\n"))
+        complaint = "a" * 297 + "end"
+        assert caught.value.message == (
+            f"/dev/vda2: does not open with this machine's key: {complaint}"
+        )
 
 
 @pytest.fixture

@@ -85,6 +85,12 @@ def test_another_shape(data: bytes) -> None:
         parse_volumes(data)
 
 
+def test_what_is_said_of_another_shape() -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse_volumes(b"{}")
+    assert caught.value.message == "lvs report: 1 fault\n  report: has another shape"
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: (

@@ -79,3 +79,15 @@ def test_read_header_is_bounded(tmp_path: Path) -> None:
     assert len(tools.read_header(path)) == HEADER_SIZE
     path.write_bytes(b"short")
     assert tools.read_header(path) == b"short"
+
+
+def test_descriptors_are_closed(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(1024))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    tools.read_header(path)
+    tools.flush(path)
+    volume_label(path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    with pytest.raises(FileNotFoundError):
+        tools.flush(tmp_path / "none")

@@ -13,10 +13,23 @@ from pathlib import Path
 import pytest
 
 from fakes.disk import LoopDisk
+from machineos.core.command import Command, Result
 from machineos.core.digest import Digest
 from machineos.errors import SpaceError
 from machineos.host.disk import tools
-from machineos.state.slots.act import copy_file, read_back
+from machineos.host.efi.efibootmgr import (
+    BootEntry,
+    create_command,
+    delete_command,
+    list_command,
+)
+from machineos.state.slots.act import (
+    copy_file,
+    create_entry,
+    delete_entry,
+    list_entries,
+    read_back,
+)
 
 NAME = "EFI/machineos-a/grubx64.efi"
 MARK = hashlib.sha512(b"somewhere in the kernel").digest()
@@ -52,6 +65,51 @@ def test_what_a_cut_left_there_is_replaced(source: Path, tmp_path: Path) -> None
     (tmp_path / "esp" / NAME).write_bytes(CONTENT * 2)
     copy_file(source, tmp_path / "esp", NAME)
     assert (tmp_path / "esp" / NAME).read_bytes() == CONTENT
+
+
+def test_file_folder_and_every_folder_above_are_synced_in_this_order(
+    source: Path, tmp_path: Path
+) -> None:
+    esp = tmp_path / "esp"
+    seen: list[tuple[str, int]] = []
+
+    def note(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        seen.append((str(path.relative_to(esp)), len((esp / NAME).read_bytes())))
+
+    copy_file(source, esp, NAME, sync=note)
+    whole = len(CONTENT)
+    assert seen == [
+        (NAME, whole), ("EFI/machineos-a", whole), ("EFI", whole), (".", whole),
+    ]  # fmt: skip
+
+
+class Firmware:
+    """Stands for efibootmgr, which not every host has: notes its commands, answers as recorded."""
+
+    def __init__(self, output: bytes = b"") -> None:
+        self.output = output
+        self.commands: list[Command] = []
+
+    def __call__(self, command: Command) -> Result:
+        self.commands.append(command)
+        return Result(command.argv, 0, self.output, b"")
+
+
+def test_entries_are_listed_as_recorded() -> None:
+    firmware = Firmware(b"BootOrder: 0004\nBoot0004* machineos-a\tHD(1,GPT,2b1f)/x.efi\n")
+    assert list_entries(run=firmware) == (BootEntry("0004", True, "machineos-a"),)
+    assert firmware.commands == [list_command()]
+
+
+def test_entries_are_made_and_deleted_by_one_command_each() -> None:
+    firmware = Firmware()
+    delete_entry("000A", run=firmware)
+    create_entry(Path("/dev/vda"), 1, "machineos-a", "loader", run=firmware)
+    assert firmware.commands == [
+        delete_command("000A"),
+        create_command(Path("/dev/vda"), 1, description="machineos-a", loader="loader"),
+    ]
 
 
 @pytest.mark.root
