@@ -268,7 +268,7 @@ class FakeHost:
             self._write_whole(folder / name, data)
         commit = commit_of(files)
         self._write_whole(folder / "manifest.git/commit", commit)
-        return hashlib.sha1(commit + f"{message} {seconds}".encode()).hexdigest()
+        return hashlib.sha1(commit + f"{message:s} {seconds:d}".encode()).hexdigest()
 
     def store_image(
         self, source: Path, store: Path, image: Digest, *, tag: str

@@ -16,7 +16,7 @@ from frozen import faults
 from machineos.core.steps import Step
 from machineos.install import steps
 from machineos.install.host import LinuxHost
-from machineos.install.phases import given
+from machineos.install.phases import PHASES, given
 from machineos.install.source import WISH, Wish
 from machineos.install.steps import CALLS, Host, perform
 from machineos.install.write import CONFIG_UUID, FIRST_SLOT, SLOT
@@ -110,3 +110,14 @@ def test_what_is_given_before_the_first_phase() -> None:
     facts = given(Wish(None, "vda"), uuid="x")
     assert facts.names() == {WISH, CONFIG_UUID, SLOT}
     assert (facts[WISH], facts[CONFIG_UUID], facts[SLOT]) == (Wish(None, "vda"), "x", FIRST_SLOT)
+
+
+def test_names_of_facts() -> None:
+    """Errors in the order of phases are told by them."""
+    named: set[str] = set().union(*(phase.needs | phase.gives for phase in PHASES))
+    assert named == {
+        "wish", "place", "disk", "identity", "configuration key", "registry reachable", "room",
+        "fetched", "staged", "partition table", "devices", "file systems", "images stored",
+        "uuid of the configuration volume", "configuration stored", "slot", "boot files read back",
+        "boot entry", "end",
+    }  # fmt: skip

@@ -50,10 +50,10 @@ class Entry:
 
     path: Path
     uevent: str
-    size: str = ""
-    ro: str = ""
-    removable: str = ""
-    hidden: str = ""
+    size: str
+    ro: str
+    removable: str
+    hidden: str
 
     @property
     def fields(self) -> dict[str, str]:

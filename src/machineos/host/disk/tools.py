@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from machineos.core.files import Sync
     from machineos.core.secret import Secret
     from machineos.host.disk.lvm import Group
 
@@ -67,10 +68,10 @@ def read_header(device: Path) -> bytes:
         return file.read(luks.HEADER_SIZE)
 
 
-def flush(device: Path) -> None:
+def flush(device: Path, *, sync: Sync = os.fsync) -> None:
     """Wait until everything written to ``device`` is past the disk's own cache."""
     descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)

@@ -25,27 +25,23 @@ if TYPE_CHECKING:
 
     Run = Callable[[Command], Result]
 
-_CHUNK = 1 << 20
-
 
 def copy_file(source: Path, root: Path, name: str, *, sync: Sync = os.fsync) -> Digest:
     """Copy ``source`` to ``name`` below ``root``, durably, and return the digest of what was
     written. Raises: OSError, SpaceError."""
     target = root / name
-    hasher = hashlib.sha256()
+    data = source.read_bytes()
     with needing_space(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as origin, target.open("wb") as file:
-            while chunk := origin.read(_CHUNK):
-                hasher.update(chunk)
-                file.write(chunk)
+        with target.open("wb") as file:
+            file.write(data)
             file.flush()
             sync(file.fileno())
     for folder in target.parents:
         fsync_folder(folder, sync=sync)
         if folder == root:
             break
-    return Digest("sha256", hasher.hexdigest())
+    return Digest.of(data)
 
 
 def read_back(root: Path, name: str) -> Digest:

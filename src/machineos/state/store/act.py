@@ -9,6 +9,7 @@ read. Layouts on a developer's machine compare sizes only (``oci/layout``).
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from machineos.core.digest import Checker, Digest
@@ -22,6 +23,7 @@ from machineos.oci.layout.folder import LayoutRepository
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from machineos.core.files import Sync
     from machineos.oci.model.documents import Descriptor
 
 
@@ -39,7 +41,9 @@ def is_whole(path: Path, descriptor: Descriptor) -> bool:
     return True
 
 
-def store_image(source: Path, store: Path, image: Digest, *, tag: str) -> tuple[Digest, ...]:
+def store_image(
+    source: Path, store: Path, image: Digest, *, tag: str, sync: Sync = os.fsync
+) -> tuple[Digest, ...]:
     """Copy an image with its root hash signatures from layout to layout, durably; ``tag`` comes
     last. Return the blobs that were there and damaged.
 
@@ -65,5 +69,5 @@ def store_image(source: Path, store: Path, image: Digest, *, tag: str) -> tuple[
     )  # fmt: skip
     if left_out:
         raise VerificationError(f"image {image}: a signature of it cannot be stored: {left_out[0]}")
-    fsync_folder(store.parent)
+    fsync_folder(store.parent, sync=sync)
     return tuple(dict.fromkeys(damaged))

@@ -20,10 +20,10 @@ from machineos.host.disk.device import (
     partition_of,
 )
 
-VDA = Entry(
-    Path("/sys/devices/pci0/block/vda"), "DEVTYPE=disk\nDISKSEQ=1", size="16", ro="0", removable="0"
+VDA = Entry(Path("/sys/devices/pci0/block/vda"), "DEVTYPE=disk\nDISKSEQ=1", "16", "0", "0", "")
+VDA1 = Entry(
+    Path("/sys/devices/pci0/block/vda/vda1"), "DEVTYPE=partition\nPARTNAME=esp", "", "", "", ""
 )
-VDA1 = Entry(Path("/sys/devices/pci0/block/vda/vda1"), "DEVTYPE=partition\nPARTNAME=esp")
 
 
 def test_a_disk() -> None:

@@ -86,7 +86,9 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
     path.write_bytes(bytes(1024))
     before = len(list(Path("/proc/self/fd").iterdir()))
     tools.read_header(path)
-    tools.flush(path)
+    synced: list[Path] = []
+    tools.flush(path, sync=lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink()))
+    assert synced == [path]
     volume_label(path)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     with pytest.raises(FileNotFoundError):

@@ -78,6 +78,18 @@ def test_what_is_said() -> None:
         assert caught.value.message == message
 
 
+def test_what_is_said_of_a_long_text() -> None:
+    text = "registry.example/" + "a/" * 200 + "a"
+    for name in (text, text[:201]):
+        with pytest.raises(DocumentError) as caught:
+            Place.parse_remote(name.rstrip("/"), plain_http=False)
+        assert len(caught.value.name) <= 202
+    text = "oci:" + "a" * 300
+    with pytest.raises(DocumentError) as caught:
+        Place.parse(text, plain_http=False)
+    assert caught.value.name == repr(text[:200])
+
+
 def test_a_folder_is_no_registry() -> None:
     with pytest.raises(DocumentError):
         Place.parse_remote("oci:some/dir:machine/install:1.0.0", plain_http=False)

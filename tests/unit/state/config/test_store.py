@@ -52,6 +52,25 @@ def test_the_work_tree_is_clean(tmp_path: Path) -> None:
     assert git(tmp_path, *status, index=index) == " M zz"
 
 
+def test_everything_is_synced_before_it_is_reported(tmp_path: Path) -> None:
+    synced: list[str] = []
+
+    def note(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append(str(path.relative_to(tmp_path)))
+
+    create_store(tmp_path, FILES, message="x", seconds=0, sync=note)
+    everything = {str(path.relative_to(tmp_path)) for path in (tmp_path / GIT_FOLDER).rglob("*")}
+    assert {f"{GIT_FOLDER}/HEAD", f"{GIT_FOLDER}/config"} < everything
+    assert sorted(synced) == sorted({*everything, GIT_FOLDER, "."})
+    assert synced[-2:] == [GIT_FOLDER, "."]
+
+
+def test_files_are_for_root_and_its_group(tmp_path: Path) -> None:
+    create_store(tmp_path, FILES, message="x", seconds=0)
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in FILES} == {0o640}
+
+
 def test_the_same_content_gives_the_same_commit(tmp_path: Path) -> None:
     commits = set()
     for name in "ab":

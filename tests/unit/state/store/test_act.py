@@ -73,6 +73,19 @@ def test_storing_again_changes_nothing(
     assert {path: path.stat().st_ino for path in folder.rglob("*")} == inodes
 
 
+def test_the_name_of_a_new_store_is_synced_last(
+    source: LayoutRepository, image: Image, tmp_path: Path
+) -> None:
+    synced: list[Path] = []
+
+    def note(descriptor: int) -> None:
+        assert LayoutRepository(tmp_path / "disk/mos").tags() == ("kept",)
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    store_image(source.path, tmp_path / "disk/mos", image.root.digest, tag="kept", sync=note)
+    assert synced == [tmp_path / "disk"]
+
+
 @pytest.mark.parametrize("change", ["flipped", "shorter", "longer", "empty"])
 @pytest.mark.parametrize("which", ["layer", "manifest", "signature"])
 def test_a_damaged_blob_is_found_named_and_replaced(
