@@ -21,9 +21,12 @@ from machineos.vm.model import (
     Size,
     Smbios,
 )
-from machineos.vm.plan import StartOptions, plan_qemu
-from machineos.vm.store import MachinePaths
+from machineos.vm.paths import MachinePaths
+from machineos.vm.provider import AS_DEFINED, StartOptions
+from machineos.vm.qemu.plan import plan_qemu
 
+Attach = Literal["virtio", "scsi", "nvme", "ide", "usb"]
+Kind = Literal["ssd", "hdd", "cdrom"]
 GOLDEN = Path(__file__).with_name("golden")
 PATHS = MachinePaths(
     definition=Path("/c/vm1/machine.yaml"),
@@ -44,15 +47,12 @@ FULL = Config(
 )
 
 
-NO_OPTIONS = StartOptions()
-
-
 def plan(
     config: Config,
     accelerator: str = "tcg",
     *,
+    options: StartOptions = AS_DEFINED,
     ephemeral: bool = False,
-    options: StartOptions = NO_OPTIONS,
 ) -> list[str]:
     machine = Machine(name="vm1", config=config, ephemeral=ephemeral)
     return plan_qemu(machine, PATHS, accelerator, options)
@@ -116,12 +116,7 @@ def test_forwards_bind_to_loopback_unless_said() -> None:
         ("ide", "cdrom", "ide-cd", "ide.0"),
     ],
 )
-def test_attach(
-    attach: Literal["virtio", "scsi", "nvme", "ide", "usb"],
-    kind: Literal["ssd", "hdd", "cdrom"],
-    driver: str,
-    bus: str | None,
-) -> None:
+def test_attach(attach: Attach, kind: Kind, driver: str, bus: str | None) -> None:
     argv = plan(Config(name="vm1", disks=(Disk(file="/d", attach=attach, type=kind),)))
     (device,) = nodes(argv, "device")[:1]
     assert (device["driver"], device.get("bus")) == (driver, bus)
@@ -177,3 +172,92 @@ def test_options_of_one_start() -> None:
     assert values(plan(FULL, options=StartOptions(snapshot="base")), "loadvm") == ["base"]
     argv = plan(FULL, options=StartOptions(no_reboot=True))
     assert values(argv, "action") == ["reboot=shutdown"]
+
+
+def device(**disk: Any) -> dict[str, Any]:  # noqa: ANN401 (any field)
+    """The device of a machine's only disk."""
+    argv = plan(Config(name="vm1", disks=(Disk(**{"file": "/d/data.raw", **disk}),)))
+    return nodes(argv, "device")[0]
+
+
+def test_all_that_a_disk_says_of_itself() -> None:
+    common = {"drive": "disk0", "id": "dev-disk0", "serial": "data"}
+    assert device(addr="3.1", blocksize=4096, bootindex=BootIndex(2)) == {
+        **common,
+        "driver": "virtio-blk-pci",
+        "logical_block_size": 4096,
+        "physical_block_size": 4096,
+        "addr": "3.1",
+        "bootindex": 2,
+    }
+    assert device(attach="scsi") == {
+        **common, "driver": "scsi-hd", "bus": "scsi.0", "rotation_rate": 1,
+    }  # fmt: skip
+    assert device(attach="ide", type="hdd") == {
+        **common, "driver": "ide-hd", "bus": "ide.0", "rotation_rate": 7200,
+    }  # fmt: skip
+    assert device(attach="nvme") == {**common, "driver": "nvme"}
+    assert device(attach="usb") == {**common, "driver": "usb-storage", "bus": "usb.0"}
+    assert device(type="cdrom", attach="ide") == {
+        "drive": "disk0", "id": "dev-disk0", "driver": "ide-cd", "bus": "ide.0",
+    }  # fmt: skip
+    assert device(file="/d/" + "n" * 30 + ".raw")["serial"] == "n" * 20
+
+
+def test_every_ide_disk_has_a_bus() -> None:
+    disks = tuple(Disk(file=f"/{name}", attach="ide") for name in "abc")
+    found = nodes(plan(Config(name="vm1", disks=disks)), "device")
+    assert [one["bus"] for one in found[:3]] == ["ide.0", "ide.1", "ide.2"]
+
+
+@pytest.mark.parametrize(
+    ("config", "controllers"),
+    [
+        ({"disks": (Disk(file="/d"),)}, []),
+        ({"disks": (Disk(file="/d", attach="scsi"),)}, ["virtio-scsi-pci,id=scsi"]),
+        ({"disks": (Disk(file="/d", type="cdrom"),)}, ["virtio-scsi-pci,id=scsi"]),
+        ({"disks": (Disk(file="/d", type="cdrom", attach="ide"),)}, []),
+        ({"cdrom": "/c.iso"}, ["virtio-scsi-pci,id=scsi"]),
+        ({"disks": (Disk(file="/d", attach="usb"),)}, ["qemu-xhci,id=usb"]),
+        ({"gui": True}, ["qemu-xhci,id=usb"]),
+    ],
+)
+def test_controllers_are_there_for_what_needs_them(
+    config: dict[str, Any], controllers: list[str]
+) -> None:
+    found = values(plan(Config(name="vm1", **config)), "device")
+    wanted = [one for one in found if one.startswith(("virtio-scsi", "qemu-xhci"))]
+    assert wanted == controllers
+
+
+def test_the_cdrom_is_on_the_scsi_bus() -> None:
+    argv = plan(Config(name="vm1", cdrom="/c.iso", boot="cdrom"))
+    assert nodes(argv, "device")[-1] == {
+        "driver": "scsi-cd", "bus": "scsi.0", "drive": "cdrom", "id": "cdrom", "bootindex": 0,
+    }  # fmt: skip
+    assert nodes(argv, "blockdev")[-1]["read-only"] is True
+
+
+def test_all_that_an_interface_says_of_itself() -> None:
+    nic = Nic(
+        id="x", device="e1000", mac="52:54:00:AA:00:01", addr="4", romfile="/r",
+        bootindex=BootIndex(0),
+    )  # fmt: skip
+    argv = plan(Config(name="vm1", nics=(nic, Nic())))
+    full, plain = nodes(argv, "device")[-2:]
+    assert full == {
+        "driver": "e1000", "netdev": "net0", "id": "nic-x", "romfile": "/r",
+        "mac": "52:54:00:aa:00:01", "addr": "4", "bootindex": 0,
+    }  # fmt: skip
+    assert plain == {"driver": "virtio-net-pci", "netdev": "net1", "id": "nic-nic0", "romfile": ""}
+    assert values(argv, "netdev") == ["user,id=net0", "user,id=net1"]
+
+
+def test_a_screen_has_a_keyboard_and_a_pointer() -> None:
+    found = values(plan(replace(FULL, gui=True)), "device")
+    assert found[-3:] == ["VGA", "usb-kbd,bus=usb.0", "usb-tablet,bus=usb.0"]
+
+
+def test_a_firmware_item_from_a_file() -> None:
+    argv = plan(replace(FULL, fw_cfg=(FwCfg(name="opt/a", file="/f,g"),)))
+    assert values(argv, "fw_cfg") == ["name=opt/a,file=/f,,g"]

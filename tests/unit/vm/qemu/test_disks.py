@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from machineos.core import run
 from machineos.errors import MachineError, MissingError, ToolError
-from machineos.host.virt import qemuimg
-from machineos.vm.disks import localize, place_disks
+from machineos.host.virt import qemuimg, tools
 from machineos.vm.model import Config, Disk, Machine, Size
-from machineos.vm.store import MachinePaths
+from machineos.vm.paths import MachinePaths
+from machineos.vm.qemu.disks import place_disks
+from machineos.vm.qemu.placement import localize
 from waiting import PATIENCE
 
 pytestmark = pytest.mark.tool("qemu-img")
@@ -25,15 +27,15 @@ def paths(tmp_path: Path) -> MachinePaths:
     return MachinePaths(tmp_path / "machine.yaml", state, state, tmp_path / "lock")
 
 
-def machine(*disks: Disk, cdrom: str = "") -> Machine:
-    return Machine(name="a", config=Config(name="a", disks=disks, cdrom=cdrom))
+def machine(*disks: Disk, **more: Any) -> Machine:  # noqa: ANN401 (any field)
+    return Machine(name="a", config=Config(name="a", disks=disks, **more))
 
 
 def test_made_once(paths: MachinePaths) -> None:
     one = machine(Disk(file="a.qcow2", size=Size(8 * MIB)))
     place_disks(one, paths)
     path = paths.state / "a.qcow2"
-    assert qemuimg.info(path, "qcow2") == qemuimg.Image("qcow2", 8 * MIB, "")
+    assert tools.describe_image(path, "qcow2") == qemuimg.Image("qcow2", 8 * MIB, "")
     assert path.stat().st_mode & 0o777 == 0o600
     before = path.stat().st_mtime_ns
     place_disks(one, paths)

@@ -9,39 +9,26 @@ ended there is a record of why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.host.virt.qemu import PROGRAM, escape, node, option
+from machineos.vm.provider import AS_DEFINED, StartOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from machineos.vm.model import Config, Disk, Machine, Nic, Port, Smbios
-    from machineos.vm.store import MachinePaths
+    from machineos.vm.paths import MachinePaths
 
 _SERIAL_LIMIT = 20  # what virtio-blk and ATA have room for
-
-
-@dataclass(frozen=True, slots=True)
-class StartOptions:
-    """How to start this once: not part of the definition.
-
-    ``paused`` stops before the first instruction, ``snapshot`` continues from a saved one,
-    ``no_reboot`` makes a reboot of the guest an end.
-    """
-
-    paused: bool = False
-    snapshot: str = ""
-    no_reboot: bool = False
 
 
 def plan_qemu(
     machine: Machine,
     paths: MachinePaths,
     accelerator: str,
-    options: StartOptions = StartOptions(),
+    options: StartOptions = AS_DEFINED,
 ) -> list[str]:
     """Return QEMU's argument list. ``accelerator`` is ``kvm`` or ``tcg``."""
     config = machine.config
@@ -122,41 +109,37 @@ def _tpm(config: Config, paths: MachinePaths) -> Iterator[str]:
 
 def _disks(machine: Machine, paths: MachinePaths) -> Iterator[str]:
     config = machine.config
-    order = _boot_order(config)
-    drives = list(config.disks)
-    buses = {disk.attach for disk in drives if disk.type != "cdrom"}
-    cds = bool(config.cdrom) or any(_on_scsi_cd(disk) for disk in drives)
-    if "scsi" in buses or cds:
-        yield from ("-device", "virtio-scsi-pci,id=scsi")
-    if any(disk.attach == "usb" for disk in drives) or config.gui:
-        yield from ("-device", "qemu-xhci,id=usb")
+    *order, cdrom_order = _boot_order(config)
+    yield from _controllers(config)
     ide = 0
-    for index, disk in enumerate(drives):
+    for index, (disk, place) in enumerate(zip(config.disks, order, strict=True)):
         name = f"disk{index}"
-        yield from option(
-            "blockdev",
-            node(
-                name,
-                paths.disk(disk.file),
-                disk.kind,
-                frozen=disk.frozen,
-                careless=machine.ephemeral,
-            ),
-        )
         device = _disk_device(disk, name)
         if disk.attach == "ide":
             device["bus"] = f"ide.{ide}"
             ide += 1
-        if order[index] is not None:
-            device["bootindex"] = order[index]
-        yield from option("device", device)
+        file = paths.disk(disk.file)
+        careless = machine.ephemeral
+        yield from _drive(
+            node(name, file, disk.kind, frozen=disk.frozen, careless=careless), device, place
+        )
     if config.cdrom:
         cdrom = node("cdrom", Path(config.cdrom), "raw", frozen=True, careless=False)
         device = {"driver": "scsi-cd", "bus": "scsi.0", "drive": "cdrom", "id": "cdrom"}
-        if order[-1] is not None:
-            device["bootindex"] = order[-1]
-        yield from option("blockdev", cdrom)
-        yield from option("device", device)
+        yield from _drive(cdrom, device, cdrom_order)
+
+
+def _controllers(config: Config) -> Iterator[str]:
+    scsi = any(disk.attach == "scsi" and disk.type != "cdrom" for disk in config.disks)
+    if scsi or config.cdrom or any(_on_scsi_cd(disk) for disk in config.disks):
+        yield from ("-device", "virtio-scsi-pci,id=scsi")
+    if any(disk.attach == "usb" for disk in config.disks) or config.gui:
+        yield from ("-device", "qemu-xhci,id=usb")
+
+
+def _drive(block: dict[str, object], device: dict[str, object], place: int | None) -> Iterator[str]:
+    yield from option("blockdev", block)
+    yield from option("device", device if place is None else {**device, "bootindex": place})
 
 
 def _on_scsi_cd(disk: Disk) -> bool:
@@ -164,25 +147,8 @@ def _on_scsi_cd(disk: Disk) -> bool:
 
 
 def _disk_device(disk: Disk, name: str) -> dict[str, object]:
-    device: dict[str, object] = {"drive": name, "id": f"dev-{name}"}
-    cd = disk.type == "cdrom"
-    rotation = 1 if disk.type == "ssd" else 7200
-    match disk.attach:
-        case "virtio" | "scsi" if cd:
-            device |= {"driver": "scsi-cd", "bus": "scsi.0"}
-        case "virtio":
-            device["driver"] = "virtio-blk-pci"
-        case "scsi":
-            device |= {"driver": "scsi-hd", "bus": "scsi.0", "rotation_rate": rotation}
-        case "nvme":
-            device["driver"] = "nvme"
-        case "ide":
-            device["driver"] = "ide-cd" if cd else "ide-hd"
-            if not cd:
-                device["rotation_rate"] = rotation
-        case "usb":
-            device |= {"driver": "usb-storage", "bus": "usb.0"}
-    if not cd:
+    device: dict[str, object] = {"drive": name, "id": f"dev-{name}", **_attachment(disk)}
+    if disk.type != "cdrom":
         device["serial"] = Path(disk.file).stem[:_SERIAL_LIMIT] or name
     if disk.blocksize:
         device |= {"logical_block_size": disk.blocksize, "physical_block_size": disk.blocksize}
@@ -191,20 +157,38 @@ def _disk_device(disk: Disk, name: str) -> dict[str, object]:
     return device
 
 
+def _attachment(disk: Disk) -> dict[str, object]:
+    cd = disk.type == "cdrom"
+    rotation = {} if cd else {"rotation_rate": 1 if disk.type == "ssd" else 7200}
+    match disk.attach:
+        case "virtio" | "scsi" if cd:
+            return {"driver": "scsi-cd", "bus": "scsi.0"}
+        case "virtio":
+            return {"driver": "virtio-blk-pci"}
+        case "scsi":
+            return {"driver": "scsi-hd", "bus": "scsi.0", **rotation}
+        case "nvme":
+            return {"driver": "nvme"}
+        case "ide":
+            return {"driver": "ide-cd" if cd else "ide-hd", **rotation}
+        case "usb":
+            return {"driver": "usb-storage", "bus": "usb.0"}
+
+
 def _boot_order(config: Config) -> list[int | None]:
     """Return the boot index of each disk and, last, of the cdrom.
 
     What the definition says wins; the others follow in the order that ``boot`` asks for. With an
     empty ``boot`` they get none, and the firmware's own variables decide.
     """
-    explicit = [disk.bootindex for disk in config.disks]
-    result: list[int | None] = [index.value if index else None for index in explicit] + [None]
+    explicit = [*(disk.bootindex for disk in config.disks), None]
+    result: list[int | None] = [index.value if index else None for index in explicit]
     if not config.boot:
         return result
-    is_cd = [disk.type == "cdrom" for disk in config.disks] + [True]
-    free = [index for index, given in enumerate([*explicit, None]) if given is None]
-    free.sort(key=lambda index: is_cd[index] != (config.boot == "cdrom"))
-    taken = {value for value in result if value is not None}
+    cds = [*(disk.type == "cdrom" for disk in config.disks), True]
+    free = [index for index, given in enumerate(explicit) if given is None]
+    free.sort(key=lambda index: cds[index] != (config.boot == "cdrom"))
+    taken = set(result)
     following = (value for value in range(100 + len(free)) if value not in taken)
     for index in free:
         result[index] = next(following)

@@ -9,27 +9,14 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from machineos.core.run import perform
 from machineos.errors import MachineError, MissingError
-from machineos.host.virt import qemuimg
+from machineos.host.virt import qemuimg, tools
+from machineos.vm.qemu.placement import check_import, check_size, is_import, is_opaque, place_of
 
 if TYPE_CHECKING:
     from machineos.vm.model import Disk, Machine
-    from machineos.vm.store import MachinePaths
-
-
-def localize(machine: Machine, paths: MachinePaths) -> Machine:
-    """Return the machine with every imported disk pointing to its copy: the disk that has size 0,
-    can be written and lies elsewhere. Pure."""
-    disks = tuple(
-        msgspec.structs.replace(disk, file=str(_copy_of(disk, paths)))
-        if _is_import(disk, paths)
-        else disk
-        for disk in machine.config.disks
-    )
-    config = msgspec.structs.replace(machine.config, disks=disks)
-    return msgspec.structs.replace(machine, config=config)
+    from machineos.vm.paths import MachinePaths
 
 
 def place_disks(machine: Machine, paths: MachinePaths) -> None:
@@ -38,11 +25,9 @@ def place_disks(machine: Machine, paths: MachinePaths) -> None:
     Raises: MissingError, MachineError, ToolError.
     """
     for disk in machine.config.disks:
-        path = paths.disk(disk.file)
-        if _is_import(disk, paths):
-            copy = _copy_of(disk, paths)
-            _import(disk, path, copy)
-            path = copy
+        path = place_of(disk, paths)
+        if is_import(disk, paths):
+            _import(disk, paths.disk(disk.file), path)
         elif not path.exists():
             _make(disk, path)
         _check(disk, path)
@@ -50,23 +35,12 @@ def place_disks(machine: Machine, paths: MachinePaths) -> None:
         _require(Path(machine.config.cdrom), "the cdrom")
 
 
-def _is_import(disk: Disk, paths: MachinePaths) -> bool:
-    if disk.size.bytes or disk.frozen or "/" not in disk.file:
-        return False
-    return Path(disk.file).parent != paths.state
-
-
-def _copy_of(disk: Disk, paths: MachinePaths) -> Path:
-    return paths.state / Path(disk.file).name
-
-
 def _import(disk: Disk, source: Path, target: Path) -> None:
     if target.exists():
         return
     _require(source, "the disk to import")
-    if qemuimg.info(source, disk.kind).backing:
-        raise MachineError(f"{source} stands on another image and cannot be imported")
-    qemuimg.convert(source, disk.kind, target, disk.kind)
+    check_import(source, tools.describe_image(source, disk.kind))
+    tools.convert_image(source, disk.kind, target, disk.kind)
     target.chmod(0o600)
 
 
@@ -77,7 +51,7 @@ def _make(disk: Disk, path: Path) -> None:
         raise MissingError(f"{path.parent}: there is no such folder for a disk")
     partial = path.with_name(f".{path.name}.partial")
     try:
-        qemuimg.create(partial, disk.kind, disk.size.bytes)
+        perform(qemuimg.create_command(partial, disk.kind, disk.size.bytes))
         partial.chmod(0o600)
         partial.replace(path)
     finally:
@@ -86,14 +60,8 @@ def _make(disk: Disk, path: Path) -> None:
 
 def _check(disk: Disk, path: Path) -> None:
     _require(path, "the disk")
-    if disk.type == "cdrom" and disk.kind == "raw":
-        return
-    image = qemuimg.info(path, disk.kind)
-    if disk.size.bytes and image.size != disk.size.bytes:
-        raise MachineError(
-            f"the disk {path} has {image.size} bytes, machine.yaml says {disk.size.bytes}",
-            hint="a disk is not resized: set the size that it has, or delete it",
-        )
+    if not is_opaque(disk):
+        check_size(disk, path, tools.describe_image(path, disk.kind))
 
 
 def _require(path: Path, what: str) -> None:

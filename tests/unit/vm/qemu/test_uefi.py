@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from machineos.errors import MachineError, MissingError
 from machineos.vm.model import Config
-from machineos.vm.store import MachinePaths
-from machineos.vm.uefi import find_firmware, place_firmware
+from machineos.vm.paths import MachinePaths
+from machineos.vm.qemu.uefi import find_firmware, place_firmware
 
 NVRAM = 128 << 10
 QEMU_IMG = pytest.mark.tool("qemu-img")
@@ -23,10 +23,17 @@ def paths(tmp_path: Path) -> MachinePaths:
     return MachinePaths(tmp_path / "machine.yaml", state, state, tmp_path / "lock")
 
 
-def config(folder: Path, *, nvram: int = NVRAM, fill: bytes = b"\xff") -> Config:
-    (folder / "code.fd").write_bytes(b"c" * ((2 << 20) - NVRAM))
+def config(
+    folder: Path,
+    code: int = (2 << 20) - NVRAM,
+    nvram: int = NVRAM,
+    fill: bytes = b"\xff",
+    **more: Any,  # noqa: ANN401 (any field)
+) -> Config:
+    (folder / "code.fd").write_bytes(b"c" * code)
     (folder / "vars.fd").write_bytes(fill * nvram)
-    return Config(name="a", uefi_code=str(folder / "code.fd"), uefi_vars=str(folder / "vars.fd"))
+    files = {"uefi_code": str(folder / "code.fd"), "uefi_vars": str(folder / "vars.fd")}
+    return Config(name="a", **{**files, **more})
 
 
 @QEMU_IMG
@@ -51,11 +58,11 @@ def test_two_builds_do_not_mix(tmp_path: Path, paths: MachinePaths) -> None:
 
 def test_secure_boot_needs_keys(tmp_path: Path, paths: MachinePaths) -> None:
     with pytest.raises(MachineError, match="needs uefi-vars"):
-        place_firmware(replace(config(tmp_path), uefi_vars=""), paths)
+        place_firmware(config(tmp_path, uefi_vars=""), paths)
 
 
 def test_missing_files_are_named(tmp_path: Path, paths: MachinePaths) -> None:
     with pytest.raises(MissingError, match="no-code"):
-        place_firmware(replace(config(tmp_path), uefi_code=str(tmp_path / "no-code")), paths)
+        place_firmware(config(tmp_path, uefi_code=str(tmp_path / "no-code")), paths)
     with pytest.raises(MissingError, match=r"secboot\.fd does not exist"):
         find_firmware(secure_boot=True, folder=tmp_path)

@@ -14,22 +14,12 @@ import pytest
 from machineos.core import run
 from machineos.core.clock import SystemClock
 from machineos.errors import MissingError
-from machineos.vm.process import Process, from_pid_file, parse_stat
+from machineos.vm.qemu.process import from_pid_file, is_alive, process_of, send, wait
+from machineos.vm.qemu.record import Process
 from waiting import PATIENCE, wait_for
 
-# A process, and the pid file that its arguments name.
 Sleeper = tuple[subprocess.Popen[bytes], Path]
-STAT = "812 (a) b (c) S 1 812 812 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9"
-
-
-def test_stat_of_a_command_with_parentheses() -> None:
-    assert parse_stat(STAT) == ("S", 4711)
-
-
-@pytest.mark.parametrize("text", ["", "1 (x", "1 (x) S 1 2"])
-def test_not_a_stat(text: str) -> None:
-    with pytest.raises(ValueError):
-        parse_stat(text)
+CLOCK = SystemClock()
 
 
 @pytest.fixture
@@ -49,32 +39,36 @@ def sleeper(tmp_path: Path) -> Iterator[Sleeper]:
 
 def test_alive_until_it_ends(sleeper: Sleeper) -> None:
     child, _ = sleeper
-    process = Process.of(child.pid)
-    assert process.alive
-    assert not process.wait(0.05, SystemClock())
-    process.send(signal.SIGKILL)
-    assert process.wait(PATIENCE, SystemClock())  # a zombie: nobody has reaped it yet
-    assert not process.alive
+    process = process_of(child.pid)
+    assert is_alive(process)
+    assert not wait(process, 0.05, CLOCK)
+    send(process, signal.SIGKILL)
+    assert wait(process, PATIENCE, CLOCK)  # a zombie: nobody has reaped it yet
+    assert not is_alive(process)
 
 
 def test_a_reused_pid_is_another_process(sleeper: Sleeper) -> None:
     child, _ = sleeper
-    other = Process(child.pid, Process.of(child.pid).start - 1)
-    assert not other.alive
-    other.send(signal.SIGKILL)
-    assert other.wait(0, SystemClock())
-    assert Process.of(child.pid).alive
+    other = Process(child.pid, process_of(child.pid).start - 1)
+    assert not is_alive(other)
+    send(other, signal.SIGKILL)
+    assert wait(other, 0, CLOCK)
+    assert is_alive(process_of(child.pid))
+
+
+def test_nobody_is_not_alive() -> None:
+    assert not is_alive(None)
 
 
 def test_no_such_process() -> None:
     with pytest.raises(MissingError):
-        Process.of(2**22 + 1)
-    Process(2**22 + 1, 1).send(signal.SIGKILL)
+        process_of(2**22 + 1)
+    send(Process(2**22 + 1, 1), signal.SIGKILL)
 
 
 def test_pid_file_is_believed_only_by_its_process(sleeper: Sleeper, tmp_path: Path) -> None:
     child, pid_file = sleeper
-    assert from_pid_file(pid_file) == Process.of(child.pid)
+    assert from_pid_file(pid_file) == process_of(child.pid)
     stranger = tmp_path / "stranger.pid"
     stranger.write_text(f"{child.pid}\n")
     assert from_pid_file(stranger) is None
@@ -86,8 +80,8 @@ def test_pid_file_is_believed_only_by_its_process(sleeper: Sleeper, tmp_path: Pa
 def test_wait_wakes_at_the_end(sleeper: Sleeper) -> None:
     """Not at the end of the time that it was given: that is longer than any test may take."""
     child, _ = sleeper
-    process = Process.of(child.pid)
-    timer = threading.Timer(0.05, process.send, [signal.SIGKILL])
+    process = process_of(child.pid)
+    timer = threading.Timer(0.05, send, [process, signal.SIGKILL])
     timer.start()
-    assert process.wait(1e6, SystemClock())
+    assert wait(process, 1e6, CLOCK)
     timer.join()
