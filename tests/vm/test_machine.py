@@ -346,6 +346,7 @@ def start_that_waits(
     """Start a machine in another process, which stands still once ``stage`` has been started."""
     paths = store.paths(name)
     text = f"""
+import signal
 import time
 from pathlib import Path
 from machineos.core.clock import SystemClock
@@ -358,6 +359,7 @@ class Slow(SystemClock):
         if read_record(Path({str(paths.record)!r})).{stage} is not None:
             time.sleep(3600)
         super().sleep(seconds)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 store = MachineStore({", ".join(f"Path({str(root)!r})" for root in roots(store))})
 lifecycle.start(store, {name!r}, Slow(), accelerator=Accelerator("tcg"))
 """
