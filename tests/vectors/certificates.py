@@ -6,7 +6,7 @@ a defect there cannot hide itself here.
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import functools
 import hashlib
 import os
@@ -41,27 +41,21 @@ def key(label: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     if KEYS not in os.environ:
         return rsa.generate_private_key(public_exponent=65537, key_size=bits)
     path = Path(os.environ[KEYS]) / f"{hashlib.sha256(label.encode()).hexdigest()}-{bits}"
-    if not path.exists():
-        _put(path, rsa.generate_private_key(public_exponent=65537, key_size=bits))
-    loaded = serialization.load_der_private_key(
-        path.read_bytes(), None, unsafe_skip_rsa_key_validation=True
-    )
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # one makes it, the others read it
+        file.seek(0)
+        data = file.read()
+        if not data:
+            made = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+            data = made.private_bytes(
+                serialization.Encoding.DER,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            file.write(data)
+    loaded = serialization.load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(loaded, rsa.RSAPrivateKey)
     return loaded
-
-
-def _put(path: Path, made: rsa.RSAPrivateKey) -> None:
-    """Write a key, unless another process was quicker: then theirs is the key of this name."""
-    data = made.private_bytes(
-        serialization.Encoding.DER,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    own = path.with_name(f"{path.name}.{os.getpid()}")
-    own.write_bytes(data)
-    with contextlib.suppress(FileExistsError):
-        path.hardlink_to(own)
-    own.unlink()
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from mutants.workers import (
     Workers,
 )
 
-HERE = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parents[1]
 MODULE = "src/machineos/trust/m.py"
 FILE = "tests/unit/trust/test_m.py"
 TEXT = """\
