@@ -36,7 +36,6 @@ from machineos.vm.document import decode_machine
 from machineos.vm.plan import StartOptions
 from machineos.vm.process import Process, from_pid_file
 from machineos.vm.running import RunningMachine
-from machineos.vm.state import read_record
 from machineos.vm.store import MachineStore
 from machineos.vm.uefi import FIRMWARE_FOLDER, prepare_uefi
 from vm.tiny_guest import tiny_machine, write_firmware
@@ -345,6 +344,7 @@ def start_that_waits(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a machine in another process, which stands still once ``stage`` has been started."""
     paths = store.paths(name)
+    standing = store.state_root / "standing"
     text = f"""
 import signal
 import time
@@ -354,27 +354,27 @@ from machineos.vm import lifecycle
 from machineos.vm.accel import Accelerator
 from machineos.vm.state import read_record
 from machineos.vm.store import MachineStore
-class Slow(SystemClock):
-    def sleep(self, seconds):
-        if read_record(Path({str(paths.record)!r})).{stage} is not None:
+class Standing(SystemClock):
+    stood = False
+    def monotonic(self):  # asked for in every loop, also by a start that never has to sleep
+        record = read_record(Path({str(paths.record)!r}))
+        if record is not None and record.{stage} is not None and not self.stood:
+            self.stood = True  # what is done after the interruption is not held up
+            Path({str(standing)!r}).touch()
             time.sleep(3600)
-        super().sleep(seconds)
+        return super().monotonic()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 store = MachineStore({", ".join(f"Path({str(root)!r})" for root in roots(store))})
-lifecycle.start(store, {name!r}, Slow(), accelerator=Accelerator("tcg"))
+lifecycle.start(store, {name!r}, Standing(), accelerator=Accelerator("tcg"))
 """
     child = subprocess.Popen(
         [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     pid_file = {"swtpm": paths.swtpm_pid, "qemu": paths.qemu_pid}[stage]
 
-    def stands_still() -> bool:
-        record = read_record(paths.record)
-        known = record is not None and getattr(record, stage) is not None
-        return known and from_pid_file(pid_file) is not None
-
     try:
-        wait_for(stands_still, during=child, what=f"{stage} is started")
+        wait_for(standing.exists, during=child, what=f"{stage} is started")
+        wait_for(lambda: from_pid_file(pid_file), what=f"the pid file of {stage}")
         yield child
     finally:
         if child.poll() is None:
