@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from machineos.service.plan.network import Forward
 
 pytestmark = [
-    pytest.mark.root,
+    pytest.mark.system,
     pytest.mark.tool("lxc-start"),
     pytest.mark.tool("mksquashfs"),
     pytest.mark.tool("busybox"),

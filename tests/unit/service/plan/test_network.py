@@ -164,7 +164,7 @@ def apply(machine: Machine, *forwards: Forward) -> None:
     machine.python(machine.host, APPLY, *words)
 
 
-@pytest.mark.root
+@pytest.mark.system
 @pytest.mark.tool("nft")
 @pytest.mark.tool("ip")
 def test_forwarding_with_real_packets(machine: Machine) -> None:
@@ -216,7 +216,7 @@ s.sendto(sys.argv[1].encode(), ('127.0.0.9', 6000))
 """
 
 
-@pytest.mark.root
+@pytest.mark.system
 @pytest.mark.tool("nft")
 @pytest.mark.tool("ip")
 def test_a_service_cannot_reach_the_loopback_of_the_host(machine: Machine, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_service_cannot_reach_the_loopback_of_the_host(machine: Machine, tmp_p
     assert seen.read_bytes() == b"arrived"
 
 
-@pytest.mark.root
+@pytest.mark.system
 @pytest.mark.tool("nft")
 @pytest.mark.tool("ip")
 def test_a_refused_ruleset_changes_nothing(machine: Machine) -> None:
