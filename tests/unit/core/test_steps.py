@@ -134,7 +134,7 @@ def test_only_what_was_asked_has_an_answer() -> None:
 
 
 def test_names_of_fault_points() -> None:
-    assert Look("a").fault_point == ""
+    assert (Look("a").where, Look("a").fault_point) == ("", "")
     assert Sync().fault_point == "sync"
     assert Write(3).fault_point == "write:3"
 

@@ -10,6 +10,8 @@ from fakes.boot import FakeMachine
 from fakes.bootparts.files import image_content
 from fakes.bootparts.tpm import FakeTpm
 from machineos.document.between.handover import parse_handover
+from machineos.errors import PolicyError
+from machineos.trust.seal.layout import Index
 from unit.boot.ends import handed_over, refusal
 from unit.boot.worlds import (
     content,
@@ -98,6 +100,29 @@ def test_a_tpm_that_still_gives_out_its_secrets() -> None:
     assert refusal_with_open_door(made) == (
         "the TPM still gives out its secrets after its door was closed"
     )
+
+
+def test_a_tpm_that_opens_behind_the_door_and_gives_nothing() -> None:
+    """What counts is whether a secret comes out, so one is asked for."""
+
+    class Empty(FakeTpm):
+        shut = False
+
+        def close_door(self) -> None:
+            super().close_door()
+            self.shut = self.lying = True
+
+        def read(self, index: Index, key_pem: bytes) -> bytes:
+            if self.shut:
+                raise PolicyError("this boot does not fulfil its signed policy")
+            return super().read(index, key_pem)
+
+    made = machine()
+    made.tpm = of_kind(Empty, made.tpm)
+    outcome = handed_over(made)
+    assert "the TPM gives out no secret any more" in outcome.lines
+    asked = [arguments for name, arguments in outcome.host.calls if name == "read_sealed"]
+    assert asked[-1] == (Index.CONFIGURATION_KEY,)
 
 
 def refusal_with_open_door(made: FakeMachine) -> str:

@@ -56,6 +56,8 @@ def test_a_clock_is_never_before_the_build(seconds: int, expected: int) -> None:
 def test_a_clock_that_is_right_is_not_set() -> None:
     calls = [name for name, _ in handed_over(machine()).host.calls]
     assert "set_clock" not in calls
+    just = machine(wall=datetime.fromtimestamp(int(NOW.timestamp()) - 86400, UTC))
+    assert "set_clock" not in [name for name, _ in handed_over(just).host.calls]
     late = machine(wall=datetime(2000, 1, 1, tzinfo=UTC))
     assert [name for name, _ in late.boot().host.calls].count("set_clock") == 1
 

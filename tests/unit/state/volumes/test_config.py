@@ -70,7 +70,9 @@ def test_where_the_record_lies() -> None:
     """It is on every disk that was installed: behind both headers and the key slots, before what
     is encrypted."""
     assert (RECORD_OFFSET, RECORD_SIZE) == (2 << 20, 24 + 32)
-    assert header_record(KEY, b"area").startswith(b"machineos-luks-header-1\0")
+    own = hmac.new(KEY, b"machineos luks-header\x01", hashlib.sha256).digest()
+    mac = hmac.new(own, b"area", hashlib.sha256).digest()
+    assert header_record(KEY, b"area") == b"machineos-luks-header-1\0" + mac
     assert len(header_record(KEY, b"area")) == RECORD_SIZE
     assert (LABEL, NAME) == ("machine-config", "machine-config")
 
