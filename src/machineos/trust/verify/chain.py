@@ -144,6 +144,9 @@ def parse_certificate(pem: bytes, *, what: str = "the certificate") -> x509.Cert
         _ = certificate.signature_algorithm_oid
     except _UNREADABLE as error:
         raise SignatureError(f"{what} cannot be read: {error}") from error
+    if der[: -len(certificate.signature)][-1:] != b"\0":
+        # A signature is whole bytes; a last bit declared unused would be another encoding of it.
+        raise SignatureError(f"{what} cannot be read: its signature is not made of whole bytes")
     return certificate
 
 
