@@ -99,6 +99,8 @@ def _live(bench: Bench, boot: Boot) -> Iterator[Guest]:
             guest.wait_answer()
             guest.wake()
             guest.wait_until("mosctl status --json | grep -q '\"settled\": true'")
+            # Or systemd says on the console, in the middle of an answer, how the boot goes on.
+            guest.wait_until("systemctl is-system-running | grep -qE '^(running|degraded)$'")
             guest.vm.save(READY)
             stamp.touch()
         yield guest
