@@ -84,8 +84,8 @@ class Answers:
         return tuple(answer for _, answer in self._pairs)
 
 
-class Phase(Protocol[F]):
-    """One part of a plan. ``needs`` and ``gives`` are names of facts."""
+class Part(Protocol):
+    """What every part of a plan says of itself. ``needs`` and ``gives`` are names of facts."""
 
     @property
     def name(self) -> str:
@@ -101,6 +101,10 @@ class Phase(Protocol[F]):
     def gives(self) -> frozenset[str]:
         """What is known, or holds, once this phase is over."""
         ...
+
+
+class Phase(Part, Protocol[F]):
+    """One part of a plan whose steps are known at once."""
 
     def plan(self, facts: F) -> tuple[Step[object], ...]:
         """Return what to do. Pure. Raises: MachineOSError (this cannot be gone on with)."""
@@ -112,23 +116,8 @@ class Phase(Protocol[F]):
 
 
 @runtime_checkable
-class Dialogue(Protocol[F]):
+class Dialogue(Part, Protocol[F]):
     """One part of a plan whose steps depend on each other's answers."""
-
-    @property
-    def name(self) -> str:
-        """The name, for messages and for the documents."""
-        ...
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What must have been given by phases before this one."""
-        ...
-
-    @property
-    def gives(self) -> frozenset[str]:
-        """What is known, or holds, once this phase is over."""
-        ...
 
     def act(self, facts: F) -> Talk[F]:
         """Yield steps, and return the facts with what was learnt. Pure. Raises: MachineOSError.
@@ -138,9 +127,7 @@ class Dialogue(Protocol[F]):
         ...
 
 
-def check_order(
-    phases: Iterable[Phase[F] | Dialogue[F]], *, given: frozenset[str] = frozenset()
-) -> None:
+def check_order(phases: Iterable[Part], *, given: frozenset[str] = frozenset()) -> None:
     """Refuse phases of which one needs what no phase before it gives.
 
     A fact that is given twice is refused too: one of the two would be forgotten.
@@ -168,7 +155,7 @@ class Runner(Generic[F]):
         perform: Callable[[Step[object]], object],
         *,
         watch: Callable[[str], None] = lambda _point: None,
-        begin: Callable[[Phase[F] | Dialogue[F]], None] = lambda _phase: None,
+        begin: Callable[[Part], None] = lambda _phase: None,
     ) -> None:
         self._perform = perform
         self._watch = watch

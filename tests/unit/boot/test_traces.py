@@ -12,8 +12,7 @@ from fakes.boot import FakeFirst, FakeHost, HandedOverError, Outcome
 from machineos.boot.facts import GIVEN, SETTINGS, Fact, Facts, Phase
 from machineos.boot.plan import plan
 from machineos.boot.runner import perform
-from machineos.core.steps import Dialogue, Runner
-from machineos.core.steps import Phase as Planned
+from machineos.core.steps import Part, Runner
 from machineos.document.between.bootsettings import Mode
 from unit.boot.ends import gives_out
 from unit.boot.traces import GOLDEN, MODES, traces
@@ -62,7 +61,7 @@ def test_what_a_phase_needs_is_true_of_the_machine(mode: Mode) -> None:
     untrue_at_first = {"enforcing", "root", "fresh root", "mac-admin dropped", "drivers"}
     assert not [fact for fact in untrue_at_first if holds(host, fact)]
 
-    def begin(phase: Planned[Facts] | Dialogue[Facts]) -> None:
+    def begin(phase: Part) -> None:
         for fact in phase.needs:
             if fact == "sealed session" or type(fact) is str:
                 assert holds(host, fact), f"{phase.name}: {fact}"

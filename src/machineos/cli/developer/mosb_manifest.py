@@ -1,7 +1,7 @@
 """``mosb manifest``: publish, verify and show signed manifests, and print the schema.
 
-Only parses arguments, opens what they name, and prints; the decisions are in
-``machineos.manifest``. Imports are inside the commands: ``verify`` must answer in 0.35 s.
+Only parses arguments, opens what they name, and prints; the decisions are in ``build.publish`` and
+``document``. Imports are inside the commands: ``verify`` must answer in 0.35 s.
 """
 
 from __future__ import annotations

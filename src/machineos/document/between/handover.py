@@ -1,8 +1,8 @@
 """What the initrd hands to mosd: ``/run/machineos/boot.json``.
 
 The initrd verified the signatures; this document names by digest what it verified, and mosd checks
-every byte it reads from the store against it. It lies in ``manifest`` because ``boot`` writes and
-``service`` reads it, and those two never import each other. Unknown keys and versions are errors.
+every byte it reads from the store against it. It lies here because ``boot`` writes and ``service``
+reads it, and those two never import each other. Unknown keys and versions are errors.
 """
 
 from __future__ import annotations
