@@ -349,6 +349,7 @@ def test_no_bytes_crash_the_parser(data: bytes) -> None:
 GOOD_DER = base64.b64decode(b"".join(make.publisher().pem().splitlines()[1:-1]))
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # a negative one; refused all the same
 @given(st.integers(0, len(GOOD_DER) - 1), st.integers(1, 255))
 def test_no_changed_byte_of_a_certificate_is_accepted(position: int, change: int) -> None:
     der = bytearray(GOOD_DER)
@@ -357,6 +358,14 @@ def test_no_changed_byte_of_a_certificate_is_accepted(position: int, change: int
     pem += b"-----END CERTIFICATE-----\n"
     with pytest.raises(MachineOSError):
         verify_signed(DATA, make.sign(DATA), pem, ca_pem=make.ca().pem(), at=NOW, product=PRODUCT)
+
+
+def test_a_signature_has_one_encoding() -> None:
+    """An even one could be said to end a bit earlier; it would be another certificate for us."""
+    even = GOOD_DER[:-257] + b"\x01" + GOOD_DER[-256:-1] + bytes([GOOD_DER[-1] & 0xFE])
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(even)
+    with pytest.raises(SignatureError, match="whole bytes"):
+        parse_certificate(pem + b"-----END CERTIFICATE-----\n")
 
 
 def test_a_key_that_cannot_be_read() -> None:
