@@ -60,14 +60,18 @@ __all__ = [
 
 
 class MachineOSError(Exception):
-    """Root of the tree: ``message`` says what failed, ``hint`` what to do next."""
+    """Root of the tree: ``message`` says what failed, ``hint`` what to do next.
+
+    ``rule`` is the name of the rule that was broken (``document.rules``), empty for other failures.
+    """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", rule: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.rule = rule
 
 
 class OrderError(MachineOSError):
@@ -81,14 +85,18 @@ class UsageError(MachineOSError):
 
 
 class Fault:
-    """One fault of a document: where (``path`` and 1-based ``line``, 0 if unknown) and what."""
+    """One fault of a document: where (``path`` and 1-based ``line``, 0 if unknown) and what.
 
-    __slots__ = ("line", "message", "path")
+    ``rule`` names the rule that was broken, empty when the document could not even be read.
+    """
 
-    def __init__(self, path: str, line: int, message: str) -> None:
+    __slots__ = ("line", "message", "path", "rule")
+
+    def __init__(self, path: str, line: int, message: str, rule: str = "") -> None:
         self.path = path
         self.line = line
         self.message = message
+        self.rule = rule
 
     def __repr__(self) -> str:
         return f"Fault({self.path!r}, {self.line}, {self.message!r})"

@@ -22,19 +22,21 @@ from fakes.bootparts.disks import Disk, Luks, Volume, luks
 from fakes.bootparts.files import Tree, blobs, image_content
 from fakes.bootparts.kernel import sign_policy_text
 from fakes.bootparts.tpm import FakeTpm
-from machineos.build.publish.publish import Defaults, publish
+from machineos.build.publish.plan import Defaults, Publishing
+from machineos.build.publish.publish import Place, publish
 from machineos.build.publish.source import parse_source
 from machineos.core.digest import Digest
 from machineos.document.between.bootsettings import Anchors, Mode, Settings
 from machineos.document.between.medium import MediumIndex
+from machineos.document.product.artifacts import install_artifacts
 from machineos.document.product.install import Install
 from machineos.document.state import system
-from machineos.document.verify.published import Fetched, fetch_verified, verify_install
+from machineos.document.verify.published import Fetched, fetch_verified
 from machineos.host.kernel.ipe import policy_text
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import Descriptor, parse_manifest
 from machineos.oci.model.reference import ImageSource
-from machineos.oci.model.repository import Registry
+from machineos.oci.model.repository import Registry, Repository
 from machineos.trust.keys.signer import FileSigner
 from machineos.trust.measure.tpm_policy import SignedPolicy, render_policies
 from machineos.trust.seal.layout import Index
@@ -158,20 +160,19 @@ def publish_content(
         )
     registry = MemoryRegistry()
     publish(
-        parse_source(source.encode()),
-        registry=cast("Registry", registry),
-        name="machine/install",
-        tag="1.0.0",
-        signer=signer(product, by),
-        ca_pem=ca_pem(),
-        at=NOW,
-        product=product,
-        open_source=lambda _source: images,
-        converter=None,
-        defaults=Defaults(
-            hostfs=lambda: ImageSource.parse("oci:/images:hostfs"),
-            bootkit=lambda: ImageSource.parse("oci:/images:bootkit"),
+        Publishing(
+            source=parse_source(source.encode()),
+            signer=signer(product, by),
+            ca_pem=ca_pem(),
+            at=NOW,
+            product=product,
+            open_source=lambda _source: images,
+            defaults=Defaults(
+                hostfs=lambda: ImageSource.parse("oci:/images:hostfs"),
+                bootkit=lambda: ImageSource.parse("oci:/images:bootkit"),
+            ),
         ),
+        Place(cast("Registry", registry), "machine/install", "1.0.0"),
     )
     fetched = fetch_verified(
         registry.repository("machine/install"), "1.0.0", ca_pem=ca_pem(), at=NOW, product=product
@@ -183,13 +184,13 @@ def signed_again(install: Install, what: Content) -> Content:
     """Return the content with another document, signed by the same publisher."""
     data = install.to_bytes()
     ours = signer(PRODUCT, "publisher")
-    signature, certificate = ours.sign(data), ours.certificate_pem
-    verified = verify_install(
-        data, signature, certificate, ca_pem=ca_pem(), at=NOW, product=PRODUCT
-    )
-    return Content(
-        what.repositories, Fetched(verified, signature, certificate, what.fetched.descriptor)
-    )
+    made = install_artifacts(data, ours.sign(data), ours.certificate_pem, created=NOW)
+    repository = MemoryRepository()
+    for artifact in (made.certificate, made.signature):
+        artifact.store(cast("Repository", repository))
+    made.install.store(cast("Repository", repository), tag="again")
+    found = fetch_verified(repository, "again", ca_pem=ca_pem(), at=NOW, product=PRODUCT)
+    return Content(what.repositories, found)
 
 
 @functools.cache

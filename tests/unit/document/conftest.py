@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from machineos.build.publish.publish import Defaults, Published, publish
+from fakes import repository as fakes
+from machineos.build.publish.plan import Defaults, Publishing, with_defaults
+from machineos.build.publish.publish import Place, Published, publish
 from machineos.build.publish.source import parse_source
 from machineos.core.digest import Checker, Digest
+from machineos.document.model.install import Install, Target
+from machineos.document.product.artifacts import install_artifacts, root_hash_artifact
+from machineos.document.verify.published import (
+    Fetched,
+    VerifiedInstall,
+    fetch_verified,
+    verify_install,
+)
 from machineos.errors import DocumentError, Fault, MissingError
+from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
-from machineos.oci.model.atomfs import root_hash_annotations
-from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest, parse_document
+from machineos.oci.model.atomfs import NEW_ROOT_HASH, root_hash_annotations
+from machineos.oci.model.documents import (
+    CONFIG,
+    MANIFEST,
+    Descriptor,
+    Manifest,
+    parse_document,
+    parse_manifest,
+)
 from machineos.oci.model.reference import ImageSource
 from machineos.trust.keys import x509 as issuing
 from machineos.trust.keys.signer import FileSigner
@@ -66,8 +86,8 @@ def _authority() -> Authority:
         profile, name, key.public_key(), issuer=None, issuer_key=key, now=NOW - timedelta(days=9000)
     )
 
-    def publisher(product: UUID, when: datetime, leaf_key=None) -> FileSigner:
-        leaf = leaf_key or issuing.new_key(issuing.PUBLISHER)
+    def publisher(product: UUID, when: datetime) -> FileSigner:
+        leaf = issuing.new_key(issuing.PUBLISHER)
         subject = issuing.name(f"manifest PRODUCT:{product}")
         certificate = issuing.issue(
             issuing.PUBLISHER, subject, leaf.public_key(), issuer=ca, issuer_key=key, now=when
@@ -87,9 +107,37 @@ def quick_ca() -> issuing.Profile:
     return issuing.Profile(50, bits=2048, path_length=0, digital_signature=False)
 
 
+@functools.cache
+def the_authority() -> Authority:
+    """The authority of the fixture, for what is made outside of a test."""
+    return _authority()
+
+
+@functools.cache
+def signed(data: bytes, product: UUID = PRODUCT) -> VerifiedInstall:
+    """Return a document that a publisher of ``product`` signed, verified: there is no other way."""
+    ours = the_authority()
+    signer = ours.publisher if product == PRODUCT else ours.other
+    return verify_install(
+        data, signer.sign(data), signer.certificate_pem, ca_pem=ours.pem, at=NOW, product=product
+    )
+
+
+def fetched(data: bytes, product: UUID = PRODUCT) -> Fetched:
+    """Return the same with what proves it, as it comes from a registry."""
+    ours = the_authority()
+    signer = ours.publisher if product == PRODUCT else ours.other
+    made = install_artifacts(data, signer.sign(data), signer.certificate_pem, created=NOW)
+    repository = fakes.MemoryRepository()
+    for artifact in (made.certificate, made.signature):
+        artifact.store(repository)
+    made.install.store(repository, tag="1")
+    return fetch_verified(repository, "1", ca_pem=ours.pem, at=NOW, product=product)
+
+
 @pytest.fixture(scope="session")
 def authority() -> Authority:
-    return _authority()
+    return the_authority()
 
 
 @pytest.fixture(scope="session")
@@ -106,13 +154,18 @@ def put_image(
     annotated: bool = True,
     created: str = "2025-05-05T05:05:05.123456789Z",
     version: str = "",
+    run: Mapping[str, object] | None = None,
 ) -> Descriptor:
-    """Store an image whose layers only look like squashfs: nothing here mounts them."""
+    """Store an image whose layers only look like squashfs: nothing here mounts them.
+
+    ``run`` changes what its configuration says about running.
+    """
+    labels = {"org.opencontainers.image.version": version} if version else None
     config = {
         "created": created,
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Labels": {"org.opencontainers.image.version": version} if version else None},
+        "config": {"Labels": labels, "Entrypoint": ["/run"], **(run or {})},
         "rootfs": {"type": "layers", "diff_ids": []},
     }
     config_bytes = msgspec.json.encode(config)
@@ -160,25 +213,80 @@ class World:
     def source(self, text: str = SOURCE) -> str:
         return text.replace("{images}", str(self.images))
 
-    def publish(self, text: str = SOURCE, **changes) -> Published:
-        arguments = {
+    def publish(self, text: str = SOURCE, **changes: object) -> Published:
+        """Publish ``text``; ``changes`` are of the publishing or of its place."""
+        place: dict[str, Any] = {
             "registry": self.registry,
             "name": "machine/install",
             "tag": "1.0.0",
+        }
+        place |= {key: changes.pop(key) for key in list(changes) if key in place}
+        arguments: dict[str, Any] = {
             "signer": self.authority.publisher,
             "ca_pem": self.authority.pem,
             "at": NOW,
             "product": PRODUCT,
             "open_source": open_layout,
-            "converter": None,
             "defaults": self.defaults,
             **changes,
         }
-        return publish(parse_source(self.source(text).encode()), **arguments)
+        source = parse_source(self.source(text).encode())
+        return publish(Publishing(source, **arguments), Place(**place))
+
+    def publish_carelessly(
+        self, text: str = SOURCE, *, tag: str = "1.0.0", boots: bool = True
+    ) -> Descriptor:
+        """Publish as somebody does who signs whatever there is: what a machine has to refuse."""
+        source = parse_source(self.source(text).encode())
+        targets = []
+        for wanted in with_defaults(source.targets, self.defaults if boots else None):
+            found = open_layout(wanted.source).resolve(wanted.source.selector)
+            self.sign_image(open_layout(wanted.source), found)
+            targets.append(
+                Target(
+                    service_name=wanted.service_name,
+                    version=wanted.version or "1",
+                    service_type=wanted.service_type,
+                    network=wanted.network,
+                    nsgroup=wanted.nsgroup,
+                    digest=str(found.digest),
+                    size=found.size,
+                    storage=wanted.storage,
+                )
+            )
+        install = Install(
+            version=1,
+            product=source.product,
+            targets=tuple(targets),
+            update_type=source.update_type,
+            storage=source.storage,
+        )
+        return self.sign(install.to_bytes(), tag=tag)
+
+    def sign_image(self, source: LayoutRepository, image: Descriptor) -> None:
+        """Put an image into the registry with a signature for whatever it names as root hash."""
+        store = self.registry.repository("mos")
+        copy_graph(source, store, str(image.digest), tag=image.digest.hex)
+        manifest = parse_manifest(store.manifest(str(image.digest))[1], name="image")
+        signed = tuple(
+            (layer.digest, root_hash, self.authority.publisher.sign_root_hash(root_hash))
+            for layer in manifest.layers
+            if (root_hash := layer.annotations.get(NEW_ROOT_HASH)) is not None
+        )
+        root_hash_artifact(image, signed).store(store)
+
+    def sign(self, data: bytes, *, tag: str = "1.0.0") -> Descriptor:
+        """Sign a document, whatever is in it, and put it into the registry."""
+        signer = self.authority.publisher
+        made = install_artifacts(data, signer.sign(data), signer.certificate_pem, created=NOW)
+        own = self.registry.repository("machine/install")
+        made.certificate.store(own)
+        made.signature.store(own)
+        return made.install.store(own, tag=tag)
 
 
 class MemoryRepository:
-    """A repository without a disk, for tests with hundreds of referrers: same checks, no fsync."""
+    """An older repository in memory, which checks less than ``fakes.repository`` does."""
 
     name = "memory"
 
@@ -246,7 +354,8 @@ def template(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> 
     folder = tmp_path_factory.mktemp("template")
     made = World(folder / "images", folder / "registry", authority)
     repository = LayoutRepository(made.images, writable=True)
-    put_image(repository, "zot", contents=(b"hsqs zot base", b"hsqs zot top"))
+    put_image(repository, "zot", contents=(b"hsqs zot",))
+    put_image(repository, "two", contents=(b"hsqs zot base", b"hsqs zot top"))
     put_image(repository, "hostfs", version="v0.1.0", created="2025-06-06T06:06:06+02:00")
     put_image(repository, "bootkit")
     made.publish()

@@ -110,7 +110,7 @@ def test_a_partial_manifest(world: World, sink: LayoutRepository) -> None:
 
 def test_an_image_that_no_machine_mounts(world: World, sink: LayoutRepository) -> None:
     """Two layers, each signed: the initrd refuses such an image, when the old disk is gone."""
-    world.publish()
+    world.publish_carelessly(SOURCE.replace("oci:{images}:zot", "oci:{images}:two"))
     with pytest.raises(VerificationError, match="image of zot: has 2 layers"):
         fetch(world, sink)
     nothing_named(sink)
@@ -124,7 +124,7 @@ def test_a_manifest_without_what_boots(world: World, sink: LayoutRepository, mis
         f'  - service_name: {other}\n    source: "oci:{{images}}:{other}"\n    version: 1.0.0\n'
         f"    service_type: {kind}\n    network:\n      type: host\n"
     )
-    world.publish(SOURCE + entry, defaults=None)
+    world.publish_carelessly(SOURCE + entry, boots=False)
     with pytest.raises(PolicyError, match=f"no target {missing}"):
         fetch(world, sink)
     nothing_named(sink)

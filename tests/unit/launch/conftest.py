@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.publish.publish import publish
+from machineos.build.publish import publish as publisher
+from machineos.build.publish.plan import Publishing
 from machineos.build.publish.source import parse_source
 from machineos.launch.place import Place
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
@@ -34,19 +35,17 @@ class Shelf:
     def publish(self, project: Project) -> None:
         images = self.folder / "images"
         put_image(LayoutRepository(images, writable=True), "zot")
-        publish(
-            parse_source(SOURCE.replace("{images}", str(images)).encode()),
-            registry=self.registry,
-            name="machine/install",
-            tag="1.0.0",
+        text = SOURCE.replace("{images}", str(images)).replace("complete", "partial")
+        publishing = Publishing(
+            source=parse_source(text.encode()),
             signer=FileSigner.open(project.pair),
             ca_pem=project.keyset.key("manifest-ca").certificate_pem(),
             at=FixedClock().now(),
             product=project.uuid,
             open_source=open_layout,
-            converter=None,
-            defaults=None,
         )
+        place = publisher.Place(self.registry, "machine/install", "1.0.0")
+        publisher.publish(publishing, place)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.registry import FakeRegistry, fake_registry
+from fakes.repository import MemoryRegistry
 from machineos.core import run
 from machineos.core.digest import Digest
 from machineos.oci.layout.folder import LayoutRegistry
@@ -103,6 +104,7 @@ def _port(log: Path) -> int | None:
 
 @pytest.fixture(
     params=[
+        "memory",
         "layout",
         "fake",
         "fake without referrers API",
@@ -111,7 +113,9 @@ def _port(log: Path) -> int | None:
 )
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
     """Each kind of registry that there is, empty."""
-    if request.param == "layout":
+    if request.param == "memory":
+        yield MemoryRegistry()
+    elif request.param == "layout":
         yield LayoutRegistry(tmp_path / "registry", writable=True)
     elif request.param == "docker-registry":
         with HttpRegistry(request.getfixturevalue("docker_registry")) as client:

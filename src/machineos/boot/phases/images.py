@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from machineos.boot.facts import BOOTS, IMAGES, SOURCES, STORE, Facts, Image, Phase
 from machineos.boot.steps import ReadImage
 from machineos.core.steps import Talk, ask
-from machineos.errors import BootError, SignatureError
+from machineos.document.verify.images import check_image, image_name, require_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,14 +22,11 @@ if TYPE_CHECKING:
 
 
 def choose_layer(target: Target, manifest: Manifest, signatures: Mapping[Digest, bytes]) -> Image:
-    """Return the image with its one layer. Raises: BootError, SignatureError."""
-    if len(manifest.layers) != 1:
-        raise BootError(f"the image of {target.service_name} has {len(manifest.layers)} layers")
+    """Return the image with its one layer. Raises: VerificationError, SignatureError."""
+    name = image_name(target)
+    check_image(manifest, name)
+    require_signatures(manifest, signatures, name)
     layer = manifest.layers[0]
-    if layer.digest not in signatures:
-        raise SignatureError(
-            f"the image of {target.service_name}: nobody signed the root hash of {layer.digest}"
-        )
     return Image(target, layer, manifest.config, signatures[layer.digest])
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from machineos.build.media.medium import build_medium
 from machineos.build.os import appliance
-from machineos.build.publish import publish as publishing
+from machineos.build.publish.plan import Publishing
+from machineos.build.publish.publish import Place, publish
 from machineos.build.publish.source import parse_source
 from machineos.build.recipe.build import DEFAULT_EPOCH
 from machineos.document.product.artifacts import CERTIFICATE, ROOT_HASH_SIGNATURE, SIGNATURE
@@ -110,19 +111,15 @@ def _publish_live(
         bootkit=bootkit, bootkit_tag=appliance.BOOTKIT_TAG,
         version="1",
     )  # fmt: skip
-    publishing.publish(
-        parse_source(text.encode(), name="live manifest"),
-        registry=registry,
-        name=LIVE,
-        tag="1",
+    publishing = Publishing(
+        source=parse_source(text.encode(), name="live manifest"),
         signer=FileSigner.open(project.pair, passphrase),
         ca_pem=keyset.key("manifest-ca").certificate_pem(),
         at=clock.now(),
         product=project.uuid,
         open_source=_open_layout,
-        converter=None,
-        defaults=None,
     )
+    publish(publishing, Place(registry, LIVE, "1"))
 
 
 def _copy_manifest(

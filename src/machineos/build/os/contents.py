@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 BASE = ("__init__.py", "errors.py", "core")
 INITRD = (
     *BASE, "host/kernel", "host/disk", "host/tpm", "oci/model", "oci/layout", "trust/verify",
-    "trust/measure", "trust/seal", "document/product", "document/verify", "document/state",
-    "document/between", "state/images", "state/volumes", "boot",
+    "trust/measure", "trust/seal", "document", "state/images", "state/volumes", "boot",
 )  # fmt: skip
 APPLIANCE = (
-    *BASE, "host/kernel", "host/disk", "host/efi", "host/unit", "oci", "trust/verify",
-    "document/product", "document/verify", "document/state", "document/between", "state",
-    "install", "service", "daemon", "cli/app.py", "cli/operator",
+    *BASE, "host/kernel", "host/disk", "host/efi", "host/unit", "oci", "trust/verify", "document",
+    "state", "install", "service", "daemon", "cli/app.py", "cli/operator",
 )  # fmt: skip
 ARTIFACTS = {"initrd": INITRD, "appliance": APPLIANCE}
 

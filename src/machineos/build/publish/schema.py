@@ -1,7 +1,7 @@
 """The JSON Schema of ``manifest.yaml``, for editors.
 
-Made from the same patterns and limits as ``rules.py``; rules that look at several values at once
-(ports taken twice, overlapping addresses) are not in it, so ``mosb`` stays the judge.
+Made from the same patterns and limits as ``document.rules``; rules that look at several values at
+once (ports or addresses taken twice) are not in it, so ``mosb`` stays the judge.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
-from machineos.document.product import rules
-from machineos.document.product.install import NetworkType, Protocol, ServiceType, UpdateType
+from machineos.document.model.install import NetworkType, Protocol, ServiceType, UpdateType
+from machineos.document.model.limits import MAX_IMAGE_MANIFEST, MAX_PORT, MAX_VOLUME
+from machineos.document.model.names import GroupName, Label, ProductName, ServiceName, Version
+from machineos.document.rules.network import EXAMPLES, gateway
+from machineos.document.rules.storage import RESERVED_LABELS
 
 IDENTIFIER = "https://json-schema.org/draft/2020-12/schema"
 
@@ -23,7 +26,7 @@ def schema() -> dict[str, Any]:
         **_object(
             {
                 "version": {"const": 1},
-                "product": _text(rules.PRODUCT, "Name or UUID of the product."),
+                "product": _text(ProductName.PATTERN, "Name or UUID of the product."),
                 "update_type": {
                     "enum": list(get_args(UpdateType)),
                     "default": "partial",
@@ -45,38 +48,39 @@ def schema_bytes() -> bytes:
 def _target() -> dict[str, Any]:
     return _object(
         {
-            "service_name": _text(rules.SERVICE_NAME, "Also the name of its unit and files."),
+            "service_name": _text(ServiceName.PATTERN, "Also the name of its unit and files."),
             "source": _text("(docker://|oci:).+", "docker://host/name:tag or oci:DIR:TAG"),
-            "version": _text(rules.VERSION, "Version of the service."),
+            "version": _text(Version.PATTERN, "Version of the service."),
             "service_type": {"enum": list(get_args(ServiceType))},
             "network": _network(),
             "nsgroup": _text(
-                f"({rules.GROUP})?", "User namespace; equal names share ids, none is the host's."
+                f"({GroupName.PATTERN})?",
+                "User namespace; equal names share ids, none is the host's.",
             ),
             "storage": _list(
                 _object(
                     {
                         "dest": _text("/.+", "Folder in the target."),
-                        "label": _text(rules.LABEL, "Label of a volume."),
+                        "label": _text(Label.PATTERN, "Label of a volume."),
                     },
                     ("dest", "label"),
                 ),
                 "Volumes that the target sees.",
             ),
             "digest": _text("sha256:[a-f0-9]{64}", "Digest of the image manifest at the source."),
-            "size": {"type": "integer", "minimum": 1, "maximum": rules.MAX_IMAGE_MANIFEST},
+            "size": {"type": "integer", "minimum": 1, "maximum": MAX_IMAGE_MANIFEST},
         },
         ("service_name", "source", "version", "service_type"),
     )
 
 
 def _network() -> dict[str, Any]:
-    port = {"type": "integer", "minimum": 1, "maximum": rules.MAX_PORT}
+    port = {"type": "integer", "minimum": 1, "maximum": MAX_PORT}
     return _object(
         {
             "type": {"enum": list(get_args(NetworkType)), "default": "none"},
-            "ipv4": _text("([0-9.]+/[0-9]+)?", "Address with prefix, such as 10.0.3.99/24."),
-            "ipv6": _text("([0-9a-fA-F:]+/[0-9]+)?", "Address with prefix, such as fd00::99/64."),
+            "ipv4": _address("[0-9.]+", 4),
+            "ipv6": _address("[0-9a-fA-F:]+", 6),
             "ports": _list(
                 _object(
                     {
@@ -93,19 +97,28 @@ def _network() -> dict[str, Any]:
     )
 
 
+def _address(digits: str, version: int) -> dict[str, Any]:
+    """Return the schema of an address: its prefix is that of the one network there is."""
+    network = gateway(version).network
+    return _text(
+        f"({digits}/{network.prefixlen})?",
+        f"An address in {network} with prefix, such as {EXAMPLES[version]}; chosen when empty.",
+    )
+
+
 def _storage() -> dict[str, Any]:
     return _object(
         {
             "label": {
-                **_text(rules.LABEL, "Name of the volume."),
-                "not": {"enum": list(rules.RESERVED_LABELS)},
+                **_text(Label.PATTERN, "Name of the volume."),
+                "not": {"enum": list(RESERVED_LABELS)},
             },
             "persistent": {"type": "boolean", "default": False},
-            "nsgroup": _text(f"({rules.GROUP})?", "Group that owns the files."),
+            "nsgroup": _text(f"({GroupName.PATTERN})?", "Group that owns the files."),
             "size": {
                 "description": "MiB, or a size with a unit such as 30G.",
                 "anyOf": [
-                    {"type": "integer", "minimum": 1, "maximum": rules.MAX_VOLUME},
+                    {"type": "integer", "minimum": 1, "maximum": MAX_VOLUME},
                     {"type": "string", "pattern": "^[0-9]+([KMGTP](iB|B|i)?|B)?$"},
                 ],
             },

@@ -1,9 +1,9 @@
 """``manifest.yaml``: what a product developer writes (ImportFile).
 
 Owns its model and the strict reader; follows seed 002 and section 2.1 of the predecessor's formats.
-Invariant: a ``Source`` from ``parse_source`` keeps every rule of ``rules.py``. All faults of a
-document are reported together, in document order, each with path and line: values that cannot be
-read are reported and set aside, so that the rules still judge the rest.
+Invariant: a ``Source`` from ``parse_source`` keeps every rule of ``document.rules``. All faults of
+a document are reported together, in document order, each with path and line: values that cannot be
+read are reported and set aside, so that the rules still judge the rest. Pure.
 
 Our additions to the predecessor's form: ``protocol`` of a port, sizes such as ``30G`` (a plain
 number is MiB), digests in a ``source``. ``digest`` and ``size`` are of the image manifest that
@@ -12,15 +12,11 @@ number is MiB), digests in a ``source``. ``digest`` and ``size`` are of the imag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from machineos.core import yamldoc
-from machineos.core.files import read_bounded
 from machineos.core.size import parse_size
-from machineos.document.product import rules
-from machineos.document.product.install import (
+from machineos.document.model.install import (
     Mount,
     Network,
     NetworkType,
@@ -30,14 +26,12 @@ from machineos.document.product.install import (
     Storage,
     UpdateType,
 )
+from machineos.document.model.limits import MAX_SOURCE
+from machineos.document.rules.registry import judge
+from machineos.document.rules.subject import Declaration, DeclaredTarget
 from machineos.errors import DocumentError, Fault
 from machineos.oci.model.reference import ImageSource
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-MAX_SOURCE = 1 << 20
 _MIB = 1 << 20
 
 
@@ -56,7 +50,7 @@ class Mebibytes(int):
 
 
 # The models take every value that has the right kind and default every one that is missing;
-# rules.py then says what is missing or wrong, with the same words as for a signed document.
+# the rules then say what is missing or wrong, with the same words as for a signed document.
 class SourcePort(msgspec.Struct, frozen=True, kw_only=True):
     """An item of ``ports``."""
 
@@ -140,11 +134,6 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[ImageTarget, ...]
 
 
-def load_source(path: Path) -> Source:
-    """Return the document in a file. Raises: DocumentError, MissingError."""
-    return parse_source(read_bounded(path, MAX_SOURCE), name=str(path))
-
-
 def parse_source(data: bytes, *, name: str = "manifest.yaml") -> Source:
     """Return the document. Raises: DocumentError with every fault."""
     node = yamldoc.parse_yaml(data, name=name, limit=MAX_SOURCE)
@@ -155,58 +144,36 @@ def parse_source(data: bytes, *, name: str = "manifest.yaml") -> Source:
         document = yamldoc.decode(_without(node, unreadable, ""), _Document, [])
     if document is not None:
         faults += [
-            Fault(path, yamldoc.line_of(node, path), message)
-            for path, message in _check(document)
-            if not _concerns(path, unreadable)
+            Fault(fault.path, yamldoc.line_of(node, fault.path), fault.message, fault.rule)
+            for fault in judge(_declared(document))
+            if not _concerns(fault.path, unreadable)
         ]
     if faults:
         raise DocumentError(name, sorted(faults, key=lambda fault: fault.line))
     return _build(document)
 
 
-def _check(document: _Document) -> Iterable[tuple[str, str]]:
-    """Yield every broken rule."""
-    yield from rules.header(document)
-    volumes = tuple(_storage(item) for item in document.storage or ())
-    yield from rules.storage(volumes)
-    targets = tuple(_Checked(item) for item in document.targets or ())
-    yield from rules.targets(targets)
-    for index, item in enumerate(document.targets or ()):
-        yield from _check_own(f"targets[{index}]", item)
-    # A partial update may mount what an earlier manifest brought: judged when they are merged.
-    if document.update_type == "complete":
-        yield from rules.labels(targets, volumes)
-
-
-def _check_own(path: str, item: SourceTarget) -> Iterable[tuple[str, str]]:
-    """Yield the faults of what only manifest.yaml has."""
-    if item.service_type is None:
-        yield f"{path}.service_type", "is missing or empty"
-    try:
-        if item.source:
-            ImageSource.parse(item.source)
-        else:
-            yield f"{path}.source", "is missing or empty"
-    except DocumentError as error:
-        yield f"{path}.source", f"{item.source[:80]!r} {error.faults[0].message}"
-    if item.digest:
-        yield from rules.digest(f"{path}.digest", item.digest)
-    if item.size is not None:
-        yield from rules.size(f"{path}.size", item.size)
-
-
-class _Checked:
-    """A target as the rules see it: what was not given has its default."""
-
-    def __init__(self, item: SourceTarget) -> None:
-        self.service_name = item.service_name
-        self.version = item.version
-        self.service_type = item.service_type or rules.TYPE_OF_NAME.get(
-            item.service_name, "container"
-        )
-        self.network = _network(item.network)
-        self.nsgroup = item.nsgroup
-        self.storage = _mounts(item)
+def _declared(document: _Document) -> Declaration:
+    return Declaration(
+        version=document.version,
+        product=document.product,
+        complete=document.update_type == "complete",
+        targets=tuple(
+            DeclaredTarget(
+                service_name=item.service_name,
+                version=item.version,
+                service_type=item.service_type,
+                network=_network(item.network),
+                nsgroup=item.nsgroup,
+                storage=_mounts(item),
+                digest=item.digest or None,
+                size=item.size,
+                source=item.source,
+            )
+            for item in document.targets or ()
+        ),
+        storage=tuple(_storage(item) for item in document.storage or ()),
+    )
 
 
 def _build(document: _Document) -> Source:

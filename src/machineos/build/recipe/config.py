@@ -13,6 +13,7 @@ import msgspec
 
 from machineos.core.digest import Digest
 from machineos.core.jsondoc import parse_json
+from machineos.document.model.limits import MAX_CONFIG
 from machineos.errors import DocumentError, Fault
 from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from machineos.build.recipe.filesystem import VerityLayer
     from machineos.oci.model.repository import Repository
 
-MAX_CONFIG = 1 << 20
 _CHUNK = 1 << 20
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.build.recipe.archive import Limits, Policy
-from machineos.build.recipe.config import MAX_CONFIG, ImageConfig, parse_config, put_image
+from machineos.build.recipe.config import ImageConfig, parse_config, put_image
 from machineos.build.recipe.filesystem import make_layer, make_streamed_layer, verify_layer
 from machineos.build.recipe.flatten import Flattener
 from machineos.build.recipe.layers import add_layers
@@ -22,6 +22,9 @@ from machineos.build.recipe.mountpoints import mount_points
 from machineos.build.recipe.sandbox import require_root
 from machineos.core.clock import SystemClock
 from machineos.core.files import needing_space
+from machineos.document.model.limits import MAX_CONFIG
+from machineos.document.product.image import check_image_config
+from machineos.document.rules.storage import FOLDERS, Tree
 from machineos.errors import DocumentError, Fault, MissingError
 from machineos.oci.model.atomfs import FilesystemKind, parse_layer_type, root_hash_of
 from machineos.oci.model.documents import (
@@ -33,10 +36,11 @@ from machineos.oci.model.documents import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from machineos.build.recipe.filesystem import VerityLayer
     from machineos.core.clock import Clock
+    from machineos.document.model.install import Mount
     from machineos.oci.model.repository import Repository
 
 Platform = tuple[str, str]
@@ -57,31 +61,37 @@ def convert_image(
     progress: Callable[[str], None] = lambda _line: None,
     tag: str | None = None,
     clock: Clock | None = None,
+    mounts: Sequence[Mount] | None = None,
 ) -> Descriptor:
     """Bring the image ``reference`` of ``source`` into ``sink`` as a single verity layer.
 
     ``work`` is a folder for temporary files, on a disk with room for the unpacked image; ``tag``
-    names the result in ``sink``. Returns the descriptor of its manifest. Raises: ArchiveError,
-    VerificationError, DocumentError, MissingError, TransferError, SpaceError, ToolError,
-    UsageError when not root, for EROFS, layers that are file systems, times in the future (which
-    ``clock`` tells), and a root folder that is not 0:0 or has attributes: there, files are written
-    with their owners.
+    names the result in ``sink``; ``mounts`` is what a container of it is going to have mounted, for
+    which there must be folders (not looked for in an image that needs no conversion). Returns the
+    descriptor of its manifest. Raises: ArchiveError, VerificationError, DocumentError,
+    MissingError, TransferError, SpaceError, ToolError, UsageError when not root, for EROFS, layers
+    that are file systems, times in the future (which ``clock`` tells), and a root folder that is
+    not 0:0 or has attributes: there, files are written with their owners.
     """
     manifest, data = read_image(source, reference, platform)
+    name = f"{source.name}: configuration {manifest.config.digest}"
+    check_image_config(source.blob(manifest.config, limit=MAX_CONFIG), name=name)
     if _is_converted(manifest):
         progress(f"{reference}: is a verity layer already, checking every block")
         return _copy_checked(source, manifest, data, sink, work=work, tag=tag)
-    with tempfile.TemporaryDirectory(dir=work, prefix="convert-") as name:
+    with tempfile.TemporaryDirectory(dir=work, prefix="convert-") as folder:
         with flattened(
-            source, manifest, work=Path(name), limits=limits, policy=policy, progress=progress
+            source, manifest, work=Path(folder), limits=limits, policy=policy, progress=progress
         ) as (config, flattener):
             for parts, mode in mount_points(config.run.get("Volumes", {})):
                 flattener.ensure_folder(parts, mode=mode, mtime=epoch)
+            if mounts is not None:
+                FOLDERS.require(Tree(flattener.folder_problem, tuple(mounts)), f"image {reference}")
             progress(f"{reference}: packing {kind}")
             layer = _pack(
                 flattener,
                 reference,
-                Path(name),
+                Path(folder),
                 kind=kind,
                 epoch=epoch,
                 clock=clock or SystemClock(),

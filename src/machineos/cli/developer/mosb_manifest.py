@@ -16,13 +16,14 @@ import click
 
 from machineos.cli import app
 from machineos.cli.developer.opener import Opener
-from machineos.errors import MissingError, SignatureError, UsageError
+from machineos.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from machineos.build.publish.publish import Defaults
-    from machineos.document.product.install import Install, Target
+    from machineos.build.publish.plan import Defaults
+    from machineos.document.model.install import Install
+    from machineos.document.verify.images import VerifiedImage
     from machineos.document.verify.published import Fetched
     from machineos.oci.graph.copy import Progress
     from machineos.oci.model.reference import ImageSource
@@ -116,8 +117,9 @@ def publish(
       mosb manifest publish --project snakeoil:default --repo oci:registry \\
           --name machine/install:1.0.0 manifest.yaml
     """
+    from machineos.build.publish.plan import Publishing
+    from machineos.build.publish.publish import Place, Reporting, load_source
     from machineos.build.publish.publish import publish as publish_source
-    from machineos.build.publish.source import load_source
     from machineos.core.clock import SystemClock
     from machineos.core.secretfile import read_secret_file
     from machineos.trust.keys.keyset import find_project
@@ -128,11 +130,8 @@ def publish(
     passphrase = read_secret_file(passphrase_file) if passphrase_file else None
     path, tag = _split(name)
     with Opener(plain_http, _say, epoch) as opener:
-        published = publish_source(
-            source,
-            registry=opener.registry(repo, writable=True),
-            name=path,
-            tag=tag,
+        publishing = Publishing(
+            source=source,
             signer=FileSigner.open(owner.pair, passphrase),
             ca_pem=keyset.key("manifest-ca").certificate_pem(),
             at=SystemClock().now(),
@@ -141,9 +140,9 @@ def publish(
             converter=opener,
             defaults=None if skip_bootkit else _defaults(keyset),
             created=None if epoch is None else datetime.fromtimestamp(epoch, UTC),
-            say=_say,
-            copying=_Skipped().note,
         )
+        place = Place(opener.registry(repo, writable=True), path, tag)
+        published = publish_source(publishing, place, Reporting(_say, _Skipped().note))
     if as_json:
         app.show_json(
             {
@@ -195,21 +194,20 @@ def verify(
       openssl x509 -in CERT -noout -pubkey -out key.pem
       openssl dgst -sha256 -verify key.pem -signature SIGNATURE INSTALL
     """
+    from machineos.build.publish.verify import verify_images
+
     with Opener(plain_http, _say) as opener:
         registry = opener.registry(repo)
         fetched = _fetch(registry, name, _believed(project, ca, product, needed=True))
-        images = [
-            _verify_image(registry, target, fetched, deep=deep)
-            for target in fetched.verified.install.targets
-        ]
+        images = verify_images(registry, fetched.verified, deep=deep)
     if as_json:
-        app.show_json({**_verdict(fetched), "images": images})
+        app.show_json({**_verdict(fetched), "images": [_image_json(image) for image in images]})
         return
     verdict = _verdict(fetched)
     click.echo(f"verified {registry.name}/{name}")
     for key in ("digest", "sha256", "publisher"):
         click.echo(f"  {key:<9} {verdict[key]}")
-    layers = sum(int(str(image["layers"])) for image in images)
+    layers = sum(len(image.manifest.layers) for image in images)
     read = "every byte checked" if deep else "not read; --deep reads them"
     click.echo(f"  {len(images)} images, {layers} layers with signed root hashes ({read})")
 
@@ -314,7 +312,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _defaults(keyset: Keyset) -> Defaults:
-    from machineos.build.publish.publish import Defaults
+    from machineos.build.publish.plan import Defaults
     from machineos.oci.model.reference import ImageSource
 
     def built(kind: str, tag: str) -> Callable[[], ImageSource]:
@@ -371,33 +369,11 @@ def _fetch(registry: Registry, name: str, believed: _Believed | None) -> Fetched
     )
 
 
-def _verify_image(
-    registry: Registry, target: Target, fetched: Fetched, *, deep: bool
-) -> dict[str, object]:
-    from machineos.document.verify.images import REPOSITORY, root_hash_signatures, verify_target
-
-    store = registry.repository(REPOSITORY)
-    image = verify_target(store, target)
-    publisher = fetched.verified.publisher
-    signatures = root_hash_signatures(store, target, image, publisher)
-    for blob in (image.config, *image.layers):
-        if deep:
-            with store.open_blob(blob) as chunks:
-                for _ in chunks:
-                    pass
-        elif not store.has_blob(blob.digest):
-            raise MissingError(f"image of {target.service_name}: blob {blob.digest} is missing")
-    for layer in image.layers:
-        if layer.digest not in signatures:
-            raise SignatureError(
-                f"image of {target.service_name}: layer {layer.digest} has no signature of its "
-                "root hash by the publisher",
-                hint="publish the manifest again with mosb manifest publish",
-            )
+def _image_json(image: VerifiedImage) -> dict[str, object]:
     return {
-        "service_name": target.service_name,
-        "digest": target.digest,
-        "layers": len(image.layers),
+        "service_name": image.target.service_name,
+        "digest": image.target.digest,
+        "layers": len(image.manifest.layers),
     }
 
 
@@ -420,8 +396,6 @@ def _install_json(install: Install) -> object:
 
 
 def _show_targets(install: Install) -> None:
-    from machineos.core.digest import Digest
-
     rows: list[tuple[str, ...]] = []
     for target in install.targets:
         ports = ", ".join(
@@ -436,7 +410,7 @@ def _show_targets(install: Install) -> None:
                 " ".join(part for part in (target.network.type, address) if part),
                 ports or "-",
                 target.nsgroup or "-",
-                Digest.parse(target.digest).short,
+                target.image.short,
             )
         )
     columns = ("SERVICE", "VERSION", "TYPE", "NETWORK", "PORTS", "NSGROUP", "IMAGE")

@@ -16,6 +16,7 @@ from machineos.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from machineos.document.model.install import Mount
     from machineos.oci.layout.folder import LayoutRepository
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.reference import ImageSource
@@ -59,14 +60,22 @@ class Opener:
             raise UsageError(f"{source} names no place")
         return LayoutRepository(source.folder)
 
-    def convert(self, repository: Repository, reference: str) -> tuple[Repository, Descriptor]:
+    def convert(
+        self, repository: Repository, reference: str, mounts: tuple[Mount, ...] | None
+    ) -> tuple[Repository, Descriptor]:
         """Convert an image into the user's cache. Raises: see ``convert_image``."""
         from machineos.build.recipe.convert import convert_image
 
         sink = self._cache()
         work = Path(self._stack.enter_context(_temporary(sink.path.parent)))
         descriptor = convert_image(
-            repository, reference, sink, work=work, epoch=self.epoch or 0, progress=self.say
+            repository,
+            reference,
+            sink,
+            work=work,
+            epoch=self.epoch or 0,
+            progress=self.say,
+            mounts=mounts,
         )
         return sink, descriptor
 

@@ -7,16 +7,16 @@ reads it, and those two never import each other. Unknown keys and versions are e
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 import msgspec
 
-from machineos.core.digest import Digest
 from machineos.core.jsondoc import decode_json
-from machineos.document.product import rules
-from machineos.document.product.install import Mount, Network
-from machineos.errors import DocumentError, Fault, MachineOSError
+from machineos.document.model.install import Mount, Network
+from machineos.document.model.names import has_own_ids
+from machineos.document.rules.handover import RULES, Handed
+from machineos.document.rules.product import KNOWN_VERSION
+from machineos.errors import DocumentError
 
 VERSION = 1
 MAX_SIZE = 4 << 20
@@ -56,7 +56,7 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def has_namespace(self) -> bool:
         """Whether it runs with ids of its own."""
-        return self.nsgroup not in {"", "none"}
+        return has_own_ids(self.nsgroup)
 
 
 class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,39 +84,30 @@ class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def encode_handover(handover: Handover) -> bytes:
     """Return the bytes to write."""
-    return msgspec.json.encode(handover)
+    return msgspec.json.encode(handover, enc_hook=str)
 
 
 def parse_handover(data: bytes, *, name: str = "boot.json") -> Handover:
     """Parse and check the document; all faults at once. Raises: DocumentError."""
     handover = decode_json(data, Handover, name=name, limit=MAX_SIZE)
-    if handover.version != VERSION:
-        raise DocumentError(
-            name, [Fault("version", 0, f"is {handover.version}, only {VERSION} is known")]
-        )
-    faults: list[Fault] = []
-    seen: set[str] = set()
-    for i, service in enumerate(handover.services):
-        if service.name in seen:
-            faults.append(Fault(f"services[{i}].name", 0, f"{service.name!r} is there twice"))
-        seen.add(service.name)
-        faults += _service_faults(service, f"services[{i}]")
+    faults = KNOWN_VERSION.faults(handover.version)
+    if not faults:
+        services = [_handed(service) for service in handover.services]
+        faults = [fault for rule in RULES for fault in rule.faults(services)]
     if faults:
         raise DocumentError(name, faults)
     return handover
 
 
-def _service_faults(service: Service, path: str) -> list[Fault]:
-    faults = []
-    if not re.fullmatch(rules.SERVICE_NAME, service.name):
-        faults.append(Fault(f"{path}.name", 0, f"{service.name[:80]!r} is not a service name"))
-    named = {"image": service.image, "config": service.config, "layer.digest": service.layer.digest}
-    named["layer.root_hash"] = f"sha256:{service.layer.root_hash}"
-    for key, value in named.items():
-        try:
-            Digest.parse(value)
-        except MachineOSError as error:
-            faults.append(Fault(f"{path}.{key}", 0, error.message))
-    if service.has_namespace and service.hostid < 65536:
-        faults.append(Fault(f"{path}.hostid", 0, f"{service.hostid} is among the host's own ids"))
-    return faults
+def _handed(service: Service) -> Handed:
+    return Handed(
+        name=service.name,
+        digests={
+            "image": service.image,
+            "config": service.config,
+            "layer.digest": service.layer.digest,
+        },
+        root_hash=service.layer.root_hash,
+        nsgroup=service.nsgroup,
+        hostid=service.hostid,
+    )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from machineos.core.jsondoc import decode_json
-from machineos.errors import DocumentError, Fault
+from machineos.document.rules.product import KNOWN_VERSION
+from machineos.errors import DocumentError
 
 INDEX_FILE = "machineos.json"
 LABEL = "OCI-BOOT"
@@ -35,6 +36,7 @@ class MediumIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 def parse_index(data: bytes) -> MediumIndex:
     """Read the file. Raises: DocumentError."""
     index = decode_json(data, MediumIndex, name=INDEX_FILE)
-    if index.version != VERSION:
-        raise DocumentError(INDEX_FILE, [Fault("version", 0, f"is {index.version}, not {VERSION}")])
+    faults = KNOWN_VERSION.faults(index.version)
+    if faults:
+        raise DocumentError(INDEX_FILE, faults)
     return index

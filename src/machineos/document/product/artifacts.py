@@ -12,6 +12,8 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from machineos.core.digest import Digest
+from machineos.document.model.limits import MAX_REFERRERS as MAX_REFERRERS
+from machineos.document.model.limits import MAX_SMALL as MAX_SMALL
 from machineos.errors import MachineOSError, TransferError, VerificationError
 from machineos.oci.model.documents import (
     EMPTY_DESCRIPTOR,
@@ -43,9 +45,6 @@ LAYER_ROOT_HASH = "io.machineos.layer.roothash"
 INSTALL_TITLE = "index.json"
 CERTIFICATE_TITLE = "cert.pem"
 SIGNATURE_TITLE = "install.json.signed"
-
-MAX_REFERRERS = 128
-MAX_SMALL = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def root_hash_artifact(
             annotations={
                 TITLE: f"{layer.hex}.p7s",
                 LAYER_DIGEST: str(layer),
-                LAYER_ROOT_HASH: root_hash,
+                LAYER_ROOT_HASH: str(root_hash),
             },
         )
         for layer, root_hash, signature in signatures

@@ -1,15 +1,6 @@
-"""``install.json``: the signed document that names what a machine runs (InstallFile).
+"""``install.json``: the strict reader of the signed document that names what a machine runs.
 
-Owns the value types of targets, networks and storage, their JSON form, and the strict reader.
-Follows the document that seed 002 prints and section 2.2 of the predecessor's formats.
-
-Invariant: an ``Install`` from ``parse_install`` has passed every rule of ``rules.py``.
-
-Written form: compact JSON, keys in the order of seed 002, ``ports`` null when there are none. The
-predecessor's later releases added ``storage`` (of the file and of a target), and we added
-``protocol`` to a port. Each is written only when it says something (``protocol`` only for udp), so
-a manifest without them is byte for byte what seed 002 shows, and the predecessor's readers, which
-ignore keys they do not know, read all of ours. (They would forward a udp port as tcp.)
+Invariant: an ``Install`` from ``parse_install`` has passed every rule of ``document.rules``.
 
 Read form: keys in any order; a missing or null list is an empty one, and the parts of a network
 other than its type may be missing, as in the predecessor's hand-made documents. Everything else is
@@ -18,102 +9,27 @@ refused: unknown keys, duplicate keys, other versions.
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any, Literal
-
 import msgspec
 
-from machineos.core.digest import Digest
 from machineos.core.jsondoc import parse_json
-from machineos.document.product import rules
+from machineos.document.model.install import (
+    VERSION,
+    Install,
+    Mount,
+    Network,
+    NetworkType,
+    Port,
+    Protocol,
+    ServiceType,
+    Storage,
+    Target,
+    UpdateType,
+)
+from machineos.document.model.limits import MAX_INSTALL
+from machineos.document.rules.product import KNOWN_VERSION
+from machineos.document.rules.registry import judge
+from machineos.document.rules.subject import declared
 from machineos.errors import DocumentError, Fault
-
-VERSION = 1
-MAX_INSTALL = 1 << 20
-
-UpdateType = Literal["complete", "partial"]
-ServiceType = Literal["hostfs", "container", "fs-only"]
-NetworkType = Literal["host", "none", "simple"]
-Protocol = Literal["tcp", "udp"]
-
-
-class Port(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A port of the host that leads to a port of the container."""
-
-    host: int
-    container: int
-    protocol: Protocol = "tcp"
-
-
-class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a target is connected; addresses are CIDR (``10.0.3.99/24``) or empty."""
-
-    type: NetworkType
-    ipv4: str = ""
-    ipv6: str = ""
-    ports: tuple[Port, ...] | None = ()
-
-
-class Mount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A storage item, by label, and where the target sees it."""
-
-    dest: str
-    label: str
-
-
-class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A volume that targets can mount; ``size`` in MiB."""
-
-    label: str
-    persistent: bool
-    nsgroup: str
-    size: int
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing to run or to mount; ``digest`` and ``size`` are those of its image manifest."""
-
-    service_name: str
-    version: str
-    service_type: ServiceType
-    network: Network
-    nsgroup: str
-    digest: str
-    size: int
-    storage: tuple[Mount, ...] | None = ()
-
-    @property
-    def image(self) -> Digest:
-        """The digest of the image manifest. Raises: DigestError."""
-        return Digest.parse(self.digest)
-
-    @property
-    def tag(self) -> str:
-        """The tag of the image in the repository ``mos``."""
-        return self.image.hex
-
-
-class Install(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole document."""
-
-    version: int
-    product: str
-    targets: tuple[Target, ...]
-    update_type: UpdateType
-    storage: tuple[Storage, ...] | None = ()
-
-    def target(self, name: str) -> Target | None:
-        """Return the target called ``name``, None when there is none."""
-        return next((target for target in self.targets if target.service_name == name), None)
-
-    def to_bytes(self) -> bytes:
-        """Return the document as it is signed: always the same bytes for the same value."""
-        body: dict[str, Any] = {"version": self.version, "product": self.product}
-        if self.storage:
-            body["storage"] = [msgspec.structs.asdict(item) for item in self.storage]
-        body["targets"] = [_target_json(target) for target in self.targets]
-        body["update_type"] = self.update_type
-        return msgspec.json.encode(body)
 
 
 def parse_install(data: bytes, *, name: str = "install.json") -> Install:
@@ -122,34 +38,16 @@ def parse_install(data: bytes, *, name: str = "install.json") -> Install:
     if isinstance(value, dict) and value.get("version") != VERSION:
         # Before the shape: a later version may well have another one.
         found = value.get("version", "missing")
-        raise DocumentError(name, [Fault("version", 0, f"is {found!r:.40}, only 1 is known")])
+        raise DocumentError(name, KNOWN_VERSION.faults(found))
     try:
         install: Install = _without_nulls(msgspec.convert(value, Install))
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `")
         raise DocumentError(name, [Fault(path.rstrip("`").lstrip("$."), 0, message)]) from error
-    faults = [Fault(path, 0, message) for path, message in check(install)]
+    faults = judge(declared(install))
     if faults:
         raise DocumentError(name, faults)
     return install
-
-
-def check(install: Install) -> list[tuple[str, str]]:
-    """Return every broken rule as (path, message), in document order."""
-    found = [*rules.header(install)]
-    found += rules.storage(install.storage or ())
-    found += rules.targets(install.targets)
-    for index, target in enumerate(install.targets):
-        found += rules.image(f"targets[{index}]", target)
-    # A partial update may mount what an earlier manifest brought: judged when they are merged.
-    if install.update_type == "complete":
-        found += rules.labels(install.targets, install.storage or ())
-    return found
-
-
-def sha256(data: bytes) -> str:
-    """Return the name of an install document: the hex digest of its bytes."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _without_nulls(install: Install) -> Install:
@@ -165,32 +63,18 @@ def _without_nulls(install: Install) -> Install:
     return msgspec.structs.replace(install, targets=targets, storage=install.storage or ())
 
 
-def _target_json(target: Target) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "service_name": target.service_name,
-        "version": target.version,
-        "service_type": target.service_type,
-        "network": _network_json(target.network),
-        "nsgroup": target.nsgroup,
-        "digest": target.digest,
-    }
-    if target.storage:
-        body["storage"] = [msgspec.structs.asdict(item) for item in target.storage]
-    body["size"] = target.size
-    return body
-
-
-def _network_json(network: Network) -> dict[str, Any]:
-    return {
-        "type": network.type,
-        "ipv4": network.ipv4,
-        "ipv6": network.ipv6,
-        "ports": [_port_json(port) for port in network.ports] if network.ports else None,
-    }
-
-
-def _port_json(port: Port) -> dict[str, Any]:
-    body: dict[str, Any] = {"host": port.host, "container": port.container}
-    if port.protocol != "tcp":
-        body["protocol"] = port.protocol
-    return body
+__all__ = [
+    "MAX_INSTALL",
+    "VERSION",
+    "Install",
+    "Mount",
+    "Network",
+    "NetworkType",
+    "Port",
+    "Protocol",
+    "ServiceType",
+    "Storage",
+    "Target",
+    "UpdateType",
+    "parse_install",
+]

@@ -11,55 +11,69 @@ Owns the merge rule and the system file ``manifest.yaml`` of the configuration s
   belong to it.
 
 The system file is written as JSON, which is YAML too, so the initrd reads it without a YAML parser.
+Pure: whoever reads the store hands its files in (``state/reading.py``).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from machineos.core.digest import Digest
 from machineos.core.jsondoc import decode_json
-from machineos.document.product import rules
-from machineos.document.product.artifacts import MAX_SMALL
-from machineos.document.product.install import MAX_INSTALL, Storage, Target
-from machineos.document.verify.published import VerifiedInstall, verify_install
-from machineos.errors import ConflictError, DocumentError, Fault, PolicyError
+from machineos.core.word import DocumentId
+from machineos.document.model.limits import (
+    FIRST_ID,
+    LAST_ID,
+    MAX_INSTALL,
+    MAX_SMALL,
+    RANGE,
+)
+from machineos.document.model.limits import MAX_SYSTEM as MAX_SYSTEM
+from machineos.document.model.names import GroupName, has_own_ids
+from machineos.document.rules.product import (
+    BOOTS,
+    KNOWN_VERSION,
+    SAME_NAME,
+    SAME_PUBLISHER,
+    Owned,
+    Pair,
+)
+from machineos.document.rules.registry import judge
+from machineos.document.rules.subject import together
+from machineos.document.rules.system import COUNT, FREE, GIVEN, RANGES, RULES, Given, Stored
+from machineos.document.verify.published import verify_install
+from machineos.errors import DocumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
+    from machineos.document.model.install import Storage, Target
+    from machineos.document.verify.published import VerifiedInstall
+
 SYSTEM_FILE = "manifest.yaml"
 VERSION = 1
-MAX_MANIFESTS = 64
-MAX_SYSTEM = 1 << 20
-RANGE = 65536
-FIRST_ID = 100_000
-LAST_ID = (1 << 32) - 2  # the id after it means "no id" to the kernel
-_MIN_ID = 65536  # lower ones are the host's own
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TOGETHER = "the manifests together"
 
 
 @dataclass(frozen=True, slots=True)
 class SystemTarget:
-    """A target and the document (hex sha256) that it comes from."""
+    """A target and the document that it comes from."""
 
     target: Target
-    source: str
+    source: DocumentId
 
 
 @dataclass(frozen=True, slots=True)
 class SystemStorage:
-    """A volume and the document (hex sha256) that it comes from."""
+    """A volume and the document that it comes from."""
 
     storage: Storage
-    source: str
+    source: DocumentId
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +84,18 @@ class System:
     publisher: UUID
     targets: tuple[SystemTarget, ...]
     storage: tuple[SystemStorage, ...]
-    manifests: tuple[str, ...]
+    manifests: tuple[DocumentId, ...]
 
     def target(self, name: str) -> Target | None:
         """Return the target called ``name``, None when there is none."""
         return next((t.target for t in self.targets if t.target.service_name == name), None)
 
     @property
-    def groups(self) -> tuple[str, ...]:
+    def groups(self) -> tuple[GroupName, ...]:
         """The groups that need an id range: of targets first, then of volumes, each once."""
         names = [entry.target.nsgroup for entry in self.targets]
         names += [entry.storage.nsgroup for entry in self.storage]
-        return tuple(dict.fromkeys(name for name in names if needs_idmap(name)))
+        return tuple(dict.fromkeys(GroupName(name) for name in names if has_own_ids(name)))
 
 
 class IdMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,7 +106,10 @@ class IdMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SystemFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is stored: the documents in the order they came (hex sha256), and the id ranges."""
+    """What is stored: the documents in the order they came, and the id ranges.
+
+    Everything is as it is written here; ``parse_system`` judges it, ``load_verified`` reads it.
+    """
 
     version: int
     manifests: tuple[str, ...]
@@ -119,7 +136,7 @@ def merge(verified: Sequence[VerifiedInstall]) -> System:
     together breaks a rule: a port or address taken twice, a volume that is nowhere defined).
     """
     if not verified:
-        raise DocumentError("system", [Fault("manifests", 0, "is empty: nothing is installed")])
+        raise DocumentError(_TOGETHER, COUNT.faults(Stored((), ())))
     _check_product(verified)
     targets: dict[str, SystemTarget] = {}
     volumes: dict[str, SystemStorage] = {}
@@ -136,20 +153,21 @@ def merge(verified: Sequence[VerifiedInstall]) -> System:
             volumes[item.label] = SystemStorage(item, document.sha256)
     used = {entry.source for entry in targets.values()}
     used |= {entry.source for entry in volumes.values()}
-    system = System(
+    merged = System(
         product=verified[-1].install.product,
         publisher=verified[-1].publisher.product,
         targets=tuple(targets.values()),
         storage=tuple(volumes.values()),
         manifests=_latest_order(verified, used),
     )
-    _check_together(system)
-    return system
+    _check_together(merged)
+    return merged
 
 
-def needs_idmap(group: str) -> bool:
-    """Whether members of ``group`` run in a user namespace."""
-    return group not in {"", "none"}
+def require_bootable(found: System) -> None:
+    """Raise PolicyError unless there is what a machine starts from."""
+    targets = [entry.target for entry in found.targets]
+    BOOTS.require(together(found.product, targets, ()), _TOGETHER)
 
 
 def assign_idmaps(existing: Mapping[str, int], groups: Iterable[str]) -> dict[str, int]:
@@ -161,59 +179,42 @@ def assign_idmaps(existing: Mapping[str, int], groups: Iterable[str]) -> dict[st
     Raises: ConflictError when existing ranges overlap or are out of bounds, or none is free.
     """
     result = dict(existing)
-    taken = sorted(result.values())
-    for first in taken:
-        if not _MIN_ID <= first <= LAST_ID - RANGE + 1:
-            raise ConflictError(f"id range {first} is outside {_MIN_ID} to {LAST_ID}")
-    for low, high in pairwise(taken):
-        if high - low < RANGE:
-            raise ConflictError(f"id ranges {low} and {high} overlap")
-    free = _free_ranges(taken)
+    for rule in RANGES:
+        rule.require(Stored((), tuple(result.items())), SYSTEM_FILE)
+    free = _free_ranges(sorted(result.values()))
     for group in groups:
-        if group in result or not needs_idmap(group):
+        if group in result or not has_own_ids(group):
             continue
-        found = next(free, None)
-        if found is None:
-            raise ConflictError(f"no id range is free for group {group!r:.80}")
+        found = next(free, -1)
+        FREE.require(Given(group, found), SYSTEM_FILE)
         result[group] = found
     return result
 
 
-def system_file(system: System, idmaps: Mapping[str, int]) -> SystemFile:
-    """Return what to store for ``system``. Raises: ConflictError (a group without a range)."""
-    missing = [group for group in system.groups if group not in idmaps]
-    if missing:
-        raise ConflictError(f"group {missing[0]!r:.80} has no id range")
+def system_file(found: System, idmaps: Mapping[str, int]) -> SystemFile:
+    """Return what to store for a system.
+
+    Raises: ConflictError (a group without a range), DocumentError (too many documents).
+    """
+    for group in found.groups:
+        GIVEN.require(Given(group, idmaps.get(group, -1)), SYSTEM_FILE)
+    faults = COUNT.faults(Stored(found.manifests, ()))
+    if faults:
+        raise DocumentError(_TOGETHER, faults, hint="publish a complete manifest")
     return SystemFile(
         version=VERSION,
-        manifests=system.manifests,
-        uidmaps=tuple(IdMap(name, hostid) for name, hostid in idmaps.items()),
+        manifests=tuple(str(name) for name in found.manifests),
+        uidmaps=tuple(IdMap(str(name), hostid) for name, hostid in idmaps.items()),
     )
 
 
 def parse_system(data: bytes, *, name: str = SYSTEM_FILE) -> SystemFile:
     """Return a stored system file. Raises: DocumentError with every fault."""
     stored = decode_json(data, SystemFile, name=name, limit=MAX_SYSTEM)
-    faults: list[Fault] = []
-    if stored.version != VERSION:
-        faults.append(Fault("version", 0, f"is {stored.version}, only {VERSION} is known"))
-    if not 1 <= len(stored.manifests) <= MAX_MANIFESTS:
-        faults.append(Fault("manifests", 0, f"has not between 1 and {MAX_MANIFESTS} entries"))
-    for index, text in enumerate(stored.manifests):
-        if not _SHA256.fullmatch(text):
-            faults.append(Fault(f"manifests[{index}]", 0, f"{text[:80]!r} is not a sha256 in hex"))
-        if text in stored.manifests[:index]:
-            faults.append(Fault(f"manifests[{index}]", 0, "is there twice"))
-    for index, entry in enumerate(stored.uidmaps):
-        path = f"uidmaps[{index}].idmap-name"
-        if not re.fullmatch(rules.GROUP, entry.name) or not needs_idmap(entry.name):
-            faults.append(Fault(path, 0, f"{entry.name[:80]!r} is not a group name"))
-        if any(entry.name == other.name for other in stored.uidmaps[:index]):
-            faults.append(Fault(path, 0, f"{entry.name[:80]!r} is there twice"))
-    try:
-        assign_idmaps({str(i): entry.hostid for i, entry in enumerate(stored.uidmaps)}, ())
-    except ConflictError as error:
-        faults.append(Fault("uidmaps", 0, error.message))
+    ranges = tuple((entry.name, entry.hostid) for entry in stored.uidmaps)
+    subject = Stored(stored.manifests, ranges)
+    faults = KNOWN_VERSION.faults(stored.version)
+    faults += [fault for rule in RULES for fault in rule.faults(subject)]
     if faults:
         raise DocumentError(name, faults)
     return stored
@@ -240,10 +241,11 @@ def load_verified(
     SignatureError, PolicyError, DocumentError.
     """
     result = []
-    for sha256 in stored.manifests:
-        document, signature, certificate = document_files(sha256)
+    for text in stored.manifests:
+        name = DocumentId(text)
+        document, signature, certificate = document_files(name)
         data = read(document, MAX_INSTALL)
-        Digest("sha256", sha256).check(data, document)
+        Digest("sha256", name).check(data, document)
         result.append(
             verify_install(
                 data,
@@ -264,41 +266,35 @@ def _free_ranges(taken: Sequence[int]) -> Iterator[int]:
         while candidate + RANGE <= first:
             yield candidate
             candidate += RANGE
-        while candidate < first + RANGE and candidate <= LAST_ID:
+        while candidate < first + RANGE:
             candidate += RANGE
 
 
 def _check_product(verified: Sequence[VerifiedInstall]) -> None:
     first = verified[0]
+    ours = Owned(first.publisher.product, first.install.product)
     for document in verified[1:]:
-        ours, other = first.publisher.product, document.publisher.product
-        if ours != other:
-            raise PolicyError(f"manifest {document.sha256} is of product {other}, not of {ours}")
-        name, other_name = first.install.product, document.install.product
-        if name != other_name:
-            raise PolicyError(
-                f"manifest {document.sha256} is for {other_name!r}, the machine is {name!r}"
-            )
+        other = Owned(document.publisher.product, document.install.product)
+        for rule in (SAME_PUBLISHER, SAME_NAME):
+            rule.require(Pair(other, ours), f"manifest {document.sha256}")
 
 
-def _check_together(system: System) -> None:
+def _check_together(found: System) -> None:
     """Raise DocumentError when the merged whole breaks a rule that no single document breaks."""
-    targets = [entry.target for entry in system.targets]
-    volumes = [entry.storage for entry in system.storage]
-    found = [
-        *rules.storage(volumes),
-        *rules.targets(targets),
-        *rules.labels(targets, volumes),
-    ]
-    if found:
+    targets = [entry.target for entry in found.targets]
+    volumes = [entry.storage for entry in found.storage]
+    faults = judge(together(found.product, targets, volumes))
+    if faults:
         raise DocumentError(
-            "the manifests together",
-            [Fault(path, 0, message) for path, message in found],
+            _TOGETHER,
+            faults,
             hint="a partial update must fit to what is installed; publish a complete one",
         )
 
 
-def _latest_order(verified: Sequence[VerifiedInstall], used: set[str]) -> tuple[str, ...]:
+def _latest_order(
+    verified: Sequence[VerifiedInstall], used: set[DocumentId]
+) -> tuple[DocumentId, ...]:
     """Return the documents that still count, each at the place where it was applied last."""
     latest = dict.fromkeys(reversed([document.sha256 for document in verified]))
     return tuple(sha256 for sha256 in reversed(latest) if sha256 in used)

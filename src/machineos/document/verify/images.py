@@ -1,22 +1,22 @@
 """The images that a verified manifest names: what must hold before one is stored or mounted.
 
 The chain continues here: the signed document names the digest and size of an image manifest, which
-names its layers and, in their annotations, the dm-verity root hashes. The signatures of these root
-hashes come as an artifact that refers to the image (``artifacts.root_hash_artifact``); the kernel
-alone judges them; what is returned here is what the publisher made, byte for byte, so that nobody
-else's can stand in its place.
+names its layer and, in its annotations, the dm-verity root hash. The signature of this root hash
+comes as an artifact that refers to the image (``artifacts.root_hash_artifact``); the kernel alone
+judges it; what is returned here is what the publisher made, byte for byte, so that nobody else's
+can stand in its place.
+
+``verify_image`` is the whole of it, for whoever mounts or installs. Invariant: a ``VerifiedImage``
+comes from it alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
 from machineos.core.digest import Digest
+from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.artifacts import (
     LAYER_DIGEST,
     LAYER_ROOT_HASH,
@@ -24,54 +24,115 @@ from machineos.document.product.artifacts import (
     ROOT_HASH_SIGNATURE,
     Referrers,
 )
-from machineos.errors import DigestError, MachineOSError, VerificationError
-from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
-from machineos.oci.model.documents import CONFIG, Manifest, parse_manifest
-from machineos.trust.verify.pkcs7 import detached
+from machineos.document.product.image import parse_image_config
+from machineos.document.rules import images, roothash
+from machineos.document.verify.proof import Proof
+from machineos.errors import DigestError
+from machineos.oci.model.atomfs import layer_type_of, root_hash_of
+from machineos.oci.model.documents import parse_manifest
+from machineos.trust.verify.roothash import is_signature
 
 if TYPE_CHECKING:
-    from machineos.document.product.install import Target
-    from machineos.oci.model.documents import Descriptor
+    from collections.abc import Mapping
+
+    from machineos.core.word import RootHash
+    from machineos.document.model.image import ImageConfig
+    from machineos.document.model.install import Target
+    from machineos.oci.model.atomfs import FilesystemKind
+    from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
     from machineos.trust.verify.chain import Publisher
 
 REPOSITORY = "mos"  # where a registry, and the machine's store, keeps the images of targets
+_PROOF = Proof("VerifiedImage", "verify_image")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedImage:
+    """The image of a target that may be mounted: what was signed, and the signature itself."""
+
+    target: Target
+    manifest: Manifest
+    signature: bytes
+    proof: InitVar[Proof | None] = None
+
+    def __post_init__(self, proof: Proof | None) -> None:
+        _PROOF.require(proof)
+
+    @property
+    def name(self) -> str:
+        """The image for messages."""
+        return image_name(self.target)
+
+    @property
+    def config(self) -> Descriptor:
+        """The configuration."""
+        return self.manifest.config
+
+    @property
+    def layer(self) -> Descriptor:
+        """The one layer."""
+        return self.manifest.layers[0]
+
+    @property
+    def root_hash(self) -> RootHash:
+        """The dm-verity root hash of the layer, which ``signature`` signs."""
+        return root_hash_of(self.layer)
+
+    @property
+    def filesystem(self) -> FilesystemKind:
+        """The type of file system in the layer, as mount(2) calls it."""
+        return layer_type_of(self.layer).filesystem
+
+
+def image_name(target: Target) -> str:
+    """Return what messages call the image of a target."""
+    return f"image of {target.service_name}"
+
+
+def verify_image(repository: Repository, target: Target, publisher: Publisher) -> VerifiedImage:
+    """Return the image of a target of a verified manifest that ``publisher`` signed.
+
+    Digest and size are those that were signed, the one layer can be mounted under dm-verity, and
+    the publisher signed its root hash. The layer itself is checked when it is read or copied.
+
+    Raises: MissingError, TransferError, DigestError, DocumentError, VerificationError,
+    SignatureError.
+    """
+    manifest = verify_target(repository, target)
+    signatures = root_hash_signatures(repository, target, manifest, publisher)
+    require_signatures(manifest, signatures, image_name(target))
+    return VerifiedImage(target, manifest, signatures[manifest.layers[0].digest], _PROOF)
 
 
 def verify_target(repository: Repository, target: Target) -> Manifest:
-    """Return the image manifest of a target of a verified manifest.
-
-    Digest and size are those that were signed, and every layer can be mounted under dm-verity. The
-    layers themselves are checked when they are read or copied.
+    """Return the image manifest of a target of a verified manifest; nobody looked at signatures.
 
     Raises: MissingError, TransferError, DigestError, DocumentError, VerificationError.
     """
-    name = f"image of {target.service_name}"
-    digest = target.image
-    descriptor, data = repository.manifest(str(digest))
-    if len(data) != target.size:
-        raise DigestError(f"{name}: {len(data)} bytes, the manifest says {target.size}")
-    digest.check(data, name)
+    name = image_name(target)
+    descriptor, data = repository.manifest(str(target.image))
+    named = images.Named(target, data)
+    for rule in images.NAMED:
+        rule.require(named, name)
     manifest = parse_manifest(data, name=name, media_type=descriptor.media_type)
     check_image(manifest, name)
     return manifest
 
 
 def check_image(manifest: Manifest, name: str) -> None:
-    """Raise VerificationError unless every layer is mountable and names its root hash."""
-    if manifest.config.media_type != CONFIG:
-        raise VerificationError(
-            f"{name}: is not an image: its configuration is {manifest.config.media_type!r:.80}"
-        )
-    if not manifest.layers:
-        raise VerificationError(f"{name}: has no layers")
-    for layer in manifest.layers:
-        if parse_layer_type(layer.media_type) is None:
-            raise VerificationError(
-                f"{name}: layer {layer.digest} is {layer.media_type!r:.80}, "
-                "not squashfs or EROFS with dm-verity"
-            )
-        root_hash_of(layer)
+    """Raise VerificationError unless it is an image that a machine mounts (``rules.images``)."""
+    for rule in images.RULES:
+        rule.require(manifest, name)
+
+
+def read_config(repository: Repository, manifest: Manifest, name: str) -> ImageConfig:
+    """Return what the image asks for, of which a container is to be made.
+
+    Raises: MissingError, TransferError, DigestError, DocumentError (nothing to run, ...).
+    """
+    data = repository.blob(manifest.config, limit=MAX_CONFIG)
+    return parse_image_config(data, name=f"configuration of the {name}")
 
 
 def root_hash_signatures(
@@ -81,7 +142,7 @@ def root_hash_signatures(
 
     ``manifest`` is what ``verify_target`` returned, ``publisher`` who signed the document that
     names the target. A layer for which there is none is not in the result; there cannot be two
-    (``trust.pkcs7``), and others' signatures do not count.
+    (``trust.verify.roothash``), and others' signatures do not count.
 
     Raises: TransferError.
     """
@@ -103,33 +164,26 @@ def root_hash_signatures(
     return found
 
 
-def _claimed_layer(entry: Descriptor, expected: dict[Digest, str]) -> Digest | None:
+def signed_by(candidate: bytes, layer: Descriptor, publisher: Publisher) -> bool:
+    """Whether a candidate is the publisher's signature of the layer's root hash, and nothing else.
+
+    Raises: VerificationError (the layer has none).
+    """
+    return is_signature(candidate, root_hash_of(layer), publisher)
+
+
+def require_signatures(manifest: Manifest, signatures: Mapping[Digest, bytes], name: str) -> None:
+    """Raise SignatureError unless ``signatures`` has one for each layer of the image."""
+    roothash.SIGNED.require(roothash.Signed(manifest, signatures), name)
+
+
+def _claimed_layer(entry: Descriptor, expected: Mapping[Digest, RootHash]) -> Digest | None:
     if entry.media_type != PKCS7:
         return None
     try:
         digest = Digest.parse(entry.annotations.get(LAYER_DIGEST, ""))
-    except MachineOSError:
+    except DigestError:
         return None
     if expected.get(digest) != entry.annotations.get(LAYER_ROOT_HASH, "none"):
         return None
     return digest
-
-
-def signed_by(candidate: bytes, layer: Descriptor, publisher: Publisher) -> bool:
-    """Whether a candidate is the publisher's PKCS#7 of the layer's root hash, and nothing else.
-
-    The right signature in a wrong wrapping does not count: the kernel would refuse it, and whoever
-    may push to the registry could put it before the good one.
-    """
-    certificate = x509.load_der_x509_certificate(publisher.certificate_der)
-    key = certificate.public_key()
-    if not isinstance(key, rsa.RSAPublicKey):
-        return False
-    signature = candidate[-(key.key_size // 8) :]
-    if candidate != detached(certificate, signature):
-        return False
-    try:
-        key.verify(signature, root_hash_of(layer).encode(), padding.PKCS1v15(), hashes.SHA256())
-    except InvalidSignature:
-        return False
-    return True

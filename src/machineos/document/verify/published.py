@@ -2,7 +2,8 @@
 
 ``verify_install`` is the pure decision over bytes; ``fetch_verified`` brings the bytes. Invariant:
 whatever these return was verified first: the signature over exactly the bytes that were parsed, the
-publisher's chain to the CA, the product, then every rule of the document.
+publisher's chain to the CA, the product, then every rule of the document. Nobody else can make a
+``VerifiedInstall`` or a ``Fetched``.
 
 Any number of certificates and signatures may refer to a manifest, since whoever may write to the
 repository may add some; the pair that verifies is used, the order does not matter.
@@ -10,44 +11,49 @@ repository may add some; the pair that verifies is used, the order does not matt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
 from machineos.core.digest import Digest
-from machineos.document.product.artifacts import (
-    CERTIFICATE,
-    INSTALL,
-    MAX_REFERRERS,
-    MAX_SMALL,
-    SIGNATURE,
-    Referrers,
-)
-from machineos.document.product.install import MAX_INSTALL, Install, parse_install, sha256
+from machineos.core.word import DocumentId
+from machineos.document.model.limits import MAX_INSTALL
+from machineos.document.product.artifacts import CERTIFICATE, INSTALL, SIGNATURE, Referrers
+from machineos.document.product.install import parse_install
+from machineos.document.verify.proof import Proof
 from machineos.errors import DocumentError, Fault, PolicyError, SignatureError, VerificationError
-from machineos.oci.model.documents import Descriptor, parse_manifest
-from machineos.trust.verify.chain import Publisher, verify_signed
+from machineos.oci.model.documents import parse_manifest
+from machineos.trust.verify.chain import verify_signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
     from uuid import UUID
 
+    from machineos.document.model.install import Install
+    from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
+    from machineos.trust.verify.chain import Publisher
 
 _SHOWN = 8
+_VERIFIED = Proof("VerifiedInstall", "verify_install")
+_FETCHED = Proof("Fetched", "fetch_verified")
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedInstall:
     """An install document that was signed for us: its value, its bytes, and by whom.
 
-    Made only by ``verify_install``; ``sha256`` (hex) is the document's name in the machine.
+    ``sha256`` is the document's name in the machine.
     """
 
     install: Install
     data: bytes
-    sha256: str
+    sha256: DocumentId
     publisher: Publisher
+    proof: InitVar[Proof | None] = None
+
+    def __post_init__(self, proof: Proof | None) -> None:
+        _VERIFIED.require(proof)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,10 @@ class Fetched:
     signature: bytes
     certificate_pem: bytes
     descriptor: Descriptor
+    proof: InitVar[Proof | None] = None
+
+    def __post_init__(self, proof: Proof | None) -> None:
+        _FETCHED.require(proof)
 
 
 def verify_install(
@@ -82,7 +92,7 @@ def verify_install(
     publisher = verify_signed(
         data, signature, certificate_pem, ca_pem=ca_pem, at=at, product=product
     )
-    return VerifiedInstall(parse_install(data), data, sha256(data), publisher)
+    return VerifiedInstall(parse_install(data), data, DocumentId.of(data), publisher, _VERIFIED)
 
 
 def fetch_verified(
@@ -116,7 +126,7 @@ def fetch_verified(
         except SignatureError as error:
             reasons[error.message[:300]] = None
         else:
-            return Fetched(verified, signature, certificate, descriptor)
+            return Fetched(verified, signature, certificate, descriptor, _FETCHED)
     if other_product is not None:
         raise other_product
     broken = certificates.broken or signatures.broken
@@ -174,14 +184,3 @@ def _refusal(what: str, reasons: list[str]) -> SignatureError:
     if len(different) > _SHOWN:
         lines += f"\n  and {len(different) - _SHOWN} more reasons"
     return SignatureError(f"{what}: no certificate and signature verify{lines}")
-
-
-__all__ = [
-    "MAX_REFERRERS",
-    "MAX_SMALL",
-    "Fetched",
-    "VerifiedInstall",
-    "fetch_install",
-    "fetch_verified",
-    "verify_install",
-]

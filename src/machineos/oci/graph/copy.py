@@ -1,6 +1,6 @@
 """Copying images between repositories: children before parents, the tag last.
 
-Owns the walk of an image graph and the order of writing. Invariant: whatever a name in the sink
+Owns the order of writing; ``walk`` says what there is. Invariant: whatever a name in the sink
 points to is complete; a copy that fails leaves blobs and untagged manifests behind, never a tag.
 Memory does not depend on the size of the blobs: each worker holds a few chunks.
 """
@@ -9,44 +9,33 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from machineos.core.digest import Digest
 from machineos.errors import (
     AuthError,
     DigestError,
     DocumentError,
-    Fault,
     MachineOSError,
     MissingError,
     StalledError,
     TransferError,
-    UsageError,
     VerificationError,
 )
-from machineos.oci.model.documents import (
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    MAX_MANIFEST,
-    Descriptor,
-    Index,
-    Manifest,
-    parse_document,
-)
+from machineos.oci.graph.walk import MAX_DEPTH, refusal, select, walk
+from machineos.oci.model.documents import Index, parse_document
 from machineos.oci.model.stream import verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from machineos.core.digest import Digest
+    from machineos.oci.graph.walk import Graph, Node
+    from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
 
 WORKERS = 4
 _TRIES = 2
-MAX_DEPTH = 4
-MAX_MANIFESTS = 2000
-MAX_BLOBS = 20_000
-MAX_HELD = 16 << 20  # bytes of manifests held in memory during one copy
 REFERRER_LIMIT = 64 << 20  # bytes of blobs of one referrer
 
 
@@ -69,32 +58,6 @@ class Mounts(Protocol):
     def mount_blob(self, descriptor: Descriptor, source: Repository) -> bool:
         """Return whether the blob is here now. Raises: TransferError."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A manifest or index with its bytes."""
-
-    descriptor: Descriptor
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """What one image consists of: manifests in the order of writing (root last), then blobs."""
-
-    nodes: tuple[Node, ...]
-    blobs: tuple[Descriptor, ...]
-
-    @property
-    def root(self) -> Node:
-        """The manifest or index that was asked for."""
-        return self.nodes[-1]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all blobs."""
-        return sum(blob.size for blob in self.blobs)
 
 
 def copy_graph(
@@ -137,131 +100,6 @@ def copy_graph(
     return root.descriptor
 
 
-def walk(source: Repository, reference: str, *, limit: int | None = None) -> Graph:
-    """Read all manifests of an image; ``limit`` bounds the bytes of its blobs.
-
-    Raises: MissingError, VerificationError, DocumentError, TransferError.
-    """
-    walker = _Walker(source)
-    descriptor, data = source.manifest(reference)
-    walker.visit(descriptor, data, 0)
-    graph = Graph(tuple(walker.nodes.values()), tuple(walker.blobs.values()))
-    if limit is not None and graph.size > limit:
-        raise _refuse(source, descriptor.digest, f"has {graph.size} bytes, at most {limit} allowed")
-    return graph
-
-
-def select(graph: Graph, platforms: Sequence[str], name: str, *, keep_digest: bool = True) -> Graph:
-    """Return the part of ``graph`` for ``platforms``, all of it when none are given.
-
-    Raises: MissingError, UsageError.
-    """
-    if not platforms:
-        return graph
-    root = parse_document(graph.root.data, name=name)
-    if isinstance(root, Manifest):
-        return graph
-    wanted = [entry for entry in root.manifests if platform_name(entry) in platforms]
-    missing = set(platforms) - {platform_name(entry) for entry in wanted}
-    if missing:
-        there = ", ".join(sorted({platform_name(entry) for entry in root.manifests}))
-        raise MissingError(f"{name}: no platform {', '.join(sorted(missing))}", hint=f"has {there}")
-    nodes = {node.descriptor.digest: node for node in graph.nodes}
-    if len(wanted) == 1 and keep_digest:
-        return _subgraph(nodes, [wanted[0].digest])
-    if keep_digest:
-        raise UsageError(
-            f"{name}: several platforms of an index cannot be copied under its digest",
-            hint="copy all platforms, or one, or allow a new digest",
-        )
-    index = Index(media_type=root.media_type, manifests=tuple(wanted), annotations=root.annotations)
-    part = _subgraph(nodes, [entry.digest for entry in wanted])
-    data = index.to_bytes()
-    descriptor = Descriptor(media_type=index.media_type, digest=Digest.of(data), size=len(data))
-    return replace(part, nodes=(*part.nodes, Node(descriptor, data)))
-
-
-def platform_name(entry: Descriptor) -> str:
-    """Return ``os/architecture[/variant]`` of an entry of an index, ``unknown`` if it has none."""
-    platform = entry.platform or {}
-    parts = [platform.get("os"), platform.get("architecture"), platform.get("variant")]
-    return "/".join(str(part) for part in parts if part) or "unknown"
-
-
-def children(document: Manifest | Index) -> tuple[Descriptor, ...]:
-    """Return what a document names: the manifests of an index, or the config and the layers."""
-    if isinstance(document, Index):
-        return document.manifests
-    return (document.config, *document.layers)
-
-
-def _subgraph(nodes: dict[Digest, Node], roots: list[Digest]) -> Graph:
-    found: dict[Digest, Node] = {}
-    blobs: dict[Digest, Descriptor] = {}
-
-    def visit(digest: Digest) -> None:
-        node = nodes[digest]
-        for child in children(parse_document(node.data, name=str(digest))):
-            if child.digest in nodes:
-                visit(child.digest)
-            else:
-                blobs.setdefault(child.digest, child)
-        found.setdefault(digest, node)
-
-    for digest in roots:
-        visit(digest)
-    return Graph(tuple(found.values()), tuple(blobs.values()))
-
-
-class _Walker:
-    """Depth first, each manifest once, with a bound on everything a hostile index could inflate."""
-
-    def __init__(self, source: Repository) -> None:
-        self._source = source
-        self._held = 0
-        self.nodes: dict[Digest, Node] = {}
-        self.blobs: dict[Digest, Descriptor] = {}
-
-    def visit(self, descriptor: Descriptor, data: bytes, depth: int) -> None:
-        name = f"{self._source.name}@{descriptor.digest}"
-        document = parse_document(data, name=name, media_type=descriptor.media_type)
-        self._held += len(data)
-        if depth > MAX_DEPTH or len(self.nodes) >= MAX_MANIFESTS or self._held > MAX_HELD:
-            raise _refuse(self._source, descriptor.digest, "names too many manifests or too deep")
-        if isinstance(document, Index):
-            for child in document.manifests:
-                self._child(child, depth)
-        else:
-            for child in children(document):
-                self._blob(child)
-        self.nodes[descriptor.digest] = Node(descriptor, data)
-
-    def _child(self, child: Descriptor, depth: int) -> None:
-        if child.digest in self.nodes:
-            return
-        if child.media_type not in MANIFEST_TYPES | INDEX_TYPES:
-            raise _refuse(self._source, child.digest, f"has the unknown type {child.media_type!r}")
-        if child.size > MAX_MANIFEST:
-            raise _refuse(self._source, child.digest, f"is larger than {MAX_MANIFEST} bytes")
-        found, data = self._source.manifest(str(child.digest))
-        if len(data) != child.size or found.media_type != child.media_type:
-            raise DigestError(
-                f"{self._source.name}@{child.digest}: {len(data)} bytes of {found.media_type}, "
-                f"expected {child.size} bytes of {child.media_type}"
-            )
-        self.visit(found, data, depth + 1)
-
-    def _blob(self, child: Descriptor) -> None:
-        known = self.blobs.setdefault(child.digest, child)
-        if known.size != child.size:
-            raise DigestError(
-                f"{self._source.name}: blob {child.digest} is given two sizes, "
-                f"{known.size} and {child.size}"
-            )
-        if len(self.blobs) > MAX_BLOBS:
-            raise _refuse(self._source, child.digest, f"is one of over {MAX_BLOBS} blobs")
-
-
 class _Stopped(MachineOSError):  # noqa: N818 (it is a signal, no error)
     """Another worker failed; never leaves this module."""
 
@@ -287,16 +125,19 @@ class _Copy:
     def blobs(self, blobs: Sequence[Descriptor]) -> None:
         """Copy blobs in parallel; the first failure stops all and is raised."""
         self._note(blobs_total=len(blobs), bytes_total=sum(blob.size for blob in blobs))
-        if self._workers == 1 or len(blobs) < 2:
-            for blob in blobs:
-                self._blob(blob)
+        if self._workers > 1 and len(blobs) > 1:
+            self._parallel(blobs)
             return
+        for blob in blobs:
+            self._blob(blob)
+
+    def _parallel(self, blobs: Sequence[Descriptor]) -> None:
         # The largest first, so that no worker is left alone with it at the end.
         ordered = sorted(blobs, key=lambda blob: (-blob.size, blob.digest))
         self._stop.clear()
         with ThreadPoolExecutor(self._workers, thread_name_prefix="oci-copy") as pool:
-            futures = [pool.submit(self._blob, blob) for blob in ordered]
             try:
+                futures = [pool.submit(self._blob, blob) for blob in ordered]
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             except BaseException:
                 self._stop.set()
@@ -337,7 +178,7 @@ class _Copy:
     def _check_subject(self, graph: Graph, subject: Digest) -> None:
         root = parse_document(graph.root.data, name=str(graph.root.descriptor.digest))
         if isinstance(root, Index) or root.subject is None or root.subject.digest != subject:
-            raise _refuse(
+            raise refusal(
                 self._source, graph.root.descriptor.digest, f"does not refer to {subject}"
             )
 
@@ -411,7 +252,3 @@ def _put(sink: Repository, node: Node, tag: str | None) -> None:
         raise DigestError(
             f"{sink.name}: stored manifest {node.descriptor.digest} as {stored.digest}"
         )
-
-
-def _refuse(source: Repository, digest: Digest, message: str) -> DocumentError:
-    return DocumentError(f"{source.name}@{digest}", [Fault("", 0, message)])

@@ -1,8 +1,8 @@
-"""A deep check of a repository: is everything that a tag names there, with the right bytes?
+"""A deep check of a repository: is everything that a name leads to there, with the right bytes?
 
 Owns the finding of faults, not what is done about them: faults come back as data, in a fixed order.
 Invariant: ``check`` with no fault means that each manifest, config and layer reachable from the
-tags was read to its end and matched its digest and size.
+references was read to its end and matched its digest and size.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.core.digest import Digest
-from machineos.errors import MachineOSError, TransferError
-from machineos.oci.graph.copy import MAX_DEPTH, MAX_MANIFESTS, children
-from machineos.oci.model.documents import MAX_MANIFEST, Descriptor, Index, Manifest, parse_document
+from machineos.errors import MachineOSError, TransferError, VerificationError
+from machineos.oci.graph.walk import MAX_DEPTH, MAX_MANIFESTS, children
+from machineos.oci.model.documents import Index, parse_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from machineos.core.digest import Digest
+    from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
 
 
@@ -28,6 +29,9 @@ class Damage:
     root: str
     object: str
     message: str
+
+    def __str__(self) -> str:
+        return f"{self.object}: {self.message}"
 
 
 def check(
@@ -66,16 +70,8 @@ class _Checker:
     def _manifest(self, root: str, descriptor: Descriptor, depth: int) -> None:
         if self._known(root, descriptor):
             return
-        self._manifests += 1
-        if depth > MAX_DEPTH or self._manifests > MAX_MANIFESTS:
-            self._add(root, descriptor.digest, "is one of too many manifests, or too deep")
-            return
-        try:
-            document = self._read(descriptor)
-        except TransferError:
-            raise
-        except MachineOSError as error:
-            self._add(root, descriptor.digest, error.message)
+        document = self._read(root, descriptor, depth)
+        if document is None:
             return
         if isinstance(document, Index):
             for child in document.manifests:
@@ -87,12 +83,21 @@ class _Checker:
             for entry in self._repository.referrers(descriptor.digest):
                 self._manifest(root, entry, depth + 1)
 
-    def _read(self, descriptor: Descriptor) -> Manifest | Index:
-        found, data = self._repository.manifest(str(descriptor.digest))
-        name = f"{self._repository.name}@{descriptor.digest}"
-        if len(data) != descriptor.size or len(data) > MAX_MANIFEST:
-            raise MachineOSError(f"{name}: {len(data)} bytes, expected {descriptor.size}")
-        return parse_document(data, name=name, media_type=descriptor.media_type or found.media_type)
+    def _read(self, root: str, descriptor: Descriptor, depth: int) -> Manifest | Index | None:
+        self._manifests += 1
+        try:
+            if depth > MAX_DEPTH or self._manifests > MAX_MANIFESTS:
+                raise VerificationError("is one of too many manifests, or too deep")
+            _, data = self._repository.manifest(str(descriptor.digest))
+            if len(data) != descriptor.size:
+                raise VerificationError(f"has {len(data)} bytes, expected {descriptor.size}")
+            name = f"{self._repository.name}@{descriptor.digest}"
+            return parse_document(data, name=name, media_type=descriptor.media_type)
+        except TransferError:
+            raise
+        except MachineOSError as error:
+            self._add(root, descriptor.digest, error.message)
+            return None
 
     def _blob(self, root: str, descriptor: Descriptor) -> None:
         if self._known(root, descriptor):
@@ -108,10 +113,12 @@ class _Checker:
 
     def _known(self, root: str, descriptor: Descriptor) -> bool:
         size = self._seen.get(descriptor.digest)
-        self._seen.setdefault(descriptor.digest, descriptor.size)
-        if size is not None and size != descriptor.size:
+        if size is None:
+            self._seen[descriptor.digest] = descriptor.size
+            return False
+        if size != descriptor.size:
             self._add(root, descriptor.digest, f"is given two sizes, {size} and {descriptor.size}")
-        return size is not None
+        return True
 
     def _add(self, root: str, digest: Digest, message: str) -> None:
         self.damage.append(Damage(root, str(digest), message))

@@ -38,6 +38,7 @@ from machineos.errors import (
     MissingError,
     UsageError,
 )
+from machineos.oci.layout.listing import list_manifest
 from machineos.oci.model.documents import (
     INDEX,
     INDEX_TYPES,
@@ -371,48 +372,6 @@ class LayoutRegistry:
     def repository(self, name: str) -> LayoutRepository:
         """Return the repository ``name``. Raises: DocumentError for a name that is not allowed."""
         return LayoutRepository(self._root / check_name(name), writable=self._writable)
-
-
-def list_manifest(
-    entries: list[dict[str, Any]], descriptor: Descriptor, tag: str | None
-) -> list[dict[str, Any]]:
-    """Return ``entries`` of an index.json with ``descriptor`` listed and ``tag`` pointing to it.
-
-    The tag is taken from the entry that had it; an entry that would then be a second one without a
-    tag goes. Everything else keeps its place and its keys.
-    """
-    digest = str(descriptor.digest)
-    result: list[dict[str, Any]] = []
-    for entry in entries:
-        if tag is not None and _tag_of(entry) == tag and entry["digest"] != digest:
-            notes = {key: value for key, value in entry["annotations"].items() if key != REF_NAME}
-            entry = {key: value for key, value in entry.items() if key != "annotations"}
-            if notes:
-                entry["annotations"] = notes
-            if any(
-                other["digest"] == entry["digest"] and _tag_of(other)
-                for other in entries
-                if _tag_of(other) != tag
-            ):
-                continue
-        result.append(entry)
-    own = [entry for entry in result if entry["digest"] == digest]
-    if (tag is None and own) or any(_tag_of(entry) == tag for entry in own if tag is not None):
-        return result
-    fresh = descriptor.to_json()
-    if tag is not None:
-        fresh["annotations"] = {REF_NAME: tag}
-        for place, entry in enumerate(result):
-            if entry["digest"] == digest and _tag_of(entry) is None:
-                notes = {**(entry.get("annotations") or {}), REF_NAME: tag}
-                result[place] = {**entry, "annotations": notes}
-                return result
-    return [*result, fresh]
-
-
-def _tag_of(entry: dict[str, Any]) -> str | None:
-    tag = (entry.get("annotations") or {}).get(REF_NAME)
-    return tag if isinstance(tag, str) else None
 
 
 def _plain(entry: Descriptor) -> Descriptor:

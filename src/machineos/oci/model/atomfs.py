@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from machineos.core.word import RootHash
 from machineos.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -23,21 +24,19 @@ OLD_ROOT_HASH = "io.stackeroci.stacker.squashfs_verity_root_hash"
 NEW_ROOT_HASH = "io.stackeroci.stacker.atomfs_verity_root_hash"
 
 _PREFIX = "application/vnd.stacker.image.layer."
-_SHAPE = re.compile(r"(squashfs|erofs)(?:\+(gzip|zstd|xz|lzo|lz4hc|lz4|lzma))?(\+verity)?")
-_HEX = re.compile(r"[0-9a-f]{64}")
+_SHAPE = re.compile(r"(squashfs|erofs)(?:\+(gzip|zstd|xz|lzo|lz4hc|lz4|lzma))?(?:\+verity)?")
 
 
 @dataclass(frozen=True, slots=True)
 class LayerType:
-    """What a media type says: file system, compression (may be empty), and whether it names verity.
+    """What a media type says: file system and compression (may be empty).
 
-    The newer generation leaves ``+verity`` out though the data is there: ``names_verity`` decides
-    nothing, only the annotation and the bytes do.
+    Whether it says ``+verity`` means nothing: the newer generation leaves it out though the data is
+    there, so only the annotation and the bytes count.
     """
 
     filesystem: FilesystemKind
     compression: str
-    names_verity: bool
 
 
 def layer_media_type(filesystem: FilesystemKind, compression: str) -> str:
@@ -54,7 +53,18 @@ def parse_layer_type(media_type: str) -> LayerType | None:
     if match is None:
         return None
     kind: FilesystemKind = "erofs" if match[1] == "erofs" else "squashfs"
-    return LayerType(kind, match[2] or "", match[3] is not None)
+    return LayerType(kind, match[2] or "")
+
+
+def layer_type_of(descriptor: Descriptor) -> LayerType:
+    """Return what the media type of a layer says. Raises: VerificationError, if it cannot mount."""
+    found = parse_layer_type(descriptor.media_type)
+    if found is None:
+        raise VerificationError(
+            f"layer {descriptor.digest}: is {descriptor.media_type!r:.80}, "
+            "not squashfs or EROFS with dm-verity"
+        )
+    return found
 
 
 def root_hash_annotations(root_hash: str) -> dict[str, str]:
@@ -62,8 +72,8 @@ def root_hash_annotations(root_hash: str) -> dict[str, str]:
     return {OLD_ROOT_HASH: root_hash, NEW_ROOT_HASH: root_hash}
 
 
-def root_hash_of(descriptor: Descriptor) -> str:
-    """Return the verity root hash of a layer, 64 lower-case hex digits.
+def root_hash_of(descriptor: Descriptor) -> RootHash:
+    """Return the verity root hash of a layer.
 
     Raises: VerificationError when it is missing, malformed, all zero, or given twice and different.
     """
@@ -78,6 +88,6 @@ def root_hash_of(descriptor: Descriptor) -> str:
     if len(found) > 1:
         raise VerificationError(f"{what}: its two root hash annotations differ")
     value = found.pop()
-    if not _HEX.fullmatch(value) or value == "0" * 64:
-        raise VerificationError(f"{what}: {value[:80]!r} is not a verity root hash")
-    return value
+    if RootHash.problem(value):
+        raise VerificationError(f"{what}: {value[:80]!r} is not {RootHash.WHAT}")
+    return RootHash(value)

@@ -26,6 +26,7 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 MANIFEST_TYPES = frozenset({MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES = frozenset({INDEX, DOCKER_INDEX})
+_FORMS = {MANIFEST: (MANIFEST_TYPES, "a manifest"), INDEX: (INDEX_TYPES, "an index")}
 
 REF_NAME = "org.opencontainers.image.ref.name"
 TITLE = "org.opencontainers.image.title"
@@ -122,19 +123,11 @@ def parse_document(data: bytes, *, name: str, media_type: str = "") -> Manifest 
         raise parser.fault("", "is not a JSON object")
     if body.get("schemaVersion") != 2:
         raise parser.fault("schemaVersion", f"is {body.get('schemaVersion')!r}, only 2 is known")
-    if "manifests" in body and ("layers" in body or "config" in body):
+    if "manifests" not in body:
+        return parser.manifest(body, parser.kind(body, media_type, MANIFEST))
+    if "layers" in body or "config" in body:
         raise parser.fault("", "is both a manifest and an index")
-    inner = body.get("mediaType", "")
-    if inner and media_type and inner != media_type:
-        raise parser.fault("mediaType", f"is {inner!r}, but it was served as {media_type!r}")
-    kind = inner or media_type
-    if "manifests" in body:
-        if kind and kind not in INDEX_TYPES:
-            raise parser.fault("mediaType", f"is {kind!r}, which is not an index")
-        return parser.index(body, kind or INDEX)
-    if kind and kind not in MANIFEST_TYPES:
-        raise parser.fault("mediaType", f"is {kind!r}, which is not a manifest")
-    return parser.manifest(body, kind or MANIFEST)
+    return parser.index(body, parser.kind(body, media_type, INDEX))
 
 
 def parse_manifest(data: bytes, *, name: str, media_type: str = "") -> Manifest:
@@ -161,6 +154,18 @@ class _Parser:
 
     def fault(self, path: str, message: str) -> DocumentError:
         return DocumentError(self._name, [Fault(path, 0, message)])
+
+    def kind(self, body: dict[str, Any], served: str, usual: str) -> str:
+        """Return the media type of a body that has the form of ``usual``; where it is given, here
+        or by the transport, it says the same."""
+        inner = self._text(body, "mediaType", "") or ""
+        if inner and served and inner != served:
+            raise self.fault("mediaType", f"is {inner!r}, but it was served as {served!r}")
+        found = inner or served or usual
+        known, what = _FORMS[usual]
+        if found not in known:
+            raise self.fault("mediaType", f"is {found!r}, which is not {what}")
+        return found
 
     def manifest(self, body: dict[str, Any], kind: str) -> Manifest:
         layers = self._list(body, "layers", "")

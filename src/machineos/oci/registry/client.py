@@ -39,7 +39,7 @@ from machineos.oci.model.documents import (
 )
 from machineos.oci.model.reference import check_name, check_tag
 from machineos.oci.model.stream import Verified
-from machineos.oci.registry.transport import Transport
+from machineos.oci.registry.transport import Call, Transport
 from machineos.oci.registry.upload import Uploader, check_header
 from machineos.oci.registry.wire import Limits, PassingError
 
@@ -302,14 +302,10 @@ class HttpRepository:
         headers = {"Range": f"bytes={start}-"} if start else {}
         if start and start == descriptor.size:
             return
-        with self._transport.open(
-            "GET",
-            f"/v2/{self._path}/blobs/{descriptor.digest}",
-            name=self._path,
-            scope=self._scope,
-            expect=(200, 206) if start else (200,),
-            headers=headers,
-        ) as response:
+        url = f"/v2/{self._path}/blobs/{descriptor.digest}"
+        expect = (200, 206) if start else (200,)
+        call = Call("GET", url, self._path, self._scope, expect, headers)
+        with self._transport.open(call) as response:
             begin = start if response.status == 206 else 0
             if response.status == 206:
                 _check_range(response.headers, start, descriptor.size, what)
@@ -363,15 +359,16 @@ class HttpRepository:
 
     def _put(self, descriptor: Descriptor, data: bytes, tag: str | None) -> Mapping[str, str]:
         reference = check_tag(tag) if tag is not None else str(descriptor.digest)
-        _, headers, _ = self._transport.call(
+        call = Call(
             "PUT",
             f"/v2/{self._path}/manifests/{quote(reference, safe=':')}",
-            name=self._path,
-            scope=f"{self._scope},push",
-            expect=(201,),
+            self._path,
+            f"{self._scope},push",
+            (201,),
             headers={"Content-Type": descriptor.media_type},
             body=data,
         )
+        _, headers, _ = self._transport.call(call)
         check_header(headers, descriptor, f"{self.name}:{reference}")
         return headers
 
@@ -394,15 +391,8 @@ class HttpRepository:
         *,
         limit: int,
     ) -> tuple[int, Mapping[str, str], bytes]:
-        return self._transport.call(
-            method,
-            url,
-            name=self._path,
-            scope=self._scope,
-            expect=expect,
-            headers=headers,
-            limit=limit,
-        )
+        call = Call(method, url, self._path, self._scope, expect, headers)
+        return self._transport.call(call, limit=limit)
 
     def _next(self, headers: Mapping[str, str], url: str) -> str | None:
         """Return the URL of the next page, if there is one; it must be on this registry."""

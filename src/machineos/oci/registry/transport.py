@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -43,6 +44,23 @@ _ERROR_LIMIT = 16 << 10
 _TOKEN_LIMIT = 64 << 10
 _PIECE = 256 << 10
 _SLICE = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request about the repository ``name``.
+
+    ``url`` is a path on this registry or an absolute URL that it gave us; ``scope`` is what we need
+    to be allowed; ``expect`` lists the statuses that are answers and not errors.
+    """
+
+    method: str
+    url: str
+    name: str
+    scope: str
+    expect: Collection[int]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | memoryview | None = None
 
 
 class Transport:
@@ -85,43 +103,22 @@ class Transport:
         return Retry(self.limits, self.clock, self._jitter)
 
     @contextmanager
-    def open(
-        self,
-        method: str,
-        url: str,
-        *,
-        name: str,
-        scope: str,
-        expect: Collection[int],
-        headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview | None = None,
-    ) -> Iterator[BaseHTTPResponse]:
+    def open(self, call: Call) -> Iterator[BaseHTTPResponse]:
         """Send one request, once, and yield its answer with the body unread.
 
-        ``url`` is a path on this registry or an absolute URL that it gave us; ``expect`` lists the
-        statuses that are answers and not errors. Raises: TransferError, AuthError, MissingError.
+        Raises: TransferError, AuthError, MissingError.
         """
-        target = self.checked_url(self.joined_url(self.base, url), self.base)
-        response = self._with_auth(method, target, name, scope, headers or {}, body)
+        target = self.checked_url(self.joined_url(self.base, call.url), self.base)
+        response = self._with_auth(call, target)
         try:
-            self._check_status(response, f"{method} {self.host}/{name}", expect)
+            self._check_status(response, self._what(call), call.expect)
             yield response
         finally:
             # A body that was read to its end has gone back to the pool by itself.
             response.close()
 
     def call(
-        self,
-        method: str,
-        url: str,
-        *,
-        name: str,
-        scope: str,
-        expect: Collection[int],
-        headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview | None = None,
-        limit: int = _ERROR_LIMIT,
-        retry: bool = True,
+        self, call: Call, *, limit: int = _ERROR_LIMIT, retry: bool = True
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request, again when it fails in passing, and return status, headers and body.
 
@@ -131,14 +128,11 @@ class Transport:
         count = self.retry()
         while True:
             try:
-                with self.open(
-                    method, url, name=name, scope=scope, expect=expect, headers=headers, body=body
-                ) as response:
-                    what = f"{method} {self.host}/{name}"
-                    if method == "HEAD":
+                with self.open(call) as response:
+                    if call.method == "HEAD":
                         response.drain_conn()
                         return response.status, response.headers, b""
-                    data = self._document(response, limit, what)
+                    data = self._document(response, limit, self._what(call))
                     return response.status, response.headers, data
             except TransferError as error:
                 if not retry:
@@ -189,42 +183,31 @@ class Transport:
             raise TransferError(f"{self.host}: the next page is elsewhere: {target[:200]!r}")
         return target
 
-    def _with_auth(
-        self,
-        method: str,
-        url: str,
-        name: str,
-        scope: str,
-        headers: Mapping[str, str],
-        body: bytes | memoryview | None,
-    ) -> BaseHTTPResponse:
-        token = self._auth.header(name, scope)
-        response, last = self._follow(method, url, headers, body, token)
+    def _what(self, call: Call) -> str:
+        return f"{call.method} {self.host}/{call.name}"
+
+    def _with_auth(self, call: Call, url: str) -> BaseHTTPResponse:
+        token = self._auth.header(call.name, call.scope)
+        response, last = self._follow(call, url, token)
         # Only the registry itself may ask who we are, not who it sends us to (CVE-2020-15157).
         if response.status != 401 or not _same_origin(last, self.base):
             return response
         challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
         self._drop(response)
-        token = self._auth.answer(challenges, name, scope)
-        return self._follow(method, url, headers, body, token)[0]
+        token = self._auth.answer(challenges, call.name, call.scope)
+        return self._follow(call, url, token)[0]
 
-    def _follow(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | memoryview | None,
-        token: str | None,
-    ) -> tuple[BaseHTTPResponse, str]:
+    def _follow(self, call: Call, url: str, token: str | None) -> tuple[BaseHTTPResponse, str]:
         """Return the answer behind all redirects, and the URL that gave it."""
         for _ in range(self.limits.redirects + 1):
-            sent = {**headers, "User-Agent": f"machineos/{__version__}"}
+            sent = {**call.headers, "User-Agent": f"machineos/{__version__}"}
             sent.setdefault("Accept-Encoding", "identity")
             if token is not None and _same_origin(url, self.base):
                 sent["Authorization"] = token
-            response = self._send(method, url, sent, body)
+            response = self._send(call.method, url, sent, call.body)
             where = response.headers.get("Location")
-            if response.status not in _REDIRECTS or where is None or method not in {"GET", "HEAD"}:
+            stays = response.status not in _REDIRECTS or call.method not in {"GET", "HEAD"}
+            if stays or where is None:
                 return response, url
             self._drop(response)
             url = self.checked_url(self.joined_url(url, where), url)

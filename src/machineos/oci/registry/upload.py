@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 from machineos.errors import DigestError, MissingError, TransferError
 from machineos.oci.model.stream import verified
+from machineos.oci.registry.transport import Call
 from machineos.oci.registry.wire import PassingError
 
 if TYPE_CHECKING:
@@ -141,16 +142,10 @@ class Uploader:
         retry: bool = True,
         scope: str = "",
     ) -> tuple[int, Mapping[str, str], bytes]:
-        return self._transport.call(
-            method,
-            url,
-            name=self._name,
-            scope=scope or self._scope,
-            expect=expect,
-            headers=headers,
-            body=body,
-            retry=retry,
+        call = Call(
+            method, url, self._name, scope or self._scope, expect, headers=headers or {}, body=body
         )
+        return self._transport.call(call, retry=retry)
 
     def _location(self, headers: Mapping[str, str], origin: str) -> str:
         where = headers.get("Location", "")

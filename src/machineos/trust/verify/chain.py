@@ -101,7 +101,7 @@ def verify_signed(
     ca = parse_certificate(ca_pem, what="the manifest CA")
     _check_chain(certificate, ca, at=at, usage=ExtendedKeyUsageOID.CODE_SIGNING)
     publisher = _publisher(certificate)
-    _check_signature(certificate, data, signature)
+    check_signature(certificate, data, signature)
     if product is not None and publisher.product != product:
         raise PolicyError(
             f"signed by the publisher of product {publisher.product}, not of {product}",
@@ -173,7 +173,7 @@ def _check_common(certificate: x509.Certificate, at: datetime | None) -> None:
             )
     if certificate.signature_algorithm_oid not in _ALGORITHMS:
         raise SignatureError(f"{shown}: its signature is not RSA PKCS#1 v1.5 with SHA-2")
-    _rsa_key(certificate)
+    rsa_key(certificate)
     if at is None:
         return
     if at < certificate.not_valid_before_utc:
@@ -219,8 +219,10 @@ def _check_leaf(certificate: x509.Certificate, needed: x509.ObjectIdentifier) ->
         raise SignatureError(f"{shown}: its extended key usage does not allow {needed._name}")
 
 
-def _check_signature(certificate: x509.Certificate, data: bytes, signature: bytes) -> None:
-    key = _rsa_key(certificate)
+def check_signature(certificate: x509.Certificate, data: bytes, signature: bytes) -> None:
+    """Raise SignatureError unless ``signature`` is a raw RSA PKCS#1 v1.5 SHA-256 one by the key of
+    ``certificate``. Every signature that we check ourselves is checked here."""
+    key = rsa_key(certificate)
     if len(signature) != key.key_size // 8:
         raise SignatureError(
             f"the signature has {len(signature)} bytes, one by {_shown(certificate)} has "
@@ -243,7 +245,8 @@ def _publisher(certificate: x509.Certificate) -> Publisher:
     return Publisher(UUID(match[1]), common_name, der, Digest.of(der))
 
 
-def _rsa_key(certificate: x509.Certificate) -> rsa.RSAPublicKey:
+def rsa_key(certificate: x509.Certificate) -> rsa.RSAPublicKey:
+    """Return the key of a certificate, if it is one that we take. Raises: SignatureError."""
     try:
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.publish.publish import Defaults
+from machineos.build.publish.plan import Defaults
 from machineos.core import run
 from machineos.document.product import artifacts
-from machineos.document.verify.images import root_hash_signatures, signed_by, verify_target
+from machineos.document.verify.images import root_hash_signatures, verify_target
 from machineos.document.verify.published import Fetched, fetch_verified
 from machineos.errors import (
     DigestError,
@@ -26,6 +26,7 @@ from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import INDEX, TITLE, Descriptor, Index, parse_manifest
 from machineos.oci.model.reference import ImageSource
 from machineos.oci.model.repository import Registry, Repository
+from machineos.trust.verify.roothash import is_signature
 from unit.document.conftest import NOW, PRODUCT, SOURCE, Authority, World, put_image
 from waiting import PATIENCE
 
@@ -64,7 +65,8 @@ def test_what_is_published_verifies_and_is_complete(world: World) -> None:
         assert len(signatures) == len(manifest.layers)
         for layer in manifest.layers:
             assert store.has_blob(layer.digest)
-            assert signed_by(signatures[layer.digest], layer, fetched.verified.publisher)
+            publisher = fetched.verified.publisher
+            assert is_signature(signatures[layer.digest], root_hash_of(layer), publisher)
 
 
 def test_the_artifacts_are_those_of_the_seed(world: World) -> None:
@@ -153,7 +155,8 @@ def test_without_defaults_only_what_is_named(world: World) -> None:
     def asked() -> ImageSource:
         raise AssertionError("nobody needs it")
 
-    install = world.publish(defaults=None).verified.install
+    services = SOURCE.replace("complete", "partial")
+    install = world.publish(services, defaults=None).verified.install
     assert [target.service_name for target in install.targets] == ["zot"]
     both = SOURCE + (
         '  - {service_name: hostfs, source: "oci:{images}:hostfs", version: 2.0.0,'
@@ -186,7 +189,9 @@ class FakeConverter:
         self.repository = LayoutRepository(folder, writable=True)
         self.seen: list[str] = []
 
-    def convert(self, repository: Repository, reference: str) -> tuple[Repository, Descriptor]:
+    def convert(
+        self, repository: Repository, reference: str, mounts: object
+    ) -> tuple[Repository, Descriptor]:
         self.seen.append(reference)
         return self.repository, put_image(self.repository, "out", contents=(b"hsqs converted",))
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.build.publish.source import load_source, parse_source
-from machineos.document.product.install import Mount, Network, Port, Storage
+from machineos.build.publish.publish import load_source
+from machineos.build.publish.source import parse_source
+from machineos.document.model.install import Mount, Network, Port, Storage
 from machineos.errors import DocumentError, Fault, MissingError
 
 SEED = """\
@@ -76,7 +77,7 @@ def test_the_seeds_manifest() -> None:
 def test_all_that_may_be_given() -> None:
     text = one(
         f"digest: sha256:{'a' * 64}\nsize: 7290\nstorage: [{{dest: /data, label: data}}]\n"
-        "network: {type: simple, ipv6: 'fd00::99/64', "
+        "network: {type: simple, ipv6: 'fd6d:6f73:3000:3::99/64', "
         "ports: [{host: 53, container: 53, protocol: udp}, {host: 53, container: 53}]}"
     )
     source = parse_source(text.encode())
@@ -147,9 +148,9 @@ targets:
         ("targets[0].network.ports[0].container", 24),
         ("targets[0].network.ports[1].host", 25),
         ("targets[1]", 27),
-        ("targets[2].version", 28),
         ("targets[2].service_name", 28),
         ("targets[2].source", 28),
+        ("targets[2].version", 28),
         ("targets[2].service_type", 29),
         ("targets[2].network.ipv4", 32),
         ("targets[2].network.ports[0].host", 34),
@@ -290,8 +291,8 @@ def two(first: str, second: str) -> str:
             "targets[1].network.ipv4",
         ),
         (
-            "network: {type: simple, ipv6: 'fd00::9/64'}",
-            "network: {type: simple, ipv6: 'fd00:0::0009/64'}",
+            "network: {type: simple, ipv6: 'fd6d:6f73:3000:3::9/64'}",
+            "network: {type: simple, ipv6: 'fd6d:6f73:3000:3:0::0009/64'}",
             "targets[1].network.ipv6",
         ),
     ],

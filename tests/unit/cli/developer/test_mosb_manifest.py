@@ -60,7 +60,11 @@ def put_image(folder: Path, tag: str, label: str = "") -> None:
     )
     labels = {"org.opencontainers.image.version": label}
     data = msgspec.json.encode(
-        {"created": "2025-01-01T00:00:00Z", "os": "linux", "config": {"Labels": labels}}
+        {
+            "created": "2025-01-01T00:00:00Z",
+            "os": "linux",
+            "config": {"Labels": labels, "Cmd": ["/run"]},
+        }
     )
     config = Descriptor(media_type=CONFIG, digest=Digest.of(data), size=len(data))
     repository.put_blob(layer, [content])
@@ -161,6 +165,10 @@ def test_publishing_twice_changes_nothing_and_the_epoch_comes_from_outside(mosb:
 
 
 def test_skip_bootkit(mosb: Mosb) -> None:
+    with pytest.raises(PolicyError, match="has no target hostfs"):
+        publish(mosb, "--skip-bootkit")
+    path = mosb.home / "manifest.yaml"
+    path.write_text(path.read_text().replace("complete", "partial"))
     for option in ("--skip-bootkit", "--skip-boot"):
         body = json.loads(publish(mosb, option, "--json").stdout)
         assert [target["service_name"] for target in body["install"]["targets"]] == ["zot"]

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from machineos.document.between.handover import encode_handover, parse_handover
+from machineos.document.between.handover import MAX_SIZE, VERSION, encode_handover, parse_handover
 from machineos.errors import DocumentError
 
 DIGEST = "sha256:" + "a" * 64
 
 
-def document(**changes: Any) -> dict[str, Any]:
+def document(**changes: object) -> dict[str, Any]:
     service = {
         "name": "zot",
         "version": "1.0.0",
@@ -37,6 +37,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def test_what_is_written_is_read() -> None:
+    assert (VERSION, MAX_SIZE) == (1, 4 << 20)
     handover = parse_handover(json.dumps(document()).encode())
     assert parse_handover(encode_handover(handover)) == handover
     assert handover.services[0].has_namespace
@@ -64,6 +65,7 @@ def test_other_shapes_are_refused() -> None:
     twice["services"] *= 2
     other = {**document(), "version": 2}
     unknown = {**document(), "extra": 1}
-    for bad in (twice, other, unknown, document(type="hostfs"), []):
+    bodies: tuple[object, ...] = (twice, other, unknown, document(type="hostfs"), [])
+    for bad in bodies:
         with pytest.raises(DocumentError):
             parse_handover(json.dumps(bad).encode())

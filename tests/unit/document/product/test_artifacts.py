@@ -12,6 +12,7 @@ from machineos.document.product.artifacts import (
     CREATED,
     LAYER_DIGEST,
     LAYER_ROOT_HASH,
+    Artifact,
     install_artifacts,
     root_hash_artifact,
     timestamp,
@@ -23,19 +24,19 @@ SEED_INSTALL = "sha256:d63dbe48800f04a141f414e30f2d3b00b61d00e50d4b3ceaf0fc8e7e4
 SEED_CERTIFICATE = "sha256:5fddac82c01188d2389e86dfe41f8293ba6815f041f0f9a196cee275410912a4"
 
 
-def as_in_the_seed(artifact, digest, size, subject=None):
+def as_in_the_seed(artifact: Artifact, digest: str, size: int, subject: str = "") -> bytes:
     """Return the bytes of ``artifact`` with the seed's layer, subject and time in it."""
     manifest = artifact.manifest
     layer = msgspec.structs.replace(manifest.layers[0], digest=Digest.parse(digest), size=size)
-    changes = {"layers": (layer,), "annotations": {CREATED: "2023-12-20T08:48:03-06:00"}}
-    if subject is not None:
-        changes["subject"] = msgspec.structs.replace(
-            manifest.subject, digest=Digest.parse(subject), size=584
-        )
-    return msgspec.structs.replace(manifest, **changes).to_bytes()
+    notes = {CREATED: "2023-12-20T08:48:03-06:00"}
+    changed = msgspec.structs.replace(manifest, layers=(layer,), annotations=notes)
+    if manifest.subject is not None:
+        other = msgspec.structs.replace(manifest.subject, digest=Digest.parse(subject), size=584)
+        changed = msgspec.structs.replace(changed, subject=other)
+    return changed.to_bytes()
 
 
-def test_the_artifacts_have_the_digests_that_the_seed_prints():
+def test_the_artifacts_have_the_digests_that_the_seed_prints() -> None:
     made = install_artifacts(b"i", b"s", b"c", created=datetime(2023, 12, 20, tzinfo=UTC))
     install = as_in_the_seed(
         made.install,
@@ -59,7 +60,7 @@ def test_the_artifacts_have_the_digests_that_the_seed_prints():
     assert len(signature) == 765
 
 
-def test_certificate_and_signature_refer_to_the_install_document():
+def test_certificate_and_signature_refer_to_the_install_document() -> None:
     made = install_artifacts(b"i", b"s", b"c", created=datetime(2023, 12, 20, tzinfo=UTC))
     for artifact in (made.certificate, made.signature):
         subject = artifact.manifest.subject
@@ -68,13 +69,13 @@ def test_certificate_and_signature_refer_to_the_install_document():
         assert subject.size == len(made.install.data)
 
 
-def test_time_is_written_in_utc_whatever_its_zone():
+def test_time_is_written_in_utc_whatever_its_zone() -> None:
     zone = timezone(timedelta(hours=-6))
     assert timestamp(datetime(2023, 12, 20, 8, 48, 3, 999, zone)) == "2023-12-20T14:48:03Z"
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_root_hash_artifact_names_each_layer_and_its_root_hash(count):
+def test_root_hash_artifact_names_each_layer_and_its_root_hash(count: int) -> None:
     image = Descriptor(
         media_type="application/vnd.oci.image.manifest.v1+json",
         digest=Digest.of(b"image"),

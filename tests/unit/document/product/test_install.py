@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -57,8 +58,9 @@ SEED = Install(
 )
 
 
-def base() -> dict:
-    return json.loads(SEED.to_bytes())
+def base() -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(SEED.to_bytes())
+    return body
 
 
 def refused(body: object) -> list[str]:
@@ -85,13 +87,13 @@ PRINTED = (
 )
 
 
-def test_the_seeds_document_is_written_byte_for_byte_and_read_back():
+def test_the_seeds_document_is_written_byte_for_byte_and_read_back() -> None:
     assert SEED.to_bytes() == PRINTED
     assert len(PRINTED) == 829
     assert parse_install(PRINTED) == SEED
 
 
-def test_the_predecessors_later_form_with_null_storage_is_read():
+def test_the_predecessors_later_form_with_null_storage_is_read() -> None:
     body = base()
     body["storage"] = None
     for target in body["targets"]:
@@ -99,14 +101,14 @@ def test_the_predecessors_later_form_with_null_storage_is_read():
     assert parse_install(json.dumps(body).encode()) == SEED
 
 
-def test_a_hand_made_document_with_a_bare_network_is_read():
+def test_a_hand_made_document_with_a_bare_network_is_read() -> None:
     body = base()
     body["targets"] = [body["targets"][1] | {"network": {"type": "host"}, "nsgroup": "none"}]
     install = parse_install(json.dumps(body, indent=2).encode())
     assert install.targets[0].network == Network(type="host")
 
 
-def test_storage_and_protocol_are_written_only_when_they_say_something():
+def test_storage_and_protocol_are_written_only_when_they_say_something() -> None:
     body = base()
     body["storage"] = [{"label": "zot-data", "persistent": True, "nsgroup": "zot", "size": 30720}]
     body["targets"][0]["storage"] = [{"dest": "/zot", "label": "zot-data"}]
@@ -124,16 +126,16 @@ def test_storage_and_protocol_are_written_only_when_they_say_something():
 
 
 @pytest.mark.parametrize("version", [0, 2, -1, None, "1", 1.0, True, [], 10**400])
-def test_another_version_is_refused(version):
+def test_another_version_is_refused(version: object) -> None:
     refused(base() | {"version": version})
 
 
-def test_a_later_version_is_named_before_its_unknown_keys():
+def test_a_later_version_is_named_before_its_unknown_keys() -> None:
     assert refused(base() | {"version": 2, "colour": "red"}) == ["version: is 2, only 1 is known"]
 
 
 @pytest.mark.parametrize("where", ["", "targets", "network", "ports"])
-def test_unknown_keys_are_refused(where):
+def test_unknown_keys_are_refused(where: str) -> None:
     body = base()
     first = body["targets"][0]
     place = {
@@ -147,18 +149,18 @@ def test_unknown_keys_are_refused(where):
 
 
 @pytest.mark.parametrize("key", ["version", "product", "targets", "update_type"])
-def test_missing_keys_are_refused(key):
+def test_missing_keys_are_refused(key: str) -> None:
     body = base()
     del body[key]
     refused(body)
 
 
-def test_duplicate_keys_are_refused():
+def test_duplicate_keys_are_refused() -> None:
     data = SEED.to_bytes().replace(b'"product":"default"', b'"product":"evil","product":"default"')
     assert "twice" in refused(data)[0]
 
 
-def test_every_broken_rule_is_reported_at_once():
+def test_every_broken_rule_is_reported_at_once() -> None:
     body = base()
     body["targets"][0]["service_name"] = "../../x"
     body["targets"][0]["network"]["ports"][0]["container"] = 65536
@@ -189,7 +191,7 @@ BAD_DIGESTS = [
 
 
 @pytest.mark.parametrize("digest", BAD_DIGESTS)
-def test_bad_digests_are_refused(digest):
+def test_bad_digests_are_refused(digest: str) -> None:
     body = base()
     body["targets"][0]["digest"] = digest
     assert refused(body)[0].startswith("targets[0].digest")
@@ -199,26 +201,26 @@ BAD_NAMES = ["../../x", "..", ".", "-x", "a/b", "a\0b", "a\n", "A", "é", "a" * 
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_bad_names_are_refused(name):
+def test_bad_names_are_refused(name: str) -> None:
     body = base()
     body["targets"][0]["service_name"] = name
     assert refused(body)[0].startswith("targets[0].service_name")
 
 
-def test_an_empty_list_of_targets_is_refused():
+def test_an_empty_list_of_targets_is_refused() -> None:
     assert refused(base() | {"targets": []}) == ["targets: is missing or empty"]
 
 
-def test_too_large_is_refused():
+def test_too_large_is_refused() -> None:
     refused(SEED.to_bytes() + b" " * (1 << 20))
 
 
-def test_too_deep_is_refused():
+def test_too_deep_is_refused() -> None:
     refused(b'{"version":1,"x":' + b"[" * 5000)
 
 
 @pytest.mark.parametrize("size", [-1, 0, (4 << 20) + 1, 2**31, 2**32 + 1, 10**30])
-def test_impossible_sizes_are_refused(size):
+def test_impossible_sizes_are_refused(size: int) -> None:
     body = base()
     body["targets"][0]["size"] = size
     # beyond 64 bits it is no number of a document at all, whatever key it stands under
@@ -226,7 +228,7 @@ def test_impossible_sizes_are_refused(size):
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_reader(data):
+def test_no_bytes_break_the_reader(data: bytes) -> None:
     try:
         install = parse_install(data)
     except DocumentError:
@@ -235,7 +237,7 @@ def test_no_bytes_break_the_reader(data):
 
 
 @given(st.integers(0, 828), st.integers(0, 7))
-def test_a_flipped_bit_is_refused_or_read_as_what_it_says(place, bit):
+def test_a_flipped_bit_is_refused_or_read_as_what_it_says(place: int, bit: int) -> None:
     data = bytearray(SEED.to_bytes())
     data[place] ^= 1 << bit
     try:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -12,21 +16,21 @@ from hypothesis import strategies as st
 
 from machineos.core import yamldoc
 from machineos.core.digest import Digest
-from machineos.core.files import read_bounded
-from machineos.document.product.install import (
+from machineos.core.word import DocumentId
+from machineos.document.model.install import (
     Install,
     Mount,
     Network,
     Port,
     Storage,
     Target,
-    sha256,
+    UpdateType,
 )
+from machineos.document.model.limits import FIRST_ID, LAST_ID, RANGE
+from machineos.document.state.reading import folder_reader
 from machineos.document.state.system import (
-    FIRST_ID,
-    LAST_ID,
-    RANGE,
     IdMap,
+    System,
     SystemFile,
     assign_idmaps,
     document_files,
@@ -44,13 +48,14 @@ from machineos.errors import (
     PolicyError,
     SignatureError,
 )
-from machineos.trust.verify.chain import Publisher
-from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT
+from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT, Authority, signed
 from unit.document.product.test_install import SEED
 
+Stored = tuple[Path, SystemFile]
 
-def target(name: str, version: str = "1", **changes) -> Target:
-    values = {
+
+def target(name: str, version: str = "1", **changes: object) -> Target:
+    values: dict[str, Any] = {
         "service_name": name,
         "version": version,
         "service_type": "container",
@@ -67,22 +72,25 @@ def volume(label: str, nsgroup: str = "", size: int = 1) -> Storage:
     return Storage(label=label, persistent=True, nsgroup=nsgroup, size=size)
 
 
-def document(*targets: Target, kind="partial", storage=(), product="p", owner=PRODUCT):
+def document(
+    *targets: Target,
+    kind: UpdateType = "partial",
+    storage: Sequence[Storage] = (),
+    product: str = "p",
+    owner: UUID = PRODUCT,
+) -> VerifiedInstall:
     """Return what ``verify_install`` would return for these targets."""
     install = Install(
         version=1, product=product, targets=targets, update_type=kind, storage=tuple(storage)
     )
-    data = install.to_bytes()
-    return VerifiedInstall(
-        install, data, sha256(data), Publisher(owner, "cn", b"der", Digest.of(b"der"))
-    )
+    return signed(install.to_bytes(), owner)
 
 
-def names(system) -> list[tuple[str, str]]:
+def names(system: System) -> list[tuple[str, str]]:
     return [(t.target.service_name, t.target.version) for t in system.targets]
 
 
-def test_complete_replaces_everything():
+def test_complete_replaces_everything() -> None:
     old = document(target("a"), target("b"), kind="complete", storage=[volume("x")])
     new = document(target("c"), kind="complete")
     system = merge([old, new])
@@ -91,7 +99,7 @@ def test_complete_replaces_everything():
     assert system.manifests == (new.sha256,)
 
 
-def test_partial_keeps_replaces_and_adds_and_each_target_keeps_its_document():
+def test_partial_keeps_replaces_and_adds_and_each_target_keeps_its_document() -> None:
     old = document(target("a"), target("b"), kind="complete", storage=[volume("x"), volume("y")])
     new = document(target("b", "2"), target("c"), storage=[volume("y", size=2)])
     system = merge([old, new])
@@ -109,14 +117,14 @@ def test_partial_keeps_replaces_and_adds_and_each_target_keeps_its_document():
     assert system.target("z") is None
 
 
-def test_a_document_of_which_nothing_is_left_is_dropped():
+def test_a_document_of_which_nothing_is_left_is_dropped() -> None:
     first = document(target("a"), kind="complete")
     second = document(target("a", "2"))
     third = document(target("b"))
     assert merge([first, second, third]).manifests == (second.sha256, third.sha256)
 
 
-def test_going_back_to_an_earlier_document():
+def test_going_back_to_an_earlier_document() -> None:
     first = document(target("a"), target("b"), kind="complete")
     second = document(target("a", "2"))
     system = merge([first, second, first])
@@ -124,7 +132,7 @@ def test_going_back_to_an_earlier_document():
     assert system.manifests == (first.sha256,)
 
 
-def test_another_product_is_refused():
+def test_another_product_is_refused() -> None:
     ours = document(target("a"))
     for other in (
         document(target("b"), owner=OTHER_PRODUCT),
@@ -136,7 +144,7 @@ def test_another_product_is_refused():
             merge([other, ours])
 
 
-def test_nothing_installed_is_refused():
+def test_nothing_installed_is_refused() -> None:
     with pytest.raises(DocumentError):
         merge([])
 
@@ -155,13 +163,13 @@ def simple(name: str, port: int, address: str = "") -> Target:
     ],
     ids=["port", "address", "volume"],
 )
-def test_documents_that_are_good_alone_and_not_together(old, new):
+def test_documents_that_are_good_alone_and_not_together(old: Target, new: Target) -> None:
     merge([document(old)])
     with pytest.raises(DocumentError, match="together"):
         merge([document(old, kind="complete"), document(new)])
 
 
-def test_a_partial_update_may_mount_an_earlier_volume():
+def test_a_partial_update_may_mount_an_earlier_volume() -> None:
     old = document(target("a"), kind="complete", storage=[volume("data")])
     new = document(target("b", storage=(Mount(dest="/x", label="data"),)))
     assert merge([old, new]).target("b") is not None
@@ -181,7 +189,7 @@ DOCUMENTS = st.builds(
 
 
 @given(st.lists(DOCUMENTS, min_size=1, max_size=6))
-def test_merging_what_a_merge_kept_gives_the_same(documents):
+def test_merging_what_a_merge_kept_gives_the_same(documents: list[VerifiedInstall]) -> None:
     system = merge(documents)
     by_name = {found.sha256: found for found in documents}
     assert merge([by_name[name] for name in system.manifests]) == system
@@ -197,7 +205,9 @@ def test_merging_what_a_merge_kept_gives_the_same(documents):
 
 
 @given(st.lists(DOCUMENTS, min_size=1, max_size=3), DOCUMENTS)
-def test_merging_step_by_step_is_merging_at_once(documents, new):
+def test_merging_step_by_step_is_merging_at_once(
+    documents: list[VerifiedInstall], new: VerifiedInstall
+) -> None:
     """A machine that keeps only what the last merge kept loses nothing by it."""
     by_name = {found.sha256: found for found in documents}
     kept = [by_name[name] for name in merge(documents).manifests]
@@ -214,29 +224,31 @@ def disjoint(maps: dict[str, int]) -> bool:
     return all(low + RANGE <= high for low, high in pairwise(taken))
 
 
-def test_two_groups_never_share_a_range():
+def test_two_groups_never_share_a_range() -> None:
     """The predecessor gave the second group the first one's range."""
     assert assign_idmaps({}, ["a", "b"]) == {"a": FIRST_ID, "b": FIRST_ID + RANGE}
 
 
-def test_an_update_looks_at_the_ranges_that_are_there():
+def test_an_update_looks_at_the_ranges_that_are_there() -> None:
     """The predecessor looked at the new list only."""
     before = assign_idmaps({}, ["a"])
     assert assign_idmaps(before, ["b"]) == {"a": FIRST_ID, "b": FIRST_ID + RANGE}
 
 
-def test_no_group_no_range():
+def test_no_group_no_range() -> None:
     assert assign_idmaps({}, ["", "none"]) == {}
 
 
-def test_volumes_have_groups_too():
+def test_volumes_have_groups_too() -> None:
     """The predecessor gave a volume's group no range at install, and failed at boot."""
     system = merge([document(target("a"), storage=[volume("x", "shared"), volume("y", "a")])])
     assert system.groups == ("a", "shared")
 
 
 @given(GROUPS, GROUPS, GROUPS)
-def test_ranges_are_disjoint_kept_and_enough(first, second, third):
+def test_ranges_are_disjoint_kept_and_enough(
+    first: list[str], second: list[str], third: list[str]
+) -> None:
     maps: dict[str, int] = {}
     for groups in (first, second, third):
         after = assign_idmaps(maps, groups)
@@ -256,7 +268,7 @@ STARTS = st.integers(-RANGE, 1 << 33) | st.integers(RANGE, 8 * RANGE)
 @example([FIRST_ID, FIRST_ID + RANGE - 1], [])
 @example([FIRST_ID, FIRST_ID + RANGE], [])
 @example([FIRST_ID + 1], ["a"])
-def test_foreign_ranges_are_kept_clear_of_or_refused(starts, groups):
+def test_foreign_ranges_are_kept_clear_of_or_refused(starts: list[int], groups: list[str]) -> None:
     existing = {f"x{number}": start for number, start in enumerate(starts)}
     try:
         after = assign_idmaps(existing, groups)
@@ -268,7 +280,7 @@ def test_foreign_ranges_are_kept_clear_of_or_refused(starts, groups):
     assert set(existing.items()) <= set(after.items())
 
 
-def test_the_last_range():
+def test_the_last_range() -> None:
     taken = {"a": LAST_ID - RANGE + 1}
     assert assign_idmaps(taken, ["b"])["b"] == FIRST_ID
     full = {f"g{n}": first for n, first in enumerate(range(FIRST_ID, LAST_ID - RANGE + 1, RANGE))}
@@ -279,7 +291,7 @@ def test_the_last_range():
 # -- the system file
 
 
-def test_the_system_file_is_json_and_yaml_and_comes_back():
+def test_the_system_file_is_json_and_yaml_and_comes_back() -> None:
     system = merge([document(target("a"), storage=[volume("x", "shared")])])
     stored = system_file(system, assign_idmaps({}, system.groups))
     data = stored.to_bytes()
@@ -296,7 +308,7 @@ def test_the_system_file_is_json_and_yaml_and_comes_back():
     assert isinstance(yamldoc.parse_yaml(data, name="manifest.yaml"), yamldoc.Mapping)
 
 
-def test_a_group_without_a_range_is_not_stored():
+def test_a_group_without_a_range_is_not_stored() -> None:
     with pytest.raises(ConflictError):
         system_file(merge([document(target("a"))]), {})
 
@@ -327,14 +339,14 @@ STORED = SystemFile(version=1, manifests=(SHA,), uidmaps=(IdMap("a", 100000),))
         {"targets": []},
     ],
 )
-def test_a_bad_system_file_is_refused(change):
+def test_a_bad_system_file_is_refused(change: dict[str, object]) -> None:
     body = json.loads(STORED.to_bytes()) | change
     with pytest.raises(DocumentError):
         parse_system(json.dumps(body).encode())
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_reader(data):
+def test_no_bytes_break_the_reader(data: bytes) -> None:
     try:
         stored = parse_system(data)
     except DocumentError:
@@ -346,39 +358,39 @@ def test_no_bytes_break_the_reader(data):
 
 
 @pytest.fixture
-def stored(tmp_path, authority):
+def stored(tmp_path: Path, authority: Authority) -> Stored:
     """Two signed documents in a folder, as the configuration store keeps them."""
     second = msgspec.structs.replace(SEED, update_type="partial", targets=(target("extra"),))
     shas = []
     for install in (SEED, second):
         data = install.to_bytes()
-        files = document_files(sha256(data))
+        files = document_files(DocumentId.of(data))
         signer = authority.publisher
         contents = (data, signer.sign(data), signer.certificate_pem)
         for name, content in zip(files, contents, strict=True):
             (tmp_path / name).write_bytes(content)
-        shas.append(sha256(data))
+        shas.append(DocumentId.of(data))
     return tmp_path, SystemFile(version=1, manifests=tuple(shas))
 
 
-def load(stored, authority, **changes):
+def load(stored: Stored, authority: Authority, **changes: object) -> tuple[VerifiedInstall, ...]:
     folder, file = stored
-    arguments = {"ca_pem": authority.pem, "at": NOW, "product": PRODUCT, **changes}
-    return load_verified(
-        lambda name, limit: read_bounded(folder / name, limit),
-        changes.pop("file", file),
-        **{key: value for key, value in arguments.items() if key != "file"},
-    )
+    arguments: dict[str, Any] = {
+        "ca_pem": authority.pem, "at": NOW, "product": PRODUCT, **changes
+    }  # fmt: skip
+    return load_verified(folder_reader(folder), file, **arguments)
 
 
-def test_all_documents_are_verified_again(stored, authority):
+def test_all_documents_are_verified_again(stored: Stored, authority: Authority) -> None:
     system = merge(load(stored, authority))
     assert [name for name, _ in names(system)] == ["zot", "hostfs", "bootkit", "extra"]
     assert system.groups == ("zot", "extra")
 
 
 @pytest.mark.parametrize("suffix", [".json", ".json.signed", ".pem"])
-def test_a_changed_or_missing_file_is_refused(stored, authority, suffix):
+def test_a_changed_or_missing_file_is_refused(
+    stored: Stored, authority: Authority, suffix: str
+) -> None:
     folder, file = stored
     path = folder / f"{file.manifests[0]}{suffix}"
     good = path.read_bytes()
@@ -393,7 +405,7 @@ def test_a_changed_or_missing_file_is_refused(stored, authority, suffix):
         load(stored, authority)
 
 
-def test_a_document_under_anothers_name_is_refused(stored, authority):
+def test_a_document_under_anothers_name_is_refused(stored: Stored, authority: Authority) -> None:
     """Validly signed both: only the name says which one was meant."""
     folder, file = stored
     for one, other in zip(
@@ -404,14 +416,18 @@ def test_a_document_under_anothers_name_is_refused(stored, authority):
         load(stored, authority)
 
 
-def test_another_product_or_ca_is_refused(stored, authority, stranger):
+def test_another_product_or_ca_is_refused(
+    stored: Stored, authority: Authority, stranger: Authority
+) -> None:
     with pytest.raises(PolicyError):
         load(stored, authority, product=OTHER_PRODUCT)
     with pytest.raises(SignatureError):
         load(stored, authority, ca_pem=stranger.pem)
 
 
-def test_a_link_in_the_store_is_refused(stored, authority, tmp_path):
+def test_a_link_in_the_store_is_refused(
+    stored: Stored, authority: Authority, tmp_path: Path
+) -> None:
     folder, file = stored
     path = folder / f"{file.manifests[0]}.pem"
     path.rename(tmp_path / "elsewhere")

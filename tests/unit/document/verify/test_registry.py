@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Iterator
 
 import pytest
 
-from fakes.registry import fake_registry
+from fakes.registry import FakeRegistry, fake_registry
 from machineos.core.digest import Digest
-from machineos.document.product.artifacts import CERTIFICATE, MAX_REFERRERS, SIGNATURE
+from machineos.document.model.limits import MAX_REFERRERS
+from machineos.document.product.artifacts import CERTIFICATE, SIGNATURE
 from machineos.document.verify.images import root_hash_signatures, verify_target
-from machineos.document.verify.published import fetch_verified
+from machineos.document.verify.published import Fetched, fetch_verified
 from machineos.errors import MachineOSError, MissingError, TransferError
 from machineos.oci.registry.client import HttpRegistry, Limits
-from unit.document.conftest import NOW, PRODUCT
+from unit.document.conftest import NOW, PRODUCT, World
 from unit.document.verify.test_published import put_referrer
+from waiting import PATIENCE
 
 FAST = Limits(attempts=1, back_off=0.01, read_seconds=5, answer_seconds=5)
 
 
 @pytest.fixture
-def fake():
+def fake() -> Iterator[FakeRegistry]:
     with fake_registry() as server:
         yield server
 
 
 @pytest.fixture
-def registry(fake):
+def registry(fake: FakeRegistry) -> Iterator[HttpRegistry]:
     with HttpRegistry(fake.host, limits=FAST, seed=1) as client:
         yield client
 
 
-def fetch(registry, world):
+def fetch(registry: HttpRegistry, world: World) -> Fetched:
     return fetch_verified(
         registry.repository("machine/install"),
         "1.0.0",
@@ -43,7 +46,9 @@ def fetch(registry, world):
 
 
 @pytest.mark.parametrize("api", [True, False])
-def test_publish_and_verify(fake, registry, world, api):
+def test_publish_and_verify(
+    fake: FakeRegistry, registry: HttpRegistry, world: World, api: bool
+) -> None:
     fake.faults.referrers_api = api
     published = world.publish(registry=registry)
     fetched = fetch(registry, world)
@@ -56,10 +61,12 @@ def test_publish_and_verify(fake, registry, world, api):
     assert world.publish(registry=registry) == published
 
 
-def test_the_seeds_own_request_lists_certificate_and_signature(fake, registry, world):
+def test_the_seeds_own_request_lists_certificate_and_signature(
+    fake: FakeRegistry, registry: HttpRegistry, world: World
+) -> None:
     digest = world.publish(registry=registry).descriptor.digest
     address = f"http://{fake.host}/v2/machine/install/referrers/{digest}"
-    with urllib.request.urlopen(address, timeout=10) as answer:
+    with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
         body = json.load(answer)
     assert {entry["artifactType"] for entry in body["manifests"]} == {
         "application/vnd.machine.pubkeycrt",
@@ -72,7 +79,9 @@ def test_the_seeds_own_request_lists_certificate_and_signature(fake, registry, w
 
 
 @pytest.mark.parametrize("status", [200, 202, 400, 403, 404, 500])
-def test_a_registry_that_does_not_say_created_is_an_error(fake, registry, world, status):
+def test_a_registry_that_does_not_say_created_is_an_error(
+    fake: FakeRegistry, registry: HttpRegistry, world: World, status: int
+) -> None:
     """The predecessor took a refused upload for a success."""
     fake.faults.put_status = status
     with pytest.raises((TransferError, MissingError)):
@@ -80,7 +89,9 @@ def test_a_registry_that_does_not_say_created_is_an_error(fake, registry, world,
 
 
 @pytest.mark.parametrize("api", [True, False])
-def test_what_others_attach_does_not_hide_the_good_ones(fake, registry, world, api):
+def test_what_others_attach_does_not_hide_the_good_ones(
+    fake: FakeRegistry, registry: HttpRegistry, world: World, api: bool
+) -> None:
     fake.faults.referrers_api = api
     published = world.publish(registry=registry)
     own = registry.repository("machine/install")
@@ -90,7 +101,9 @@ def test_what_others_attach_does_not_hide_the_good_ones(fake, registry, world, a
     assert fetch(registry, world).verified == published.verified
 
 
-def test_a_flood_of_made_up_referrers_is_a_refusal_and_few_requests(fake, registry, world):
+def test_a_flood_of_made_up_referrers_is_a_refusal_and_few_requests(
+    fake: FakeRegistry, registry: HttpRegistry, world: World
+) -> None:
     world.publish(registry=registry)
     fake.faults.flood = 5000  # in place of the real ones
     before = fake.count("GET", "/manifests/")
@@ -100,14 +113,16 @@ def test_a_flood_of_made_up_referrers_is_a_refusal_and_few_requests(fake, regist
 
 
 @pytest.mark.parametrize("fault", ["corrupt", "endless"])
-def test_bytes_that_are_not_what_was_asked_for(fake, registry, world, fault):
+def test_bytes_that_are_not_what_was_asked_for(
+    fake: FakeRegistry, registry: HttpRegistry, world: World, fault: str
+) -> None:
     world.publish(registry=registry)
     setattr(fake.faults, fault, True)
     with pytest.raises(MachineOSError):
         fetch(registry, world)
 
 
-def test_digests_are_told_wrong(fake, registry, world):
+def test_digests_are_told_wrong(fake: FakeRegistry, registry: HttpRegistry, world: World) -> None:
     world.publish(registry=registry)
     fake.faults.told_digest = str(Digest.of(b"other"))
     with pytest.raises(MachineOSError):

@@ -16,7 +16,8 @@ from machineos.errors import (
     MissingError,
     UsageError,
 )
-from machineos.oci.graph.copy import Progress, copy_graph, walk
+from machineos.oci.graph.copy import Progress, copy_graph
+from machineos.oci.graph.walk import walk
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import (
     EMPTY_DESCRIPTOR,

@@ -21,8 +21,8 @@ from machineos.errors import (
 )
 from machineos.host.kernel.mount import Flag, mount, unmount
 from machineos.oci.graph.copy import copy_graph
-from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository, list_manifest
-from machineos.oci.model.documents import INDEX, MANIFEST, REF_NAME, Descriptor
+from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
+from machineos.oci.model.documents import MANIFEST, REF_NAME, Descriptor
 from unit.oci.samples import LAYER, put_artifact, put_bytes, put_image, put_index
 
 if TYPE_CHECKING:
@@ -80,23 +80,6 @@ def test_an_untagged_entry_becomes_the_tagged_one(layout: LayoutRepository) -> N
     put_image(layout, "1.0")
     assert [entry.annotations for entry in layout.entries()] == [{REF_NAME: "1.0"}]
     assert layout.resolve("1.0") == image.root
-
-
-def test_entries_and_keys_of_others_stay() -> None:
-    digest = f"sha256:{'a' * 64}"
-    theirs = {
-        "mediaType": INDEX,
-        "digest": digest,
-        "size": 1,
-        "urls": ["x"],
-        "annotations": {"k": "v", REF_NAME: "1.0"},
-    }
-    fresh = Descriptor(media_type=MANIFEST, digest=Digest.of(b"new"), size=3)
-    entries = list_manifest([theirs], fresh, "1.0")
-    assert entries[0] == {**theirs, "annotations": {"k": "v"}}
-    assert entries[1]["annotations"] == {REF_NAME: "1.0"}
-    assert list_manifest(entries, fresh, "1.0") == entries
-    assert list_manifest(entries, fresh, None) == entries
 
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:

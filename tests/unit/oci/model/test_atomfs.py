@@ -30,15 +30,15 @@ def layer(**annotations: str) -> Descriptor:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("squashfs", LayerType("squashfs", "", False)),
-        ("squashfs+zstd", LayerType("squashfs", "zstd", False)),
-        ("squashfs+zstd+verity", LayerType("squashfs", "zstd", True)),
-        ("squashfs+gzip+verity", LayerType("squashfs", "gzip", True)),
-        ("squashfs+verity", LayerType("squashfs", "", True)),
-        ("erofs", LayerType("erofs", "", False)),
-        ("erofs+lz4hc", LayerType("erofs", "lz4hc", False)),
-        ("erofs+lz4", LayerType("erofs", "lz4", False)),
-        ("erofs+zstd+verity", LayerType("erofs", "zstd", True)),
+        ("squashfs", LayerType("squashfs", "")),
+        ("squashfs+zstd", LayerType("squashfs", "zstd")),
+        ("squashfs+zstd+verity", LayerType("squashfs", "zstd")),
+        ("squashfs+gzip+verity", LayerType("squashfs", "gzip")),
+        ("squashfs+verity", LayerType("squashfs", "")),
+        ("erofs", LayerType("erofs", "")),
+        ("erofs+lz4hc", LayerType("erofs", "lz4hc")),
+        ("erofs+lz4", LayerType("erofs", "lz4")),
+        ("erofs+zstd+verity", LayerType("erofs", "zstd")),
     ],
 )
 def test_media_types_of_both_generations(text: str, expected: LayerType) -> None:

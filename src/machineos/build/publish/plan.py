@@ -1,0 +1,310 @@
+"""Deciding what publishing a manifest will write: images found, checked, converted, all signed.
+
+``prepare`` finds every image, checks what the author claims of it, has tar images converted, and
+computes and signs the document. Everything that a machine would refuse is refused here, by the same
+rules (``document.rules``), and the result verifies against the CA before anybody writes it.
+
+Invariant: the same input gives the same plan. The time in the artifacts is that of the newest
+image, or the one that the caller gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from machineos.build.publish.source import ImageTarget
+from machineos.core.jsondoc import parse_json
+from machineos.document.model.install import VERSION, Install, Mount, Network, Target
+from machineos.document.model.limits import MAX_CONFIG
+from machineos.document.product.artifacts import (
+    CREATED,
+    install_artifacts,
+    root_hash_artifact,
+)
+from machineos.document.product.image import parse_image_config
+from machineos.document.rules import images, publisher
+from machineos.document.rules.product import BOOTS
+from machineos.document.rules.subject import declared
+from machineos.document.verify.images import check_image
+from machineos.document.verify.published import verify_install
+from machineos.errors import MissingError
+from machineos.oci.graph.walk import platform_name
+from machineos.oci.model.atomfs import root_hash_of
+from machineos.oci.model.documents import (
+    CONFIG,
+    DOCKER_CONFIG,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_document,
+    parse_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from uuid import UUID
+
+    from machineos.build.publish.source import Source
+    from machineos.core.digest import Digest
+    from machineos.core.word import RootHash
+    from machineos.document.product.artifacts import Artifact, InstallArtifacts
+    from machineos.document.verify.published import VerifiedInstall
+    from machineos.oci.model.reference import ImageSource
+    from machineos.oci.model.repository import Repository
+    from machineos.trust.keys.signer import Signer
+
+BOOTKIT_VERSION = "1.0.0"
+VERSION_LABEL = "org.opencontainers.image.version"
+PLATFORM = "linux/amd64"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Converter(Protocol):
+    """Makes an image with tar layers into one with squashfs or EROFS layers under dm-verity."""
+
+    def convert(
+        self, repository: Repository, reference: str, mounts: tuple[Mount, ...] | None
+    ) -> tuple[Repository, Descriptor]:
+        """Return the converted image and where it is; the same input gives the same digest.
+
+        ``mounts`` is what a container of it will have mounted, None for an image that is not run.
+        Raises: ArchiveError (there is no folder for one of them, ...), ToolError, TransferError.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """Where hostfs and bootkit are when the manifest does not name its own; asked only then."""
+
+    hostfs: Callable[[], ImageSource]
+    bootkit: Callable[[], ImageSource]
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """What to publish, and for whom.
+
+    ``ca_pem``, ``at`` and ``product`` are what a machine will check the document with.
+    ``defaults`` None leaves hostfs and bootkit out, for updates of services only. ``created`` is
+    the time in the artifacts, None for that of the newest image.
+    """
+
+    source: Source
+    signer: Signer
+    ca_pem: bytes
+    at: datetime
+    product: UUID | None
+    open_source: Callable[[ImageSource], Repository]
+    converter: Converter | None = None
+    defaults: Defaults | None = None
+    created: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The image of one target, ready to be copied, and the signature of its layer."""
+
+    target: Target
+    repository: Repository
+    descriptor: Descriptor
+    created: datetime | None
+    signatures: Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that will be written, already signed and verified."""
+
+    images: tuple[Image, ...]
+    artifacts: InstallArtifacts
+    verified: VerifiedInstall
+    created: datetime
+
+
+def prepare(publishing: Publishing, say: Callable[[str], None] = lambda _line: None) -> Plan:
+    """Return all that publishing will write.
+
+    Raises: MissingError, TransferError, DigestError (an image is not what the author claims),
+    DocumentError, VerificationError (an image that cannot be mounted under dm-verity),
+    SignatureError and PolicyError (the signer is not one that the CA vouches for; a complete
+    manifest without what boots).
+    """
+    source, signer = publishing.source, publishing.signer
+    resolver = _Resolver(publishing, say)
+    found = tuple(
+        resolver.image(target) for target in with_defaults(source.targets, publishing.defaults)
+    )
+    install = Install(
+        version=VERSION,
+        product=source.product,
+        targets=tuple(image.target for image in found),
+        update_type=source.update_type,
+        storage=source.storage,
+    )
+    BOOTS.require(declared(install), "the manifest")
+    say("sign the manifest")
+    data = install.to_bytes()
+    signature = signer.sign(data)
+    verified = verify_install(
+        data,
+        signature,
+        signer.certificate_pem,
+        ca_pem=publishing.ca_pem,
+        at=publishing.at,
+        product=publishing.product,
+    )
+    times = (image.created or _EPOCH for image in found)
+    when = publishing.created or max(times, default=_EPOCH)
+    artifacts = install_artifacts(data, signature, signer.certificate_pem, created=when)
+    return Plan(found, artifacts, verified, when)
+
+
+def with_defaults(
+    targets: tuple[ImageTarget, ...], defaults: Defaults | None
+) -> tuple[ImageTarget, ...]:
+    """Return ``targets`` with hostfs and bootkit added at the end where they are absent."""
+    if defaults is None:
+        return targets
+    names = {target.service_name for target in targets}
+    added = []
+    if "hostfs" not in names:
+        added.append(
+            ImageTarget(
+                service_name="hostfs",
+                source=defaults.hostfs(),
+                version="",
+                service_type="hostfs",
+                network=Network(type="host"),
+            )
+        )
+    if "bootkit" not in names:
+        added.append(
+            ImageTarget(
+                service_name="bootkit",
+                source=defaults.bootkit(),
+                version=BOOTKIT_VERSION,
+                service_type="fs-only",
+                network=Network(type="host"),
+            )
+        )
+    return (*targets, *added)
+
+
+class _Resolver:
+    """Finds the images of targets."""
+
+    def __init__(self, publishing: Publishing, say: Callable[[str], None]) -> None:
+        self._open = publishing.open_source
+        self._converter = publishing.converter
+        self._signer = publishing.signer
+        self._say = say
+
+    def image(self, wanted: ImageTarget) -> Image:
+        """Return the image that the signed document will name. Raises: see ``prepare``."""
+        what = f"target {wanted.service_name} ({wanted.source})"
+        self._say(f"find {wanted.service_name} at {wanted.source}")
+        repository = self._open(wanted.source)
+        descriptor, data = repository.manifest(wanted.source.selector)
+        _check_claims(wanted, descriptor, len(data), what)
+        document = parse_document(data, name=what, media_type=descriptor.media_type)
+        if isinstance(document, Index):
+            descriptor, data = repository.manifest(str(_platform(document, what).digest))
+            document = parse_manifest(data, name=what, media_type=descriptor.media_type)
+        before = self._created(repository, document, what)
+        converter = self._needed_converter(document, what)
+        if converter is not None:
+            self._say(f"convert {wanted.service_name} to a layer under dm-verity")
+            # By digest: a tag could have moved since it was looked up.
+            mounts = wanted.storage if wanted.service_type == "container" else None
+            repository, found = converter.convert(repository, str(descriptor.digest), mounts)
+            descriptor, data = repository.manifest(str(found.digest))
+            document = parse_manifest(data, name=what, media_type=descriptor.media_type)
+        check_image(document, what)
+        config = repository.blob(document.config, limit=MAX_CONFIG)
+        name = f"configuration of {what}"
+        if wanted.service_type == "container":
+            parse_image_config(config, name=name)
+        body = parse_json(config, name=name)
+        target = Target(
+            service_name=wanted.service_name,
+            version=wanted.version or _version(document, body, what),
+            service_type=wanted.service_type,
+            network=wanted.network,
+            nsgroup=wanted.nsgroup,
+            digest=str(descriptor.digest),
+            size=descriptor.size,
+            storage=wanted.storage,
+        )
+        signatures = root_hash_artifact(descriptor, tuple(self._signed(document.layers)))
+        created = max((t for t in (before, _created(document, body)) if t), default=None)
+        return Image(target, repository, descriptor, created, signatures)
+
+    def _created(self, repository: Repository, document: Manifest, what: str) -> datetime | None:
+        """Return when the image at the source was made: a conversion may not keep it."""
+        if document.config.media_type not in {CONFIG, DOCKER_CONFIG}:
+            return None
+        images.CONFIG_SIZE.require(document, what)
+        data = repository.blob(document.config, limit=MAX_CONFIG)
+        return _created(document, parse_json(data, name=f"configuration of {what}"))
+
+    def _needed_converter(self, document: Manifest, what: str) -> Converter | None:
+        """Return who has to convert the image first. Raises: VerificationError (nobody can)."""
+        source = publisher.Source(document, convertible=self._converter is not None)
+        for rule in publisher.SOURCES:
+            rule.require(source, what)
+        # Several layers under dm-verity are made one, too, where that can be done.
+        needed = publisher.has_tar_layers(document) or len(document.layers) > 1
+        return self._converter if needed else None
+
+    def _signed(self, layers: tuple[Descriptor, ...]) -> Iterable[tuple[Digest, RootHash, bytes]]:
+        for layer in layers:
+            root_hash = root_hash_of(layer)
+            yield layer.digest, root_hash, self._signer.sign_root_hash(root_hash)
+
+
+def _check_claims(wanted: ImageTarget, found: Descriptor, size: int, what: str) -> None:
+    claimed = publisher.Claimed(wanted.digest, wanted.size, found.digest, size)
+    for rule in publisher.CLAIMS:
+        rule.require(claimed, what)
+
+
+def _platform(index: Index, what: str) -> Descriptor:
+    for entry in index.manifests:
+        if platform_name(entry) == PLATFORM:
+            return entry
+    if len(index.manifests) == 1 and index.manifests[0].platform is None:
+        return index.manifests[0]
+    there = ", ".join(sorted({platform_name(entry) for entry in index.manifests}))
+    raise MissingError(f"{what}: is not there for {PLATFORM}", hint=f"it is for: {there:.500}")
+
+
+def _version(manifest: Manifest, config: object, what: str) -> str:
+    """Return the version that an image carries, for a target that nobody gave one."""
+    inner = config.get("config") if isinstance(config, dict) else None
+    labels = inner.get("Labels") if isinstance(inner, dict) else None
+    for holder in (manifest.annotations, labels):
+        value = holder.get(VERSION_LABEL) if isinstance(holder, dict) else None
+        if isinstance(value, str) and value:
+            return value
+    raise MissingError(
+        f"{what}: carries no version",
+        hint=f"give the image the label {VERSION_LABEL}, or name this target in manifest.yaml",
+    )
+
+
+def _created(manifest: Manifest, config: object) -> datetime | None:
+    """Return when an image says it was made, None if it does not say so readably."""
+    own = config.get("created") if isinstance(config, dict) else None
+    text = own if isinstance(own, str) else manifest.annotations.get(CREATED, "")
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
+    try:
+        return when.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        return None

@@ -1,0 +1,59 @@
+"""Verifying a published manifest the way a machine does before it installs it, and deeper.
+
+Everything is judged by what the machine's own side uses (``document.verify``); only ``deep`` goes
+further than a machine does before it stores something: every blob is read to its end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machineos.document.rules.product import BOOTS
+from machineos.document.rules.subject import declared
+from machineos.document.verify.images import REPOSITORY, read_config, verify_image
+from machineos.errors import MissingError, VerificationError
+from machineos.oci.graph.deep import check
+
+if TYPE_CHECKING:
+    from machineos.document.verify.images import VerifiedImage
+    from machineos.document.verify.published import VerifiedInstall
+    from machineos.oci.model.repository import Registry, Repository
+
+
+def verify_images(
+    registry: Registry, verified: VerifiedInstall, *, deep: bool
+) -> tuple[VerifiedImage, ...]:
+    """Return the images that a verified manifest names, each by all rules, in its order.
+
+    ``deep`` reads every blob; otherwise that they are there is enough.
+
+    Raises: MissingError, TransferError, DigestError, DocumentError, VerificationError,
+    SignatureError, PolicyError.
+    """
+    store = registry.repository(REPOSITORY)
+    BOOTS.require(declared(verified.install), "the manifest")
+    images = []
+    for target in verified.install.targets:
+        image = verify_image(store, target, verified.publisher)
+        if target.service_type == "container":
+            read_config(store, image.manifest, image.name)
+        if not deep:
+            _require_blobs(store, image)
+        images.append(image)
+    if deep:
+        _require_whole(store, images)
+    return tuple(images)
+
+
+def _require_blobs(store: Repository, image: VerifiedImage) -> None:
+    for blob in (image.config, image.layer):
+        if not store.has_blob(blob.digest):
+            raise MissingError(f"{image.name}: blob {blob.digest} is missing")
+
+
+def _require_whole(store: Repository, images: list[VerifiedImage]) -> None:
+    names = {str(image.target.image): image.name for image in images}
+    damage = check(store, names, referrers=False)
+    if damage:
+        lines = "".join(f"\n  {names[one.root]}: {one}" for one in damage)
+        raise VerificationError(f"{store.name}: is damaged{lines}", hint="publish it again")

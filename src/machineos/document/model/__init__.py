@@ -1,0 +1,1 @@
+"""The values that documents are made of: names, targets, what an image says of itself; bounds."""

@@ -1,0 +1,47 @@
+"""What an OCI image says about how it wants to be run, as values.
+
+Follows the OCI image specification, "Image Configuration"; keys that say nothing about running are
+left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """The ``config`` object as it is written; ``document.rules.configs`` judges it."""
+
+    entrypoint: tuple[str, ...] | None = msgspec.field(default=None, name="Entrypoint")
+    cmd: tuple[str, ...] | None = msgspec.field(default=None, name="Cmd")
+    env: tuple[str, ...] | None = msgspec.field(default=None, name="Env")
+    user: str = msgspec.field(default="", name="User")
+    folder: str = msgspec.field(default="", name="WorkingDir")
+    signal: str = msgspec.field(default="", name="StopSignal")
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command."""
+        return (*(self.entrypoint or ()), *(self.cmd or ()))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """How the image wants to be run. ``user`` is as written, to be resolved inside the image."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    user: str
+    folder: str
+    stop_signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who the first process is, in ids of the container."""
+
+    uid: int
+    gid: int
+    home: str

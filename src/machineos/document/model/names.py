@@ -1,0 +1,56 @@
+"""The names that documents give to things.
+
+They become file names, unit names, host names and volume names later, so their grammar is narrow.
+"""
+
+from __future__ import annotations
+
+from machineos.core.word import Word
+
+
+class ServiceName(Word):
+    """The name of a target within a manifest; at most 63 characters, as a host name has."""
+
+    __slots__ = ()
+    PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+    WHAT = f"a service name ({PATTERN})"
+
+
+class Version(Word):
+    """The version of a target, as its author writes it."""
+
+    __slots__ = ()
+    PATTERN = r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}"
+    WHAT = f"a version ({PATTERN})"
+
+
+class GroupName(Word):
+    """The name of a group of services that share a range of ids (``nsgroup``)."""
+
+    __slots__ = ()
+    PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+    WHAT = f"a group name ({PATTERN})"
+
+
+class Label(Word):
+    """The label of a volume; at most 36 characters, as a GPT partition has."""
+
+    __slots__ = ()
+    PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}"
+    WHAT = f"a label ({PATTERN})"
+
+
+class ProductName(Word):
+    """The name of a product."""
+
+    __slots__ = ()
+    PATTERN = r"[A-Za-z0-9][A-Za-z0-9._ -]{0,127}"
+    WHAT = f"a product ({PATTERN})"
+
+
+def has_own_ids(nsgroup: str) -> bool:
+    """Whether members of ``nsgroup`` run in a user namespace, with ids of their own.
+
+    The one place that knows which words mean that they do not.
+    """
+    return nsgroup not in {"", "none"}

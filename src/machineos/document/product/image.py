@@ -1,0 +1,66 @@
+"""The configuration of an image from which a container is made, read strictly.
+
+Invariant: an ``ImageConfig`` from here has a command and breaks no rule of ``rules.configs``. The
+publisher reads it before it signs, the service manager before it runs: by the same function.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from machineos.core.jsondoc import decode_json
+from machineos.document.model.image import ImageConfig, Run, User
+from machineos.document.model.limits import MAX_CONFIG
+from machineos.document.rules import configs
+from machineos.errors import DocumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from machineos.document.rules.rule import Rule
+
+
+class _Config(msgspec.Struct, frozen=True):
+    config: Run | None = None
+
+
+def parse_image_config(data: bytes, *, name: str) -> ImageConfig:
+    """Return what an image's configuration asks for. Raises: DocumentError with every fault."""
+    run = _judged(data, name, configs.RULES)
+    env = tuple((key, value) for key, _, value in (word.partition("=") for word in run.env or ()))
+    folder = "/" + run.folder.strip("/")
+    return ImageConfig(run.argv, env, run.user, folder, run.signal or "SIGTERM")
+
+
+def check_image_config(data: bytes, *, name: str) -> None:
+    """Check the configuration of an image that may be one that is only mounted, not run.
+
+    Raises: DocumentError with every fault; that there is no command is none here.
+    """
+    _judged(data, name, [rule for rule in configs.RULES if "convert" in rule.gates])
+
+
+def resolve_user(text: str, passwd: bytes | None, group: bytes | None, *, image: str) -> User:
+    """Return whom ``name|uid[:group|gid]`` means, by the image's own passwd and group files.
+
+    "" is root. A number needs no entry. Raises: DocumentError for a name that the image lacks.
+    """
+    account = configs.Account(text, passwd, group)
+    user = configs.find_user(account)
+    if user is None:
+        raise DocumentError(
+            f"image {image}",
+            configs.USER_KNOWN.faults(account),
+            hint=configs.USER_KNOWN.hint,
+        )
+    return user
+
+
+def _judged(data: bytes, name: str, rules: Iterable[Rule[Run]]) -> Run:
+    run = decode_json(data, _Config, name=name, limit=MAX_CONFIG).config or Run()
+    faults = [fault for rule in rules for fault in rule.faults(run)]
+    if faults:
+        raise DocumentError(name, faults)
+    return run

@@ -1,0 +1,118 @@
+"""What the initrd may hand to mosd. It was verified before; this is that nothing was mixed up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from machineos.core.digest import Digest
+from machineos.core.word import RootHash
+from machineos.document.model.limits import MIN_ID
+from machineos.document.model.names import ServiceName, has_own_ids
+from machineos.document.rules.rule import Rule
+from machineos.errors import DigestError, VerificationError
+from machineos.oci.model.atomfs import root_hash_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from machineos.document.rules.rule import Gate
+    from machineos.oci.model.documents import Manifest
+
+    Found = Iterator[tuple[str, str]]
+
+_MOSD: tuple[Gate, ...] = ("mosd",)
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """One service of a hand-over; ``digests`` by the path of each within it."""
+
+    name: str
+    digests: Mapping[str, str]
+    root_hash: str
+    nsgroup: str
+    hostid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """The image manifest in the store, and what was handed over about it."""
+
+    manifest: Manifest
+    config: str
+    layer: str
+    root_hash: str
+
+
+def _each(services: Sequence[Handed]) -> Iterator[tuple[str, Handed]]:
+    for index, service in enumerate(services):
+        yield f"services[{index}]", service
+
+
+def _name(services: Sequence[Handed]) -> Found:
+    for path, service in _each(services):
+        problem = ServiceName.problem(service.name)
+        if problem:
+            yield f"{path}.name", problem
+
+
+def _once(services: Sequence[Handed]) -> Found:
+    seen: dict[str, str] = {}
+    for path, service in _each(services):
+        first = seen.setdefault(service.name, path)
+        if first != path:
+            yield f"{path}.name", f"{service.name[:80]!r} is the name of {first} already"
+
+
+def _digest(services: Sequence[Handed]) -> Found:
+    for path, service in _each(services):
+        for key, text in service.digests.items():
+            try:
+                Digest.parse(text)
+            except DigestError as error:
+                yield f"{path}.{key}", error.message
+
+
+def _root_hash(services: Sequence[Handed]) -> Found:
+    for path, service in _each(services):
+        problem = RootHash.problem(service.root_hash)
+        if problem:
+            yield f"{path}.layer.root_hash", problem
+
+
+def _ids(services: Sequence[Handed]) -> Found:
+    for path, service in _each(services):
+        if has_own_ids(service.nsgroup) and service.hostid < MIN_ID:
+            yield f"{path}.hostid", f"{service.hostid} is among the host's own ids"
+
+
+def _same_config(mounted: Mounted) -> Found:
+    found = mounted.manifest.config.digest
+    if str(found) != mounted.config:
+        yield "", f"the image's configuration is {found}, not {mounted.config}"
+
+
+def _same_layer(mounted: Mounted) -> Found:
+    handed = (mounted.layer, mounted.root_hash)
+    for layer in mounted.manifest.layers:
+        try:
+            found = (str(layer.digest), root_hash_of(layer))
+        except VerificationError as error:
+            yield "", error.message
+            continue
+        if found != handed:
+            yield "", "the image's layer is not the one handed over"
+
+
+RULES: tuple[Rule[Sequence[Handed]], ...] = (
+    Rule("handover-name", "A service has the name of a target.", _MOSD, _name),
+    Rule("handover-once", "No two services have the same name.", _MOSD, _once),
+    Rule("handover-digest", "What is handed over is named by digests.", _MOSD, _digest),
+    Rule("handover-root-hash", "A layer has a root hash.", _MOSD, _root_hash),
+    Rule("handover-ids", "Own ids are not those of the host.", _MOSD, _ids),
+)
+IMAGE: tuple[Rule[Mounted], ...] = (
+    Rule("handover-config", "The configuration is the one handed over.", _MOSD, _same_config),
+    Rule("handover-layer", "The layer is the one handed over.", _MOSD, _same_layer),
+)

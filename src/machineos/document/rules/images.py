@@ -1,0 +1,126 @@
+"""What an image must be so that a machine can mount it: judged by its manifest alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from machineos.core.digest import Digest
+from machineos.document.model.limits import MAX_CONFIG
+from machineos.document.rules.rule import Rule
+from machineos.errors import DigestError, VerificationError
+from machineos.oci.model.atomfs import layer_type_of, root_hash_of
+from machineos.oci.model.documents import CONFIG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from machineos.document.model.install import Target
+    from machineos.document.rules.rule import Gate
+    from machineos.oci.model.documents import Manifest
+
+    Found = Iterator[tuple[str, str]]
+
+_ALL: tuple[Gate, ...] = ("publish", "verify", "install", "boot", "mosd")
+_SIGNED: tuple[Gate, ...] = ("verify", "install", "boot")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The bytes of an image manifest and the target of the signed document that names them."""
+
+    target: Target
+    data: bytes
+
+
+def _size(named: Named) -> Found:
+    if len(named.data) != named.target.size:
+        yield "", f"{len(named.data)} bytes, the manifest says {named.target.size}"
+
+
+def _digest(named: Named) -> Found:
+    found = Digest.of(named.data)
+    if found != named.target.image:
+        yield "", f"digest is {found}, expected {named.target.image}"
+
+
+def _config(manifest: Manifest) -> Found:
+    if manifest.config.media_type != CONFIG:
+        kind = manifest.config.media_type
+        yield "", f"is not an image: its configuration is {kind!r:.80}"
+
+
+def _config_size(manifest: Manifest) -> Found:
+    if manifest.config.size > MAX_CONFIG:
+        size = manifest.config.size
+        yield "", f"its configuration has {size} bytes, at most {MAX_CONFIG} are read"
+
+
+def _one_layer(manifest: Manifest) -> Found:
+    if len(manifest.layers) != 1:
+        yield "", f"has {len(manifest.layers)} layers, a machine mounts only one"
+
+
+def _layer_type(manifest: Manifest) -> Found:
+    for layer in manifest.layers:
+        try:
+            layer_type_of(layer)
+        except VerificationError as error:
+            yield "", error.message
+
+
+def _root_hash(manifest: Manifest) -> Found:
+    for layer in manifest.layers:
+        try:
+            root_hash_of(layer)
+        except VerificationError as error:
+            yield "", error.message
+
+
+# What the signed document says of the bytes; who signs it writes what is there.
+NAMED: tuple[Rule[Named], ...] = (
+    Rule(
+        "image-size",
+        "An image manifest has the size that was signed.",
+        _SIGNED,
+        _size,
+        DigestError,
+    ),
+    Rule(
+        "image-digest",
+        "An image manifest has the digest that was signed.",
+        _SIGNED,
+        _digest,
+        DigestError,
+    ),
+)
+CONFIG_SIZE: Rule[Manifest] = Rule(
+    "image-config-size",
+    f"The configuration of an image has at most {MAX_CONFIG} bytes.",
+    _ALL,
+    _config_size,
+)
+RULES: tuple[Rule[Manifest], ...] = (
+    Rule("image-config", "An image has the configuration of an image.", _ALL, _config),
+    CONFIG_SIZE,
+    Rule(
+        "image-layer-type",
+        "A layer is a file system that the kernel can check block by block.",
+        _ALL,
+        _layer_type,
+    ),
+    Rule(
+        "image-root-hash",
+        "A layer names its dm-verity root hash, and only one.",
+        _ALL,
+        _root_hash,
+        hint="build or convert the image with mosb: the kernel must be able to check it",
+    ),
+    Rule(
+        "image-one-layer",
+        "An image has one layer (docs/adr/0003).",
+        _ALL,
+        _one_layer,
+        hint="publish it with `mosb manifest publish`, which makes one of them",
+    ),
+)

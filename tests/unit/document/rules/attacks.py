@@ -1,0 +1,315 @@
+"""How a bad input gets to each gate: changes of documents, of images, of what a machine stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import msgspec
+
+from machineos.build.recipe.convert import convert_image
+from machineos.core.digest import Digest
+from machineos.document.model.install import Mount
+from machineos.document.rules.rule import DOCUMENT, Gate
+from machineos.document.state.system import merge, system_file
+from machineos.document.verify.images import verify_target
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.atomfs import root_hash_annotations
+from machineos.oci.model.documents import MANIFEST, Descriptor, parse_manifest
+from machineos.oci.model.repository import Repository
+from machineos.service.act.rootfs import require_folders
+from unit.build import images
+from unit.build.tarmaker import END, folder, symlink
+from unit.document.conftest import SQUASHFS, put_image, signed
+from unit.document.product.test_install import SEED
+from unit.document.rules import gates
+from unit.document.rules.gates import Change, Json, Scene
+
+Attack = Callable[[Scene], object]
+Status = Literal["name", "words", "open"]
+
+
+@dataclass(frozen=True)
+class Bad:
+    """What every gate has to say, and the bad input on its way to each."""
+
+    words: str
+    attacks: dict[Gate, Attack]
+
+
+IN_DOCUMENT: dict[Gate, Callable[[Scene, Json], None]] = {
+    "publish": gates.publish,
+    "verify": gates.verify,
+    "install": gates.install,
+    "boot": gates.boot,
+    "mosd": gates.mosd,
+}
+
+
+def document(change: Change, words: str, *more: Gate, at: tuple[Gate, ...] = DOCUMENT) -> Bad:
+    """A change in a document, seen by all who read documents."""
+
+    def attack(gate: Callable[[Scene, Json], None], scene: Scene) -> None:
+        bad = scene.document()
+        change(bad)
+        gate(scene, bad)
+
+    return Bad(words, {gate: partial(attack, IN_DOCUMENT[gate]) for gate in (*at, *more)})
+
+
+def first(key: str, value: object) -> Change:
+    """Change a value of the first target."""
+    return lambda bad: bad["targets"][0].update({key: value})
+
+
+def network(*parts: Json) -> Change:
+    """Change the networks of the first targets."""
+
+    def change(bad: Json) -> None:
+        for target, part in zip(bad["targets"], parts, strict=False):
+            target["network"] = {"type": "simple", **part}
+
+    return change
+
+
+def volume(key: str, value: object) -> Change:
+    """Change a value of the volume, and what mounts it."""
+
+    def change(bad: Json) -> None:
+        bad["storage"][0][key] = value
+        if key == "label":
+            bad["targets"][0]["storage"] = []
+
+    return change
+
+
+def mounts(*items: Json) -> Change:
+    """Change what the first target mounts."""
+    return first("storage", list(items))
+
+
+def many(count: int, **values: object) -> Change:
+    """Add targets."""
+
+    def change(bad: Json) -> None:
+        for number in range(count):
+            other = bad["targets"][1]
+            bad["targets"].append({**other, "service_name": f"t{number}", **values})
+
+    return change
+
+
+def drop(name: str) -> Change:
+    """Leave a target out."""
+
+    def change(bad: Json) -> None:
+        bad["targets"] = [one for one in bad["targets"] if one["service_name"] != name]
+
+    return change
+
+
+def ports(count: int) -> Change:
+    """Forward many ports to the first target."""
+    wanted = [{"host": 1 + number, "container": 1} for number in range(count)]
+    return network({"ports": wanted})
+
+
+def manifest(change: Change, words: str) -> Bad:
+    """A change that only manifest.yaml can have."""
+
+    def attack(scene: Scene) -> None:
+        bad = msgspec.json.decode(scene.source(scene.document()))
+        change(bad)
+        scene.world.publish(msgspec.json.encode(bad).decode(), **scene.options)
+
+    return Bad(words, {"publish": attack})
+
+
+def unset(key: str) -> Change:
+    """Leave a value of the first target out."""
+    return lambda bad: bad["targets"][0].pop(key)
+
+
+def after(*steps: Attack) -> Attack:
+    """Do one after the other."""
+
+    def attack(scene: Scene) -> None:
+        for step in steps:
+            step(scene)
+
+    return attack
+
+
+def image(put: Callable[[Scene], object], words: str) -> Bad:
+    """A bad image, which the publisher finds and which somebody signs all the same."""
+
+    careless = gates.publish_carelessly
+    return Bad(
+        words,
+        {
+            "publish": after(put, gates.publish_image),
+            "verify": after(put, careless, gates.verify_signed),
+            "install": after(put, careless, gates.install_signed),
+            "boot": after(put, careless, gates.boot_signed),
+            "mosd": after(put, gates.mosd_image),
+        },
+    )
+
+
+def stored(
+    *,
+    media_type: str = SQUASHFS,
+    annotated: bool = True,
+    run: dict[str, object] | None = None,
+) -> Callable[[Scene], object]:
+    """Put another image in the place of the good one."""
+    return lambda scene: put_image(
+        scene.images,
+        "zot",
+        contents=(b"hsqs bad",),
+        media_type=media_type,
+        annotated=annotated,
+        run=run,
+    )
+
+
+def other_config(scene: Scene) -> None:
+    """An image whose configuration is of another type."""
+    found = parse_manifest(scene.images.manifest("zot")[1], name="zot")
+    config = msgspec.structs.replace(found.config, media_type="application/x")
+    bad = msgspec.structs.replace(found, config=config)
+    scene.images.put_manifest(bad.to_bytes(), media_type=MANIFEST, tag="zot")
+
+
+class BadConverter:
+    """A converter that makes something else than a file system."""
+
+    def convert(
+        self, repository: LayoutRepository, _reference: str, _mounts: object
+    ) -> tuple[LayoutRepository, Descriptor]:
+        layout = LayoutRepository(repository.path, writable=True)
+        content = b"not a file system"
+        return layout, put_image(layout, "out", contents=(content,), media_type="application/x")
+
+
+def mixed(scene: Scene) -> None:
+    """An image with one layer of each kind."""
+    found = parse_manifest(scene.images.manifest("two")[1], name="two")
+    first, second = found.layers
+    notes = root_hash_annotations(Digest.of(b"root").hex)
+    layers = (first, msgspec.structs.replace(second, media_type="tar", annotations=notes))
+    bad = msgspec.structs.replace(found, layers=layers)
+    scene.images.put_manifest(bad.to_bytes(), media_type=MANIFEST, tag="zot")
+
+
+def bad_conversion(scene: Scene) -> None:
+    """An image that nobody can mount, also after its conversion."""
+    scene.options["converter"] = BadConverter()
+    put_image(scene.images, "zot", contents=(b"tar",), media_type="application/x")
+
+
+def config(words: str, **run: object) -> Bad:
+    """An image whose configuration asks for something that cannot be."""
+
+    put = stored(run=run)
+    found: dict[Gate, Attack] = {
+        "publish": after(put, gates.publish_image),
+        "verify": after(put, gates.publish_carelessly, gates.verify_signed),
+        "mosd": after(put, gates.mosd_image),
+    }
+    if "Entrypoint" not in run:
+        found["convert"] = after(put, gates.convert)
+    return Bad(words, found)
+
+
+def unsigned(gate: Attack) -> Attack:
+    """All is signed but a root hash."""
+
+    def attack(scene: Scene) -> None:
+        gates.publish_carelessly(scene)
+        store = scene.world.registry.repository("mos")
+        found = scene.images.resolve("zot")
+        for entry in store.referrers(found.digest):
+            store.blob_path(entry.digest).unlink()
+        gate(scene)
+
+    return attack
+
+
+def swapped(scene: Scene) -> None:
+    """A repository that gives other bytes of the same size for a digest."""
+    gates.publish_carelessly(scene)
+    store = scene.world.registry.repository("mos")
+    target = gates.fetch(scene).verified.install.targets[0]
+
+    class Swaps:
+        def manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+            descriptor, data = store.manifest(reference)
+            return descriptor, data.replace(b"squashfs", b"squashfz")
+
+    verify_target(Swaps(), target)  # type: ignore[arg-type]
+
+
+class Unpacking:
+    """The real converter, of an image that has a link where a volume is to be."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def convert(
+        self, repository: Repository, reference: str, mounts: tuple[Mount, ...] | None
+    ) -> tuple[LayoutRepository, Descriptor]:
+        sink = LayoutRepository(self._scene.folder / "converted", writable=True)
+        work = self._scene.folder
+        return sink, convert_image(repository, reference, sink, work=work, epoch=0, mounts=mounts)
+
+
+def linked(scene: Scene) -> None:
+    """Publish an image of archives with a link in the place of a volume."""
+    scene.options["converter"] = Unpacking(scene)
+    images.put(scene.images, folder("etc/") + symlink("data", "/etc") + END, tag="zot")
+    gates.publish_image(scene)
+
+
+def mosd_linked(scene: Scene) -> None:
+    """Mount a volume in the root of an image that has a link there."""
+    root = scene.folder / "root"
+    root.mkdir()
+    (root / "data").symlink_to("/etc")
+    require_folders(root, ["/data"], image="x")
+
+
+def system(change: Change, words: str) -> Bad:
+    """A change in the system file."""
+    return Bad(words, {"boot": lambda scene: gates.boot_system(scene, change)})
+
+
+def handover(change: Change, words: str) -> Bad:
+    """A change in the second service of a hand-over."""
+    return Bad(
+        words,
+        {"mosd": lambda scene: gates.mosd_handover(scene, lambda bad: change(bad["services"][1]))},
+    )
+
+
+def two_names(scene: Scene) -> None:
+    """Two documents of one publisher for machines with different names."""
+    good = scene.document()
+    one = scene.sign(good)
+    other = scene.sign({**good, "product": "other"})
+    gates.boot_from(scene, gates.store_config(scene, one, other))
+
+
+def too_many_documents() -> None:
+    """Store a system of more documents than one may have."""
+    found = merge([signed(SEED.to_bytes())])
+    many = (found.manifests[0],) * 65
+    groups = {str(group): 100000 for group in found.groups}
+    system_file(replace(found, manifests=many), groups)
+
+
+def full() -> dict[str, int]:
+    """Return ranges that leave none free."""
+    return {f"g{n}": first for n, first in enumerate(range(100000, (1 << 32) - 65537, 65536))}

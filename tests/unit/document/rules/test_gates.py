@@ -1,0 +1,73 @@
+"""Every rule, at every gate that can see a breach: refused, by that rule, in the same words.
+
+A rule without a bad input fails here, and so does a gate that stops refusing. What a gate refuses
+without a rule is found from the source: see the last test.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from machineos.document.rules.registry import RULES
+from machineos.document.rules.rule import Gate
+from machineos.errors import DocumentError, MachineOSError
+from unit.document.conftest import World
+from unit.document.rules import gates
+from unit.document.rules.attacks import Status
+from unit.document.rules.bad import BAD, NOT_YET
+from unit.document.rules.gates import Scene
+
+EVERYTHING = [(gate, rule.name) for rule in RULES for gate in rule.gates]
+
+
+@pytest.fixture
+def scene(world: World, tmp_path: Path) -> Scene:
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    return Scene(world, folder)
+
+
+def test_every_rule_has_a_bad_input_for_every_gate() -> None:
+    assert {rule.name: set(rule.gates) for rule in RULES} == {
+        name: set(bad.attacks) for name, bad in BAD.items()
+    }
+    assert set(NOT_YET) <= set(EVERYTHING)
+
+
+def test_what_is_good_passes_every_gate(scene: Scene) -> None:
+    """Or nothing below would mean anything."""
+    good = scene.document()
+    gates.publish(scene, good)
+    gates.mosd(scene, good)
+    gates.mosd_image(scene)
+    gates.mosd_handover(scene, lambda _document: None)
+    for gate in (gates.verify, gates.install, gates.boot):
+        shutil.rmtree(scene.world.root)
+        gate(scene, good)
+
+
+def said(error: MachineOSError, rule: str) -> list[str]:
+    """Return what an error says because of that rule."""
+    if isinstance(error, DocumentError):
+        return [fault.message for fault in error.faults if fault.rule == rule]
+    return [error.message] if error.rule == rule else []
+
+
+def status(scene: Scene, gate: Gate, name: str) -> Status | None:
+    """Return how a gate refuses a breach of a rule, None if it does as it should."""
+    bad = BAD[name]
+    try:
+        bad.attacks[gate](scene)
+    except MachineOSError as error:
+        if any(bad.words in message for message in said(error, name)):
+            return None
+        return "name" if bad.words in error.message else "words"
+    return "open"
+
+
+@pytest.mark.parametrize(("gate", "name"), EVERYTHING)
+def test_a_breach_is_refused_in_the_words_of_its_rule(scene: Scene, gate: Gate, name: str) -> None:
+    assert status(scene, gate, name) == NOT_YET.get((gate, name))

@@ -1,0 +1,96 @@
+"""What the initrd may hand to mosd, and that what mosd finds in the store is that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from machineos.core.digest import Digest
+from machineos.document.model.names import ServiceName
+from machineos.document.rules.handover import IMAGE, RULES, Handed, Mounted
+from machineos.oci.model.atomfs import NEW_ROOT_HASH
+from unit.document.rules.test_images import D, image, layer
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def handed(**changes: object) -> Handed:
+    values: dict[str, Any] = {
+        "name": "zot",
+        "digests": {"image": DIGEST, "config": DIGEST, "layer.digest": DIGEST},
+        "root_hash": "b" * 64,
+        "nsgroup": "zot",
+        "hostid": 65536,
+    }
+    values |= changes
+    return Handed(**values)
+
+
+def said(**changes: object) -> dict[str, list[tuple[str, str]]]:
+    """Return what each rule says of a second service."""
+    services = [handed(), handed(**{"name": "other", **changes})]
+    found = {one.name: list(one.breaches(services)) for one in RULES}
+    return {name: messages for name, messages in found.items() if messages}
+
+
+def test_what_may_be_handed_over() -> None:
+    assert said() == {}
+    assert said(nsgroup="", hostid=0) == {}
+    assert said(nsgroup="none", hostid=0) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "path", "message"),
+    [
+        ({"name": "../x"}, "handover-name", "name", f"'../x' is not {ServiceName.WHAT}"),
+        ({"name": "zot"}, "handover-once", "name", "'zot' is the name of services[0] already"),
+        (
+            {"digests": {"image": DIGEST, "config": "x"}},
+            "handover-digest",
+            "config",
+            "'x' is not a digest (algorithm:hex)",
+        ),
+        (
+            {"root_hash": "0" * 64},
+            "handover-root-hash",
+            "layer.root_hash",
+            f"'{'0' * 64}' is not a verity root hash",
+        ),
+        ({"hostid": 65535}, "handover-ids", "hostid", "65535 is among the host's own ids"),
+        ({"hostid": 0}, "handover-ids", "hostid", "0 is among the host's own ids"),
+    ],
+)
+def test_what_may_not(changes: dict[str, Any], name: str, path: str, message: str) -> None:
+    assert said(**changes) == {name: [(f"services[1].{path}", message)]}
+
+
+def test_the_image_in_the_store_is_the_one_handed_over() -> None:
+    manifest = image()
+
+    def found(**changes: str) -> dict[str, list[str]]:
+        values = {
+            "config": str(manifest.config.digest), "layer": str(D), "root_hash": "a" * 64, **changes
+        }  # fmt: skip
+        mounted = Mounted(manifest, **values)
+        said = {one.name: list(one.breaches(mounted)) for one in IMAGE}
+        assert all(path == "" for breaches in said.values() for path, _ in breaches)
+        return {name: [text for _, text in found] for name, found in said.items() if found}
+
+    assert found() == {}
+    other = str(Digest.of(b"other"))
+    assert found(config=other) == {
+        "handover-config": [f"the image's configuration is {manifest.config.digest}, not {other}"]
+    }
+    message = ["the image's layer is not the one handed over"]
+    assert found(layer=other) == {"handover-layer": message}
+    assert found(root_hash="b" * 64) == {"handover-layer": message}
+
+
+def test_a_layer_without_a_root_hash_is_none_that_was_handed_over() -> None:
+    bare = image(layer(annotations={NEW_ROOT_HASH: "x"}))
+    mounted = Mounted(bare, str(bare.config.digest), str(D), "x")
+    assert [list(one.breaches(mounted)) for one in IMAGE] == [
+        [],
+        [("", f"layer {D}: 'x' is not a verity root hash")],
+    ]
