@@ -23,7 +23,8 @@ INITRD = (
 APPLIANCE = (
     *BASE, "host/kernel", "host/disk", "host/efi", "host/unit", "oci", "trust/verify",
     "document/product", "document/verify", "document/state", "document/between", "state",
-    "install", "service", "daemon", "cli/app.py", "cli/operator",
+    "install", "service", "daemon", "cli/app.py", "cli/group.py", "cli/options.py", "cli/shape.py",
+    "cli/operator",
 )  # fmt: skip
 ARTIFACTS = {"initrd": INITRD, "appliance": APPLIANCE}
 
