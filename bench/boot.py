@@ -30,11 +30,11 @@ from machineos.core.run import run
 from machineos.errors import MachineError
 from machineos.host.virt import qemu
 from machineos.launch.parts import uefi_variables
-from machineos.vm import lifecycle
 from machineos.vm import medium as steps
-from machineos.vm.accel import find_accelerator
 from machineos.vm.model import Disk, Size
-from machineos.vm.plan import StartOptions
+from machineos.vm.provider import Provider, StartOptions
+from machineos.vm.providers import provider_for
+from machineos.vm.qemu.accel import find_accelerator
 from machineos.vm.running import RunningMachine
 from machineos.vm.store import MachineStore
 
@@ -75,7 +75,7 @@ def boots(bench: Bench, wanted: Collection[str]) -> list[Row]:
     services: list[Pair] = []
     ours: list[Boot] = []
     for name, disk in ((THEIRS, peer.disk), (SHORT, peer.short)):
-        _define_peer(store, name, disk, uefi_variables(keyset))
+        _define_peer(store, name, disk, uefi_variables(keyset, _provider(store)))
     try:
         for number in range(bench.pairs + bench.warm):
             boot = _once_more(lambda: _boot_ours(store, port), bench.say)
@@ -93,7 +93,7 @@ def boots(bench: Bench, wanted: Collection[str]) -> list[Row]:
             services.append(Pair(Sample(boot.service), Sample(theirs)))
     finally:
         for name in (THEIRS, SHORT):
-            lifecycle.delete(store, name)
+            _provider(store).delete(name)
     rows = []
     if "handover" in wanted:
         bare = _without_firmware(bench, peer, find_accelerator(store.cache).kind)
@@ -160,7 +160,7 @@ def _boot_ours(store: MachineStore, port: int) -> Boot:
     clock = SystemClock()
     answered = threading.Event()
     start = time.perf_counter()
-    with RunningMachine(store, OURS, clock, options=_ONCE) as machine:
+    with RunningMachine(_provider(store), OURS, clock, options=_ONCE) as machine:
         while not answered.wait(_PROBE_SECONDS):
             # In threads: a question that was asked too early is answered late or never.
             threading.Thread(target=_probe, args=(port, answered), daemon=True).start()
@@ -186,9 +186,13 @@ def _probe(port: int, answered: threading.Event) -> None:
                 answered.set()
 
 
+def _provider(store: MachineStore) -> Provider:
+    return provider_for("kvm", store, SystemClock())
+
+
 def _boot_theirs(store: MachineStore) -> float:
     start = time.perf_counter()
-    with RunningMachine(store, THEIRS, SystemClock(), options=_ONCE) as machine:
+    with RunningMachine(_provider(store), THEIRS, SystemClock(), options=_ONCE) as machine:
         machine.wait_console(debian.READY, _BOOT_SECONDS)
         seconds = time.perf_counter() - start
         machine.wait_exit(_BOOT_SECONDS)
@@ -197,7 +201,7 @@ def _boot_theirs(store: MachineStore) -> float:
 
 def _hand_over_theirs(store: MachineStore) -> float:
     """Boot the peer until its root would start systemd; return the kernel seconds."""
-    with RunningMachine(store, SHORT, SystemClock(), options=_ONCE) as machine:
+    with RunningMachine(_provider(store), SHORT, SystemClock(), options=_ONCE) as machine:
         found = machine.wait_console(rf"{debian.HANDOVER} (\d+\.\d\d)", _BOOT_SECONDS)
         machine.wait_exit(_BOOT_SECONDS)
     return float(found[1])
@@ -233,7 +237,7 @@ def _define_peer(store: MachineStore, name: str, image: Path, variables: Path) -
     disk = Disk(file=str(image), format="raw", size=Size(image.stat().st_size))
     config = msgspec.structs.replace(machine.config, disks=(disk,))
     if name in store.names():
-        lifecycle.delete(store, name)
+        _provider(store).delete(name)
     store.create(msgspec.structs.replace(machine, config=config))
 
 

@@ -14,7 +14,7 @@ from bench.report import Row, ratio_check
 from bench.workspace import TOP
 from machineos.core.digest import Digest
 from machineos.core.run import run
-from machineos.host.kernel import superblock
+from machineos.host.kernel.superblock import round_up
 from machineos.host.pack import squashfs, verity
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
@@ -46,11 +46,11 @@ def convert(bench: Bench) -> Row:
 
     def peer() -> Sample:
         image = bench.fresh("convert-peer")
-        argv = squashfs.argv_make(tree, image, epoch=_EPOCH, keep_times=True)
-        packed = timed(argv, log=bench.log)
-        whole = superblock.round_up(image.stat().st_size)
-        argv = verity.argv_format(image, data_size=whole, salt=_SALT, uuid=_UUID)
-        return packed.then(timed(argv, log=bench.log))
+        command = squashfs.make_command(tree, image, epoch=_EPOCH, keep_times=True)
+        packed = timed(command.argv, log=bench.log)
+        whole = round_up(image.stat().st_size)
+        command = verity.format_command(image, data_size=whole, salt=_SALT, uuid=_UUID)
+        return packed.then(timed(command.argv, log=bench.log))
 
     pairs = alternate(ours, peer, pairs=bench.pairs, warm=bench.warm, say=bench.say)
     for name in ("convert-ours", "convert-peer", "convert-cache", "convert-source"):

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.build.os import bootkit, uki
-from machineos.build.os.appliance import Workshop, boot_root, hostfs_layout
-from machineos.core.run import find, run
+from machineos.build.os import bootimage, bootkit, uki
+from machineos.build.os.appliance import boot_root
+from machineos.build.os.workshop import Workshop, hostfs_layout
+from machineos.core.clock import SystemClock
+from machineos.core.run import find, perform, run
 from machineos.errors import MissingError, MissingToolError
 from machineos.host.disk import sfdisk
-from machineos.host.pack import fat, mmdebstrap, squashfs
+from machineos.host.pack import mmdebstrap, squashfs, tools
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import parse_manifest
 from machineos.trust.keys import efi
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 LABEL = "benchroot"
 HANDOVER, READY = "bench: handed over at", "bench: multi-user at"
 # The product's own command line, so that the kernel does the same on both sides, and the root.
-COMMAND_LINE = f"{bootkit._COMMAND_LINE} root=LABEL={LABEL} rw"
+COMMAND_LINE = f"{bootimage.COMMAND_LINE} root=LABEL={LABEL} rw"
 _SUITE = mmdebstrap.Suite(
     name="trixie",
     variant="minbase",
@@ -81,7 +83,7 @@ def archive(bench: Bench) -> Path:
         bench.say("  (making a Debian root with initramfs-tools)")
         work = bench.fresh("debian-work")
         work.mkdir()
-        mmdebstrap.build(_SUITE, work / "debian.tar", epoch=_EPOCH, temporary=work)
+        tools.build_root(_SUITE, work / "debian.tar", epoch=_EPOCH, temporary=work)
         (work / "debian.tar").rename(path)
         shutil.rmtree(work)
     return path
@@ -116,7 +118,7 @@ def peer(bench: Bench, keyset: Keyset) -> Peer:
         return made
     bench.say("  (making the peer's root and disk)")
     debian = tree(bench)
-    own = boot_root(Workshop(cache=bench.home.cache / "machineos"))
+    own = boot_root(Workshop(bench.home.cache / "machineos", SystemClock()))
     kernel = _same_kernel(own, debian)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -124,7 +126,7 @@ def peer(bench: Bench, keyset: Keyset) -> Peer:
     shutil.copyfile(debian / "boot" / f"initrd.img-{kernel}", made.initramfs)
     layer = parse_manifest(data, name="hostfs", media_type=descriptor.media_type).layers[0]
     root = folder / "tree"
-    squashfs.unpack(image.blob_path(layer.digest), root)
+    perform(squashfs.unpack_command(image.blob_path(layer.digest), root))
     _furnish(root, debian, kernel)
     _ext4(root, made.root)
     shutil.rmtree(root)
@@ -176,7 +178,7 @@ def _ext4(root: Path, image: Path) -> None:
 
 def _disk(keyset: Keyset, own: Path, made: Peer, work: Path, *, disk: Path, init: str) -> None:
     """Lay shim, UKI and root out as our own machines have them: GPT, an ESP, the root."""
-    stub = (own / bootkit.STUB_PATH).read_bytes()
+    stub = (own / bootimage.STUB_PATH).read_bytes()
     sections = {
         ".osrel": b"ID=debian\n",
         ".cmdline": f"{COMMAND_LINE} init={init}".encode() + b"\0",
@@ -184,12 +186,12 @@ def _disk(keyset: Keyset, own: Path, made: Peer, work: Path, *, disk: Path, init
         ".linux": made.kernel.read_bytes(),
     }
     unsigned, signed, shim = work / "unsigned.efi", work / "uki.efi", work / "shim.efi"
-    unsigned.write_bytes(uki.assemble(stub, sections, sbat=bootkit.sbat_text(stub)))
+    unsigned.write_bytes(uki.assemble(stub, sections, sbat=bootimage.sbat_text(stub)))
     efi.sign_efi(unsigned, signed, keyset.key("uki-production"))
     bootkit.build_shim(bootkit.Anchored(keyset), own, shim, work=work)
     esp = work / "esp.img"
     files = {"EFI/BOOT/BOOTX64.EFI": shim, "EFI/BOOT/grubx64.efi": signed}
-    fat.make_image(esp, label="ESP", files=files, epoch=_EPOCH, size=_ESP_SIZE)
+    tools.make_fat(esp, label="ESP", files=files, epoch=_EPOCH, size=_ESP_SIZE)
     size = made.root.stat().st_size
     with disk.open("wb") as file:
         file.truncate(_ESP_SIZE + size + 2 * _MIB)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.report import Facts
-from machineos.cli.app import Home, home
+from machineos.cli.shape import Home, home_of
 from machineos.core import run as door
 from machineos.core.clock import SystemClock
 from machineos.trust.keys.keyset import find_project
@@ -61,7 +61,7 @@ class Bench:
     @property
     def home(self) -> Home:
         """The product's folders."""
-        return home(self.env)
+        return home_of(self.env, os.getuid())
 
     @property
     def log(self) -> Path:

@@ -19,18 +19,20 @@ from pathlib import Path
 import msgspec
 
 import machineos
-from machineos.build.os import appliance
+from machineos.build.os import appliance, workshop
 from machineos.build.os.bootkit import Anchored
 from machineos.core.clock import SystemClock
 from machineos.core.command import Result
 from machineos.core.files import write_atomic
 from machineos.core.run import run
-from machineos.launch.machine import Request, launch_machine
+from machineos.launch.machine import launch_machine
 from machineos.launch.place import Place
+from machineos.launch.request import Request
 from machineos.trust.keys.keyset import Keyset, Project, SystemRandomness, create_keyset
-from machineos.vm import lifecycle
+from machineos.vm.hostports import is_free
 from machineos.vm.model import Disk, Endpoint, Machine, Size
-from machineos.vm.ports import is_free
+from machineos.vm.provider import Provider
+from machineos.vm.providers import provider_for
 from machineos.vm.store import MachineStore
 
 TOP = Path(__file__).resolve().parents[2]
@@ -67,6 +69,10 @@ class Bench:
         return MachineStore(self.folder / "config", self.folder / "state", self.runtime)
 
     @property
+    def provider(self) -> Provider:
+        return provider_for("kvm", self.store, CLOCK)
+
+    @property
     def keys(self) -> Path:
         """The folder of keysets."""
         return self.folder / "data/machine/trust/keys"
@@ -88,9 +94,9 @@ class Bench:
     def place(self) -> Place:
         return Place.parse(f"oci:{self.repo}:{NAME}", plain_http=False)
 
-    def shop(self, variant: str = appliance.DEBUG) -> appliance.Workshop:
-        return appliance.Workshop(
-            cache=self.folder / "cache/machineos", variant=variant, version="1", say=say
+    def shop(self, variant: str = workshop.DEBUG) -> workshop.Workshop:
+        return workshop.Workshop(
+            self.folder / "cache/machineos", CLOCK, variant=variant, version="1", say=say
         )
 
     def command(
@@ -131,8 +137,8 @@ class Bench:
     def discard(self, name: str) -> None:
         """End and remove a machine, if there is one of that name."""
         if name in self.store.names():
-            lifecycle.stop(self.store, name, CLOCK, force=True)
-            lifecycle.delete(self.store, name)
+            self.provider.stop(name, timeout=0)
+            self.provider.delete(name)
 
 
 def say(text: str) -> None:
@@ -172,9 +178,9 @@ def open_bench(folder: Path, runtime: Path) -> Bench:
     build_boot_images(bench)
     publish(bench, manifest_text(bench))
     request = Request(
-        TEMPLATE, bench.place, bench.keyset, bench.project, disk=DISK, variant=appliance.DEBUG
+        TEMPLATE, bench.place, bench.keyset, bench.project, disk=DISK, variant=workshop.DEBUG
     )
-    launch_machine(request, bench.store, CLOCK, SystemRandomness(), credentials=None, say=say)
+    launch_machine(request, bench.provider, CLOCK, SystemRandomness(), credentials=None, say=say)
     say(f"the appliance is installed, after {CLOCK.monotonic() - start:.0f} s")
     write_atomic(stamp, json.dumps(key).encode())
     return bench
@@ -189,7 +195,7 @@ def make_keyset(bench: Bench, name: str = KEYSET) -> Keyset:
             random=SystemRandomness(),
         )  # fmt: skip
     keyset = Keyset.open(bench.keys, name)
-    (keyset.root / appliance.TEST_MARKER).touch()
+    (keyset.root / workshop.TEST_MARKER).touch()
     return keyset
 
 
@@ -223,8 +229,8 @@ def manifest_text(bench: Bench) -> str:
         "oci:oci:registry", f"oci:{bench.folder}/images/registry/oci:registry"
     )
     root = bench.keyset.root
-    kind = appliance.DEBUG
-    hostfs, bootkit = appliance.hostfs_layout(root, kind), appliance.bootkit_folder(root, kind)
+    kind = workshop.DEBUG
+    hostfs, bootkit = workshop.hostfs_layout(root, kind), workshop.bootkit_folder(root, kind)
     probe = f"oci:{bench.folder}/images/probe/oci:probe"
     return (
         example
@@ -233,9 +239,9 @@ def manifest_text(bench: Bench) -> str:
       nsgroup: other, network: {{type: none}}}}
   - {{service_name: direct, source: "{probe}", version: "1", service_type: container,
       nsgroup: other, network: {{type: host}}}}
-  - {{service_name: hostfs, source: "oci:{hostfs}:{appliance.HOSTFS_TAG}", version: "1",
+  - {{service_name: hostfs, source: "oci:{hostfs}:{workshop.HOSTFS_TAG}", version: "1",
       service_type: hostfs, network: {{type: host}}}}
-  - {{service_name: bootkit, source: "oci:{bootkit}/oci:{appliance.BOOTKIT_TAG}", version: "1",
+  - {{service_name: bootkit, source: "oci:{bootkit}/oci:{workshop.BOOTKIT_TAG}", version: "1",
       service_type: fs-only, network: {{type: host}}}}
 """
     )

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from machineos.build.os import appliance, bootkit, uki
+from machineos.build.os import appliance, bootimage, bootkit, uki, workshop
 from machineos.core.run import run
-from machineos.host.virt import qemuimg, uefivars
+from machineos.host.virt import tools
 from machineos.trust.keys import efi
 from machineos.trust.keys.enrolled import certs_of
 from machineos.trust.measure import tpm_policy
@@ -142,12 +142,12 @@ class Victim:
         """Change the firmware's variables with options of virt-fw-vars; return what they are."""
         nvram = self.bench.store.paths(self.name).uefi_nvram
         raw, out = nvram.with_suffix(".raw"), nvram.with_suffix(".json")
-        qemuimg.convert(nvram, "qcow2", raw, "raw")
-        program = uefivars.find_program()
+        tools.convert_image(nvram, "qcow2", raw, "raw")
+        program = tools.find_vars_program()
         if options:
             run([program, "--input", raw, *options, "--output", raw], timeout=PATIENCE)
             nvram.unlink()
-            qemuimg.convert(raw, "raw", nvram, "qcow2")
+            tools.convert_image(raw, "raw", nvram, "qcow2")
         run([program, "--input", raw, "--output-json", out], timeout=PATIENCE)
         return {one["name"]: one for one in json.loads(out.read_text())["variables"]}
 
@@ -165,7 +165,7 @@ def make_victim(bench: Bench, name: str = "victim") -> Victim:
     victim = Victim(bench, name)
     disk = bench.store.load(name).config.disks[0]
     source = victim.disk.with_suffix(".qcow2")
-    qemuimg.convert(source, "qcow2", victim.disk, "raw")
+    tools.convert_image(source, "qcow2", victim.disk, "raw")
     source.unlink()
     victim.change(disks=(msgspec.structs.replace(disk, file=victim.disk.name, format="raw"),))
     return victim
@@ -203,15 +203,15 @@ def rebuilt(
 
     ``sbat`` changes its SBAT text. ``dbx`` is the deny list that its TPM policy expects.
     """
-    anchored, options = bootkit.Anchored(bench.keyset), bootkit.Options()
-    stub = (appliance.boot_root(bench.shop()) / bootkit.STUB_PATH).read_bytes()
-    folder = appliance.bootkit_folder(bench.keyset.root, appliance.DEBUG)
+    anchored, options = bootkit.Anchored(bench.keyset), bootimage.Options()
+    stub = (appliance.boot_root(bench.shop()) / bootimage.STUB_PATH).read_bytes()
+    folder = workshop.bootkit_folder(bench.keyset.root, workshop.DEBUG)
     have = uki.read_sections((folder / "kernel.efi").read_bytes())
     names = (".osrel", ".cmdline", ".uname", ".pcrpkey", ".initrd", ".linux")
     sections = {name: have[name] for name in names}
     sections[".osrel"] += b"BUILD_ID=next\n"  # so that it is another file in any case
-    text = sbat(bootkit.sbat_text(stub))
-    signed = bootkit.boot_policy(anchored, uki.measure({**sections, ".sbat": text}), options)
+    text = sbat(bootimage.sbat_text(stub))
+    signed = bootkit.boot_policy_of(anchored, uki.measure({**sections, ".sbat": text}), options)
     if dbx:
         assert signed.version is not None
         certs, certificate = certs_of(bench.keyset)

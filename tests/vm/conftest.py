@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from machineos.core.run import run
-from machineos.vm.plan import StartOptions
+from machineos.vm.provider import StartOptions
 from machineos.vm.running import RunningMachine
 from vm.appliance import CLOCK, DISK, TOP, Bench, open_bench
 from vm.attacks import RUNS, Ends, Tries, Victim, firmware_tries, make_victim, verdict
@@ -71,8 +71,8 @@ def boot(bench: Bench, files: FileServer) -> Boot:
     def booted(name: str, *, snapshot: str = "", no_reboot: bool = False) -> Iterator[Guest]:
         port = bench.store.load(name).config.nics[0].ports[0].host.port
         options = StartOptions(snapshot=snapshot, no_reboot=no_reboot)
-        with RunningMachine(bench.store, name, CLOCK, options=options) as vm:
-            guest = Guest(vm, files, port)
+        with RunningMachine(bench.provider, name, CLOCK, options=options) as vm:
+            guest = Guest(vm, files, port, bench.store.paths(name).console)
             try:
                 yield guest
             finally:

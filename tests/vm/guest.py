@@ -131,8 +131,9 @@ class Terminal:
 class Guest:
     """A running appliance of the debug variant."""
 
-    def __init__(self, vm: RunningMachine, files: FileServer, port: int) -> None:
+    def __init__(self, vm: RunningMachine, files: FileServer, port: int, console: Path) -> None:
         self.vm = vm
+        self._console = console
         self.files = files
         self.port = port
         self._numbers = itertools.count(1)
@@ -142,7 +143,7 @@ class Guest:
     def terminal(self) -> Terminal:
         """The serial port, opened when it is first used."""
         if self._terminal is None:
-            self._terminal = Terminal(self.vm.paths.console)
+            self._terminal = Terminal(self._console)
         return self._terminal
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from fakes.swtpm import software_tpm
-from machineos.build.os import appliance, bootkit, uki
+from machineos.build.os import appliance, bootimage, uki, workshop
 from machineos.core.run import run
 from machineos.trust.keys.efi import sign_efi
 from machineos.vm.model import FwCfg
@@ -139,7 +139,7 @@ def test_boot_files_that_are_not_ours(
 def test_another_kernel_image_of_the_same_keyset(victim: Victim, ends: Ends, bench: Bench) -> None:
     """The provisioning image is signed too, but without its disk it does nothing."""
     esp = victim.partition("esp")
-    provision = appliance.bootkit_folder(bench.keyset.root, appliance.DEBUG) / "provision.efi"
+    provision = workshop.bootkit_folder(bench.keyset.root, workshop.DEBUG) / "provision.efi"
     esp.put(provision, KERNELS[0])
     assert "the disk with the device identity" in reason(ends())
 
@@ -244,9 +244,9 @@ def with_options(victim: Victim, options: str, changed: Path) -> None:
 
 def make_addon(bench: Bench, target: Path, command_line: bytes) -> None:
     """Make an add-on: a boot image without kernel. It is well-made: signed by us, it is taken."""
-    stub = (appliance.boot_root(bench.shop()) / bootkit.STUB_PATH).read_bytes()
+    stub = (appliance.boot_root(bench.shop()) / bootimage.STUB_PATH).read_bytes()
     sections = {".cmdline": command_line}
-    target.write_bytes(uki.assemble(stub, sections, sbat=bootkit.sbat_text(stub)))
+    target.write_bytes(uki.assemble(stub, sections, sbat=bootimage.sbat_text(stub)))
 
 
 # For root, and no file of the attacker's is executed: Python is on the host.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.recipe.filesystem import VerityLayer, make_layer
+from machineos.build.recipe.filesystem import make_layer
+from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.core.run import run
 from machineos.trust.keys.keyset import key_pair
 from machineos.trust.keys.signer import FileSigner

@@ -12,9 +12,10 @@ import msgspec
 import pytest
 
 from fakes.registry import fake_registry
-from machineos.build.os import appliance
-from machineos.launch.machine import Request, launch_machine
+from machineos.build.os import workshop
+from machineos.launch.machine import launch_machine
 from machineos.launch.place import Place
+from machineos.launch.request import Request
 from machineos.trust.keys.keyset import SystemRandomness
 from vm.appliance import CLOCK, DISK, NAME, Bench, manifest_text, publish
 from vm.attacks import Victim, reason, verdict
@@ -42,9 +43,11 @@ def launched(bench: Bench) -> Iterator[list[str]]:
         place = Place.parse(f"10.0.2.2:{registry.server_address[1]}/{NAME}", plain_http=True)
         request = Request(
             SECOND, place, bench.keyset, bench.project, serial=SERIAL, disk=DISK,
-            variant=appliance.DEBUG,
+            variant=workshop.DEBUG,
         )  # fmt: skip
-        launch_machine(request, bench.store, CLOCK, SystemRandomness(), credentials=None, say=say)
+        launch_machine(
+            request, bench.provider, CLOCK, SystemRandomness(), credentials=None, say=say
+        )
         assert registry.faults.die_after == []
         assert [one for one in registry.seen if "Range" in one.headers], "nothing was resumed"
     yield said

@@ -24,28 +24,35 @@ from uuid import UUID
 
 import pytest
 
+from fakes.tiny_guest import tiny_machine, write_firmware
 from machineos.core import run
 from machineos.core.clock import SystemClock
 from machineos.core.files import locked
 from machineos.errors import ConflictError, MachineError, MissingError, ToolError
-from machineos.host.virt import qmp
+from machineos.host.virt import qmp, qmpsocket
 from machineos.host.virt.uefivars import Enrolled
-from machineos.vm import console, lifecycle
-from machineos.vm.accel import Accelerator
 from machineos.vm.document import decode_machine
-from machineos.vm.plan import StartOptions
-from machineos.vm.process import Process, from_pid_file
+from machineos.vm.provider import (
+    HowStopped,
+    SecureBootKeys,
+    Started,
+    StartOptions,
+    State,
+    require_running,
+)
+from machineos.vm.providers.qemu import QemuProvider
+from machineos.vm.qemu.look import look, read_record
+from machineos.vm.qemu.placement import FIRMWARE_FOLDER
+from machineos.vm.qemu.process import from_pid_file, is_alive, process_of, send, wait
+from machineos.vm.qemu.record import Process
 from machineos.vm.running import RunningMachine
 from machineos.vm.store import MachineStore
-from machineos.vm.uefi import FIRMWARE_FOLDER, prepare_uefi
-from vm.tiny_guest import tiny_machine, write_firmware
 from waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 CLOCK = SystemClock()
-TCG = Accelerator("tcg")
 DISK = "  disks:\n  - {file: a.qcow2, size: 8MiB}\n"
-NO_OPTIONS = StartOptions()
+TCG = StartOptions(accelerator="tcg")
 Stage = Literal["swtpm", "qemu"]
 
 
@@ -58,12 +65,12 @@ def folder() -> Iterator[Path]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if os.fsencode(path) in (entry / "cmdline").read_bytes():
-                left.append(Process.of(int(entry.name)))
+                left.append(process_of(int(entry.name)))
         except (OSError, MissingError):
             continue
-    left = [process for process in left if process.alive]
+    left = [process for process in left if is_alive(process)]
     for process in left:
-        process.send(signal.SIGKILL)
+        send(process, signal.SIGKILL)
     shutil.rmtree(path)
     assert not left, "a process was left behind"
 
@@ -80,45 +87,48 @@ def tiny(store: MachineStore, folder: Path) -> str:
     return "tiny"
 
 
-def running(store: MachineStore, name: str, options: StartOptions = NO_OPTIONS) -> RunningMachine:
-    return RunningMachine(store, name, CLOCK, accelerator=TCG, options=options)
+def provider(store: MachineStore, firm: float = PATIENCE) -> QemuProvider:
+    return QemuProvider(store, CLOCK, firm=firm)
 
 
-def start(store: MachineStore, name: str, options: StartOptions = NO_OPTIONS) -> lifecycle.Started:
-    return lifecycle.start(store, name, CLOCK, accelerator=TCG, options=options)
+def running(store: MachineStore, name: str, options: StartOptions = TCG) -> RunningMachine:
+    return RunningMachine(provider(store), name, CLOCK, options=options)
+
+
+def start(store: MachineStore, name: str, options: StartOptions = TCG) -> Started:
+    return provider(store).start(name, options)
 
 
 def stop(
-    store: MachineStore,
-    name: str,
-    *,
-    force: bool = False,
-    timeout: float = PATIENCE,
-    firm: float = PATIENCE,
-) -> lifecycle.HowStopped:
-    return lifecycle.stop(store, name, CLOCK, force=force, timeout=timeout, firm=firm)
+    store: MachineStore, name: str, *, timeout: float = PATIENCE, firm: float = PATIENCE
+) -> HowStopped:
+    return provider(store, firm).stop(name, timeout=timeout)
+
+
+def state_of(store: MachineStore, name: str) -> State:
+    return provider(store).state(name)
 
 
 def processes(store: MachineStore, name: str) -> tuple[Process, Process]:
     """Return QEMU and swtpm of a machine that runs."""
-    state = lifecycle.state_of(store, name)
-    assert state.qemu is not None
-    assert state.swtpm is not None
-    return state.qemu, state.swtpm
+    seen = look(store.paths(name), CLOCK)
+    assert seen.qemu is not None
+    assert seen.swtpm is not None
+    return seen.qemu, seen.swtpm
 
 
 def test_life_of_a_machine(store: MachineStore, tiny: str) -> None:
-    assert lifecycle.state_of(store, tiny).status == "initialized"
+    assert state_of(store, tiny).status == "initialized"
     with running(store, tiny) as machine:
         machine.wait_console("tiny guest ready", PATIENCE)
-        assert lifecycle.state_of(store, tiny).status == "running"
+        assert state_of(store, tiny).status == "running"
         machine.send("xyz")
         assert machine.wait_console("x(.)z", 10)[1] == "y"
         machine.send("q")
         state = machine.wait_exit(PATIENCE)
         assert (state.status, state.reason) == ("stopped", "the guest powered off")
         assert machine.console_text.endswith("xyzq")
-    assert lifecycle.state_of(store, tiny).status == "stopped"
+    assert state_of(store, tiny).status == "stopped"
     assert from_pid_file(store.paths(tiny).swtpm_pid) is None  # the TPM ends with QEMU
 
 
@@ -144,21 +154,21 @@ def test_stop_is_firm_when_the_guest_does_not_listen(store: MachineStore, tiny: 
 
 
 def test_stop_kills_a_qemu_that_hangs(store: MachineStore, tiny: str) -> None:
-    start(store, tiny, options=StartOptions(paused=True))
-    processes(store, tiny)[0].send(signal.SIGSTOP)
-    assert lifecycle.state_of(store, tiny).reason == "QEMU does not answer"
-    assert stop(store, tiny, force=True, firm=0.5) == "killed"
-    assert lifecycle.state_of(store, tiny).status == "stopped"
+    start(store, tiny, options=StartOptions(accelerator="tcg", paused=True))
+    send(processes(store, tiny)[0], signal.SIGSTOP)
+    assert state_of(store, tiny).reason == "QEMU does not answer"
+    assert stop(store, tiny, timeout=0, firm=0.5) == "killed"
+    assert state_of(store, tiny).status == "stopped"
 
 
 def test_force_does_not_ask(store: MachineStore, tiny: str) -> None:
     start(store, tiny)
     wait_ready(store, tiny)  # now it would power off if it were asked
-    assert stop(store, tiny, force=True) == "quit"
+    assert stop(store, tiny, timeout=0) == "quit"
 
 
 def test_reboot_can_be_an_end(store: MachineStore, tiny: str) -> None:
-    with running(store, tiny, options=StartOptions(no_reboot=True)) as machine:
+    with running(store, tiny, options=StartOptions(accelerator="tcg", no_reboot=True)) as machine:
         machine.wait_console("ready", PATIENCE)
         machine.send("r")
         assert "rebooted" in machine.wait_exit(PATIENCE).reason
@@ -181,29 +191,29 @@ def test_wait_console_says_what_happened(store: MachineStore, tiny: str) -> None
 def test_dead_qemu_is_noticed_and_said(store: MachineStore, tiny: str) -> None:
     start(store, tiny)
     qemu, swtpm = processes(store, tiny)
-    qemu.send(signal.SIGKILL)
-    assert qemu.wait(PATIENCE, CLOCK)
-    assert swtpm.wait(PATIENCE, CLOCK)
-    state = lifecycle.state_of(store, tiny)
+    send(qemu, signal.SIGKILL)
+    assert wait(qemu, PATIENCE, CLOCK)
+    assert wait(swtpm, PATIENCE, CLOCK)
+    state = state_of(store, tiny)
     assert (state.status, state.reason) == ("failed", "QEMU has died without a word")
     with pytest.raises(MachineError, match="tiny is failed: QEMU has died"):
-        lifecycle.require_running(store, tiny)
+        require_running(provider(store), tiny)
     started = start(store, tiny)
     assert started.notices == ("the last run of tiny failed: QEMU has died without a word",)
-    stop(store, tiny, force=True)
+    stop(store, tiny, timeout=0)
 
 
 def test_dead_tpm_is_noticed_and_said(store: MachineStore, tiny: str) -> None:
     start(store, tiny)
     _, swtpm = processes(store, tiny)
-    swtpm.send(signal.SIGKILL)
-    assert swtpm.wait(PATIENCE, CLOCK)
-    state = lifecycle.state_of(store, tiny)
+    send(swtpm, signal.SIGKILL)
+    assert wait(swtpm, PATIENCE, CLOCK)
+    state = state_of(store, tiny)
     assert state.status == "failed"
     assert "TPM (swtpm) has died" in state.reason
     with pytest.raises(ConflictError, match=r"failed: its TPM"):
         start(store, tiny)
-    stop(store, tiny, force=True)
+    stop(store, tiny, timeout=0)
     with running(store, tiny) as machine:
         assert machine.state.status == "running"
 
@@ -215,7 +225,7 @@ def test_a_tpm_that_does_not_start(store: MachineStore, tiny: str) -> None:
     (paths.tpm / "tpm2-00.permall").write_bytes(b"not a TPM")
     with pytest.raises(MachineError, match=r"tiny: QEMU ended at its start: .*tpm"):
         start(store, tiny)
-    state = lifecycle.state_of(store, tiny)
+    state = state_of(store, tiny)
     assert state.status == "failed"
     assert not state.active
     assert from_pid_file(paths.swtpm_pid) is None
@@ -226,7 +236,7 @@ def test_start_twice(store: MachineStore, tiny: str) -> None:
         with pytest.raises(ConflictError, match="tiny is running already"):
             start(store, tiny)
         with pytest.raises(ConflictError, match="is running"):
-            lifecycle.delete(store, tiny)
+            provider(store).delete(tiny)
         with (
             locked(store.paths(tiny).lock, what="x"),
             pytest.raises(ConflictError, match="machine tiny is in use by another process"),
@@ -251,7 +261,7 @@ def test_two_starts_at_once_give_one_machine(store: MachineStore, tiny: str) -> 
         thread.join()
     assert results.count("started") == 1
     assert any("in use" in result or "already" in result for result in results)
-    assert stop(store, tiny, force=True) == "quit"
+    assert stop(store, tiny, timeout=0) == "quit"
 
 
 def test_two_machines_at_once(store: MachineStore, folder: Path) -> None:
@@ -290,7 +300,7 @@ def test_a_taken_host_port_is_said_before_anything_starts(
         store.create(tiny_machine(folder, "a", nic))
         with pytest.raises(ConflictError, match=f"tcp port {port} of 127.0.0.1"):
             start(store, "a")
-    assert lifecycle.state_of(store, "a").status == "initialized"
+    assert state_of(store, "a").status == "initialized"
     assert not store.paths("a").tpm.exists()
 
 
@@ -303,7 +313,7 @@ def test_one_disk_is_never_written_by_two_machines(store: MachineStore, folder: 
             MachineError, match=r"b: QEMU ended at its start: .*another process using"
         ):
             start(store, "b")
-        assert lifecycle.state_of(store, "b").status == "failed"
+        assert state_of(store, "b").status == "failed"
 
 
 @pytest.mark.parametrize("stage", ["swtpm", "qemu"])
@@ -316,7 +326,7 @@ def test_a_start_that_is_cut_off_leaves_no_process(
         _, errors = child.communicate(timeout=PATIENCE)
     assert child.returncode != 0, errors
     assert b"KeyboardInterrupt" in errors, child.returncode
-    state = lifecycle.state_of(store, tiny)
+    state = state_of(store, tiny)
     assert (state.status, state.active) == ("stopped", False)
     assert from_pid_file(paths.swtpm_pid) is None
     assert from_pid_file(paths.qemu_pid) is None
@@ -330,10 +340,10 @@ def test_a_start_that_was_killed_is_failed_and_can_be_cleared(
     with start_that_waits(store, tiny, "qemu") as child:
         child.kill()
         child.communicate(timeout=PATIENCE)
-    state = lifecycle.state_of(store, tiny)
+    state = state_of(store, tiny)
     assert (state.status, state.active) == ("failed", True)
     assert "interrupted" in state.reason
-    assert stop(store, tiny, force=True) in {"quit", "killed"}
+    assert stop(store, tiny, timeout=0) in {"quit", "killed"}
     with running(store, tiny) as machine:
         machine.wait_console("ready", PATIENCE)
 
@@ -350,9 +360,9 @@ import signal
 import time
 from pathlib import Path
 from machineos.core.clock import SystemClock
-from machineos.vm import lifecycle
-from machineos.vm.accel import Accelerator
-from machineos.vm.state import read_record
+from machineos.vm.provider import StartOptions
+from machineos.vm.providers.qemu import QemuProvider
+from machineos.vm.qemu.look import read_record
 from machineos.vm.store import MachineStore
 class Standing(SystemClock):
     stood = False
@@ -365,7 +375,7 @@ class Standing(SystemClock):
         return super().monotonic()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 store = MachineStore({", ".join(f"Path({str(root)!r})" for root in roots(store))})
-lifecycle.start(store, {name!r}, Standing(), accelerator=Accelerator("tcg"))
+QemuProvider(store, Standing()).start({name!r}, StartOptions(accelerator="tcg"))
 """
     child = subprocess.Popen(
         [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -389,8 +399,8 @@ def roots(store: MachineStore) -> tuple[Path, ...]:
 def test_a_lost_record_does_not_lose_the_machine(store: MachineStore, tiny: str) -> None:
     start(store, tiny)
     store.paths(tiny).record.unlink()
-    assert lifecycle.state_of(store, tiny).status == "running"
-    assert stop(store, tiny, force=True) == "quit"
+    assert state_of(store, tiny).status == "running"
+    assert stop(store, tiny, timeout=0) == "quit"
 
 
 def test_snapshot(store: MachineStore, folder: Path) -> None:
@@ -402,7 +412,7 @@ def test_snapshot(store: MachineStore, folder: Path) -> None:
         machine.wait_console("i", PATIENCE)
         machine.load("base")  # forgets that it ignores the power button
         assert stop(store, "a", timeout=PATIENCE) == "powered off"
-    with running(store, "a", options=StartOptions(snapshot="base")) as machine:
+    with running(store, "a", options=StartOptions(accelerator="tcg", snapshot="base")) as machine:
         machine.send("xyz")
         machine.wait_console("xyz", PATIENCE)
         assert "ready" not in machine.console_text
@@ -445,9 +455,9 @@ def test_qemu_takes_every_kind_of_device(store: MachineStore, folder: Path, atta
   - {{file: {folder}/cd.iso, type: cdrom, attach: {"ide" if attach == "ide" else "scsi"}}}
 """
     store.create(tiny_machine(folder, "a", more, top="ephemeral: true"))
-    with running(store, "a", options=StartOptions(paused=True)) as machine:
-        assert qmp.query_status(machine.paths.qmp) == "prelaunch"
-        assert machine.paths.vnc.exists()
+    with running(store, "a", options=StartOptions(accelerator="tcg", paused=True)):
+        assert qmpsocket.query_status(store.paths("a").qmp, clock=CLOCK) == "prelaunch"
+        assert store.paths("a").vnc.exists()
 
 
 @pytest.mark.skipif(not FIRMWARE_FOLDER.is_dir(), reason="ovmf is not installed")
@@ -460,18 +470,22 @@ def test_secure_boot_firmware_with_our_keys_and_tpm(store: MachineStore, folder:
         return Enrolled(UUID("11111111-2222-3333-4444-123456789abc"), certificate)
 
     pk, kek, db = enrolled("pk"), enrolled("kek"), enrolled("db")
-    prepare_uefi(folder / "vars.fd", pk=pk, kek=kek, db=db)
+    write = provider(store).write_variables
+    write(folder / "vars.fd", SecureBootKeys(pk, kek, db))
     text = f"name: a\nconfig:\n  memory: 256\n  uefi-vars: {folder}/vars.fd\n{DISK}"
     store.create(decode_machine(text.encode(), name="a.yaml"))
-    with running(store, "a", options=StartOptions(paused=True)) as machine:
-        tpm = qmp.execute(machine.paths.qmp, [qmp.Command("query-tpm")], timeout=PATIENCE)[0]
+    with running(store, "a", options=StartOptions(accelerator="tcg", paused=True)) as machine:
+        asked = [qmp.Request("query-tpm")]
+        (tpm,) = qmpsocket.execute(store.paths("a").qmp, asked, timeout=PATIENCE, clock=CLOCK)
         assert [device["model"] for device in tpm] == ["tpm-crb"]
         machine.save("before")
+    gone = SecureBootKeys(pk, kek, Enrolled(db.guid, folder / "none.crt"))
     with pytest.raises(MissingError, match=r"none\.crt"):
-        prepare_uefi(folder / "x.fd", pk=pk, kek=kek, db=Enrolled(db.guid, folder / "none.crt"))
+        write(folder / "x.fd", gone)
     (folder / "key").write_text("no certificate")
+    bad = SecureBootKeys(pk, kek, Enrolled(db.guid, folder / "key"))
     with pytest.raises(ToolError):
-        prepare_uefi(folder / "x.fd", pk=pk, kek=kek, db=Enrolled(db.guid, folder / "key"))
+        write(folder / "x.fd", bad)
     assert not (folder / "x.fd").exists()
 
 
@@ -499,7 +513,7 @@ def couple(machine: RunningMachine, typed: bytes) -> tuple[str, bytes]:
     try:
         os.write(feed, typed)
         os.close(feed)
-        left = console.attach(machine.paths, source=source, sink=sink)
+        left = machine.console.attach(source=source, sink=sink)
         os.set_blocking(reader, False)
         try:
             return left, os.read(reader, 1 << 16)
@@ -526,7 +540,7 @@ def test_console_restores_the_terminal(store: MachineStore, tiny: str) -> None:
         before = termios.tcgetattr(terminal)
         with running(store, tiny) as machine:
             os.write(controller, b"hi\x1d")
-            assert console.attach(machine.paths, source=terminal, sink=terminal) == "escape"
+            assert machine.console.attach(source=terminal, sink=terminal) == "escape"
         assert termios.tcgetattr(terminal) == before
     finally:
         os.close(controller)

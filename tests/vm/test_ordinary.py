@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.os import appliance, uki
+from machineos.build.os import appliance, uki, workshop
 from machineos.build.os.bootkit import Anchored
 from machineos.core.run import run
 from machineos.errors import PolicyError
@@ -31,9 +31,9 @@ FORBIDDEN = (
 @pytest.fixture(scope="module")
 def root(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The ordinary root file system, mounted from its layer."""
-    shop = bench.shop(appliance.ORDINARY)
+    shop = bench.shop(workshop.ORDINARY)
     descriptor = appliance.build_hostfs(bench.keyset.root, shop)
-    layout = LayoutRepository(appliance.hostfs_layout(bench.keyset.root, appliance.ORDINARY))
+    layout = LayoutRepository(workshop.hostfs_layout(bench.keyset.root, workshop.ORDINARY))
     data = layout.blob_path(descriptor.digest).read_bytes()
     layer = parse_manifest(data, name="hostfs").layers[0]
     folder = tmp_path_factory.mktemp("root")
@@ -85,7 +85,7 @@ def test_no_unit_opens_a_console(root: Path) -> None:
 
 
 def test_no_keyset_but_one_for_tests_gets_the_debug_variant(bench: Bench) -> None:
-    marker = bench.keyset.root / appliance.TEST_MARKER
+    marker = bench.keyset.root / workshop.TEST_MARKER
     marker.rename(marker.with_suffix(".off"))
     try:
         with pytest.raises(PolicyError, match="FOR-TESTS-ONLY"):
@@ -113,7 +113,7 @@ def test_no_command_offers_a_variant(bench: Bench, argv: tuple[str, ...]) -> Non
 @pytest.mark.tool("cpio")
 def test_the_initrd_is_small_and_has_no_shell(bench: Bench, tmp_path: Path) -> None:
     """Under 40 MiB, and of programs only Python and what opens the configuration."""
-    kernel = appliance.bootkit_folder(bench.keyset.root, appliance.DEBUG) / "kernel.efi"
+    kernel = workshop.bootkit_folder(bench.keyset.root, workshop.DEBUG) / "kernel.efi"
     packed = uki.read_sections(kernel.read_bytes())[".initrd"]
     assert len(packed) < 40 << 20
     (tmp_path / "initrd.zst").write_bytes(packed)

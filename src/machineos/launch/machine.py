@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.build.os.appliance import ORDINARY
-from machineos.errors import ConflictError
+from machineos.launch.manifest import fetch_install
 from machineos.launch.parts import identity_disk, media_for, uefi_variables
+from machineos.launch.request import hardware_of, require_new
 from machineos.trust.keys.keyset import add_sudi
 from machineos.vm import medium as steps
-from machineos.vm.ports import is_free, ports_from_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machineos.core.clock import Clock
-    from machineos.core.secret import Secret
-    from machineos.document.product.install import Install, Protocol
-    from machineos.launch.place import Place
+    from machineos.launch.request import Request
     from machineos.oci.registry.auth import Credentials
     from machineos.trust.keys.contents import Randomness
-    from machineos.trust.keys.keyset import Keyset, Project, Sudi
+    from machineos.trust.keys.keyset import Sudi
     from machineos.vm.model import Machine
-    from machineos.vm.store import MachineStore
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to launch. ``disk`` in bytes, ``memory`` in MiB; an empty ``serial`` makes a new one."""
-
-    name: str
-    place: Place
-    keyset: Keyset
-    project: Project
-    serial: str = ""
-    disk: int = 20 << 30
-    memory: int = 2048
-    cpus: int = 2
-    install: bool = True
-    passphrase: Secret | None = None
-    variant: str = ORDINARY
+    from machineos.vm.provider import Provider
 
 
 def launch_machine(
     request: Request,
-    store: MachineStore,
+    provider: Provider,
     clock: Clock,
     random: Randomness,
     *,
@@ -59,21 +38,16 @@ def launch_machine(
 
     Raises: ConflictError, VerificationError, MissingError, TransferError, MachineError, ToolError.
     """
-    if request.name in store.names():
-        raise ConflictError(
-            f"machine {request.name} exists already",
-            hint=f"machine start {request.name}, or machine delete {request.name} and launch again",
-        )
+    require_new(request.name, provider.names())
     say(f"verifying {request.place.local or request.place.url}")
-    install = request.place.verified(request.keyset, request.project, clock, credentials)
+    install = fetch_install(request.place, request.keyset, request.project, clock, credentials)
     sudi = _identity(request, clock, random)
-    hardware = steps.Hardware(
+    hardware = hardware_of(
+        request,
+        install,
         serial=sudi.serial,
-        uefi_vars=uefi_variables(request.keyset),
-        disk=request.disk,
-        memory=request.memory,
-        cpus=request.cpus,
-        ports=ports_from_manifest(published_ports(install), is_free),
+        uefi_vars=uefi_variables(request.keyset, provider),
+        free=provider.is_free,
     )
     with media_for(
         request.place,
@@ -87,24 +61,14 @@ def launch_machine(
         with identity_disk(sudi.pair, request.passphrase) as small:
             say(f"provisioning {sudi.serial}")
             medium = steps.provision_medium(media["provision"], small)
-            steps.run_medium(store, request.name, hardware, medium, clock, watch=say)
+            steps.run_medium(provider, request.name, hardware, medium, clock, watch=say)
         if request.install:
             say("installing")
             medium = steps.install_medium(media["install"], media.get("url"))
-            steps.run_medium(store, request.name, hardware, medium, clock, watch=say)
+            steps.run_medium(provider, request.name, hardware, medium, clock, watch=say)
     final = steps.define(request.name, hardware, medium=None)
-    with store.lock(request.name):
-        store.replace(final)
+    provider.define(final)
     return final
-
-
-def published_ports(install: Install) -> list[tuple[Protocol, int]]:
-    """Return protocol and host port of everything that the manifest publishes, in its order."""
-    return [
-        (port.protocol, port.host)
-        for target in install.targets
-        for port in target.network.ports or ()
-    ]
 
 
 def _identity(request: Request, clock: Clock, random: Randomness) -> Sudi:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.build.media.installmedia import build_media
-from machineos.build.os.appliance import media_folder
-from machineos.build.recipe.build import DEFAULT_EPOCH
+from machineos.build.os.workshop import media_folder
+from machineos.build.recipe.stageplan import DEFAULT_EPOCH
 from machineos.core.files import locked, read_bounded
 from machineos.errors import MissingError
-from machineos.host.pack import fat
+from machineos.host.pack import tools
 from machineos.host.virt.uefivars import Enrolled
 from machineos.trust.keys.x509 import key_pem, load_key
-from machineos.vm.uefi import prepare_uefi
+from machineos.vm.provider import SecureBootKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from machineos.core.secret import Secret
     from machineos.launch.place import Place
     from machineos.trust.keys.keyset import KeyPair, Keyset, Project
+    from machineos.vm.provider import Provider
 
 _SMALL_DISK = 20 << 20
 _MAX_KEY = 1 << 16
 _MEMORY = "/dev/shm"  # noqa: S108 (a private folder is made in it)
 
 
-def uefi_variables(keyset: Keyset) -> Path:
+def uefi_variables(keyset: Keyset, provider: Provider) -> Path:
     """Return the variable store with the keyset's keys enrolled, made when it is not there yet.
 
     Raises: MissingError, ToolError.
@@ -45,7 +46,7 @@ def uefi_variables(keyset: Keyset) -> Path:
             if pair.guid is None:
                 raise MissingError(f"keyset {keyset.name}: {role} has no guid")
             keys.append(Enrolled(pair.guid, pair.cert_path))
-        prepare_uefi(path, pk=keys[0], kek=keys[1], db=keys[2])
+        provider.write_variables(path, SecureBootKeys(*keys))
     return path
 
 
@@ -107,7 +108,7 @@ def identity_disk(pair: KeyPair, passphrase: Secret | None) -> Iterator[Path]:
 
 
 def _small_disk(image: Path, label: str, files: dict[str, Path]) -> None:
-    fat.make_image(image, label=label, files=files, epoch=DEFAULT_EPOCH, size=_SMALL_DISK)
+    tools.make_fat(image, label=label, files=files, epoch=DEFAULT_EPOCH, size=_SMALL_DISK)
 
 
 def _write_private(path: Path, data: bytes) -> None:

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from machineos.document.verify.published import fetch_verified
 from machineos.errors import UsageError
-from machineos.oci.layout.folder import LayoutRegistry
 from machineos.oci.model.reference import Reference
-from machineos.oci.registry.client import HttpRegistry
-
-if TYPE_CHECKING:
-    from machineos.core.clock import Clock
-    from machineos.document.product.install import Install
-    from machineos.oci.model.repository import Registry
-    from machineos.oci.registry.auth import Credentials
-    from machineos.trust.keys.keyset import Keyset, Project
 
 # What a guest on QEMU's user network calls the host it runs on, and what the host calls itself.
 _GUEST_VIEW, _HOST_VIEW = "10.0.2.2", "127.0.0.1"
@@ -60,28 +49,9 @@ class Place:
         """What goes onto the medium (``oci:DIR:path:tag``), empty for a registry."""
         return f"oci:{self.folder}:{self.name}:{self.tag}" if self.folder else ""
 
-    def open(self, credentials: Credentials | None) -> Registry:
-        """Return the registry as this host sees it. Raises: TransferError."""
-        if self.folder is not None:
-            return LayoutRegistry(self.folder)
+    @property
+    def seen_from_here(self) -> str:
+        """The registry's host as this host calls it."""
         host, colon, port = self.host.partition(":")
         seen = _HOST_VIEW if host == _GUEST_VIEW else host
-        return HttpRegistry(
-            f"{seen}{colon}{port}", plain_http=self.plain_http, credentials=credentials
-        )
-
-    def verified(
-        self, keyset: Keyset, project: Project, clock: Clock, credentials: Credentials | None
-    ) -> Install:
-        """Return the manifest, verified from here, before any machine is made for it.
-
-        Raises: MissingError, VerificationError, TransferError.
-        """
-        fetched = fetch_verified(
-            self.open(credentials).repository(self.name),
-            self.tag,
-            ca_pem=keyset.key("manifest-ca").certificate_pem(),
-            at=clock.now(),
-            product=project.uuid,
-        )
-        return fetched.verified.install
+        return f"{seen}{colon}{port}"

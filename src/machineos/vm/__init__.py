@@ -1,1 +1,1 @@
-"""Virtual machines: machine.yaml, QEMU and swtpm without a daemon."""
+"""Virtual machines: machine.yaml, and what runs them, behind one interface."""

@@ -8,7 +8,7 @@ same machine.
 
 from __future__ import annotations
 
-import os
+import posixpath
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -108,7 +108,7 @@ def _absolute_path(node: Scalar, base: Base, *, plain: bool) -> Scalar:
         return replace(node, text=str(base.home / text[2:]))
     if not text or text.startswith("/") or (plain and "/" not in text):
         return node
-    return replace(node, text=os.path.normpath(base.folder / text))
+    return replace(node, text=posixpath.normpath(str(base.folder / text)))
 
 
 def _fields(model: msgspec.Struct) -> Iterator[tuple[str, object]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from machineos.errors import MachineError
 from machineos.vm.model import Config, Disk, Machine, Nic, Size, Smbios
-from machineos.vm.plan import StartOptions
+from machineos.vm.provider import Accelerate, StartOptions
 from machineos.vm.running import RunningMachine
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.clock import Clock
-    from machineos.vm.accel import Accelerator
-    from machineos.vm.store import MachineStore
+    from machineos.vm.provider import Provider
 
 PROVISIONED = r"machineos: provisioned successfully: "
 INSTALLED = r"machineos install: installed successfully: "
 _OWN = re.compile(r"machineos(?: install)?: (.*)")
 _FAILED = re.compile(r"BOOT FAILED: (.*)|mosctl: (.*)")
-_ATTEMPTS = 3
+ATTEMPTS = 3
+_POLL = 0.2
 PROVISION_TIMEOUT = 1800.0
 INSTALL_TIMEOUT = 1800.0
 
@@ -86,13 +86,13 @@ def install_medium(image: Path, url_disk: Path | None) -> Medium:
 
 
 def run_medium(
-    store: MachineStore,
+    provider: Provider,
     name: str,
     hardware: Hardware,
     medium: Medium,
     clock: Clock,
     *,
-    accelerator: Accelerator | None = None,
+    accelerator: Accelerate = "",
     watch: Callable[[str], None] = lambda _line: None,
 ) -> None:
     """Boot the medium and return when the guest has said that it succeeded and is off.
@@ -100,20 +100,17 @@ def run_medium(
     ``watch`` gets each line that the guest says about its progress.
     Raises: MachineError with the guest's own reason when it did not succeed.
     """
-    machine = define(name, hardware, medium=medium)
-    if name in store.names():
-        with store.lock(name):
-            store.replace(machine)
-    else:
-        store.create(machine)
-    for attempt in range(1, _ATTEMPTS + 1):
-        text, log = _boot_once(store, name, medium, clock, accelerator, watch)
+    provider.define(define(name, hardware, medium=medium))
+    options = StartOptions(no_reboot=True, accelerator=accelerator)
+    for attempt in range(1, ATTEMPTS + 1):
+        running = RunningMachine(provider, name, clock, options=options)
+        text = _boot_once(running, medium, clock, watch)
         if re.search(medium.success, text) is not None:
             return
-        if not crashed_early(text) or attempt == _ATTEMPTS:
+        if not crashed_early(text) or attempt == ATTEMPTS:
             raise MachineError(
                 f"machine {name}: {medium.image.name} did not succeed: {reason(text)}",
-                hint=f"the console is in {log}",
+                hint=f"the console is in {provider.console(name).log}",
             )
         watch("the kernel crashed before our code ran, as it does under emulation; trying again")
 
@@ -129,30 +126,24 @@ def crashed_early(console: str) -> bool:
 
 
 def _boot_once(
-    store: MachineStore,
-    name: str,
-    medium: Medium,
-    clock: Clock,
-    accelerator: Accelerator | None,
-    watch: Callable[[str], None],
-) -> tuple[str, Path]:
-    """Boot until the guest is off; return all it wrote, and where that is."""
-    options = StartOptions(no_reboot=True)
-    with RunningMachine(store, name, clock, options=options, accelerator=accelerator) as running:
+    running: RunningMachine, medium: Medium, clock: Clock, watch: Callable[[str], None]
+) -> str:
+    """Boot until the guest is off; return all it wrote."""
+    with running:
         seen = 0
         deadline = clock.monotonic() + medium.timeout
         while running.state.status == "running":
             seen = _report(running.console_text, seen, watch)
             if clock.monotonic() > deadline:
                 raise MachineError(
-                    f"machine {name}: {medium.image.name} has not ended after "
+                    f"machine {running.name}: {medium.image.name} has not ended after "
                     f"{medium.timeout:.0f} s",
-                    hint=f"the console is in {running.paths.console_log}",
+                    hint=f"the console is in {running.console.log}",
                 )
-            clock.sleep(0.2)
+            clock.sleep(_POLL)
         text = running.console_text
         _report(text, seen, watch)
-        return text, running.paths.console_log
+        return text
 
 
 def reason(console: str) -> str:

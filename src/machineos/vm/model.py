@@ -11,7 +11,7 @@ import ipaddress
 import re
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import msgspec
 
@@ -26,7 +26,9 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PCI = re.compile(r"(0x)?[0-9a-f]{1,2}(\.[0-7])?")
 _FW_CFG = re.compile(r"opt/[A-Za-z0-9._/-]{1,50}")
 _MAX_DISK = 64 << 40
-STATUSES = ("initialized", "stopped", "starting", "running", "stopping", "failed")
+Kind = Literal["kvm"]  # each has a provider (machineos.vm.providers)
+Status = Literal["initialized", "stopped", "starting", "running", "stopping", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ class Machine(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields
     printed can be fed back, and never stored."""
 
     name: str = ""
-    type: Literal["kvm"] = "kvm"
+    type: Kind = "kvm"
     description: str = ""
     ephemeral: bool = False
     config: Config = Config()
@@ -277,11 +279,14 @@ def _check_nic(nic: Nic, where: str) -> Iterator[tuple[str, str]]:
         yield from _check_path(nic.romfile, f"{where}.romfile", bare=False)
     for index, port in enumerate(nic.ports):
         for side, end in (("host", port.host), ("guest", port.guest)):
-            path = f"{where}.ports[{index}].{side}"
-            if not 1 <= end.port <= 65535:
-                yield f"{path}.port", f"{end.port} is not between 1 and 65535"
-            if end.address and not _is_ipv4(end.address):
-                yield f"{path}.address", f"{end.address[:40]!r} is not an IPv4 address"
+            yield from _check_end(end, f"{where}.ports[{index}].{side}")
+
+
+def _check_end(end: Endpoint, where: str) -> Iterator[tuple[str, str]]:
+    if not 1 <= end.port <= 65535:
+        yield f"{where}.port", f"{end.port} is not between 1 and 65535"
+    if end.address and not _is_ipv4(end.address):
+        yield f"{where}.address", f"{end.address[:40]!r} is not an IPv4 address"
 
 
 def _is_ipv4(text: str) -> bool:

@@ -1,155 +1,33 @@
-"""Where machines are kept: one folder for the definition, one for the state, sockets apart when
-their path would be too long.
+"""Where machines are kept, by the names of ``paths``.
 
-The layout is the predecessor's: ``CONFIG/machine/machines/NAME/machine.yaml`` and
-``STATE/machine/machines/NAME/NAME/``. Invariant: a machine exists exactly when its machine.yaml
-does, and that file appears and changes atomically.
+Invariant: a machine exists exactly when its machine.yaml does, and that file appears and changes
+atomically.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.files import locked, read_bounded, write_atomic
-from machineos.errors import ConflictError, MachineError, MissingError, UsageError
+from machineos.errors import ConflictError, MachineError, MissingError
 from machineos.vm.document import decode_machine, encode_machine
 from machineos.vm.model import NAME
+from machineos.vm.paths import Roots
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from machineos.vm.model import Machine
+    from machineos.vm.paths import MachinePaths
 
 _MAX_YAML = 1 << 20
-_MAX_SOCKET_PATH = 107
-_LONGEST_SOCKET = "console.sock"
 
 
-@dataclass(frozen=True, slots=True)
-class MachinePaths:
-    """Every file of one machine."""
-
-    definition: Path
-    state: Path
-    sockets: Path
-    lock: Path
-
-    @property
-    def record(self) -> Path:
-        """What was started last: processes, phase, reason."""
-        return self.state / "run.json"
-
-    @property
-    def uefi_code(self) -> Path:
-        """The firmware, copied once so that an upgrade of the host does not change PCR 0."""
-        return self.state / "uefi-code.fd"
-
-    @property
-    def uefi_nvram(self) -> Path:
-        """The firmware's variables, as qcow2 so that a snapshot holds them."""
-        return self.state / "uefi-nvram.qcow2"
-
-    @property
-    def tpm(self) -> Path:
-        """The TPM's state."""
-        return self.state / "tpm"
-
-    @property
-    def console_log(self) -> Path:
-        """All that the guest wrote to its serial port since the last start."""
-        return self.state / "console.log"
-
-    @property
-    def qemu_log(self) -> Path:
-        """What QEMU wrote to standard error since the last start."""
-        return self.state / "qemu.log"
-
-    @property
-    def swtpm_log(self) -> Path:
-        """What swtpm logged."""
-        return self.state / "swtpm.log"
-
-    @property
-    def qemu_pid(self) -> Path:
-        """QEMU's own process id file."""
-        return self.state / "qemu.pid"
-
-    @property
-    def swtpm_pid(self) -> Path:
-        """The TPM's own process id file."""
-        return self.state / "swtpm.pid"
-
-    @property
-    def events(self) -> Path:
-        """Stem of the event log: ``.in`` is a FIFO, ``.out`` the log."""
-        return self.state / "events"
-
-    @property
-    def event_log(self) -> Path:
-        """Every QMP event since the last start."""
-        return self.state / "events.out"
-
-    @property
-    def qmp(self) -> Path:
-        """The machine protocol's socket."""
-        return self.sockets / "qmp.sock"
-
-    @property
-    def console(self) -> Path:
-        """The serial port's socket."""
-        return self.sockets / "console.sock"
-
-    @property
-    def tpm_control(self) -> Path:
-        """The TPM's control socket."""
-        return self.sockets / "tpm.sock"
-
-    @property
-    def vnc(self) -> Path:
-        """The screen's socket, when the machine has one."""
-        return self.sockets / "vnc.sock"
-
-    def disk(self, file: str) -> Path:
-        """Return where the disk ``file`` of machine.yaml is."""
-        return Path(file) if file.startswith("/") else self.state / file
-
-
-@dataclass(frozen=True, slots=True)
-class MachineStore:
+class MachineStore(Roots):
     """All machines of one user."""
 
-    config_root: Path
-    state_root: Path
-    runtime_root: Path
-
-    @property
-    def definitions(self) -> Path:
-        """The folder of definitions."""
-        return self.config_root / "machine" / "machines"
-
-    @property
-    def cache(self) -> Path:
-        """What is known about this host."""
-        return self.state_root / "machine"
-
-    def paths(self, name: str) -> MachinePaths:
-        """Return the files of the machine ``name``, whether it exists or not.
-
-        Raises: UsageError for what is not a name, MachineError when no socket path is short enough.
-        """
-        if not NAME.fullmatch(name):
-            raise UsageError(f"{name[:80]!r} is not the name of a machine")
-        state = self.state_root / "machine" / "machines" / name / name
-        return MachinePaths(
-            definition=self.definitions / name / "machine.yaml",
-            state=state,
-            sockets=self._sockets(state),
-            lock=self.cache / "locks" / name,  # apart, so that it outlives a machine's removal
-        )
+    __slots__ = ()
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all machines, sorted."""
@@ -210,13 +88,3 @@ class MachineStore:
         paths.definition.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(paths.definition, encode_machine(machine), mode=0o600)
-
-    def _sockets(self, state: Path) -> Path:
-        short = hashlib.sha256(bytes(state)).hexdigest()[:16]
-        for folder in (state / "sockets", self.runtime_root / "machine" / short):
-            if len(bytes(folder / _LONGEST_SOCKET)) <= _MAX_SOCKET_PATH:
-                return folder
-        raise MachineError(
-            f"{self.runtime_root}: too long for unix sockets",
-            hint="set XDG_RUNTIME_DIR to a short folder",
-        )

@@ -11,7 +11,7 @@ import pytest
 
 import machineos
 from machineos.boot.main import LATE_IMPORTS
-from machineos.build.os import contents, initrd
+from machineos.build.os import contents, initrdplan
 from machineos.core.run import run
 from waiting import PATIENCE
 
@@ -115,7 +115,7 @@ def own_modules() -> set[str]:
 
 def test_what_is_imported_late_is_named_or_found() -> None:
     """The build traces these: what it does not see is not in the initrd."""
-    code = initrd._TRACE.split("for module in list")[0].replace(
+    code = initrdplan.TRACE.split("for module in list")[0].replace(
         'sys.path.insert(0, "/usr/lib/machineos/python")', ""
     )
     code += "print(*sys.modules, sep='\\n')"

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from fakes.machines import MemoryProvider
 from fakes.randomness import FixedRandomness
 from machineos.errors import ConflictError, MachineOSError, PolicyError, SignatureError
-from machineos.launch.machine import Request, launch_machine
+from machineos.launch.machine import launch_machine
+from machineos.launch.request import Request
 from machineos.trust.keys.keyset import Keyset, add_project
-from machineos.vm.store import MachineStore
+from machineos.vm.model import default_machine
 from vectors.clock import FixedClock
 
 from .conftest import Shelf
@@ -21,73 +23,64 @@ def files(*folders: Path) -> set[Path]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> MachineStore:
-    return MachineStore(tmp_path / "config", tmp_path / "state", tmp_path / "run")
+def provider() -> MemoryProvider:
+    return MemoryProvider()
 
 
 def refused(
     kind: type[MachineOSError],
     shelf: Shelf,
     keyset: Keyset,
-    store: MachineStore,
+    provider: MemoryProvider,
 ) -> None:
     request = Request("vm1", shelf.place, keyset, keyset.project("default"))
     before = files(shelf.folder)
     with pytest.raises(kind):
         launch_machine(
-            request,
-            store,
-            FixedClock(),
-            FixedRandomness("later"),
-            credentials=None,
-            say=lambda _text: None,
-        )
+            request, provider, FixedClock(), FixedRandomness("later"),
+            credentials=None, say=lambda _text: None,
+        )  # fmt: skip
     assert files(shelf.folder) == before
-    assert store.names() == ()
+    assert list(provider.names()) == []
 
 
 def test_a_manifest_of_somebody_else(
-    shelf: Shelf, own: Keyset, two: Keyset, store: MachineStore
+    shelf: Shelf, own: Keyset, two: Keyset, provider: MemoryProvider
 ) -> None:
     shelf.publish(two.project("default"))
-    refused(SignatureError, shelf, own, store)
+    refused(SignatureError, shelf, own, provider)
 
 
 def test_a_manifest_of_another_project(
-    shelf: Shelf, own: Keyset, store: MachineStore, clock: FixedClock
+    shelf: Shelf, own: Keyset, provider: MemoryProvider, clock: FixedClock
 ) -> None:
-    shelf.publish(
-        add_project(own, "other", clock=clock, random=FixedRandomness("later"), passphrase=None)
-    )
-    refused(PolicyError, shelf, own, store)
+    other = add_project(own, "other", clock=clock, random=FixedRandomness("later"), passphrase=None)
+    shelf.publish(other)
+    refused(PolicyError, shelf, own, provider)
 
 
-def test_a_blob_that_was_changed(shelf: Shelf, own: Keyset, store: MachineStore) -> None:
+def test_a_blob_that_was_changed(shelf: Shelf, own: Keyset, provider: MemoryProvider) -> None:
     shelf.publish(own.project("default"))
     for path in (shelf.folder / "registry/machine/install/blobs/sha256").iterdir():
         data = path.read_bytes()
         if data == b"{}":
             continue
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-        refused(MachineOSError, shelf, own, store)
+        refused(MachineOSError, shelf, own, provider)
         path.write_bytes(data)
 
 
 def test_a_machine_that_exists_is_left_alone(
-    shelf: Shelf, own: Keyset, store: MachineStore
+    shelf: Shelf, own: Keyset, provider: MemoryProvider
 ) -> None:
-    path = store.definitions / "vm1/machine.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text("mine")
+    mine = default_machine("vm1", secure=False)
+    provider.define(mine)
     request = Request("vm1", shelf.place, own, own.project("default"))
     with pytest.raises(ConflictError, match="exists already"):
         launch_machine(
-            request,
-            store,
-            FixedClock(),
-            FixedRandomness("later"),
-            credentials=None,
-            say=lambda _text: None,
-        )
-    assert path.read_text() == "mine"
+            request, provider, FixedClock(), FixedRandomness("later"),
+            credentials=None, say=lambda _text: None,
+        )  # fmt: skip
+    assert provider.machine("vm1") == mine
+    assert provider.started == []
     assert own.project("default").list_sudis() == []

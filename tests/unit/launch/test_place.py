@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fakes.registry import fake_registry
 from machineos.errors import MachineOSError, MissingError, PolicyError, SignatureError
+from machineos.launch.manifest import fetch_install
 from machineos.launch.place import Place
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.registry.client import HttpRegistry
@@ -55,7 +56,7 @@ def test_any_text(text: str) -> None:
 
 def test_a_good_manifest(shelf: Shelf, project: Project, clock: FixedClock) -> None:
     shelf.publish(project)
-    install = shelf.place.verified(project.keyset, project, clock, None)
+    install = fetch_install(shelf.place, project.keyset, project, clock, None)
     assert [target.service_name for target in install.targets] == ["zot"]
 
 
@@ -72,19 +73,19 @@ def test_the_host_is_seen_from_both_sides(
         port = server.server_address[1]
         place = Place.parse(f"10.0.2.2:{port}/machine/install:1.0.0", plain_http=True)
         assert place.url.startswith(f"10.0.2.2:{port}/")
-        assert place.verified(project.keyset, project, clock, None).targets
+        assert fetch_install(place, project.keyset, project, clock, None).targets
 
 
 def test_what_is_refused(shelf: Shelf, project: Project, two: Keyset, clock: FixedClock) -> None:
     with pytest.raises(MissingError):
-        shelf.place.verified(project.keyset, project, clock, None)
+        fetch_install(shelf.place, project.keyset, project, clock, None)
     shelf.publish(two.project("default"))
     with pytest.raises(SignatureError, match="not issued by"):
-        shelf.place.verified(project.keyset, project, clock, None)
+        fetch_install(shelf.place, project.keyset, project, clock, None)
     shelf.publish(project)
     another = replace(project, uuid=two.project("default").uuid)
     with pytest.raises(PolicyError, match="product"):
-        shelf.place.verified(project.keyset, another, clock, None)
+        fetch_install(shelf.place, project.keyset, another, clock, None)
     late = FixedClock(datetime(2099, 1, 1, tzinfo=UTC))
     with pytest.raises(SignatureError, match="expired"):
-        shelf.place.verified(project.keyset, project, late, None)
+        fetch_install(shelf.place, project.keyset, project, late, None)

@@ -1,20 +1,19 @@
 """The two media of a keyset: what goes on them and who signs it.
 
-The installer's own root is the ordinary hostfs with the ordinary bootkit, published by the project
-into the medium's layouts as ``machine/live``; the manifest to install, when one is given, lies
-beside it.
+What the medium holds besides, and under which names, is in ``live``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from machineos.build.media.live import NAME, TAG, Placed, live_source, parse_placed
 from machineos.build.media.medium import build_medium
-from machineos.build.os import appliance
+from machineos.build.os import workshop
 from machineos.build.publish.plan import Publishing
 from machineos.build.publish.publish import Place, publish
 from machineos.build.publish.source import parse_source
-from machineos.build.recipe.build import DEFAULT_EPOCH
+from machineos.build.recipe.stageplan import DEFAULT_EPOCH
 from machineos.document.product.artifacts import CERTIFICATE, ROOT_HASH_SIGNATURE, SIGNATURE
 from machineos.document.verify.images import REPOSITORY
 from machineos.document.verify.published import fetch_verified
@@ -33,23 +32,6 @@ if TYPE_CHECKING:
     from machineos.oci.model.repository import Repository
     from machineos.trust.keys.keyset import Keyset, Project
 
-LIVE = "machine/live"
-_LIVE_SOURCE = """version: 1
-product: {product}
-update_type: complete
-targets:
-  - service_name: hostfs
-    source: "oci:{hostfs}:{hostfs_tag}"
-    version: "{version}"
-    service_type: hostfs
-    network: {{type: host}}
-  - service_name: bootkit
-    source: "oci:{bootkit}:{bootkit_tag}"
-    version: "{version}"
-    service_type: fs-only
-    network: {{type: host}}
-"""
-
 
 def build_media(
     keyset: Keyset,
@@ -58,7 +40,7 @@ def build_media(
     output: Path,
     passphrase: Secret | None,
     manifest: str,
-    variant: str = appliance.ORDINARY,
+    variant: str = workshop.ORDINARY,
     clock: Clock,
     say: Callable[[str], None],
     epoch: int = DEFAULT_EPOCH,
@@ -68,20 +50,20 @@ def build_media(
     ``manifest`` (``oci:DIR:PATH:TAG``, may be empty) is verified before it goes on the medium.
     Raises: MissingError (hostfs or bootkit not built), VerificationError, ToolError.
     """
-    boot = appliance.bootkit_folder(keyset.root, variant)
+    boot = workshop.bootkit_folder(keyset.root, variant)
     shim = boot / "shim.efi"
     if not shim.is_file():
         raise MissingError(
             f"keyset {keyset.name} has no bootkit",
             hint=f"mosb bootkit build --keyset {keyset.name}",
         )
-    source, name = _split(manifest)
+    placed = parse_placed(manifest)
 
     def fill(registry: LayoutRegistry) -> None:
         _publish_live(registry, keyset, project, variant, passphrase, clock)
-        if source is not None:
-            say(f"copying {name}")
-            _copy_manifest(source, registry, name, keyset, clock)
+        if placed is not None:
+            say(f"copying {placed.reference}")
+            _copy_manifest(placed, registry, keyset, clock)
 
     output.mkdir(parents=True, exist_ok=True)
     provision, install = output / "provision.iso", output / "install.iso"
@@ -90,7 +72,7 @@ def build_media(
     say("install.iso")
     build_medium(
         shim, boot / "install.efi", install, epoch=epoch,
-        live=f"{LIVE}:1", install=name, fill=fill,
+        live=f"{NAME}:{TAG}", install=placed.reference if placed else "", fill=fill,
     )  # fmt: skip
     return {"provision": provision, "install": install}
 
@@ -103,32 +85,23 @@ def _publish_live(
     passphrase: Secret | None,
     clock: Clock,
 ) -> None:
-    hostfs = appliance.hostfs_layout(keyset.root, variant)
-    bootkit = appliance.bootkit_folder(keyset.root, variant) / "oci"
-    text = _LIVE_SOURCE.format(
-        product=project.name,
-        hostfs=hostfs, hostfs_tag=appliance.HOSTFS_TAG,
-        bootkit=bootkit, bootkit_tag=appliance.BOOTKIT_TAG,
-        version="1",
-    )  # fmt: skip
+    source = live_source(project.name, keyset.root, variant)
     publishing = Publishing(
-        source=parse_source(text.encode(), name="live manifest"),
+        source=parse_source(source, name="live manifest"),
         signer=FileSigner.open(project.pair, passphrase),
         ca_pem=keyset.key("manifest-ca").certificate_pem(),
         at=clock.now(),
         product=project.uuid,
         open_source=_open_layout,
     )
-    publish(publishing, Place(registry, LIVE, "1"))
+    publish(publishing, Place(registry, NAME, TAG))
 
 
-def _copy_manifest(
-    source: LayoutRegistry, sink: LayoutRegistry, name: str, keyset: Keyset, clock: Clock
-) -> None:
-    path, _, tag = name.rpartition(":")
+def _copy_manifest(placed: Placed, sink: LayoutRegistry, keyset: Keyset, clock: Clock) -> None:
+    source = LayoutRegistry(placed.folder)
     fetched = fetch_verified(
-        source.repository(path),
-        tag,
+        source.repository(placed.name),
+        placed.tag,
         ca_pem=keyset.key("manifest-ca").certificate_pem(),
         at=clock.now(),
         product=None,
@@ -137,22 +110,15 @@ def _copy_manifest(
     for entry in fetched.verified.install.targets:
         copy_graph(store, target, entry.digest, tag=entry.tag, referrers=[ROOT_HASH_SIGNATURE])
     copy_graph(
-        source.repository(path), sink.repository(path), str(fetched.descriptor.digest), tag=tag,
+        source.repository(placed.name),
+        sink.repository(placed.name),
+        str(fetched.descriptor.digest),
+        tag=placed.tag,
         referrers=[CERTIFICATE, SIGNATURE],
-    )  # fmt: skip
+    )
 
 
 def _open_layout(source: ImageSource) -> Repository:
     if source.folder is None:
         raise MissingError(f"{source} is not an OCI layout")
     return LayoutRepository(source.folder)
-
-
-def _split(manifest: str) -> tuple[LayoutRegistry | None, str]:
-    """Return registry and name of ``oci:DIR:PATH:TAG``."""
-    from pathlib import Path as Folder
-
-    if not manifest:
-        return None, ""
-    folder, _, rest = manifest.removeprefix("oci:").partition(":")
-    return LayoutRegistry(Folder(folder)), rest

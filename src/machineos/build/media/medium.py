@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.files import write_atomic
+from machineos.core.run import perform
 from machineos.document.between.medium import INDEX_FILE, LABEL, LAYOUTS, VERSION, MediumIndex
-from machineos.host.pack import fat, xorriso
+from machineos.host.pack import tools, xorriso
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,10 +46,10 @@ def build_medium(
         esp, tree, result = work / "esp.img", work / "tree", work / "result.iso"
         (tree / LAYOUTS).mkdir(parents=True)
         files = {"EFI/BOOT/BOOTX64.EFI": shim, "EFI/BOOT/grubx64.efi": kernel}
-        fat.make_image(esp, label="EFIBOOT", files=files, epoch=epoch)
+        tools.make_fat(esp, label="EFIBOOT", files=files, epoch=epoch)
         if fill is not None:
             fill(Layouts(tree / LAYOUTS, writable=True))
             index = MediumIndex(version=VERSION, live=live, install=install)
             write_atomic(tree / INDEX_FILE, index.to_bytes())
-        xorriso.make(tree, esp, result, label=LABEL, epoch=epoch)
+        perform(xorriso.make_command(tree, esp, result, label=LABEL, epoch=epoch))
         shutil.move(result, output)

@@ -15,45 +15,36 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from machineos.build.os import initrd, uki
-from machineos.core.files import write_atomic
-from machineos.document.between.bootsettings import Mode, Settings
+from machineos.build.os.bootimage import (
+    MODES,
+    SHIM_PATH,
+    STUB_PATH,
+    Options,
+    boot_policy,
+    image_name,
+    measured,
+    sbat_text,
+    sections_of,
+    settings_of,
+    with_policies,
+)
+from machineos.core.files import read_bounded, write_atomic
 from machineos.host.kernel import ipe
 from machineos.host.pack import shim
 from machineos.trust.keys import efi
 from machineos.trust.keys.enrolled import certs_of
 from machineos.trust.keys.signer import FileSigner
-from machineos.trust.measure import secureboot, tpm_policy
-from machineos.trust.measure.pcr import predict_pcr7
+from machineos.trust.measure import secureboot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from machineos.build.os.initrdplan import Base
     from machineos.core.secret import Secret
+    from machineos.document.between.bootsettings import Mode, Settings
     from machineos.trust.keys.keyset import Keyset
-
-MODES: tuple[Mode, ...] = ("run", "install", "provision")
-SHIM_PATH = "usr/lib/shim/shimx64.efi"
-STUB_PATH = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
-# What of our own a firmware or shim can revoke by generation (shim, SBAT.md).
-SBAT_GENERATION = 1
-_COMMAND_LINE = (
-    "console=tty0 console=ttyS0,115200n8 panic=10 oops=panic quiet loglevel=4 "
-    "lsm=landlock,lockdown,yama,integrity,apparmor,bpf,ipe lockdown=integrity "
-    "apparmor=1 security=apparmor random.trust_cpu=on audit=0 "
-    # Else whoever sets fw_cfg or SMBIOS strings hands systemd units and rules to run.
-    "systemd.import_credentials=no"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """``policy_version``: four digits, raised to lock out older images. ``banner``: what a variant
-    for tests says about itself on every boot; empty for the ordinary one."""
-
-    policy_version: str = "0001"
-    epoch: int = 0
-    banner: str = ""
+    from machineos.trust.measure import tpm_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class Anchored:
 def build_images(
     anchored: Anchored,
     root: Path,
-    base: initrd.Base,
+    base: Base,
     output: Path,
     *,
     work: Path,
@@ -91,28 +82,16 @@ def build_images(
     names: dict[Mode, Path] = {}
     for mode in modes:
         say(f"boot image for {mode}")
-        settings = Settings(
-            mode=mode,
-            policy_version=options.policy_version,
-            command_line=_COMMAND_LINE,
-            kernel=base.kernel,
-            epoch=options.epoch,
-            modules=base.modules,
-            drivers=base.drivers,
-            filesystems=base.filesystems,
-            banner=options.banner,
+        settings = settings_of(mode, base, options)
+        sections = sections_of(
+            base.kernel,
+            linux=linux,
+            archive=archive,
+            anchors=anchors_archive(anchored, settings, work=work, epoch=options.epoch),
+            policy_key=policy_public_key(anchored),
+            options=options,
         )
-        second = anchors_archive(anchored, settings, work=work, epoch=options.epoch)
-        sections = {
-            ".osrel": _os_release(options),
-            ".cmdline": _COMMAND_LINE.encode() + b"\0",
-            ".uname": base.kernel.encode(),
-            ".pcrpkey": policy_public_key(anchored),
-            ".initrd": _aligned(archive) + second,
-            ".linux": linux,
-        }
-        name = "kernel.efi" if mode == "run" else f"{mode}.efi"
-        names[mode] = output / name
+        names[mode] = output / image_name(mode)
         sign_uki(anchored, stub, sections, names[mode], work=work, mode=mode, options=options)
     return names
 
@@ -121,7 +100,9 @@ def build_shim(anchored: Anchored, root: Path, target: Path, *, work: Path) -> N
     """Write shim with the UKI certificate inside, signed by db. Raises: ToolError."""
     certificate = anchored.keyset.key("uki-production").certificate_der()
     unsigned = work / "shim-unsigned.efi"
-    shim.embed(root / SHIM_PATH, unsigned, secureboot.vendor_cert_section(certificate))
+    debian = read_bounded(root / SHIM_PATH, shim.MAX_SIZE)
+    section = secureboot.vendor_cert_section(certificate)
+    write_atomic(unsigned, shim.with_vendor_cert(debian, section))
     efi.sign_efi(unsigned, target, anchored.keyset.key("uefi-db"), passphrase=anchored.passphrase)
 
 
@@ -137,11 +118,9 @@ def sign_uki(
 ) -> None:
     """Write the UKI of ``sections``, with its signed TPM policy, signed. Raises: ToolError."""
     sbat = sbat_text(stub)
-    measured = uki.measure({**sections, ".sbat": sbat})
-    policies = () if mode == "provision" else (boot_policy(anchored, measured, options),)
-    whole = {**sections, ".pcrsig": tpm_policy.render_policies(policies)}
-    # The kernel goes last: the stub may then let it use the memory behind it.
-    whole[".linux"] = whole.pop(".linux")
+    pcr11 = measured(sections, sbat)
+    policies = () if mode == "provision" else (boot_policy_of(anchored, pcr11, options),)
+    whole = with_policies(sections, policies)
     unsigned = work / f"{mode}-unsigned.efi"
     write_atomic(unsigned, uki.assemble(stub, whole, sbat=sbat))
     efi.sign_efi(
@@ -150,24 +129,12 @@ def sign_uki(
     unsigned.unlink()
 
 
-def boot_policy(anchored: Anchored, pcr11: bytes, options: Options) -> tpm_policy.SignedPolicy:
-    """Return the signed policy under which the TPM gives its secrets to one UKI."""
+def boot_policy_of(anchored: Anchored, pcr11: bytes, options: Options) -> tpm_policy.SignedPolicy:
+    """Return the policy for one UKI, signed by the keyset."""
     certs, uki_certificate = certs_of(anchored.keyset)
-    pcr7 = predict_pcr7(certs, uki_certificate)
-    key = tpm_policy.policy_key(policy_public_key(anchored))
-    values = {7: pcr7, 11: pcr11, 12: bytes(32)}
-    digest = tpm_policy.boot_policy(
-        values, options.policy_version, tpm_policy.version_index(key).name
-    )
-    return tpm_policy.SignedPolicy(
-        pcrs=tuple(values),
-        fingerprint=key.fingerprint,
-        policy=digest,
-        signature=tpm_policy.sign_policy(digest, anchored.signer("tpmpol-luks").sign),
-        version=options.policy_version,
-        purpose="luks",
-        values=tuple(values.values()),
-    )
+    sign = anchored.signer("tpmpol-luks").sign
+    public = policy_public_key(anchored)
+    return boot_policy(pcr11, certs, uki_certificate, public, options, sign)
 
 
 def policy_public_key(anchored: Anchored, role: str = "tpmpol-luks") -> bytes:
@@ -219,20 +186,3 @@ def bootkit_tree(root: Path, kernel: str, images: Path, target: Path) -> None:
         (binaries / name).chmod(0o644)
     modules = target / "usr/lib/modules"
     shutil.copytree(root / "usr/lib/modules" / kernel, modules / kernel, symlinks=True)
-
-
-def sbat_text(stub: bytes) -> bytes:
-    """Return the stub's own SBAT text with our line added: shim refuses what either revokes."""
-    own = uki.read_sections(stub)[".sbat"].rstrip(b"\0").rstrip(b"\n")
-    line = f"machineos,{SBAT_GENERATION},machineOS,machineos,{SBAT_GENERATION},docs/boot"
-    return own + b"\n" + line.encode() + b"\n"
-
-
-def _os_release(options: Options) -> bytes:
-    variant = f'VARIANT="{options.banner}"\n' if options.banner else ""
-    text = f'NAME="machineOS"\nID=machineos\nVERSION_ID={options.policy_version}\n{variant}'
-    return text.encode()
-
-
-def _aligned(archive: bytes) -> bytes:
-    return archive + bytes(-len(archive) % 4)

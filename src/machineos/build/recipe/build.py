@@ -8,8 +8,6 @@ theirs to choose: none in the image is later than the epoch).
 
 from __future__ import annotations
 
-import hashlib
-import os
 import platform
 import shutil
 import tempfile
@@ -20,14 +18,17 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from machineos.build.recipe import imports as importing
-from machineos.build.recipe.archive import Limits, Policy
+from machineos.build.recipe.compression import sniff
 from machineos.build.recipe.config import ImageConfig, architecture, put_image
+from machineos.build.recipe.conversion import Unpacking
 from machineos.build.recipe.convert import read_image, unpack_image
-from machineos.build.recipe.filesystem import VerityLayer, make_layer
+from machineos.build.recipe.download import Downloads
+from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.flatten import Flattener
-from machineos.build.recipe.layers import sniff, uncompressed
-from machineos.build.recipe.mountpoints import add_mount_points
+from machineos.build.recipe.layers import uncompressed
+from machineos.build.recipe.member import Limits, Policy
 from machineos.build.recipe.recipe import (
+    MAX_RECIPE,
     BuiltBase,
     DebianBase,
     ImageBase,
@@ -35,25 +36,37 @@ from machineos.build.recipe.recipe import (
     ScratchBase,
     Stage,
     TarBase,
+    parse_recipe,
 )
-from machineos.build.recipe.sandbox import Script, require_root, run_script
+from machineos.build.recipe.sandbox import require_root, run_script
+from machineos.build.recipe.script import Script
+from machineos.build.recipe.stageplan import (
+    DEFAULT_EPOCH,
+    LayerMeta,
+    Meta,
+    configure,
+    layout_image,
+    new_config,
+    stage_key,
+)
+from machineos.build.recipe.stagetree import add_mount_points, clamp
 from machineos.core.digest import Digest
 from machineos.core.files import locked, read_bounded, write_atomic
 from machineos.core.run import run
 from machineos.errors import DocumentError, Fault, MissingError
-from machineos.host.pack import mmdebstrap
+from machineos.host.pack import mmdebstrap, tools
 from machineos.oci.layout.folder import LayoutRepository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Mapping
 
+    from machineos.build.recipe.veritylayer import VerityLayer
+    from machineos.core.clock import Clock
     from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
 
 M = TypeVar("M", bound=msgspec.Struct)
-DEFAULT_EPOCH = 1_767_225_600  # 2026-01-01, so that a build needs no clock
-_FORMAT = "1"  # part of every key: raise it when the same recipe comes to mean something else
 _CHUNK = 1 << 20
 _META_LIMIT = 1 << 20
 _COPY_TIMEOUT = 3600.0
@@ -71,6 +84,7 @@ class Settings:
 
     base: Path
     cache: Path
+    clock: Clock
     epoch: int = DEFAULT_EPOCH
     kind: FilesystemKind = "squashfs"
     allow_unpinned: bool = False
@@ -79,20 +93,10 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
 
-class _Meta(msgspec.Struct, frozen=True):
-    """What the cache remembers of a stage besides its tree."""
-
-    config: ImageConfig
-
-
-class _LayerMeta(msgspec.Struct, frozen=True):
-    """What the cache remembers of a packed layer."""
-
-    size: int
-    digest: str
-    root_hash: str
-    media_type: str
-    data_size: int
+def load_recipe(path: Path, *, substitutions: Mapping[str, str]) -> Recipe:
+    """Read a recipe from a file. Raises: MissingError, DocumentError."""
+    data = read_bounded(path, MAX_RECIPE)
+    return parse_recipe(data, name=str(path), substitutions=substitutions)
 
 
 def build(
@@ -123,6 +127,9 @@ class _Builder:
         self._stages = settings.cache / "stages"
         self._stages.mkdir(exist_ok=True)
         self._done: dict[str, Path] = {}
+        self._downloads = Downloads(
+            settings.cache / "downloads", settings.clock, allow_unpinned=settings.allow_unpinned
+        )
 
     def stage(self, stage: Stage) -> Path:
         """Return the cache folder of ``stage``, building it when nothing fits."""
@@ -130,14 +137,15 @@ class _Builder:
             importing.gather(
                 item,
                 base=self._settings.base,
-                downloads=self._settings.cache / "downloads",
+                download=self._downloads.get,
                 stage_tree=lambda name: self._done[name] / "tree",
-                allow_unpinned=self._settings.allow_unpinned,
             )
             for item in stage.imports
         ]
         source = self._source(stage)
-        folder = self._stages / self._key(stage, source.identity, [item[1] for item in gathered])
+        digests = [digest for _, digest in gathered]
+        epoch = self._settings.epoch
+        folder = self._stages / stage_key(stage, source.identity, digests, epoch=epoch)
         self._done[stage.name] = folder
         if (folder / "stage.json").is_file():
             self._say(stage, "unchanged")
@@ -146,7 +154,7 @@ class _Builder:
             work = Path(name)
             base = source.make(work)
             self._fill(stage, work, [item[0] for item in gathered], base)
-            meta = _Meta(config=_configure(stage, base))
+            meta = Meta(config=configure(stage, base))
             write_atomic(work / "stage.json", msgspec.json.encode(meta))
             shutil.rmtree(work / "run", ignore_errors=True)
             if folder.exists():
@@ -157,7 +165,7 @@ class _Builder:
 
     def publish(self, stage: Stage, folder: Path, sink: Repository) -> Descriptor:
         layer = self._layer(stage, folder)
-        meta = _read(folder / "stage.json", _Meta)
+        meta = _read(folder / "stage.json", Meta)
         config = meta.config.to_bytes(
             layer.digest, epoch=self._settings.epoch, created_by="mosb image build"
         )
@@ -171,15 +179,7 @@ class _Builder:
         path = folder / f"layer.{self._settings.kind}"
         meta_path = folder / f"layer.{self._settings.kind}.json"
         if meta_path.is_file() and path.is_file():
-            meta = _read(meta_path, _LayerMeta)
-            return VerityLayer(
-                path=path,
-                size=meta.size,
-                digest=Digest.parse(meta.digest),
-                root_hash=meta.root_hash,
-                media_type=meta.media_type,
-                data_size=meta.data_size,
-            )
+            return _read(meta_path, LayerMeta).layer(path)
         self._say(stage, f"packing {self._settings.kind}")
         layer = make_layer(
             folder / "tree",
@@ -188,10 +188,7 @@ class _Builder:
             epoch=self._settings.epoch,
             keep_times=True,
         )
-        remembered = _LayerMeta(
-            layer.size, str(layer.digest), layer.root_hash, layer.media_type, layer.data_size
-        )
-        write_atomic(meta_path, msgspec.json.encode(remembered))
+        write_atomic(meta_path, msgspec.json.encode(LayerMeta.of(layer)))
         return layer
 
     def _fill(self, stage: Stage, work: Path, sources: list[Path], base: ImageConfig) -> None:
@@ -211,16 +208,9 @@ class _Builder:
             log = self._settings.cache / f"{stage.name}.log"
             environment = {**base.environment, **dict(stage.environment)}
             run_script(script, tree, seen, environment=environment, log=log)
-        volumes = _configure(stage, base).run.get("Volumes", {})
+        volumes = configure(stage, base).run.get("Volumes", {})
         add_mount_points(tree, volumes, epoch=epoch)
-        _clamp(tree, epoch)
-
-    def _key(self, stage: Stage, base: str, digests: list[str]) -> str:
-        parts = msgspec.json.encode(
-            [_FORMAT, self._settings.epoch, base, digests, _content_of(stage)],
-            order="deterministic",
-        )
-        return hashlib.sha256(parts).hexdigest()
+        clamp(tree, epoch)
 
     def _say(self, stage: Stage, text: str) -> None:
         self._settings.progress(f"{stage.name}: {text}")
@@ -245,12 +235,12 @@ class _Builder:
 
     def _scratch(self, work: Path) -> ImageConfig:
         (work / "tree").mkdir(mode=0o755)
-        return _new_config()
+        return new_config(platform.machine())
 
     def _copy(self, parent: Path, work: Path) -> ImageConfig:
         argv = ["cp", "--archive", "--reflink=auto", str(parent / "tree"), str(work / "tree")]
         run(argv, timeout=_COPY_TIMEOUT)
-        return _read(parent / "stage.json", _Meta).config
+        return _read(parent / "stage.json", Meta).config
 
     def _debian(self, stage: Stage, base: DebianBase, work: Path) -> ImageConfig:
         suite = mmdebstrap.Suite(
@@ -264,19 +254,14 @@ class _Builder:
         archives.mkdir(exist_ok=True)
         self._say(stage, f"Debian {base.suite}, {len(base.packages)} packages")
         tar = work / "debian.tar"
-        mmdebstrap.build(suite, tar, epoch=self._settings.epoch, temporary=work, archives=archives)
+        tools.build_root(suite, tar, epoch=self._settings.epoch, temporary=work, archives=archives)
         self._unpack(tar, f"Debian {base.suite}", work, policy=_OWN)
         tar.unlink()
-        return _new_config()
+        return new_config(platform.machine())
 
     def _tar(self, base: TarBase) -> _Source:
         if base.url.startswith("https://"):
-            path, digest = importing.download(
-                base.url,
-                base.sha256,
-                self._settings.cache / "downloads",
-                allow_unpinned=self._settings.allow_unpinned,
-            )
+            path, digest = self._downloads.get(base.url, base.sha256)
         else:
             path = self._settings.base / base.url
             if not path.is_file():
@@ -287,7 +272,7 @@ class _Builder:
 
         def make(work: Path) -> ImageConfig:
             self._unpack(path, base.url, work, policy=Policy())
-            return _new_config()
+            return new_config(platform.machine())
 
         return _Source(f"tar {digest}", make)
 
@@ -308,28 +293,22 @@ class _Builder:
         manifest, data = read_image(repository, reference, here)
 
         def make(work: Path) -> ImageConfig:
-            return unpack_image(
-                repository,
-                manifest,
-                work / "tree",
+            unpacking = Unpacking(
+                work,
                 limits=self._settings.limits,
-                policy=Policy(),
                 progress=lambda line: self._say(stage, line),
             )
+            return unpack_image(repository, manifest, work / "tree", unpacking)
 
         return _Source(f"image {Digest.of(data)}", make)
 
     def _open(self, stage: Stage, base: ImageBase) -> tuple[Repository, str]:
-        path = f"{stage.name}.from.url"
         if base.kind == "docker":
             if self._settings.open_image is None:
-                message = "images of registries cannot be opened here"
-                raise DocumentError(self._recipe.name, [Fault(path, 0, message)])
+                fault = Fault(f"{stage.name}.from.url", 0, "images of registries cannot be opened")
+                raise DocumentError(self._recipe.name, [fault])
             return self._settings.open_image(base.url)
-        folder, colon, tag = base.url.removeprefix("oci:").rpartition(":")
-        if not colon or not folder:
-            message = f"{base.url[:80]!r} is not DIR:TAG"
-            raise DocumentError(self._recipe.name, [Fault(path, 0, message)])
+        folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
         return LayoutRepository(self._settings.base / folder), tag
 
 
@@ -339,57 +318,6 @@ class _Source:
 
     identity: str
     make: Callable[[Path], ImageConfig]
-
-
-def _configure(stage: Stage, base: ImageConfig) -> ImageConfig:
-    """Return the configuration of a stage: its own keys over those of its base."""
-    settings = dict(base.run)
-    if stage.entrypoint is not None:
-        settings["Entrypoint"] = list(stage.entrypoint)
-        settings.pop("Cmd", None)  # the base's arguments were for the base's entry point
-    if stage.cmd is not None:
-        settings["Cmd"] = list(stage.cmd)
-    environment = {**base.environment, **dict(stage.environment)}
-    if environment:
-        settings["Env"] = [f"{name}={value}" for name, value in environment.items()]
-    if stage.working_dir:
-        settings["WorkingDir"] = stage.working_dir
-    if stage.user:
-        settings["User"] = stage.user
-    if stage.labels:
-        settings["Labels"] = {**settings.get("Labels", {}), **dict(stage.labels)}
-    if stage.volumes:
-        named: dict[str, dict[str, str]] = {name: {} for name in stage.volumes}
-        settings["Volumes"] = {**settings.get("Volumes", {}), **named}
-    return msgspec.structs.replace(base, run=settings)
-
-
-def _content_of(stage: Stage) -> dict[str, object]:
-    """Everything of a stage that decides its tree and configuration, and nothing else."""
-    body: dict[str, object] = msgspec.to_builtins(stage)
-    for key in ("name", "build_only", "annotations", "base"):
-        del body[key]
-    return body
-
-
-def _new_config() -> ImageConfig:
-    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return ImageConfig(architecture=architecture(platform.machine()), run={"Env": [path]})
-
-
-def _clamp(tree: Path, epoch: int) -> None:
-    """Bring every time in ``tree`` that is later than ``epoch`` back to it."""
-    for path in _walk(tree):
-        status = path.lstat()
-        if status.st_mtime > epoch or status.st_mtime < 0:
-            os.utime(path, (epoch, epoch), follow_symlinks=False)
-    os.utime(tree, (epoch, epoch))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for name, folders, files in os.walk(folder):
-        for child in (*folders, *files):
-            yield Path(name) / child
 
 
 def _read(path: Path, model: type[M]) -> M:

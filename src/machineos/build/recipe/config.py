@@ -20,7 +20,7 @@ from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from machineos.build.recipe.filesystem import VerityLayer
+    from machineos.build.recipe.veritylayer import VerityLayer
     from machineos.oci.model.repository import Repository
 
 _CHUNK = 1 << 20

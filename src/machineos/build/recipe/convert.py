@@ -13,37 +13,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.build.recipe.archive import Limits, Policy
 from machineos.build.recipe.config import ImageConfig, parse_config, put_image
+from machineos.build.recipe.conversion import (
+    choose,
+    converted_kind,
+    require_image,
+    require_usable,
+    why_not_streamed,
+)
 from machineos.build.recipe.filesystem import make_layer, make_streamed_layer, verify_layer
 from machineos.build.recipe.flatten import Flattener
 from machineos.build.recipe.layers import add_layers
 from machineos.build.recipe.mountpoints import mount_points
 from machineos.build.recipe.sandbox import require_root
-from machineos.core.clock import SystemClock
 from machineos.core.files import needing_space
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.image import check_image_config
 from machineos.document.rules.storage import FOLDERS, Tree
-from machineos.errors import DocumentError, Fault, MissingError
-from machineos.oci.model.atomfs import FilesystemKind, parse_layer_type, root_hash_of
-from machineos.oci.model.documents import (
-    Descriptor,
-    Index,
-    Manifest,
-    parse_document,
-    parse_manifest,
-)
+from machineos.oci.model.atomfs import root_hash_of
+from machineos.oci.model.documents import Index, parse_document, parse_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
-    from machineos.build.recipe.filesystem import VerityLayer
-    from machineos.core.clock import Clock
-    from machineos.document.model.install import Mount
+    from machineos.build.recipe.conversion import Conversion, Platform, Unpacking
+    from machineos.build.recipe.veritylayer import VerityLayer
+    from machineos.oci.model.atomfs import FilesystemKind
+    from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
 
-Platform = tuple[str, str]
 _BUFFER = 1 << 20
 
 
@@ -51,51 +49,37 @@ def convert_image(
     source: Repository,
     reference: str,
     sink: Repository,
+    conversion: Conversion,
     *,
-    work: Path,
-    epoch: int,
-    platform: Platform = ("linux", "amd64"),
-    kind: FilesystemKind = "squashfs",
-    limits: Limits | None = None,
-    policy: Policy | None = None,
-    progress: Callable[[str], None] = lambda _line: None,
     tag: str | None = None,
-    clock: Clock | None = None,
-    mounts: Sequence[Mount] | None = None,
 ) -> Descriptor:
     """Bring the image ``reference`` of ``source`` into ``sink`` as a single verity layer.
 
-    ``work`` is a folder for temporary files, on a disk with room for the unpacked image; ``tag``
-    names the result in ``sink``; ``mounts`` is what a container of it is going to have mounted, for
-    which there must be folders (not looked for in an image that needs no conversion). Returns the
-    descriptor of its manifest. Raises: ArchiveError, VerificationError, DocumentError,
-    MissingError, TransferError, SpaceError, ToolError, UsageError when not root, for EROFS, layers
-    that are file systems, times in the future (which ``clock`` tells), and a root folder that is
-    not 0:0 or has attributes: there, files are written with their owners.
+    ``tag`` names the result in ``sink``. Returns the descriptor of its manifest. Folders for mounts
+    are not looked for in an image that needs no conversion.
+    Raises: ArchiveError, VerificationError, DocumentError, MissingError, TransferError, SpaceError,
+    ToolError, UsageError when not root, for EROFS, layers that are file systems, times in the
+    future, and a root folder that is not 0:0 or has attributes: there, files are written with their
+    owners.
     """
-    manifest, data = read_image(source, reference, platform)
+    manifest, data = read_image(source, reference, conversion.platform)
     name = f"{source.name}: configuration {manifest.config.digest}"
     check_image_config(source.blob(manifest.config, limit=MAX_CONFIG), name=name)
-    if _is_converted(manifest):
-        progress(f"{reference}: is a verity layer already, checking every block")
-        return _copy_checked(source, manifest, data, sink, work=work, tag=tag)
-    with tempfile.TemporaryDirectory(dir=work, prefix="convert-") as folder:
-        with flattened(
-            source, manifest, work=Path(folder), limits=limits, policy=policy, progress=progress
-        ) as (config, flattener):
+    kind = converted_kind(manifest)
+    if kind is not None:
+        conversion.progress(f"{reference}: is a verity layer already, checking every block")
+        return _copy_checked(source, manifest, data, sink, kind, work=conversion.work, tag=tag)
+    with tempfile.TemporaryDirectory(dir=conversion.work, prefix="convert-") as folder:
+        work = Path(folder)
+        with flattened(source, manifest, conversion, work=work) as (config, flattener):
             for parts, mode in mount_points(config.run.get("Volumes", {})):
-                flattener.ensure_folder(parts, mode=mode, mtime=epoch)
-            if mounts is not None:
-                FOLDERS.require(Tree(flattener.folder_problem, tuple(mounts)), f"image {reference}")
-            progress(f"{reference}: packing {kind}")
-            layer = _pack(
-                flattener,
-                reference,
-                Path(folder),
-                kind=kind,
-                epoch=epoch,
-                clock=clock or SystemClock(),
-            )
+                flattener.tree.ensure_folder(parts, mode=mode, mtime=conversion.epoch)
+            if conversion.mounts is not None:
+                tree = Tree(flattener.folder_problem, conversion.mounts)
+                FOLDERS.require(tree, f"image {reference}")
+            conversion.progress(f"{reference}: packing {conversion.kind}")
+            layer = _pack(flattener, reference, work, conversion)
+        epoch = conversion.epoch
         body = config.to_bytes(layer.digest, epoch=epoch, created_by="mosb image convert")
         return put_image(sink, layer, body, tag=tag, annotations=manifest.annotations)
 
@@ -109,111 +93,58 @@ def read_image(source: Repository, reference: str, platform: Platform) -> tuple[
     name = f"{source.name}:{reference}"
     document = parse_document(data, name=name, media_type=descriptor.media_type)
     if isinstance(document, Index):
-        entry = _choose(document, platform, name)
+        entry = choose(document, platform, name)
         _found, data = source.manifest(str(entry.digest))
         document = parse_manifest(data, name=name, media_type=entry.media_type)
-    if document.artifact_type or not document.layers:
-        raise DocumentError(
-            name, [Fault("", 0, "is not an image: it is an artifact or has no layers")]
-        )
+    require_image(document, name)
     return document, data
 
 
 def unpack_image(
-    source: Repository,
-    manifest: Manifest,
-    tree: Path,
-    *,
-    limits: Limits | None = None,
-    policy: Policy | None = None,
-    progress: Callable[[str], None] = lambda _line: None,
+    source: Repository, manifest: Manifest, tree: Path, unpacking: Unpacking
 ) -> ImageConfig:
     """Write all layers of an image into the new folder ``tree``; return its configuration.
 
-    Temporary files go beside ``tree``. Raises: as ``convert_image``.
+    Raises: as ``convert_image``.
     """
     require_root(f"{source.name}: unpacking an image")
-    with flattened(
-        source, manifest, work=tree.parent, limits=limits, policy=policy, progress=progress
-    ) as (config, flattener):
+    with flattened(source, manifest, unpacking) as (config, flattener):
         flattener.write(tree)
     return config
 
 
 @contextmanager
 def flattened(
-    source: Repository,
-    manifest: Manifest,
-    *,
-    work: Path,
-    limits: Limits | None = None,
-    policy: Policy | None = None,
-    progress: Callable[[str], None] = lambda _line: None,
+    source: Repository, manifest: Manifest, unpacking: Unpacking, *, work: Path | None = None
 ) -> Iterator[tuple[ImageConfig, Flattener]]:
     """Yield the configuration of an image and all its layers in one, each digest checked.
 
     Temporary files go to ``work`` and with the block. Raises: as ``convert_image``.
     """
+    folder = work or unpacking.work
     name = f"{source.name}: configuration {manifest.config.digest}"
     config, diff_ids = parse_config(source.blob(manifest.config, limit=MAX_CONFIG), name=name)
-    if config.os != "linux":
-        raise DocumentError(
-            name, [Fault("os", 0, f"is {config.os[:40]!r}, only linux can be used")]
-        )
-    if len(diff_ids) != len(manifest.layers):
-        count = len(manifest.layers)
-        message = f"has {len(diff_ids)} entries for {count} layers"
-        raise DocumentError(name, [Fault("rootfs.diff_ids", 0, message)])
-    with needing_space(work), tempfile.TemporaryFile(dir=work, buffering=_BUFFER) as spool:
-        flattener = Flattener(spool, limits=limits or Limits(), policy=policy or Policy())
-        progress(f"{source.name}: unpacking {len(manifest.layers)} layers")
-        add_layers(flattener, source, manifest.layers, diff_ids, work=work)
+    require_usable(config, diff_ids, manifest, name)
+    with needing_space(folder), tempfile.TemporaryFile(dir=folder, buffering=_BUFFER) as spool:
+        flattener = Flattener(spool, limits=unpacking.limits, policy=unpacking.policy)
+        unpacking.progress(f"{source.name}: unpacking {len(manifest.layers)} layers")
+        add_layers(flattener, source, manifest.layers, diff_ids, work=folder)
         for member in flattener.stripped:
-            progress(f"{source.name}: took the set-user-id bit from {member}")
+            unpacking.progress(f"{source.name}: took the set-user-id bit from {member}")
         yield config, flattener
 
 
-def _pack(
-    flattener: Flattener, name: str, work: Path, *, kind: FilesystemKind, epoch: int, clock: Clock
-) -> VerityLayer:
+def _pack(flattener: Flattener, name: str, work: Path, conversion: Conversion) -> VerityLayer:
     """Make the layer, without a folder of files in between where mksquashfs can do without."""
-    output = work / "layer"
-    why = f"packing {kind}"
-    if kind == "squashfs":
-        newest = flattener.make_root_newest(epoch)
-        root = flattener.root
-        if newest > clock.now().timestamp():
-            why = f"an image with a time in the future ({newest} seconds after 1970)"
-        elif (root.uid, root.gid) != (0, 0) or root.xattrs:
-            why = "an image whose root folder is not 0:0 or has attributes"
-        else:
-            return make_streamed_layer(flattener.stream, output, mode=root.mode, newest=newest)
+    output, kind, epoch = work / "layer", conversion.kind, conversion.epoch
+    newest = flattener.tree.make_root_newest(epoch) if kind == "squashfs" else epoch
+    root = flattener.root
+    why = why_not_streamed(kind, root, newest=newest, now=conversion.clock.now().timestamp())
+    if not why:
+        return make_streamed_layer(flattener.stream, output, mode=root.mode, newest=newest)
     require_root(f"{name}: {why}")
     flattener.write(work / "tree")
     return make_layer(work / "tree", output, kind=kind, epoch=epoch, keep_times=True)
-
-
-def _choose(index: Index, platform: Platform, name: str) -> Descriptor:
-    found = [
-        entry
-        for entry in index.manifests
-        if (entry.platform or {}).get("os") == platform[0]
-        and (entry.platform or {}).get("architecture") == platform[1]
-    ]
-    if not found:
-        known = {
-            f"{(entry.platform or {}).get('os')}/{(entry.platform or {}).get('architecture')}"
-            for entry in index.manifests
-        }
-        raise MissingError(
-            f"{name}: has no image for {'/'.join(platform)}",
-            hint=f"it has: {', '.join(sorted(known))}",
-        )
-    return found[0]
-
-
-def _is_converted(manifest: Manifest) -> bool:
-    return len(manifest.layers) == 1 and parse_layer_type(manifest.layers[0].media_type) is not None
 
 
 def _copy_checked(
@@ -221,15 +152,12 @@ def _copy_checked(
     manifest: Manifest,
     data: bytes,
     sink: Repository,
+    kind: FilesystemKind,
     *,
     work: Path,
     tag: str | None,
 ) -> Descriptor:
     layer = manifest.layers[0]
-    kind = parse_layer_type(layer.media_type)
-    what = f"{source.name}: layer {layer.digest}"
-    if kind is None:
-        raise DocumentError(what, [Fault("mediaType", 0, "is not a mountable layer")])
     root_hash = root_hash_of(layer)
     config = source.blob(manifest.config, limit=MAX_CONFIG)
     with tempfile.TemporaryDirectory(dir=work, prefix="convert-") as name:
@@ -237,7 +165,8 @@ def _copy_checked(
         with source.open_blob(layer) as chunks, path.open("wb") as file:
             for chunk in chunks:
                 file.write(chunk)
-        verify_layer(path, kind.filesystem, root_hash=root_hash, what=what)
+        what = f"{source.name}: layer {layer.digest}"
+        verify_layer(path, kind, root_hash=root_hash, what=what)
         with path.open("rb") as file:
             sink.put_blob(layer, iter(lambda: file.read(1 << 20), b""))
     sink.put_blob(manifest.config, (config,))

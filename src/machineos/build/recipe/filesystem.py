@@ -9,18 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
+from machineos.build.recipe.veritylayer import VerityLayer, salt_and_uuid
 from machineos.core.digest import Digest
 from machineos.core.files import fsync_folder
+from machineos.core.run import perform
 from machineos.errors import SpaceError, ToolError
 from machineos.host.kernel import superblock
-from machineos.host.pack import erofs, squashfs, verity
-from machineos.oci.model.atomfs import FilesystemKind, layer_media_type, root_hash_annotations
-from machineos.oci.model.documents import Descriptor
+from machineos.host.pack import erofs, squashfs, tools
+from machineos.oci.model.atomfs import FilesystemKind, layer_media_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,29 +27,6 @@ if TYPE_CHECKING:
 
 TOOLS: Final[Mapping[FilesystemKind, ModuleType]] = {"squashfs": squashfs, "erofs": erofs}
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class VerityLayer:
-    """A finished layer: ``path`` holds ``size`` bytes, the first ``data_size`` of them the file
-    system (padded to 4096), the rest the hash tree."""
-
-    path: Path
-    size: int
-    digest: Digest
-    root_hash: str
-    media_type: str
-    data_size: int
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """The layer's entry in a manifest, with both root hash annotations."""
-        return Descriptor(
-            media_type=self.media_type,
-            digest=self.digest,
-            size=self.size,
-            annotations=root_hash_annotations(self.root_hash),
-        )
 
 
 def make_layer(
@@ -71,9 +47,9 @@ def make_layer(
 
     def pack(image: Path) -> None:
         if kind == "squashfs":
-            squashfs.make(tree, image, epoch=epoch, keep_times=keep_times)
+            perform(squashfs.make_command(tree, image, epoch=epoch, keep_times=keep_times))
         else:
-            erofs.make(tree, image, epoch=epoch)
+            perform(erofs.make_command(tree, image, epoch=epoch))
 
     return _make(pack, output, kind)
 
@@ -83,12 +59,12 @@ def make_streamed_layer(
 ) -> VerityLayer:
     """Pack a tar stream into a squashfs layer without a folder of files in between.
 
-    For the arguments see ``squashfs.make_from_tar``, for the rest ``make_layer``.
+    For the arguments see ``squashfs.make_from_tar_command``, for the rest ``make_layer``.
     Raises: ToolError, MissingToolError, SpaceError, and what ``feed`` raises.
     """
 
     def pack(image: Path) -> None:
-        squashfs.make_from_tar(feed, image, mode=mode, newest=newest)
+        perform(squashfs.make_from_tar_command(image, mode=mode, newest=newest), feed=feed)
 
     return _make(pack, output, "squashfs")
 
@@ -105,9 +81,8 @@ def _make(pack: Callable[[Path], None], output: Path, kind: FilesystemKind) -> V
         data_size = _pad(image)
         hasher = hashlib.sha256()
         _hash_from(image, 0, hasher)
-        salt = hasher.hexdigest()
-        uuid = str(UUID(hex=salt[:32], version=4))
-        root_hash = verity.format_tree(image, data_size=data_size, salt=salt, uuid=uuid)
+        salt, uuid = salt_and_uuid(hasher.hexdigest())
+        root_hash = tools.format_verity(image, data_size=data_size, salt=salt, uuid=uuid)
         size = _hash_from(image, data_size, hasher)
         image.chmod(0o644)
         image.replace(output)
@@ -137,7 +112,7 @@ def verify_layer(path: Path, kind: FilesystemKind, *, root_hash: str, what: str)
     Raises: VerificationError, also for bytes that the hash tree does not cover; MissingToolError.
     """
     size = data_size_of(path, kind, what=what)
-    verity.verify_tree(path, data_size=size, root_hash=root_hash, what=what)
+    tools.verify_verity(path, data_size=size, root_hash=root_hash, what=what)
 
 
 def _pad(image: Path) -> int:

@@ -1,8 +1,7 @@
 """``import`` of a recipe: files beside it, files from the web, files of other stages.
 
 Invariant: what a script sees at ``/stacker/imports`` is exactly what its digests, and so the key of
-the stage in the cache, were computed from; nothing from the web is used unless its checksum is in
-the recipe, or the user said that it need not be.
+the stage in the cache, were computed from.
 """
 
 from __future__ import annotations
@@ -11,50 +10,36 @@ import hashlib
 import os
 import shutil
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
-import urllib3
-
-from machineos.core.files import atomic
-from machineos.errors import (
-    DigestError,
-    MissingError,
-    PolicyError,
-    TransferError,
-    VerificationError,
-)
+from machineos.build.recipe.stageplan import check_import
+from machineos.errors import MissingError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from machineos.build.recipe.recipe import Import
 
-MAX_DOWNLOAD = 4 << 30
 _CHUNK = 1 << 20
 _MAX_LINKS = 40
-_MAX_REDIRECTS = 5
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_TIMEOUT = urllib3.Timeout(connect=30.0, read=60.0)
 
 
 def gather(
     item: Import,
     *,
     base: Path,
-    downloads: Path,
+    download: Callable[[str, str], tuple[Path, str]],
     stage_tree: Callable[[str], Path],
-    allow_unpinned: bool = False,
 ) -> tuple[Path, str]:
     """Return where the file or folder of ``item`` is now, and its digest.
 
-    ``base`` is the folder of the recipe, ``downloads`` a cache for URLs, ``stage_tree`` gives the
-    tree of a stage that was built. Raises: MissingError, DigestError, PolicyError for a URL without
-    a checksum, TransferError, VerificationError for a device, FIFO or socket.
+    ``base`` is the folder of the recipe, ``download`` gets a URL with the checksum that the recipe
+    gives, ``stage_tree`` gives the tree of a stage that was built. Raises: MissingError,
+    DigestError, VerificationError for a device, FIFO or socket, and what ``download`` raises.
     """
     if item.path.startswith("https://"):
-        return download(item.path, item.sha256, downloads, allow_unpinned=allow_unpinned)
+        return download(item.path, item.sha256)
     if item.stage:
         inner = item.path.removeprefix(f"stacker://{item.stage}")
         path = resolve_in(stage_tree(item.stage), inner)
@@ -63,50 +48,8 @@ def gather(
     if not path.exists():
         raise MissingError(f"import {item.path} does not exist", hint=f"looked for {path}")
     digest = digest_of(path.resolve() if not item.stage else path)
-    if item.sha256 and digest != item.sha256:
-        raise DigestError(f"import {item.path}: sha256 is {digest}, the recipe says {item.sha256}")
+    check_import(item.path, item.sha256, digest)
     return path, digest
-
-
-def download(
-    url: str,
-    sha256: str,
-    folder: Path,
-    *,
-    allow_unpinned: bool,
-    limit: int = MAX_DOWNLOAD,
-    ca_file: Path | None = None,
-) -> tuple[Path, str]:
-    """Return the file behind an ``https://`` URL and its sha256, from ``folder`` if it is there.
-
-    The server's certificate is checked against ``ca_file``, or against those of the system.
-
-    Raises: PolicyError when no checksum is given and none is needed only with ``allow_unpinned``;
-    DigestError; TransferError, also for more than ``limit`` bytes.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if sha256 and (folder / sha256).is_file():
-        if digest_of(folder / sha256) == sha256:
-            return folder / sha256, sha256
-        (folder / sha256).unlink()
-    incoming = folder / "incoming"
-    with atomic(incoming, durable=False) as file:
-        hasher = hashlib.sha256()
-        for chunk in _receive(url, limit, ca_file):
-            hasher.update(chunk)
-            file.write(chunk)
-    found = hasher.hexdigest()
-    if sha256 and found != sha256:
-        incoming.unlink()
-        raise DigestError(f"{url}: sha256 is {found}, the recipe says {sha256}")
-    if not sha256 and not allow_unpinned:
-        incoming.unlink()
-        raise PolicyError(
-            f"{url}: the recipe gives no checksum; what came now has the sha256 {found}",
-            hint=f"write it as {{path: {url}, hash: {found}}}, or build with --allow-unpinned",
-        )
-    incoming.replace(folder / found)
-    return folder / found, found
 
 
 def digest_of(path: Path) -> str:
@@ -200,33 +143,3 @@ def _own(target: Path, epoch: int) -> None:
     for path in reversed(paths):
         os.chown(path, 0, 0, follow_symlinks=False)
         os.utime(path, (epoch, epoch), follow_symlinks=False)
-
-
-def _receive(url: str, limit: int, ca_file: Path | None) -> Iterator[bytes]:
-    """Yield the body behind ``url``; every hop must be https."""
-    certificates = None if ca_file is None else str(ca_file)
-    with urllib3.PoolManager(timeout=_TIMEOUT, retries=False, ca_certs=certificates) as pool:
-        for _hop in range(_MAX_REDIRECTS + 1):
-            if urlsplit(url).scheme != "https":
-                raise TransferError(f"{url}: leads away from https")
-            try:
-                response = pool.request("GET", url, preload_content=False, redirect=False)
-                if response.status not in _REDIRECTS:
-                    yield from _body(response, url, limit)
-                    return
-                url = urljoin(url, response.headers.get("Location", ""))
-                response.release_conn()
-            except urllib3.exceptions.HTTPError as error:
-                raise TransferError(f"{url}: {error}") from error
-    raise TransferError(f"{url}: more than {_MAX_REDIRECTS} redirects")
-
-
-def _body(response: urllib3.BaseHTTPResponse, url: str, limit: int) -> Iterator[bytes]:
-    if response.status != 200:
-        raise TransferError(f"{url}: status {response.status}", status=response.status)
-    seen = 0
-    for chunk in response.stream(_CHUNK, decode_content=False):
-        seen += len(chunk)
-        if seen > limit:
-            raise TransferError(f"{url}: is larger than {limit} bytes")
-        yield chunk

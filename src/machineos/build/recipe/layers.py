@@ -1,47 +1,33 @@
 """Layers of any kind as one stream of what is in them: tar (plain, gzip, zstd), squashfs, EROFS.
 
-Owns which media types can be read and how each is decompressed. Invariant: what comes out was
+Invariant: what comes out was
 checked against the layer's digest (by the repository) and, for tar, the uncompressed bytes against
 the configuration's ``diff_id``, before ``Flattener`` writes any of it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from machineos.build.recipe.compression import TAR_TYPES, checked, gunzip
 from machineos.build.recipe.filesystem import verify_layer
 from machineos.build.recipe.sandbox import require_root
-from machineos.errors import ArchiveError, DigestError, DocumentError, Fault
+from machineos.core.run import perform
+from machineos.errors import DocumentError, Fault
 from machineos.host.pack import erofs, squashfs, zstd
 from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from machineos.build.recipe.compression import Compression
     from machineos.build.recipe.flatten import Flattener
     from machineos.core.digest import Digest
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
-
-Compression = Literal["", "gzip", "zstd"]
-
-TAR_TYPES: dict[str, Compression] = {
-    "application/vnd.oci.image.layer.v1.tar": "",
-    "application/vnd.oci.image.layer.v1.tar+gzip": "gzip",
-    "application/vnd.oci.image.layer.v1.tar+zstd": "zstd",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar": "",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": "gzip",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": "zstd",
-    "application/vnd.docker.image.rootfs.diff.tar": "",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
-}
-_PIECE = 1 << 20
 
 
 def add_layers(
@@ -67,7 +53,7 @@ def add_layers(
                     expected = diff_ids[index] if index < len(diff_ids) else None
                     if not compression and expected == layer.digest:
                         expected = None  # the same bytes, which the repository hashes already
-                    flattener.add(_checked(plain, expected, what), what=what)
+                    flattener.add(checked(plain, expected, what), what=what)
                 for _rest in chunks:  # to the end, where the digest is checked
                     pass
         else:
@@ -83,56 +69,10 @@ def uncompressed(
         case "":
             yield iter(chunks)
         case "gzip":
-            yield _gunzip(chunks, what)
+            yield gunzip(chunks, what)
         case "zstd":
             with zstd.spooled(chunks, work) as path, zstd.decompressed(path, what=what) as plain:
                 yield plain
-
-
-def sniff(head: bytes) -> Compression:
-    """Return the compression that the first bytes of a file show."""
-    if head.startswith(b"\x1f\x8b"):
-        return "gzip"
-    return "zstd" if head.startswith(b"\x28\xb5\x2f\xfd") else ""
-
-
-def _gunzip(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
-    """Decompress one or more gzip members, at most ``_PIECE`` bytes at a time: a small chunk can
-    hold a gigabyte."""
-    decoder = zlib.decompressobj(wbits=31)
-    begun = False
-    try:
-        for chunk in chunks:
-            data = chunk
-            while data := data if begun else data.lstrip(b"\0"):  # zeros may stand between members
-                begun = True
-                piece = decoder.decompress(data, _PIECE)
-                data = decoder.unconsumed_tail
-                if piece:
-                    yield piece
-                if decoder.eof:
-                    data = decoder.unused_data
-                    decoder = zlib.decompressobj(wbits=31)
-                    begun = False
-    except zlib.error as error:
-        raise ArchiveError(f"{what}: is not a gzip stream: {error}") from error
-    if begun:
-        raise ArchiveError(f"{what}: its gzip stream is cut off")
-
-
-def _checked(chunks: Iterator[bytes], expected: Digest | None, what: str) -> Iterator[bytes]:
-    if expected is None:
-        yield from chunks
-        return
-    hasher = hashlib.new(expected.algorithm)
-    for chunk in chunks:
-        hasher.update(chunk)
-        yield chunk
-    if hasher.hexdigest() != expected.hex:
-        raise DigestError(
-            f"{what}: unpacked it has the digest {expected.algorithm}:{hasher.hexdigest()}, "
-            f"its configuration says {expected}"
-        )
 
 
 def _add_filesystem(
@@ -152,5 +92,5 @@ def _add_filesystem(
                 file.write(chunk)
         verify_layer(path, kind.filesystem, root_hash=root_hash, what=what)
         tool = squashfs if kind.filesystem == "squashfs" else erofs
-        tool.unpack(path, tree)
+        perform(tool.unpack_command(path, tree))
         flattener.add_folder(tree, what=what)

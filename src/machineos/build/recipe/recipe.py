@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from machineos.core import yamldoc
-from machineos.core.files import read_bounded
 from machineos.errors import DocumentError, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-_MAX_RECIPE = 1 << 20
+MAX_RECIPE = 1 << 20
 _VARIABLE = re.compile(r"\$\{\{([^{}\n]*)\}\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -241,12 +239,6 @@ def substitute(text: str, values: Mapping[str, str], *, name: str) -> str:
     return result
 
 
-def load_recipe(path: Path, *, substitutions: Mapping[str, str]) -> Recipe:
-    """Read a recipe from a file. Raises: MissingError, DocumentError."""
-    data = read_bounded(path, _MAX_RECIPE)
-    return parse_recipe(data, name=str(path), substitutions=substitutions)
-
-
 def parse_recipe(data: bytes, *, name: str, substitutions: Mapping[str, str]) -> Recipe:
     """Return the recipe in ``data``, a ``stacker.yaml``.
 
@@ -344,9 +336,7 @@ class _Reader:
         base: Base
         match raw.type:
             case "docker" | "oci":
-                if raw.type == "docker" and raw.url and not raw.url.startswith("docker://"):
-                    self.fault(f"{path}.url", f"{raw.url[:80]!r} does not start with docker://")
-                base = ImageBase(raw.type, raw.url)
+                base = self._image(raw.type, raw.url, f"{path}.url")
             case "tar":
                 self._check_source(raw.url, f"{path}.url")
                 base = TarBase(raw.url, sha256)
@@ -357,6 +347,11 @@ class _Reader:
             case "debian":
                 base = self._debian(raw, path)
         return base if len(self.faults) == before else None
+
+    def _image(self, kind: Literal["docker", "oci"], url: str, path: str) -> ImageBase:
+        if kind == "docker" and url and not url.startswith("docker://"):
+            self.fault(path, f"{url[:80]!r} does not start with docker://")
+        return ImageBase(kind, url)
 
     def _debian(self, raw: _From, path: str) -> DebianBase:
         if raw.suite and not _SUITE.fullmatch(raw.suite):

@@ -10,41 +10,28 @@ and are gone from the tree afterwards.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.core.run import PATH, run
-from machineos.errors import ArchiveError, ToolError, UsageError
+from machineos.build.recipe.script import (
+    MOUNT_POINTS,
+    RESOLVER,
+    Script,
+    require_good,
+    sandbox_command,
+)
+from machineos.core.run import perform
+from machineos.errors import ArchiveError, UsageError
 from machineos.host.pack import confine
-from machineos.host.pack.unshare import argv_isolated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_TIMEOUT = 4 * 3600.0
 _TAIL = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script of a recipe: ``text``, run as it says in its first line, else by ``/bin/sh -ex``."""
-
-    text: str
-    name: str
-    network: bool = True
-    timeout: float = _TIMEOUT
-
-    @property
-    def argv(self) -> list[str]:
-        """The command inside the sandbox."""
-        path = "/stacker/run"
-        return [path] if self.text.startswith("#!") else ["/bin/sh", "-ex", path]
 
 
 def require_root(what: str) -> None:
@@ -67,38 +54,23 @@ def run_script(
     else than a folder where a mount is needed, UsageError.
     """
     require_root(f"the script of {script.name}")
-    _write_script(imports / "run", script.text)
+    _write_script(imports / "run", script.content)
     binds = [(str(imports.resolve()), "/stacker")]
+    program = [sys.executable, "-I", "-S", str(Path(confine.__file__))]
     with ExitStack() as stack:
-        for name in ("proc", "dev", "stacker"):
+        for name in MOUNT_POINTS:
             stack.enter_context(_folder(root, name))
         if script.network and stack.enter_context(_resolver(root)):
-            binds.append((str(Path("/etc/resolv.conf").resolve()), "/etc/resolv.conf"))
-        plan = {
-            "root": str(root.resolve()),
-            "binds": binds,
-            "argv": script.argv,
-            "environment": {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **environment},
-        }
-        inner = [sys.executable, "-I", "-S", str(Path(confine.__file__)), json.dumps(plan)]
+            binds.append((str(Path(RESOLVER).resolve()), RESOLVER))
+        command = sandbox_command(script, program, root.resolve(), binds, environment)
         with log.open("wb") as file:
-            result = run(
-                argv_isolated(inner, network=script.network),
-                timeout=script.timeout,
-                stdout=file,
-                stderr=file,
-                check=False,
-            )
-    if result.status != 0:
-        raise ToolError(
-            f"{script.name}: the script ended with status {result.status}:\n{_tail(log)}",
-            hint=f"all it printed is in {log}",
-        )
+            result = perform(command, stdout=file, stderr=file)
+    require_good(script, result.status, _tail(log), log)
 
 
 def _write_script(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
-    path.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     path.chmod(0o755)
 
 
@@ -136,7 +108,7 @@ def _resolver(root: Path) -> Iterator[bool]:
     path = folder / "resolv.conf"
     aside = folder / ".resolv.conf.machineos"
     real = folder.exists() and stat.S_ISDIR(folder.lstat().st_mode)
-    if not real or not Path("/etc/resolv.conf").exists() or aside.is_symlink() or aside.exists():
+    if not real or not Path(RESOLVER).exists() or aside.is_symlink() or aside.exists():
         yield False
         return
     had = path.is_symlink() or path.exists()

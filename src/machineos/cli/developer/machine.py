@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 import msgspec
 
-from machineos.cli import app
+from machineos.cli import app, options
+from machineos.cli.developer import machine_shape
+from machineos.cli.group import group
 from machineos.core.clock import SystemClock
 from machineos.core.files import read_bounded
 from machineos.errors import ConflictError, DocumentError, MachineError, MachineOSError, UsageError
@@ -20,7 +22,7 @@ from machineos.errors import ConflictError, DocumentError, MachineError, Machine
 if TYPE_CHECKING:
     from machineos.vm.document import Base
     from machineos.vm.model import Machine
-    from machineos.vm.state import State
+    from machineos.vm.provider import Accelerate, Provider
     from machineos.vm.store import MachineStore
 
 _LIMIT = 1 << 20
@@ -44,7 +46,7 @@ Exit codes: 0 good, 2 usage, 3 faults in machine.yaml, 5 no such machine, 6 exis
 """
 
 
-@app.group("machine", _HELP)
+@group("machine", _HELP)
 def cli() -> None:
     """Virtual machines."""
 
@@ -80,57 +82,46 @@ def init(name: str | None, source: str | None, edit: bool, machine_type: str) ->
 
 
 @cli.command("list")
-@app.json_option
+@options.as_json
 def list_machines(as_json: bool) -> None:
     """List all machines with their status."""
     store = machine_store()
     rows = [_row(store, name) for name in store.names()]
     if as_json:
-        keys = ("name", "status", "description", "reason")
-        app.show_json([dict(zip(keys, row, strict=True)) for row in rows])
+        app.show_json([row.json() for row in rows])
         return
-    table: list[tuple[str, ...]] = [(name, status, about) for name, status, about, _ in rows]
-    app.show_table(("NAME", "STATUS", "DESCRIPTION"), table)
-    for name, status, _, reason in rows:
-        if status == "failed":
-            click.echo(f"{name}: {reason}", err=True)
+    app.show_table(machine_shape.LIST_COLUMNS, [row.cells() for row in rows])
+    for row in rows:
+        if row.status == "failed":
+            app.say(f"{row.name}: {row.reason}")
 
 
 @cli.command("info")
 @click.argument("name")
-@app.json_option
+@options.as_json
 def info(name: str, as_json: bool) -> None:
     """Show a machine: its definition, status, and the host ports that lead into it."""
-    from machineos.vm import lifecycle
     from machineos.vm.document import encode_machine, machine_dict
 
     store = machine_store()
-    machine = store.load(name)
-    state = lifecycle.state_of(store, name)
-    forwards = _forwards(machine)
+    machine, provider = store.load(name), machine_provider(store, name)
+    state, ports = provider.state(name), provider.ports(name)
     if as_json:
-        app.show_json({**machine_dict(machine), **_state_json(store, name, state, forwards)})
+        shown = machine_shape.state_json(state, store.paths(name), ports)
+        app.show_json({**machine_dict(machine), **shown})
         return
     click.echo(encode_machine(machine).decode(), nl=False)
-    click.echo(f"status: {state.status}")
-    if state.reason:
-        click.echo(f"# {state.reason}")
-    for forward in forwards:
-        click.echo(
-            f"# {forward['protocol']} {forward['host']} of this host is port "
-            f"{forward['guest']} of the machine"
-        )
+    for line in machine_shape.state_lines(state, ports):
+        click.echo(line)
 
 
 @cli.command("edit")
 @click.argument("name")
 def edit(name: str) -> None:
     """Change a definition in $VISUAL or $EDITOR. A machine that runs has to be stopped first."""
-    from machineos.vm import lifecycle
-
     store = machine_store()
     with store.lock(name):
-        state = lifecycle.state_of(store, name)
+        state = machine_provider(store, name).state(name)
         if state.active:
             raise ConflictError(
                 f"machine {name} is {state.status}", hint=f"stop it with: machine stop {name}"
@@ -156,7 +147,7 @@ def edit(name: str) -> None:
 )
 def start(name: str, accelerator: Literal["auto", "kvm", "tcg"]) -> None:
     """Start a machine; it goes on running when this command has ended."""
-    _start(machine_store(), name, accelerator)
+    _start(machine_store(), name, "" if accelerator == "auto" else accelerator)
 
 
 @cli.command("run")
@@ -179,16 +170,8 @@ def run(name: str, config: str) -> None:
 )  # fmt: skip
 def stop(name: str, force: bool, timeout: float) -> None:
     """Stop a machine: ask the guest to power off, then end it, and say which it was."""
-    from machineos.vm import lifecycle
-
-    how = lifecycle.stop(machine_store(), name, SystemClock(), force=force, timeout=timeout)
-    words = {
-        "not running": "was not running",
-        "powered off": "has powered off",
-        "quit": "was ended" if force else f"did not power off within {timeout:g} s and was ended",
-        "killed": "did not react and was killed",
-    }
-    click.echo(f"machine {name} {words[how]}")
+    how = machine_provider(machine_store(), name).stop(name, timeout=0 if force else timeout)
+    click.echo(machine_shape.stop_line(name, how, force=force, timeout=timeout))
 
 
 @cli.command("delete")
@@ -196,47 +179,43 @@ def stop(name: str, force: bool, timeout: float) -> None:
 @click.option("-f", "--force", is_flag=True, help="Stop the machine first if it runs.")
 def delete(name: str, force: bool) -> None:
     """Delete a machine with its disks, its TPM and its UEFI variables."""
-    from machineos.vm import lifecycle
-
-    store = machine_store()
+    provider = machine_provider(machine_store(), name)
     if force:
-        lifecycle.stop(store, name, SystemClock(), force=True)
-    lifecycle.delete(store, name)
+        provider.stop(name, timeout=0)
+    provider.delete(name)
 
 
 @cli.command("console")
 @click.argument("name")
 def console(name: str) -> None:
     """Connect to the serial port of a machine that runs; Ctrl-] leaves."""
-    from machineos.vm import console as serial
-    from machineos.vm import lifecycle
+    from machineos.vm.provider import require_running
 
-    store = machine_store()
-    lifecycle.require_running(store, name)
-    paths = store.paths(name)
+    provider = machine_provider(machine_store(), name)
+    require_running(provider, name)
     if sys.stdin.isatty():
-        click.echo(f"the console of {name}; Ctrl-] leaves", err=True)
-    left = serial.attach(paths, source=sys.stdin.fileno(), sink=sys.stdout.fileno())
+        app.say(f"the console of {name}; Ctrl-] leaves")
+    left = provider.console(name).attach(source=sys.stdin.fileno(), sink=sys.stdout.fileno())
     if left != "closed":
         return
-    state = lifecycle.state_of(store, name)
+    state = provider.state(name)
     if state.status == "failed":
         raise MachineError(f"machine {name} is failed: {state.reason}")
-    click.echo(f"\nmachine {name} is {state.status}: {state.reason}", err=True)
+    app.say(f"\nmachine {name} is {state.status}: {state.reason}")
 
 
 @cli.command("gui")
 @click.argument("name")
 def gui(name: str) -> None:
     """Show where the screen of a machine is: a VNC server on a unix socket."""
-    from machineos.vm import lifecycle
+    from machineos.vm.provider import require_running
 
     store = machine_store()
     if not store.load(name).config.gui:
         raise MachineError(
             f"machine {name} has no screen", hint=f"set gui to true with: machine edit {name}"
         )
-    lifecycle.require_running(store, name)
+    require_running(machine_provider(store, name), name)
     click.echo(f"a VNC viewer finds the screen of {name} at the unix socket")
     click.echo(str(store.paths(name).vnc))
 
@@ -254,25 +233,29 @@ def machine_store() -> MachineStore:
     return MachineStore(home.config, home.state, home.runtime)
 
 
+def machine_provider(store: MachineStore, name: str) -> Provider:
+    """Return what runs the machine ``name``. Raises: MissingError."""
+    from machineos.vm.providers import provider_of
+
+    return provider_of(name, store, SystemClock())
+
+
 def _base() -> Base:
     from machineos.vm.document import Base
 
     return Base(Path.cwd(), app.home().user)
 
 
-def _start(
-    store: MachineStore, name: str, accelerator: Literal["auto", "kvm", "tcg"] = "auto"
-) -> None:
-    from machineos.vm import lifecycle
-    from machineos.vm.accel import Accelerator
+def _start(store: MachineStore, name: str, accelerator: Accelerate = "") -> None:
+    from machineos.vm.provider import StartOptions
 
-    chosen = None if accelerator == "auto" else Accelerator(accelerator)
-    started = lifecycle.start(store, name, SystemClock(), accelerator=chosen)
+    provider = machine_provider(store, name)
+    started = provider.start(name, StartOptions(accelerator=accelerator))
     for notice in started.notices:
-        click.echo(f"machine: {notice}", err=True)
+        app.say(f"machine: {notice}")
     click.echo(f"machine {name} is running")
-    for forward in _forwards(started.machine):
-        click.echo(f"  {forward['protocol']} {forward['host']} -> {forward['guest']}")
+    for line in machine_shape.forward_lines(provider.ports(name)):
+        click.echo(f"  {line}")
 
 
 def _read(store: MachineStore, name: str | None, source: str | None, machine_type: str) -> Machine:
@@ -280,7 +263,7 @@ def _read(store: MachineStore, name: str | None, source: str | None, machine_typ
     from machineos.vm.model import default_machine
 
     data = _input(source)
-    fallback = name or _free_name(store)
+    fallback = name or machine_shape.free_name(store.names())
     if not data.strip() and source is None:
         return default_machine(fallback, secure=machine_type == "1.0")
     title = source if source not in {None, "-"} else "standard input"
@@ -299,11 +282,6 @@ def _input(source: str | None) -> bytes:
     return sys.stdin.buffer.read(_LIMIT + 1)
 
 
-def _free_name(store: MachineStore) -> str:
-    taken = set(store.names())
-    return next(name for name in (f"vm{n}" for n in range(1, 10**6)) if name not in taken)
-
-
 def _edit(machine: Machine, name: str) -> Machine:
     from machineos.vm.document import decode_machine, encode_machine
 
@@ -320,41 +298,10 @@ def _edit(machine: Machine, name: str) -> Machine:
                 raise
 
 
-def _row(store: MachineStore, name: str) -> tuple[str, str, str, str]:
-    from machineos.vm import lifecycle
-
+def _row(store: MachineStore, name: str) -> machine_shape.Row:
     try:
         machine = store.load(name)
-        state = lifecycle.state_of(store, name)
+        state = machine_provider(store, name).state(name)
     except MachineOSError as error:
-        return name, "failed", "", error.message
-    return name, state.status, machine.description, state.reason
-
-
-def _forwards(machine: Machine) -> list[dict[str, str]]:
-    from machineos.vm import ports
-
-    return [
-        {
-            "protocol": port.protocol,
-            "host": f"{port.host.address or '127.0.0.1'}:{port.host.port}",
-            "guest": f"{port.guest.address}:{port.guest.port}".removeprefix(":"),
-        }
-        for port in ports.forwards(machine)
-    ]
-
-
-def _state_json(
-    store: MachineStore, name: str, state: State, forwards: list[dict[str, str]]
-) -> dict[str, object]:
-    paths = store.paths(name)
-    return {
-        "status": state.status,
-        "reason": state.reason,
-        "accelerator": state.accelerator,
-        "pid": state.qemu.pid if state.qemu else None,
-        "forwards": forwards,
-        "console": str(paths.console),
-        "console-log": str(paths.console_log),
-        "state-folder": str(paths.state),
-    }
+        return machine_shape.Row(name, "failed", "", error.message)
+    return machine_shape.Row(name, state.status, machine.description, state.reason)

@@ -8,9 +8,10 @@ from machineos.cli import app
 from machineos.cli.developer.mosb_image import image
 from machineos.cli.developer.mosb_manifest import manifest
 from machineos.cli.developer.mosb_os import bootkit, hostfs, media
+from machineos.cli.group import group
 
 
-@app.group("mosb", "Build the images of an appliance, sign them, and publish the manifest.")
+@group("mosb", "Build the images of an appliance, sign them, and publish the manifest.")
 def mosb() -> None:
     """Hold the commands."""
 

@@ -14,7 +14,8 @@ from uuid import UUID
 
 import click
 
-from machineos.cli import app
+from machineos.cli import app, options
+from machineos.cli.developer import progress
 from machineos.cli.developer.opener import Opener
 from machineos.errors import MissingError, UsageError
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from machineos.document.model.install import Install
     from machineos.document.verify.images import VerifiedImage
     from machineos.document.verify.published import Fetched
-    from machineos.oci.graph.copy import Progress
     from machineos.oci.model.reference import ImageSource
     from machineos.oci.model.repository import Registry
     from machineos.trust.keys.keyset import Keyset
@@ -39,9 +39,7 @@ def manifest() -> None:
 def _place(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where a manifest is published."""
     for option in (
-        click.option(
-            "--plain-http", is_flag=True, help="Talk HTTP to registries that are not loopback."
-        ),
+        options.plain_http,
         click.option("--name", required=True, metavar="PATH:TAG", help="Name of the manifest."),
         click.option(
             "--repo",
@@ -80,11 +78,7 @@ def _trust(function: Callable[..., Any]) -> Callable[..., Any]:
     is_flag=True,
     help="Do not add hostfs and bootkit (for updates of services only).",
 )
-@click.option(
-    "--passphrase-file",
-    type=click.Path(path_type=Path),
-    help="File or pipe with the passphrase of the project's key.",
-)
+@options.passphrase_file
 @click.option(
     "--epoch",
     type=click.IntRange(0, 253402300799),
@@ -92,7 +86,7 @@ def _trust(function: Callable[..., Any]) -> Callable[..., Any]:
     show_envvar=True,
     help="Time in the artifacts, in seconds since 1970 (default: that of the newest image).",
 )
-@app.json_option
+@options.as_json
 def publish(
     file: Path,
     project: str,
@@ -121,15 +115,14 @@ def publish(
     from machineos.build.publish.publish import Place, Reporting, load_source
     from machineos.build.publish.publish import publish as publish_source
     from machineos.core.clock import SystemClock
-    from machineos.core.secretfile import read_secret_file
     from machineos.trust.keys.keyset import find_project
     from machineos.trust.keys.signer import FileSigner
 
     source = load_source(file)
     keyset, owner = find_project(app.home().keysets, project)
-    passphrase = read_secret_file(passphrase_file) if passphrase_file else None
+    passphrase = app.read_passphrase(passphrase_file)
     path, tag = _split(name)
-    with Opener(plain_http, _say, epoch) as opener:
+    with progress.shown(plain=as_json) as watch, Opener(plain_http, watch.say, epoch) as opener:
         publishing = Publishing(
             source=source,
             signer=FileSigner.open(owner.pair, passphrase),
@@ -142,7 +135,7 @@ def publish(
             created=None if epoch is None else datetime.fromtimestamp(epoch, UTC),
         )
         place = Place(opener.registry(repo, writable=True), path, tag)
-        published = publish_source(publishing, place, Reporting(_say, _Skipped().note))
+        published = publish_source(publishing, place, Reporting(watch.say, watch.copied))
     if as_json:
         app.show_json(
             {
@@ -164,7 +157,7 @@ def publish(
 @_place
 @_trust
 @click.option("--deep", is_flag=True, help="Also read every layer and check its digest.")
-@app.json_option
+@options.as_json
 def verify(
     repo: str,
     name: str,
@@ -196,7 +189,7 @@ def verify(
     """
     from machineos.build.publish.verify import verify_images
 
-    with Opener(plain_http, _say) as opener:
+    with Opener(plain_http, app.say) as opener:
         registry = opener.registry(repo)
         fetched = _fetch(registry, name, _believed(project, ca, product, needed=True))
         images = verify_images(registry, fetched.verified, deep=deep)
@@ -215,7 +208,7 @@ def verify(
 @manifest.command()
 @_place
 @_trust
-@app.json_option
+@options.as_json
 def show(
     repo: str,
     name: str,
@@ -237,7 +230,7 @@ def show(
     from machineos.document.verify.published import fetch_install
 
     believed = _believed(project, ca, product, needed=False)
-    with Opener(plain_http, _say) as opener:
+    with Opener(plain_http, app.say) as opener:
         registry = opener.registry(repo)
         verdict: dict[str, object] = {"verified": False}
         if believed is None:
@@ -282,24 +275,6 @@ def schema() -> None:
 class _Believed:
     ca_pem: bytes
     product: UUID | None
-
-
-class _Skipped:
-    """Says once which referrers a copy left out; the rest of its progress is not shown."""
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-
-    def note(self, progress: Progress) -> None:
-        """Take one report of a copy."""
-        for line in progress.skipped:
-            if line not in self._seen:
-                self._seen.add(line)
-                _say(f"skip {line}")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _split(name: str) -> tuple[str, str]:

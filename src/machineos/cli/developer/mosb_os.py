@@ -7,30 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machineos.cli import app
+from machineos.cli import app, options
+from machineos.cli.developer import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from machineos.build.os.appliance import Workshop
-    from machineos.core.secret import Secret
+    from machineos.build.os.workshop import Workshop
     from machineos.oci.model.documents import Descriptor
 
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        app.json_option,
-        click.option(
-            "--cache", type=click.Path(file_okay=False, path_type=Path),
-            help="Folder for what is kept between builds.",
-        ),
+        options.as_json,
+        options.cache,
         click.option("--version", "version", default="", help="Version of the image."),
-        click.option(
-            "--passphrase-file", type=click.Path(dir_okay=False, path_type=Path),
-            help="File with the passphrase of the keyset.",
-        ),
-        click.option("--keyset", "keyset_name", required=True, help="The keyset to build for."),
-    ):  # fmt: skip
+        options.passphrase_file,
+        options.keyset,
+    ):
         function = option(function)
     return function
 
@@ -42,20 +36,21 @@ def hostfs() -> None:
 
 @hostfs.command("build")
 @_common
-def hostfs_build(*, keyset_name: str, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+def hostfs_build(*, keyset_name: str, as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """Build the root from Debian's packages (needs root).
 
     \b
     Example:
       mosb hostfs build --keyset snakeoil
     """
-    from machineos.build.os import appliance
+    from machineos.build.os import appliance, workshop
     from machineos.trust.keys.keyset import Keyset
 
     keyset = Keyset.open(app.home().keysets, keyset_name)
-    shop = _workshop(options)
-    descriptor = appliance.build_hostfs(keyset.root, shop)
-    _show(appliance.hostfs_layout(keyset.root, shop.variant), "hostfs", descriptor, as_json)
+    with progress.shown(plain=as_json) as watch:
+        shop = _workshop(given, watch)
+        descriptor = appliance.build_hostfs(keyset.root, shop)
+    _show(workshop.hostfs_layout(keyset.root, shop.variant), "hostfs", descriptor, as_json)
 
 
 @click.group("bootkit")
@@ -71,7 +66,7 @@ def bootkit_build(
     keyset_name: str,
     policy_version: str,
     as_json: bool,
-    **options: Any,  # noqa: ANN401
+    **given: Any,  # noqa: ANN401
 ) -> None:
     """Build shim, kernel images with their TPM policies, and the bootkit image (needs root).
 
@@ -79,17 +74,17 @@ def bootkit_build(
     Example:
       mosb bootkit build --keyset snakeoil
     """
-    from machineos.build.os import appliance
+    from machineos.build.os import appliance, workshop
     from machineos.build.os.bootkit import Anchored
     from machineos.trust.keys.keyset import Keyset
 
     keyset = Keyset.open(app.home().keysets, keyset_name)
-    shop = _workshop(options, policy_version=policy_version)
-    descriptor = appliance.build_bootkit(
-        Anchored(keyset, read_passphrase(options["passphrase_file"])), shop
-    )
-    folder = appliance.bootkit_folder(keyset.root, shop.variant)
-    _show(folder / "oci", appliance.BOOTKIT_TAG, descriptor, as_json)
+    anchored = Anchored(keyset, app.read_passphrase(given["passphrase_file"]))
+    with progress.shown(plain=as_json) as watch:
+        shop = _workshop(given, watch, policy_version=policy_version)
+        descriptor = appliance.build_bootkit(anchored, shop)
+    folder = workshop.bootkit_folder(keyset.root, shop.variant)
+    _show(folder / "oci", workshop.BOOTKIT_TAG, descriptor, as_json)
 
 
 @click.group("media")
@@ -98,17 +93,14 @@ def media() -> None:
 
 
 @media.command("build")
-@click.option("--project", "project_name", required=True, help="keyset:project")
+@options.project
 @click.option(
     "--with", "manifest", default="", metavar="oci:DIR:PATH:TAG",
     help="Put this published manifest and its images on the install medium.",
 )  # fmt: skip
-@click.option(
-    "--passphrase-file", type=click.Path(dir_okay=False, path_type=Path),
-    help="File with the passphrase of the keyset.",
-)  # fmt: skip
+@options.passphrase_file
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder.")
-@app.json_option
+@options.as_json
 def media_build(
     *,
     project_name: str,
@@ -129,15 +121,16 @@ def media_build(
     from machineos.trust.keys.keyset import find_project
 
     keyset, project = find_project(app.home().keysets, project_name)
-    made = installmedia.build_media(
-        keyset,
-        project,
-        output=output or keyset.artifacts,
-        passphrase=read_passphrase(passphrase_file),
-        manifest=manifest,
-        clock=SystemClock(),
-        say=lambda text: click.echo(text, err=True),
-    )
+    with progress.shown(plain=as_json) as watch:
+        made = installmedia.build_media(
+            keyset,
+            project,
+            output=output or keyset.artifacts,
+            passphrase=app.read_passphrase(passphrase_file),
+            manifest=manifest,
+            clock=SystemClock(),
+            say=watch.say,
+        )
     if as_json:
         app.show_json({name: str(path) for name, path in made.items()})
         return
@@ -145,26 +138,21 @@ def media_build(
         click.echo(str(path))
 
 
-def read_passphrase(path: Path | None) -> Secret | None:
-    """Return the passphrase in a file, None without one."""
-    if path is None:
-        return None
-    from machineos.core.secretfile import read_secret_file
-
-    return read_secret_file(path)
-
-
-def _workshop(options: dict[str, Any], *, policy_version: str = "0001") -> Workshop:
+def _workshop(
+    given: dict[str, Any], watch: progress.Watch, *, policy_version: str = "0001"
+) -> Workshop:
     from machineos import __version__
-    from machineos.build.os.appliance import Workshop
+    from machineos.build.os.workshop import Workshop
+    from machineos.core.clock import SystemClock
 
-    cache = options["cache"] or app.home().cache / "machineos"
+    cache = given["cache"] or app.home().cache / "machineos"
     cache.mkdir(parents=True, exist_ok=True)
     return Workshop(
         cache=cache,
-        version=options["version"] or __version__,
+        clock=SystemClock(),
+        version=given["version"] or __version__,
         policy_version=policy_version,
-        say=lambda text: click.echo(text, err=True),
+        say=watch.say,
     )
 
 

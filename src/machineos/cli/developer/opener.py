@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from machineos.cli import app
+from machineos.core.clock import SystemClock
 from machineos.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,24 +61,33 @@ class Opener:
             raise UsageError(f"{source} names no place")
         return LayoutRepository(source.folder)
 
+    def image(self, text: str) -> tuple[Repository, str]:
+        """Open ``docker://...`` or ``oci:DIR:TAG``; return the repository and the tag or digest.
+
+        Raises: DocumentError.
+        """
+        from machineos.oci.model.reference import ImageSource
+
+        source = ImageSource.parse(text)
+        return self.source(source), source.selector
+
     def convert(
         self, repository: Repository, reference: str, mounts: tuple[Mount, ...] | None
     ) -> tuple[Repository, Descriptor]:
         """Convert an image into the user's cache. Raises: see ``convert_image``."""
+        from machineos.build.recipe.conversion import Conversion
         from machineos.build.recipe.convert import convert_image
 
         sink = self._cache()
         work = Path(self._stack.enter_context(_temporary(sink.path.parent)))
-        descriptor = convert_image(
-            repository,
-            reference,
-            sink,
+        conversion = Conversion(
             work=work,
+            clock=SystemClock(),
             epoch=self.epoch or 0,
             progress=self.say,
             mounts=mounts,
         )
-        return sink, descriptor
+        return sink, convert_image(repository, reference, sink, conversion)
 
     def _cache(self) -> LayoutRepository:
         from machineos.oci.layout.folder import LayoutRepository

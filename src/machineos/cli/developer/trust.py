@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from machineos.cli import app
+from machineos.cli import app, options
 from machineos.cli.developer.trust_launch import launch
+from machineos.cli.group import group
 from machineos.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from machineos.core.secret import Secret
-    from machineos.trust.keys.keyset import KeyPair, Keyset, Project
+    from machineos.trust.keys.keyset import KeyPair, Keyset
 
 _FILE = click.Path(path_type=Path)
 _EXIT_CODES = """
@@ -47,19 +46,9 @@ def main() -> NoReturn:
     app.main(trust)
 
 
-@app.group("trust", _HELP)
+@group("trust", _HELP)
 def trust() -> None:
     """Hold the subcommands; the help text is above."""
-
-
-def _passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--passphrase-file",
-        type=_FILE,
-        metavar="FILE",
-        help="Read the keyset's passphrase from FILE ('-' for standard input, /dev/fd/3 for an "
-        "open descriptor). At a terminal you are asked when it is needed.",
-    )(function)
 
 
 # --- keyset ---------------------------------------------------------------------------------------
@@ -71,7 +60,7 @@ def keyset() -> None:
 
 
 @keyset.command("list")
-@app.json_option
+@options.as_json
 def keyset_list(as_json: bool) -> None:
     """List the keysets of this user."""
     from machineos.trust.keys.keyset import list_keysets
@@ -95,8 +84,8 @@ def keyset_list(as_json: bool) -> None:
     help="Organization to put into the certificates; may be repeated.",
 )
 @click.option("--ask-passphrase", is_flag=True, help="Ask for a passphrase for all private keys.")
-@_passphrase_option
-@app.json_option
+@options.passphrase_file
+@options.as_json
 def keyset_add(
     name: str,
     organizations: tuple[str, ...],
@@ -116,7 +105,7 @@ def keyset_add(
 
     if ask_passphrase and passphrase_file is not None:
         raise UsageError("--ask-passphrase and --passphrase-file exclude each other")
-    passphrase = _prompt(new=True) if ask_passphrase else _read_passphrase(passphrase_file)
+    passphrase = _prompt(new=True) if ask_passphrase else app.read_passphrase(passphrase_file)
     made = create_keyset(
         app.home().keysets,
         name,
@@ -138,7 +127,7 @@ def keyset_add(
 @click.argument("item", required=False)
 @click.option("--path", "what", flag_value="path", help="Print paths.")
 @click.option("--value", "what", flag_value="value", help="Print the content of the item.")
-@app.json_option
+@options.as_json
 def keyset_show(
     name: str, key: str | None, item: str | None, what: str | None, as_json: bool
 ) -> None:
@@ -185,14 +174,15 @@ def project() -> None:
 
 @project.command("list")
 @click.argument("keyset_name", metavar="KEYSET")
-@app.json_option
+@options.as_json
 def project_list(keyset_name: str, as_json: bool) -> None:
     """List the projects of KEYSET."""
+    from machineos.cli.developer.keyset_shape import project_json
     from machineos.trust.keys.keyset import Keyset
 
     found = Keyset.open(app.home().keysets, keyset_name).list_projects()
     if as_json:
-        app.show_json([_project(one) for one in found])
+        app.show_json([project_json(one) for one in found])
         return
     for one in found:
         click.echo(one.name)
@@ -201,10 +191,11 @@ def project_list(keyset_name: str, as_json: bool) -> None:
 @project.command("add")
 @click.argument("keyset_name", metavar="KEYSET")
 @click.argument("name", metavar="PROJECT")
-@_passphrase_option
-@app.json_option
+@options.passphrase_file
+@options.as_json
 def project_add(keyset_name: str, name: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Make PROJECT in KEYSET: a product UUID and the key that signs the product's manifests."""
+    from machineos.cli.developer.keyset_shape import project_json
     from machineos.core.clock import SystemClock
     from machineos.trust.keys.keyset import Keyset, SystemRandomness, add_project
 
@@ -214,7 +205,7 @@ def project_add(keyset_name: str, name: str, passphrase_file: Path | None, as_js
         opened, name, clock=SystemClock(), random=SystemRandomness(), passphrase=passphrase
     )
     if as_json:
-        app.show_json(_project(made))
+        app.show_json(project_json(made))
     else:
         click.echo(f"project {made.name}, product {made.uuid}: {made.root}")
 
@@ -230,14 +221,15 @@ def sudi() -> None:
 @sudi.command("list")
 @click.argument("keyset_name", metavar="KEYSET")
 @click.argument("project_name", metavar="PROJECT")
-@app.json_option
+@options.as_json
 def sudi_list(keyset_name: str, project_name: str, as_json: bool) -> None:
     """List the machines of PROJECT in KEYSET."""
+    from machineos.cli.developer.keyset_shape import sudi_json
     from machineos.trust.keys.keyset import Keyset
 
     found = Keyset.open(app.home().keysets, keyset_name).project(project_name).list_sudis()
     if as_json:
-        app.show_json([{"serial": one.serial, **_pair(one.pair)} for one in found])
+        app.show_json([sudi_json(one) for one in found])
         return
     for one in found:
         click.echo(one.serial)
@@ -247,8 +239,8 @@ def sudi_list(keyset_name: str, project_name: str, as_json: bool) -> None:
 @click.argument("keyset_name", metavar="KEYSET")
 @click.argument("project_name", metavar="PROJECT")
 @click.argument("serial", required=False)
-@_passphrase_option
-@app.json_option
+@options.passphrase_file
+@options.as_json
 def sudi_add(
     keyset_name: str,
     project_name: str,
@@ -263,6 +255,7 @@ def sudi_add(
       trust sudi add acme default
       trust sudi add acme default SN0001
     """
+    from machineos.cli.developer.keyset_shape import sudi_json
     from machineos.core.clock import SystemClock
     from machineos.trust.keys.keyset import Keyset, SystemRandomness, add_sudi
 
@@ -273,7 +266,7 @@ def sudi_add(
         owner, serial, clock=SystemClock(), random=SystemRandomness(), passphrase=passphrase
     )
     if as_json:
-        app.show_json({"serial": made.serial, **_pair(made.pair)})
+        app.show_json(sudi_json(made))
     else:
         click.echo(f"machine {made.serial}: {made.pair.cert_path.parent}")
 
@@ -291,7 +284,7 @@ def sign() -> None:
 @click.option("--key", type=_FILE, required=True, help="Private key (PEM).")
 @click.option("--cert", type=_FILE, required=True, help="Its certificate (PEM).")
 @click.option("--output", type=_FILE, required=True, help="Where the signed binary goes.")
-@_passphrase_option
+@options.passphrase_file
 def sign_efi(file: Path, key: Path, cert: Path, output: Path, passphrase_file: Path | None) -> None:
     """Sign the EFI binary FILE (Authenticode, for Secure Boot).
 
@@ -335,7 +328,7 @@ def verify_efi(file: Path, cert: Path) -> None:
     help="Whose shim boots: Debian 13's, or the predecessor's with its vendor database.",
 )
 @click.option("--events", is_flag=True, help="Also print each event that is measured.")
-@app.json_option
+@options.as_json
 def compute_pcr7(keyset_name: str, shim: str, events: bool, as_json: bool) -> None:
     """Print the PCR 7 (SHA-256) that a machine of KEYSET has when its kernel image runs."""
     from machineos.trust.keys.enrolled import certs_of
@@ -377,20 +370,10 @@ trust.add_command(launch)
 # --- what the commands share ----------------------------------------------------------------------
 
 
-def _read_passphrase(path: Path | None) -> Secret | None:
-    from machineos.core.secretfile import read_secret, read_secret_file
-
-    if path is None:
-        return None
-    if str(path) == "-":
-        return read_secret(sys.stdin.fileno(), name="standard input")
-    return read_secret_file(path)
-
-
 def _passphrase_for(pair: KeyPair, path: Path | None) -> Secret | None:
     if path is None and pair.is_protected() and sys.stdin.isatty():
         return _prompt(new=False)
-    return _read_passphrase(path)
+    return app.read_passphrase(path)
 
 
 def _prompt(*, new: bool) -> Secret:
@@ -410,28 +393,20 @@ def _key_folder(opened: Keyset, key: str) -> Path:
 
 
 def _show_keyset(opened: Keyset, *, paths: bool, as_json: bool) -> None:
+    from machineos.cli.developer.keyset_shape import KEY_COLUMNS, key_row, keyset_json
     from machineos.trust.keys.contents import ROLES
 
     projects = opened.list_projects()
+    keys = {role: opened.key(role) for role in ROLES}
     if as_json:
-        keys = {role: _pair(opened.key(role)) for role in ROLES}
-        shown = [_project(one) for one in projects]
-        app.show_json(
-            {"name": opened.name, "path": str(opened.root), "keys": keys, "projects": shown}
-        )
+        app.show_json(keyset_json(opened.name, opened.root, keys, projects))
         return
-    rows = [(role, opened.key(role)) for role in ROLES]
-    rows += [(f"manifest:{one.name}", one.pair) for one in projects]
+    rows = [*keys.items(), *((f"manifest:{one.name}", one.pair) for one in projects)]
     if paths:
         for _, pair in rows:
             click.echo(str(pair.cert_path.parent))
         return
-    table: list[tuple[str, ...]] = []
-    for label, pair in rows:
-        certificate = pair.certificate()
-        ends = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
-        table.append((label, ends, certificate.subject.rfc4514_string()))
-    app.show_table(("KEY", "UNTIL", "SUBJECT"), table)
+    app.show_table(KEY_COLUMNS, [key_row(label, pair.certificate()) for label, pair in rows])
 
 
 def _show_files(files: dict[str, Path], *, paths: bool, as_json: bool) -> None:
@@ -453,25 +428,3 @@ def _show_item(file: Path, *, path: bool, as_json: bool) -> None:
         app.show_json({"path": str(file), "value": text})
     else:
         click.echo(text.rstrip("\n"))
-
-
-def _project(one: Project) -> dict[str, Any]:
-    return {"name": one.name, "uuid": str(one.uuid), **_pair(one.pair)}
-
-
-def _pair(pair: KeyPair) -> dict[str, Any]:
-    from machineos.core.digest import Digest
-    from machineos.trust.keys.x509 import certificate_der
-
-    certificate = pair.certificate()
-    shown: dict[str, Any] = {
-        "certificate": str(pair.cert_path),
-        "key": str(pair.key_path),
-        "subject": certificate.subject.rfc4514_string(),
-        "not_before": certificate.not_valid_before_utc.isoformat(),
-        "not_after": certificate.not_valid_after_utc.isoformat(),
-        "fingerprint": str(Digest.of(certificate_der(certificate))),
-    }
-    if pair.guid is not None:
-        shown["guid"] = str(pair.guid)
-    return shown

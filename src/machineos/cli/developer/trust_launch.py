@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from machineos.cli import app
+from machineos.cli import app, options
+from machineos.cli.developer import machine_shape
 from machineos.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from machineos.vm.model import Kind
 
 
 @click.command("launch")
 @click.argument("name")
 @click.argument("url")
-@click.option("--project", "project_name", required=True, help="keyset:project")
+@options.project
 @click.option("--serial", "--uuid", default="", help="Serial number; a new identity without one.")
 @click.option("--disk", default="20GiB", show_default=True, help="Size of the disk.")
 @click.option("--memory", default=2048, show_default=True, help="Memory in MiB.")
 @click.option("--cpus", default=2, show_default=True, help="Processors.")
 @click.option("--skip-install", is_flag=True, help="Only provision the TPM.")
-@click.option("--plain-http", is_flag=True, help="Let the guest speak HTTP to the registry.")
+@options.plain_http
+@options.passphrase_file
 @click.option(
-    "--passphrase-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File with the passphrase of the keyset.",
+    "--type", "kind", type=click.Choice(["kvm"]), default="kvm", help="What runs the machine."
 )
-@click.option("--type", "kind", type=click.Choice(["kvm"]), default="kvm", help="Provider.")
-@app.json_option
+@options.as_json
 def launch(
     *,
     name: str,
@@ -39,7 +43,7 @@ def launch(
     skip_install: bool,
     plain_http: bool,
     passphrase_file: Path | None,
-    kind: str,  # noqa: ARG001 (the only provider)
+    kind: Kind,
     as_json: bool,
 ) -> None:
     """Create machine NAME, provision its TPM, install it from URL.
@@ -54,21 +58,19 @@ def launch(
       trust launch --project snakeoil:default vm1 oci:registry:machine/install:1.0.0
       machine start vm1
     """  # fmt: skip
+    from machineos.cli.developer import progress
     from machineos.cli.developer.machine import machine_store
-    from machineos.cli.developer.mosb_os import read_passphrase
     from machineos.core.clock import SystemClock
     from machineos.core.size import parse_size
-    from machineos.launch.machine import Request, launch_machine
+    from machineos.launch.machine import launch_machine
     from machineos.launch.place import Place
+    from machineos.launch.request import Request
     from machineos.oci.registry.auth import Credentials, default_auth_paths
     from machineos.trust.keys.keyset import SystemRandomness, find_project
+    from machineos.vm.providers import provider_for
 
     clock = SystemClock()
     started = clock.monotonic()
-
-    def say(text: str) -> None:
-        click.echo(f"[{clock.monotonic() - started:6.1f} s] {text}", err=True)
-
     try:
         disk_size = parse_size(disk)
     except ValueError as error:
@@ -78,20 +80,22 @@ def launch(
     request = Request(
         name, Place.parse(url, plain_http=plain_http), keyset, project,
         serial=serial, disk=disk_size, memory=memory, cpus=cpus, install=not skip_install,
-        passphrase=read_passphrase(passphrase_file),
+        passphrase=app.read_passphrase(passphrase_file),
     )  # fmt: skip
-    machine = launch_machine(
-        request, machine_store(), clock, SystemRandomness(),
-        credentials=Credentials(default_auth_paths(environ), environ), say=say,
-    )  # fmt: skip
-    forwards = [
-        {"protocol": port.protocol, "host": port.host.port, "guest": port.guest.port}
-        for nic in machine.config.nics
-        for port in nic.ports
-    ]
+    with progress.shown(plain=as_json) as watch:
+
+        def say(text: str) -> None:
+            watch.say(f"[{clock.monotonic() - started:6.1f} s] {text}")
+
+        machine = launch_machine(
+            request, provider_for(kind, machine_store(), clock), clock, SystemRandomness(),
+            credentials=Credentials(default_auth_paths(environ), environ), say=say,
+        )  # fmt: skip
+        if not as_json:
+            say(f"machine {name} is ready; machine start {name} starts it")
+    ports = [port for nic in machine.config.nics for port in nic.ports]
     if as_json:
-        app.show_json({"name": name, "ports": forwards})
+        app.show_json({"name": name, "ports": machine_shape.published_json(ports)})
         return
-    say(f"machine {name} is ready; machine start {name} starts it")
-    for one in forwards:
-        click.echo(f"127.0.0.1:{one['host']} -> {one['guest']}/{one['protocol']}")
+    for port in ports:
+        click.echo(f"127.0.0.1:{port.host.port} -> {port.guest.port}/{port.protocol}")

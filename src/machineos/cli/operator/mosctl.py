@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from machineos.cli import app
+from machineos.cli import app, options
+from machineos.cli.group import group
+from machineos.cli.operator import shape
 from machineos.cli.operator.mosctl_install import install
 
 if TYPE_CHECKING:
-    from machineos.document.between.status import ServiceStatus, Status
+    from machineos.document.between.status import Status
 
 _FILE = click.option(
     "--status-file",
@@ -25,14 +27,14 @@ _FILE = click.option(
 )
 
 
-@app.group("mosctl", "Operate this machine: its services and its state.")
+@group("mosctl", "Operate this machine: its services and its state.")
 def mosctl() -> None:
     """Hold the commands."""
 
 
 @mosctl.command("status")
 @_FILE
-@app.json_option
+@options.as_json
 def status(*, status_file: Path, as_json: bool) -> None:
     """Show whether the machine works: generation, services, problems.
 
@@ -40,15 +42,11 @@ def status(*, status_file: Path, as_json: bool) -> None:
     """
     found = _read(status_file)
     if as_json:
-        app.show_json(_plain(found))
+        app.show_json(shape.status_json(found))
         return
-    state = "good" if found.good else ("degraded" if found.settled else "starting")
-    click.echo(f"product     {found.product}")
-    click.echo(f"generation  {found.generation}")
-    click.echo(f"state       {state} (seen {found.updated})")
-    for problem in found.problems:
-        click.echo(f"problem     {problem}")
-    _table(found)
+    for line in shape.head(found):
+        click.echo(line)
+    app.show_table(shape.COLUMNS, shape.rows(found))
 
 
 mosctl.add_command(install)
@@ -61,20 +59,20 @@ def service() -> None:
 
 @service.command("list")
 @_FILE
-@app.json_option
+@options.as_json
 def service_list(*, status_file: Path, as_json: bool) -> None:
     """List the services with version, state and address."""
     found = _read(status_file)
     if as_json:
-        app.show_json(_plain(found)["services"])
+        app.show_json(shape.status_json(found)["services"])
         return
-    _table(found)
+    app.show_table(shape.COLUMNS, shape.rows(found))
 
 
 @service.command("status")
 @click.argument("name")
 @_FILE
-@app.json_option
+@options.as_json
 def service_status(name: str, *, status_file: Path, as_json: bool) -> None:
     """Show one service: why it is in its state, where its log is."""
     from machineos.errors import MissingError
@@ -85,46 +83,10 @@ def service_status(name: str, *, status_file: Path, as_json: bool) -> None:
         known = ", ".join(item.name for item in found.services) or "none"
         raise MissingError(f"there is no service {name!r} on this machine", hint=f"it has: {known}")
     if as_json:
-        import msgspec
-
-        app.show_json(msgspec.to_builtins(one))
+        app.show_json(shape.service_json(one))
         return
-    for key, value in _details(one):
-        if value:
-            click.echo(f"{key:<10}  {value}")
-
-
-def _details(one: ServiceStatus) -> list[tuple[str, str]]:
-    owner = f"{one.nsgroup} (from {one.hostid})" if one.hostid else "host ids"
-    return [
-        ("name", one.name),
-        ("version", one.version),
-        ("state", one.state),
-        ("why", one.why),
-        ("ids", owner),
-        ("network", " ".join((one.network, *one.addresses))),
-        ("ports", ", ".join(one.ports)),
-        ("pid", str(one.pid or "")),
-        ("restarts", str(one.restarts or "")),
-        ("unit", one.unit),
-        ("log", f"journalctl -u {one.unit}" if one.unit else ""),
-        *(("note", note) for note in one.notes),
-    ]
-
-
-def _table(found: Status) -> None:
-    rows: list[tuple[str, ...]] = [
-        (item.name, item.version, item.state, next(iter(item.addresses), "-"), item.why or "-")
-        for item in found.services
-    ]
-    app.show_table(("NAME", "VERSION", "STATE", "ADDRESS", "WHY"), rows)
-
-
-def _plain(found: Status) -> dict[str, object]:
-    import msgspec
-
-    result: dict[str, object] = msgspec.to_builtins(found)
-    return result
+    for line in shape.details(one):
+        click.echo(line)
 
 
 def _read(path: Path) -> Status:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from machineos.cli import options
 from machineos.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ MEDIUM = RUN / "medium"
 @click.argument("source", default="")
 @click.option("--from-medium", is_flag=True, help="Install what the medium says, or holds.")
 @click.option("--disk", default="", help="The disk, if there are several: vda, nvme0n1 ...")
-@click.option("--plain-http", is_flag=True, help="Allow HTTP without TLS to this registry.")
+@options.plain_http
 def install(*, source: str, from_medium: bool, disk: str, plain_http: bool) -> None:
     """Install this machine from SOURCE, [docker://]host[:port]/path:tag.
 

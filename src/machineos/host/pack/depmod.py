@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.core.run import run
+from machineos.core.command import Command
 from machineos.errors import MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+TABLES = ("modules.dep", "modules.alias", "modules.builtin")
 _TIMEOUT = 120.0
 
 
@@ -60,15 +61,7 @@ def parse_table(depends: str, aliases: str, builtin: str) -> ModuleTable:
     return ModuleTable(table, tuple(pairs), names)
 
 
-def read_table(root: Path, kernel: str) -> ModuleTable:
-    """Index the modules of ``kernel`` under ``root`` (a file system tree) and return the table.
-
-    Raises: MissingToolError, ToolError.
-    """
-    run(["depmod", "-b", str(root), kernel], timeout=_TIMEOUT)
-    folder = root / "usr/lib/modules" / kernel
-    texts = [
-        (folder / name).read_text("utf-8")
-        for name in ("modules.dep", "modules.alias", "modules.builtin")
-    ]
-    return parse_table(*texts)
+def index_command(root: Path, kernel: str) -> Command:
+    """Return the command that indexes the modules of ``kernel`` under ``root``, a file system
+    tree: it writes ``TABLES``."""
+    return Command(("depmod", "-b", str(root), kernel), _TIMEOUT)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from machineos.core.run import run
+from machineos.core.command import Command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,43 +17,22 @@ _TIMEOUT = 3600.0
 _FIXED_UUID = "6d6f7300-0000-4000-8000-65726f667300"
 
 
-def argv_make(tree: Path, output: Path, *, epoch: int) -> list[str]:
-    """Return the command that packs the folder ``tree`` into the new file ``output``.
+def make_command(tree: Path, output: Path, *, epoch: int) -> Command:
+    """Return the command that packs the folder ``tree`` into the new file ``output``, all times
+    set to ``epoch`` seconds.
 
     The tolerance for shared attributes is set so high that none is shared: their order would follow
     the order of the folder.
     """
-    return [
-        "mkfs.erofs",
-        f"-z{COMPRESSION}",
-        f"-T{epoch}",
-        f"-U{_FIXED_UUID}",
-        "-x1000000",
-        "--quiet",
-        str(output),
-        str(tree),
-    ]
+    options = (f"-z{COMPRESSION}", f"-T{epoch}", f"-U{_FIXED_UUID}", "-x1000000", "--quiet")
+    return Command(("mkfs.erofs", *options, str(output), str(tree)), _TIMEOUT)
 
 
-def make(tree: Path, output: Path, *, epoch: int) -> None:
-    """Pack the folder ``tree`` into ``output``, all times set to ``epoch`` seconds.
-
-    Raises: ToolError, MissingToolError, ToolTimeoutError.
-    """
-    run(argv_make(tree, output, epoch=epoch), timeout=_TIMEOUT)
-
-
-def argv_unpack(image: Path, tree: Path) -> list[str]:
-    """Return the command that writes the files of ``image`` into the new folder ``tree``.
+def unpack_command(image: Path, tree: Path) -> Command:
+    """Return the command that writes the files of ``image``, verified before, into the new folder
+    ``tree``.
 
     Extended attributes are lost: ``fsck.erofs`` before 1.8 cannot write them.
     """
-    return ["fsck.erofs", f"--extract={tree}", "--preserve", "-d0", str(image)]
-
-
-def unpack(image: Path, tree: Path) -> None:
-    """Write the files of ``image`` into the new folder ``tree``. Verify the image first.
-
-    Raises: ToolError, MissingToolError, ToolTimeoutError.
-    """
-    run(argv_unpack(image, tree), timeout=_TIMEOUT)
+    argv = ("fsck.erofs", f"--extract={tree}", "--preserve", "-d0", str(image))
+    return Command(argv, _TIMEOUT)

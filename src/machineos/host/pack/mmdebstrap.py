@@ -11,13 +11,13 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.core.run import find, run
-from machineos.errors import MissingToolError
+from machineos.core.command import Command
 from machineos.host.pack.unshare import argv_isolated
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+PROGRAM = "mmdebstrap"
 VARIANTS = ("extract", "custom", "essential", "minbase")
 _TIMEOUT = 3600.0
 
@@ -41,7 +41,7 @@ def argv_build(suite: Suite, output: Path, *, archives: Path | None = None) -> l
     of the root mounts its own ``/dev``.
     """
     argv = [
-        "mmdebstrap",
+        PROGRAM,
         "--mode=root",
         "--format=tar",
         f"--variant={suite.variant}",
@@ -66,23 +66,18 @@ def argv_build(suite: Suite, output: Path, *, archives: Path | None = None) -> l
     return argv
 
 
-def build(
+def build_command(
     suite: Suite, output: Path, *, epoch: int, temporary: Path, archives: Path | None = None
-) -> None:
-    """Write the root of ``suite`` to ``output``, all times at most ``epoch``. Needs root.
+) -> Command:
+    """Return the command that writes the root of ``suite`` to ``output``, all times at most
+    ``epoch``, in namespaces of its own. Needs root.
 
-    ``temporary`` is a folder for the files of the run. Raises: ToolError, MissingToolError,
-    ToolTimeoutError.
+    ``temporary`` is a folder for the files of the run; for ``archives`` see ``argv_build``.
     """
-    argv = argv_build(suite, output, archives=archives)
-    if find(argv[0]) is None:
-        raise MissingToolError(
-            "mmdebstrap is not installed", hint="scripts/setup installs every tool that is used"
-        )
-    run(
-        argv_isolated(argv),
-        timeout=_TIMEOUT,
-        env={"SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": str(temporary)},
+    return Command(
+        tuple(argv_isolated(argv_build(suite, output, archives=archives))),
+        _TIMEOUT,
+        env=(("SOURCE_DATE_EPOCH", str(epoch)), ("TMPDIR", str(temporary))),
         cwd=temporary,
     )
 

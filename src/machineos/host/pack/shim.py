@@ -8,16 +8,11 @@ a certificate that grew would be cut off unnoticed when the firmware loads it.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from machineos.core.files import read_bounded, write_atomic
 from machineos.errors import SpaceError, VerificationError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SECTION = ".vendor_cert"
-_MAX_SHIM = 16 << 20
+MAX_SIZE = 16 << 20
 _SYMBOL_SIZE = 18
 
 
@@ -49,14 +44,6 @@ def with_vendor_cert(binary: bytes, section: bytes) -> bytes:
         )
     end = place.offset + place.raw_size
     return binary[: place.offset] + section.ljust(place.raw_size, b"\0") + binary[end:]
-
-
-def embed(source: Path, target: Path, section: bytes) -> None:
-    """Write the shim ``source`` with ``section`` inside to ``target``, whole or not at all.
-
-    Raises: MissingError, DocumentError (larger than any shim), VerificationError, SpaceError.
-    """
-    write_atomic(target, with_vendor_cert(read_bounded(source, _MAX_SHIM), section))
 
 
 def _find(binary: bytes) -> _Place:

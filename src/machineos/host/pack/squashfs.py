@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from machineos.core.run import run
+from machineos.core.command import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 COMPRESSION = "zstd"
@@ -22,46 +21,29 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def argv_make(tree: Path, output: Path, *, epoch: int, keep_times: bool = False) -> list[str]:
-    """Return the command that packs the folder ``tree`` into the new file ``output``."""
-    times = [] if keep_times else ["-all-time", str(epoch)]
-    return ["mksquashfs", str(tree), str(output), *_OPTIONS, *times, "-mkfs-time", str(epoch)]
+def make_command(tree: Path, output: Path, *, epoch: int, keep_times: bool = False) -> Command:
+    """Return the command that packs the folder ``tree`` into the new file ``output``.
 
-
-def argv_make_from_tar(output: Path, *, mode: int) -> list[str]:
-    """Return the command that packs the tar stream on standard input into ``output``."""
-    return ["mksquashfs", "-", str(output), "-tar", *_OPTIONS, "-root-mode", f"{mode:o}"]
-
-
-def make(tree: Path, output: Path, *, epoch: int, keep_times: bool = False) -> None:
-    """Pack the folder ``tree`` into ``output``, all times ``epoch`` seconds unless ``keep_times``.
-
-    Raises: ToolError, MissingToolError, ToolTimeoutError.
+    All times become ``epoch`` seconds, unless ``keep_times``.
     """
-    run(argv_make(tree, output, epoch=epoch, keep_times=keep_times), timeout=_TIMEOUT)
+    times = () if keep_times else ("-all-time", str(epoch))
+    argv = ("mksquashfs", str(tree), str(output), *_OPTIONS, *times, "-mkfs-time", str(epoch))
+    return Command(argv, _TIMEOUT)
 
 
-def make_from_tar(feed: Callable[[int], None], output: Path, *, mode: int, newest: int) -> None:
-    """Pack a tar archive into ``output``; ``feed`` writes it to the descriptor that it is given.
+def make_from_tar_command(output: Path, *, mode: int, newest: int) -> Command:
+    """Return the command that packs the tar stream on its standard input into ``output``.
 
     The root folder gets ``mode``, the owner 0:0 and the time ``newest``, which must not be in the
     future; times after it become it. mksquashfs 4.5 knows no other way to a root whose time is not
     that of the run: its -root-uid, -root-gid and -root-time do nothing for a tar archive.
-    Raises: ToolError, MissingToolError, ToolTimeoutError, and what ``feed`` raises.
     """
-    env = {"SOURCE_DATE_EPOCH": str(newest)}
-    run(argv_make_from_tar(output, mode=mode), feed=feed, env=env, timeout=_TIMEOUT)
+    argv = ("mksquashfs", "-", str(output), "-tar", *_OPTIONS, "-root-mode", f"{mode:o}")
+    return Command(argv, _TIMEOUT, env=(("SOURCE_DATE_EPOCH", str(newest)),))
 
 
-def argv_unpack(image: Path, tree: Path) -> list[str]:
-    """Return the command that writes the files of ``image`` into the new folder ``tree``."""
-    flags = ["-no-progress", "-quiet", "-strict-errors", "-no-wildcards", "-dest", str(tree)]
-    return ["unsquashfs", *flags, str(image)]
-
-
-def unpack(image: Path, tree: Path) -> None:
-    """Write the files of ``image`` into the new folder ``tree``. Verify the image first.
-
-    Raises: ToolError, MissingToolError, ToolTimeoutError.
-    """
-    run(argv_unpack(image, tree), timeout=_TIMEOUT)
+def unpack_command(image: Path, tree: Path) -> Command:
+    """Return the command that writes the files of ``image``, verified before, into the new folder
+    ``tree``."""
+    flags = ("-no-progress", "-quiet", "-strict-errors", "-no-wildcards", "-dest", str(tree))
+    return Command(("unsquashfs", *flags, str(image)), _TIMEOUT)

@@ -9,27 +9,28 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from machineos.core.run import run
+from machineos.core.command import Command
 from machineos.errors import ToolError, VerificationError
 from machineos.host.kernel.superblock import (
     BLOCK,
-    VERITY,
     Superblock,
     parse_superblock,
-    round_up,
     tree_size,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from machineos.core.command import Result
+
 _ROOT_HASH = re.compile(r"^Root hash:\s+([0-9a-f]{64})$", re.MULTILINE)
 _TIMEOUT = 1800.0
 
 
-def argv_format(path: Path, *, data_size: int, salt: str, uuid: str) -> list[str]:
-    """Return the command that appends superblock and tree at ``data_size``, a multiple of 4096."""
-    return [
+def format_command(path: Path, *, data_size: int, salt: str, uuid: str) -> Command:
+    """Return the command that appends superblock and tree at ``data_size``, the size of the file,
+    a multiple of 4096. Same bytes, salt and uuid give the same result."""
+    argv = (
         "veritysetup",
         "format",
         "--hash=sha256",
@@ -42,12 +43,14 @@ def argv_format(path: Path, *, data_size: int, salt: str, uuid: str) -> list[str
         f"--uuid={uuid}",
         str(path),
         str(path),
-    ]
+    )
+    return Command(argv, _TIMEOUT)
 
 
-def argv_verify(path: Path, *, data_size: int, root_hash: str) -> list[str]:
+def verify_command(path: Path, *, data_size: int, root_hash: str) -> Command:
     """Return the command that checks every block of ``path`` against ``root_hash``."""
-    return ["veritysetup", "verify", f"--hash-offset={data_size}", str(path), str(path), root_hash]
+    options = (f"--hash-offset={data_size}", str(path), str(path), root_hash)
+    return Command(("veritysetup", "verify", *options), _TIMEOUT, success=None)
 
 
 def parse_format(text: str) -> str:
@@ -58,32 +61,21 @@ def parse_format(text: str) -> str:
     return match[1]
 
 
-def format_tree(path: Path, *, data_size: int, salt: str, uuid: str) -> str:
-    """Append a hash tree to ``path`` and return its root hash.
+def parse_tree(head: bytes, *, offset: int, size: int, what: str) -> Superblock:
+    """Return the superblock in ``head``, the bytes at ``offset`` of a file of ``size`` bytes.
 
-    ``data_size`` is the size of the file, a multiple of 4096. Same bytes, salt and uuid give the
-    same result. Raises: ToolError, MissingToolError.
+    Raises: VerificationError when there is none, when it is not of our kind, or when there are
+    bytes that its tree does not cover.
     """
-    argv = argv_format(path, data_size=data_size, salt=salt, uuid=uuid)
-    return parse_format(run(argv, timeout=_TIMEOUT).text)
-
-
-def verify_tree(path: Path, *, data_size: int, root_hash: str, what: str) -> Superblock:
-    """Check every block of ``path``, whose file system takes ``data_size`` bytes.
-
-    Raises: VerificationError when there is no tree, when it is not of our kind, when it does not
-    match, or when there are bytes that it does not cover; MissingToolError.
-    """
-    offset = round_up(data_size)
-    with path.open("rb") as file:
-        file.seek(offset)
-        superblock = parse_superblock(file.read(VERITY.size), offset=offset, what=what)
+    superblock = parse_superblock(head, offset=offset, what=what)
     expected = offset + tree_size(superblock.data_blocks)
-    if path.stat().st_size != expected:
-        raise VerificationError(f"{what}: is {path.stat().st_size} bytes, expected {expected}")
-    argv = argv_verify(path, data_size=offset, root_hash=root_hash)
-    result = run(argv, timeout=_TIMEOUT, check=False)
-    if result.status != 0:
-        reason = result.stderr.decode("utf-8", "replace").strip()[-200:]
-        raise VerificationError(f"{what}: does not match its root hash {root_hash}: {reason}")
+    if size != expected:
+        raise VerificationError(f"{what}: is {size} bytes, expected {expected}")
     return superblock
+
+
+def require_match(result: Result, *, root_hash: str, what: str) -> None:
+    """Read what ``verify_command`` left. Raises: VerificationError when a block does not match."""
+    if result.status != 0:
+        reason = result.complaint[-200:]
+        raise VerificationError(f"{what}: does not match its root hash {root_hash}: {reason}")

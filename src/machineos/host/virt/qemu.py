@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from machineos.core import run
-from machineos.errors import MachineError, ToolTimeoutError
+from machineos.core.command import Command
+from machineos.errors import MachineError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from machineos.core.command import Result
 
 PROGRAM = "qemu-system-x86_64"
 PROBE_DEADLINE = 10.0  # a good accelerator needs a fraction of a second, one that hangs all of it
@@ -37,44 +39,26 @@ def probe_disk() -> bytes:
     return sector.ljust(_PROBE_SIZE, b"\0")
 
 
-def argv_probe(accelerator: str, disk: Path) -> list[str]:
+def probe_command(accelerator: str, disk: Path, *, deadline: float = PROBE_DEADLINE) -> Command:
     """Return the call that boots the probe's disk through firmware, with system management mode
     as Secure Boot needs it. An accelerator that runs only a few instructions hangs in there."""
-    node = {
+    drive = {
         "driver": "raw",
         "node-name": "probe",
         "read-only": True,
         "file": {"driver": "file", "filename": str(disk)},
     }
-    return [
-        PROGRAM,
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-machine",
-        "q35,smm=on",
-        "-accel",
-        accelerator,
-        "-m",
-        "64",
-        *option("blockdev", node),
-        "-device",
-        "virtio-blk-pci,drive=probe,bootindex=0",
-        "-device",
-        "isa-debug-exit,iobase=0xf4,iosize=4",
-    ]
+    argv = (
+        PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35,smm=on",
+        "-accel", accelerator, "-m", "64", *option("blockdev", drive),
+        "-device", "virtio-blk-pci,drive=probe,bootindex=0",
+        "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+    )  # fmt: skip
+    return Command(argv, deadline, success=None)
 
 
-def probe(accelerator: str, disk: Path, *, deadline: float = PROBE_DEADLINE) -> str:
-    """Run the probe's guest and return the empty string, or why the accelerator cannot be used.
-
-    Raises: MissingToolError.
-    """
-    try:
-        result = run.run(argv_probe(accelerator, disk), timeout=deadline, check=False)
-    except ToolTimeoutError:
-        return f"a guest of five instructions did not end within {deadline:g} s"
+def parse_probe(result: Result) -> str:
+    """Return the empty string, or why the accelerator cannot be used."""
     if result.status == _PROBE_EXIT:
         return ""
     return last_words(result.stderr) or f"QEMU ended with status {result.status}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from machineos.core import run
+from machineos.core.command import Command
 from machineos.core.jsondoc import parse_json
 from machineos.errors import DocumentError, Fault
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Format = Literal["qcow2", "raw"]
 _TIMEOUT = 600.0
+_INFO_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +35,22 @@ class _Info(msgspec.Struct, frozen=True):
     backing: str = msgspec.field(name="backing-filename", default="")
 
 
-def argv_create(path: Path, kind: Format, size: int) -> list[str]:
+def create_command(path: Path, kind: Format, size: int) -> Command:
     """Return the call that makes an empty image of ``size`` bytes."""
-    return ["qemu-img", "create", "-q", "-f", kind, f"./{path.name}", str(size)]
+    argv = ("qemu-img", "create", "-q", "-f", kind, f"./{path.name}", str(size))
+    return Command(argv, _TIMEOUT, cwd=path.parent)
 
 
-def argv_convert(source: Path, source_kind: Format, target: Path, kind: Format) -> list[str]:
+def convert_command(source: Path, source_kind: Format, target: Path, kind: Format) -> Command:
     """Return the call that copies ``source`` to ``target``, holes kept."""
-    return [
-        "qemu-img",
-        "convert",
-        "-q",
-        "-f",
-        source_kind,
-        "-O",
-        kind,
-        str(source),
-        str(target),
-    ]
+    formats = ("-f", source_kind, "-O", kind)
+    return Command(("qemu-img", "convert", "-q", *formats, str(source), str(target)), _TIMEOUT)
 
 
-def argv_info(path: Path, kind: Format) -> list[str]:
+def info_command(path: Path, kind: Format) -> Command:
     """Return the call that describes an image as JSON. ``-U`` reads it while a guest uses it."""
-    return ["qemu-img", "info", "-U", "--output=json", "-f", kind, str(path)]
+    argv = ("qemu-img", "info", "-U", "--output=json", "-f", kind, str(path))
+    return Command(argv, _INFO_TIMEOUT)
 
 
 def parse_info(data: bytes, *, name: str) -> Image:
@@ -67,24 +61,3 @@ def parse_info(data: bytes, *, name: str) -> Image:
     except msgspec.ValidationError as error:
         raise DocumentError(name, [Fault("", 0, str(error))]) from error
     return Image(info.format, info.size, info.backing)
-
-
-def create(path: Path, kind: Format, size: int) -> None:
-    """Make an empty image. Raises: ToolError, MissingToolError."""
-    run.run(argv_create(path, kind, size), timeout=_TIMEOUT, cwd=path.parent)
-
-
-def convert(source: Path, source_kind: Format, target: Path, kind: Format) -> None:
-    """Copy an image; the target appears only when it is whole. Raises: ToolError."""
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        run.run(argv_convert(source, source_kind, partial, kind), timeout=_TIMEOUT)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def info(path: Path, kind: Format) -> Image:
-    """Describe an image. Raises: ToolError (also when it is not of this format), DocumentError."""
-    result = run.run(argv_info(path, kind), timeout=60.0)
-    return parse_info(result.stdout, name=str(path))

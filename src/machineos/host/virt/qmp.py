@@ -1,39 +1,47 @@
-"""QEMU's machine protocol (QMP) as plain calls with a deadline.
+"""QEMU's machine protocol (QMP): what is said and what was answered, as values.
 
-QEMU serves one QMP client at a time, so each call connects, does its work and leaves; a second
-caller waits its turn within its own deadline. Also reads the event log that QEMU writes to a file
-(see ``vm/plan.py``), which tells an orderly end from a crash after QEMU has gone.
+One message is one line of JSON. A server says hello first; then every request gets one answer, and
+events may stand between them (QEMU, "QEMU Machine Protocol Specification"). Also reads the event
+log that QEMU writes to a file (see ``vm/plan.py``), which tells an orderly end from a crash after
+QEMU has gone. Nothing here opens anything: ``qmpsocket`` does.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
 from machineos.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping
 
-_MAX_LINE = 1 << 20
-NEGOTIATE = b'{"execute":"qmp_capabilities"}\n'
+MAX_LINE = 1 << 20
 # QEMU answers within milliseconds, on a busy host within seconds; only one that hangs reaches this.
 PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """One QMP command."""
+class Request:
+    """One request; ``name`` is what QMP calls a command."""
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Return the line to send."""
+        message: dict[str, object] = {"execute": self.name}
+        if self.arguments:
+            message["arguments"] = dict(self.arguments)
+        return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request was answered."""
+
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +52,29 @@ class Shutdown:
     reason: str
 
 
-def execute(socket: Path, commands: Sequence[Command], *, timeout: float) -> list[Any]:
-    """Run ``commands`` in one connection and return their answers.
+NEGOTIATE = Request("qmp_capabilities")
 
-    Raises: MachineError when QEMU does not answer within ``timeout`` seconds or refuses a command.
+
+def require_greeting(line: bytes) -> None:
+    """Check the first line of a server. Raises: MachineError when it is not QMP's."""
+    if "QMP" not in _parse(line):
+        raise MachineError(f"QEMU did not say hello, but {_shown(line)}")
+
+
+def parse_answer(line: bytes, request: Request) -> Answer | None:
+    """Return the answer to ``request`` that the line is, None when it is an event.
+
+    Raises: MachineError when QEMU refused, or when the line is neither.
     """
-    try:
-        return asyncio.run(asyncio.wait_for(_session(socket, commands), timeout))
-    except TimeoutError as error:
-        raise MachineError(f"{socket}: QEMU gave no answer within {timeout:g} s") from error
-    except ExecuteError as error:
-        raise MachineError(f"QEMU refused {error.sent.get('execute')}: {error}") from error
-    except (ConnectError, QMPError, OSError, EOFError) as error:
-        raise MachineError(f"{socket}: no connection to QEMU: {error}") from error
-
-
-def query_status(socket: Path, *, timeout: float = PATIENCE) -> str:
-    """Return QEMU's run state: running, paused, prelaunch, shutdown ... Raises: MachineError."""
-    (answer,) = execute(socket, [Command("query-status")], timeout=timeout)
-    return str(answer["status"])
-
-
-def monitor(socket: Path, line: str, *, timeout: float) -> str:
-    """Run one command of the human monitor and return what it printed. Raises: MachineError."""
-    command = Command("human-monitor-command", {"command-line": line})
-    (answer,) = execute(socket, [command], timeout=timeout)
-    return str(answer).strip()
+    message = _parse(line)
+    if "return" in message:
+        return Answer(message["return"])
+    error = message.get("error")
+    if isinstance(error, dict):
+        raise MachineError(f"QEMU refused {request.name}: {error.get('desc', 'no reason')!s}")
+    if "event" in message:
+        return None
+    raise MachineError(f"QEMU answered {request.name} with {_shown(line)}")
 
 
 def parse_events(data: bytes) -> Shutdown | None:
@@ -80,7 +85,7 @@ def parse_events(data: bytes) -> Shutdown | None:
     """
     last: Shutdown | None = None
     for line in data.splitlines():
-        if b'"SHUTDOWN"' not in line or len(line) > _MAX_LINE:
+        if b'"SHUTDOWN"' not in line or len(line) > MAX_LINE:
             continue
         try:
             event = json.loads(line)
@@ -93,23 +98,15 @@ def parse_events(data: bytes) -> Shutdown | None:
     return last
 
 
-async def _session(socket: Path, commands: Sequence[Command]) -> list[Any]:
-    client = QMPClient("machine")
-    client.logger = _quiet()  # the library reports what we raise anyway
+def _parse(line: bytes) -> dict[str, Any]:
     try:
-        await client.connect(str(socket))
-        return [await client.execute(item.name, dict(item.arguments)) for item in commands]
-    finally:
-        await _leave(client)
+        message = json.loads(line)
+    except ValueError as error:
+        raise MachineError(f"QEMU does not speak JSON: {_shown(line)}") from error
+    if not isinstance(message, dict):
+        raise MachineError(f"QEMU does not speak QMP: {_shown(line)}")
+    return message
 
 
-async def _leave(client: QMPClient) -> None:
-    # QEMU closes the connection first when it was told to quit.
-    with contextlib.suppress(QMPError, OSError, EOFError):
-        await client.disconnect()
-
-
-def _quiet() -> logging.Logger:
-    logger = logging.Logger("machineos.qmp")  # not registered: no global state
-    logger.addHandler(logging.NullHandler())
-    return logger
+def _shown(line: bytes) -> str:
+    return repr(line[:80].decode("utf-8", "replace"))

@@ -6,11 +6,9 @@ when QEMU closes the control connection, however QEMU ended.
 
 from __future__ import annotations
 
-import os
-import pwd
 from typing import TYPE_CHECKING
 
-from machineos.core import run
+from machineos.core.command import Command
 from machineos.errors import MachineError
 
 if TYPE_CHECKING:
@@ -21,24 +19,18 @@ STATE_FILE = "tpm2-00.permall"
 _SETUP_TIMEOUT = 600.0  # it makes keys
 
 
-def argv_setup(state: Path, log: Path, user: str) -> list[str]:
+def setup_command(state: Path, log: Path, user: str) -> Command:
     """Return the call that makes the state of a new TPM with SHA-256 as its only bank.
 
     No endorsement or platform certificate is made: the appliance takes the TPM's keys at
     provisioning, and a certificate by a local throw-away authority would vouch for nothing.
+    ``user`` gets the files: as root, swtpm_setup would give them all to tss.
     """
-    return [
-        "swtpm_setup",
-        "--tpm2",
-        "--tpmstate",
-        _absolute(state),
-        "--pcr-banks",
-        "sha256",
-        "--logfile",
-        _absolute(log),
-        "--runas",
-        user,
-    ]
+    argv = (
+        "swtpm_setup", "--tpm2", "--tpmstate", _absolute(state), "--pcr-banks", "sha256",
+        "--logfile", _absolute(log), "--runas", user,
+    )  # fmt: skip
+    return Command(argv, _SETUP_TIMEOUT)
 
 
 def argv_socket(state: Path, control: Path, log: Path, pid: Path) -> list[str]:
@@ -59,20 +51,8 @@ def argv_socket(state: Path, control: Path, log: Path, pid: Path) -> list[str]:
     ]
 
 
-def setup(state: Path, log: Path) -> None:
-    """Make a new TPM in ``state`` unless there is one already.
-
-    Raises: MissingToolError, ToolError, ToolTimeoutError.
-    """
-    if (state / STATE_FILE).exists():
-        return
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    user = pwd.getpwuid(os.getuid()).pw_name  # as root, swtpm_setup would give all files to tss
-    run.run(argv_setup(state, log, user), timeout=_SETUP_TIMEOUT)
-
-
 def _absolute(path: Path) -> str:
-    text = os.fspath(path)
+    text = str(path)
     if not path.is_absolute() or "," in text:
         raise MachineError(f"{text}: swtpm needs an absolute path without a comma")
     return text

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-import urllib3
-
 from machineos import __version__
 from machineos.core.jsondoc import parse_json
 from machineos.errors import (
@@ -28,7 +26,16 @@ from machineos.errors import (
 )
 from machineos.oci.model.reference import check_host, is_loopback
 from machineos.oci.registry.auth import Authenticator, Credentials, parse_challenges
-from machineos.oci.registry.wire import Limits, PassingError, Reader, Retry, pool_manager
+from machineos.oci.registry.wire import (
+    REDIRECTS,
+    Limits,
+    PassingError,
+    Reader,
+    Retry,
+    exchange,
+    pool_manager,
+    status_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -38,8 +45,6 @@ if TYPE_CHECKING:
 
     from machineos.core.clock import Clock
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _ERROR_LIMIT = 16 << 10
 _TOKEN_LIMIT = 64 << 10
 _PIECE = 256 << 10
@@ -206,7 +211,7 @@ class Transport:
                 sent["Authorization"] = token
             response = self._send(call.method, url, sent, call.body)
             where = response.headers.get("Location")
-            stays = response.status not in _REDIRECTS or call.method not in {"GET", "HEAD"}
+            stays = response.status not in REDIRECTS or call.method not in {"GET", "HEAD"}
             if stays or where is None:
                 return response, url
             self._drop(response)
@@ -220,30 +225,16 @@ class Transport:
             headers["Content-Length"] = str(len(body))
         elif method in {"POST", "PUT", "PATCH"}:
             headers["Content-Length"] = "0"
-        where = f"{method} {self.host}"
-        try:
-            return self._pool.request(
-                method,
-                url,
-                headers=headers,
-                # In slices, because a time limit covers one call to send.
-                body=None if body is None else _slices(body),
-                preload_content=False,
-                decode_content=False,
-                redirect=False,
-                retries=False,
-            )
-        except urllib3.exceptions.SSLError as error:
-            raise TransferError(
-                f"{where}: TLS: {error}",
-                hint="is the registry's CA known? plain HTTP must be asked for",
-            ) from error
-        except urllib3.exceptions.ReadTimeoutError as error:
-            raise StalledError(f"{where}: no answer in time") from error
-        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as e:
-            raise PassingError(f"{where}: cannot connect: {e}", weight=2) from e
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise PassingError(f"{where}: {error}") from error
+        return exchange(
+            self._pool,
+            method,
+            url,
+            headers=headers,
+            # In slices, because a time limit covers one call to send.
+            body=None if body is None else _slices(body),
+            what=f"{method} {self.host}",
+            hint="is the registry's CA known? plain HTTP must be asked for",
+        )
 
     def _check_status(self, response: BaseHTTPResponse, what: str, expect: Collection[int]) -> None:
         status = response.status
@@ -257,9 +248,7 @@ class Transport:
             raise AuthError(text, status=status, hint=f"log in again: skopeo login {self.host}")
         if status == 404:
             raise MissingError(text)
-        if status in _PASSING:
-            raise PassingError(text, status=status, after=self._retry_after(response))
-        raise TransferError(text, status=status)
+        raise status_error(text, response)
 
     def _reason(self, response: BaseHTTPResponse) -> str:
         try:
@@ -269,10 +258,6 @@ class Transport:
         except (TransferError, DocumentError, KeyError, IndexError, TypeError, AttributeError):
             return ""
         return " " + "".join(char if char.isprintable() else "?" for char in text[:300])
-
-    def _retry_after(self, response: BaseHTTPResponse) -> float | None:
-        text = response.headers.get("Retry-After", "").strip()
-        return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
     def _document(self, response: BaseHTTPResponse, limit: int, what: str) -> bytes:
         """Return a small body whole, within a total time."""

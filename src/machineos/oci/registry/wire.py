@@ -22,12 +22,16 @@ from machineos.errors import StalledError, TransferError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from urllib3.response import BaseHTTPResponse, HTTPResponse
 
     from machineos.core.clock import Clock
+
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,52 @@ class Reader:
                     self._response.shutdown()
                 except (ValueError, OSError):
                     return  # closed meanwhile
+
+
+def exchange(
+    pool: urllib3.PoolManager,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    what: str,
+    hint: str,
+    body: Iterable[bytes] | None = None,
+) -> BaseHTTPResponse:
+    """Send one request, once, and return its answer with the body unread; no redirect is followed.
+
+    ``what`` names it in messages, ``hint`` says what to look at when TLS fails.
+    Raises: StalledError, PassingError, TransferError.
+    """
+    try:
+        return pool.request(
+            method,
+            url,
+            headers=headers,
+            body=body,
+            preload_content=False,
+            decode_content=False,
+            redirect=False,
+            retries=False,
+        )
+    except urllib3.exceptions.SSLError as error:
+        raise TransferError(f"{what}: TLS: {error}", hint=hint) from error
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise StalledError(f"{what}: no answer in time") from error
+    except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as e:
+        raise PassingError(f"{what}: cannot connect: {e}", weight=2) from e
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise PassingError(f"{what}: {error}") from error
+
+
+def status_error(text: str, response: BaseHTTPResponse) -> TransferError:
+    """Return the error for an answer with the wrong status: one that may pass, where it can."""
+    status = response.status
+    if status not in _PASSING:
+        return TransferError(text, status=status)
+    after = response.headers.get("Retry-After", "").strip()
+    good = after.isascii() and after.isdigit() and len(after) < 10
+    return PassingError(text, status=status, after=float(after) if good else None)
 
 
 def pool_manager(limits: Limits, ca_file: Path | None, *, tls: bool) -> urllib3.PoolManager:

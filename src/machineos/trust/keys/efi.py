@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.files import atomic, read_bounded
+from machineos.core.run import perform
 from machineos.errors import MissingError, SignatureError
 from machineos.host.pack import sbsign
 from machineos.trust.keys.x509 import key_pem
@@ -39,12 +40,14 @@ def sign_efi(
         raise SignatureError(f"{pair.key_path} is not the key of {pair.cert_path}")
     with atomic(target, mode=0o644) as file, _in_memory(key_pem(key, None)) as descriptor:
         signed = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
-        sbsign.sign(
-            source,
-            signed,
-            key=Path(f"/proc/self/fd/{descriptor}"),
-            certificate=pair.cert_path,
-            pass_fds=(descriptor,),
+        perform(
+            sbsign.sign_command(
+                source,
+                signed,
+                key=Path(f"/proc/self/fd/{descriptor}"),
+                certificate=pair.cert_path,
+                pass_fds=(descriptor,),
+            )
         )
         _verify(signed, pair.cert_path, what=str(target))
 
@@ -61,7 +64,8 @@ def verify_efi(path: Path, certificate: Path) -> None:
 
 def _verify(path: Path, certificate: Path, *, what: str) -> None:
     parse_certificate(read_bounded(certificate, MAX_PEM), what=str(certificate))
-    outcome = sbsign.verify(path, certificate=certificate)
+    result = perform(sbsign.verify_command(path, certificate=certificate))
+    outcome = sbsign.parse_verify(result)
     if not outcome.good:
         raise SignatureError(f"{what}: not signed by the key of {certificate}: {outcome.reason}")
 

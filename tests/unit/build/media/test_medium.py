@@ -13,7 +13,7 @@ from machineos.build.media.medium import build_medium
 from machineos.core.run import run
 from machineos.document.between.medium import parse_index
 from machineos.host.disk.blockdev import volume_label
-from machineos.host.pack.xorriso import argv_make
+from machineos.host.pack.xorriso import make_command
 from machineos.oci.layout.folder import LayoutRegistry
 from unit.oci.samples import put_image
 from waiting import PATIENCE
@@ -45,8 +45,8 @@ def build(
 
 
 def test_argv_has_no_date_of_today() -> None:
-    argv = argv_make(Path("tree"), Path("esp"), Path("out"), label="L", epoch=EPOCH)
-    assert "--modification-date=2023111422132000" in argv
+    command = make_command(Path("tree"), Path("esp"), Path("out"), label="L", epoch=EPOCH)
+    assert "--modification-date=2023111422132000" in command.argv
 
 
 def test_firmware_finds_shim_and_shim_the_kernel(

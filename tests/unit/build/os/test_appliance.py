@@ -10,15 +10,6 @@ from machineos.errors import MissingError
 from machineos.trust.keys.keyset import Keyset
 from vectors.clock import FixedClock
 
-ROOT = Path("/keysets/k")
-
-
-def test_variants_never_share_a_folder() -> None:
-    for place in (appliance.hostfs_layout, appliance.bootkit_folder):
-        assert len({place(ROOT, variant) for variant in ("ordinary", "debug-console")}) == 2
-    assert appliance.hostfs_layout(ROOT, "ordinary") == ROOT / "hostfs/oci"
-    assert appliance.bootkit_folder(ROOT, "ordinary") == ROOT / "bootkit"
-
 
 def test_the_digest_of_the_source_is_stable() -> None:
     assert appliance.source_digest() == appliance.source_digest()

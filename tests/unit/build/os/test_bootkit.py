@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from machineos.build.os import bootkit, initrd, uki
+from machineos.build.os import bootimage, bootkit, initrdplan, uki
 from machineos.core.run import run
 from machineos.document.between.bootsettings import Settings
 from machineos.host.pack import shim
@@ -51,7 +51,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("debian")
     stub = efi_binary(extra=((b".sbat", SBAT.ljust(1024, b"\0")),))
     for name, data in (
-        (bootkit.SHIM_PATH, shim_binary()), (bootkit.STUB_PATH, stub),
+        (bootimage.SHIM_PATH, shim_binary()), (bootimage.STUB_PATH, stub),
         (f"boot/vmlinuz-{KERNEL}", b"MZ kernel" * 1000),
         (f"usr/lib/modules/{KERNEL}/modules.dep", b"x:"),
     ):  # fmt: skip
@@ -66,10 +66,12 @@ def built(
     anchored: bootkit.Anchored, debian: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     output, work = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("work")
-    base = initrd.Base(debian / "base.cpio.zst", KERNEL, ("loop.ko",), (), {"vfat": ("vfat.ko",)})
+    base = initrdplan.Base(
+        debian / "base.cpio.zst", KERNEL, ("loop.ko",), (), {"vfat": ("vfat.ko",)}
+    )
     bootkit.build_images(
         anchored, debian, base, output, work=work,
-        options=bootkit.Options(policy_version="0003", epoch=1_700_000_000),
+        options=bootimage.Options(policy_version="0003", epoch=1_700_000_000),
     )  # fmt: skip
     return output
 
@@ -132,7 +134,7 @@ def test_the_kernel_goes_last_and_all_is_there(built: Path) -> None:
 def test_our_line_is_added_to_the_stubs_sbat(built: Path) -> None:
     lines = uki.read_sections((built / "kernel.efi").read_bytes())[".sbat"].decode().splitlines()
     assert lines[:-1] == SBAT.decode().splitlines()
-    assert lines[-1].split(",")[:2] == ["machineos", str(bootkit.SBAT_GENERATION)]
+    assert lines[-1] == "machineos,1,machineOS,machineos,1,docs/boot"
 
 
 @pytest.mark.parametrize("name", ["kernel.efi", "install.efi"])
@@ -196,11 +198,11 @@ def test_the_anchors_in_the_initrd(built: Path, anchored: bootkit.Anchored, tmp_
 
 
 def test_a_banner_is_in_the_image(anchored: bootkit.Anchored, debian: Path, tmp_path: Path) -> None:
-    base = initrd.Base(debian / "base.cpio.zst", KERNEL, (), (), {})
+    base = initrdplan.Base(debian / "base.cpio.zst", KERNEL, (), (), {})
     (tmp_path / "work").mkdir()
     made = bootkit.build_images(
         anchored, debian, base, tmp_path / "out", work=tmp_path / "work", modes=["run"],
-        options=bootkit.Options(banner="DEBUG VARIANT"),
+        options=bootimage.Options(banner="DEBUG VARIANT"),
     )  # fmt: skip
     assert b'VARIANT="DEBUG VARIANT"' in uki.read_sections(made["run"].read_bytes())[".osrel"]
 

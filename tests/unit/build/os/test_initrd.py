@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.os.initrd import DRIVERS, MODULES, pack
+from machineos.build.os.initrd import pack
 from machineos.core.run import run
 from waiting import PATIENCE
 
@@ -62,8 +62,3 @@ def test_the_same_tree_gives_the_same_bytes(tmp_path: Path) -> None:
         pack(tree(folder / "tree", names), output, epoch=7, compress=True)
         results.append(output.read_bytes())
     assert results[0] == results[1]
-
-
-def test_no_module_is_named_twice() -> None:
-    assert len(set(MODULES)) == len(MODULES)
-    assert not set(MODULES) & set(DRIVERS)

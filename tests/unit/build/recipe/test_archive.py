@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machineos.build.recipe.archive import Kind, Limits, Member, Policy, Stream, read_members
+from machineos.build.recipe.archive import Stream, read_members
+from machineos.build.recipe.member import Kind, Limits, Member, Policy
 from machineos.errors import ArchiveError
 from unit.build.tarmaker import (
     END,
@@ -288,3 +289,114 @@ def test_damage_is_an_archive_error_or_nothing(at: int, data: bytes, reseal: boo
     for item, _ in found:
         assert ".." not in item.parts
         assert all(part and "/" not in part and "\0" not in part for part in item.parts)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "ends without the end mark: it is cut off"),
+        (header("f")[:300], "ends within a header: it is cut off"),
+        (pax(path="x") + END, "ends after an extended header without its member"),
+        (
+            extended(b"L", b"g" * 300 + b"\0") + END,
+            "ends after an extended header without its member",
+        ),
+        (extended(b"x", b"12 path=abc\n")[:-505], "ends within an extended header: it is cut off"),
+        (
+            b"x" * 512,
+            "has a checksum that is not a number",
+        ),
+        (
+            sealed(header("f"))[:148] + b"0000001\0" + header("f")[156:] + END,
+            "has a header with a wrong checksum: damaged, or not a tar archive",
+        ),
+        (member("a") + END + b"x", "holds data behind its end mark"),
+        (extended(b"g", record("path", "x")) + END, "sets 'path' for all its members"),
+    ],
+)
+def test_what_is_wrong_with_an_archive_as_a_whole(data: bytes, message: str) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        read(data)
+    assert caught.value.message == f"layer L: {message}"
+
+
+PAX, UNREADABLE = "PaxHeaders/x", "has an extended header that cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "message"),
+    [
+        (extended(b"x", b"12 path=abc\n" * 2), PAX, "gives 'path' twice in one extended header"),
+        (extended(b"x", b"x path=a\n"), PAX, UNREADABLE),
+        (extended(b"x", b"9 =value\n"), PAX, UNREADABLE),
+        (extended(b"x", b"8 novalu\n"), PAX, UNREADABLE),
+        (pax(uid="1.5") + member("f"), "f", "has a uid that is not a number"),
+        (pax(gid="x") + member("f"), "f", "has a gid that is not a number"),
+        (pax(mtime="1.x") + member("f"), "f", "has a mtime that is not a number"),
+        (pax(size="9" * 19) + member("f"), "f", "has a size that is not a number"),
+        (pax(GNU__sparse__x="1") + member("f"), "f", "is a sparse file"),
+        (pax(SCHILY__acl__x="1") + member("f"), "f", "has an access control list"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_one_member(data: bytes, name: str, message: str) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        read(data + END)
+    assert caught.value.message == f"layer L: member {name!r} {message}"
+
+
+def test_numbers_that_octal_digits_cannot_hold() -> None:
+    block = header("f")
+    binary = b"\x80" + (70_000_123).to_bytes(7, "big")
+    ((item, _),) = read(sealed(block[:108] + binary + block[116:]) + END)
+    assert item.uid == 70_000_123
+    ((item, _),) = read(sealed(block[:108] + bytes(8) + block[116:]) + END)
+    assert item.uid == 0
+    ((item, _),) = read(sealed(block[:108] + b"   17 \0 " + block[116:]) + END)
+    assert item.uid == 0o17
+
+
+def test_a_size_is_in_the_extended_header_only_when_the_old_field_is_too_small() -> None:
+    large = 8**11
+    whole = pax(size=str(large)) + header("f", size=0)
+    with pytest.raises(ArchiveError, match="member 'f' is cut off"):
+        read(whole + b"x" * 512)
+    with pytest.raises(ArchiveError, match="has two sizes: 0 and 8589934591"):
+        read(pax(size=str(large - 1)) + header("f", size=0) + END)
+
+
+def test_an_extended_header_is_as_large_as_it_may_be() -> None:
+    comment = "c" * ((1 << 20) - 20)
+    assert len(read(extended(b"x", record("comment", comment)) + member("f") + END)) == 1
+    refused(header("x", kind=b"x", size=(1 << 20) + 1), "has an extended header of 1048577 bytes")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "atime", "ctime", "comment", "uname", "gname", "hdrcharset", "charset", "SCHILY.dev",
+        "SCHILY.ino", "SCHILY.nlink", "SCHILY.fflags", "LIBARCHIVE.creationtime",
+    ],
+)  # fmt: skip
+def test_what_means_nothing_may_be_said_for_all_members(key: str) -> None:
+    assert len(read(extended(b"g", record(key, "x")) + member("f") + END)) == 1
+
+
+def test_a_prefix_stands_before_a_name_in_posix_archives_only() -> None:
+    ((item, _),) = read(header("f", prefix=b"a/b") + END)
+    assert item.parts == ("a", "b", "f")
+    old = header("f", prefix=b"a/b")
+    ((item, _),) = read(sealed(old[:257] + b"ustar  \0" + old[265:]) + END)
+    assert item.parts == ("f",)
+    full = b"n" * 100
+    ((item, _),) = read(header(full) + END)
+    assert item.parts == ("n" * 100,)
+
+
+def test_a_bound_is_reached_before_it_is_passed() -> None:
+    data = b"".join(member(f"f{i}") for i in range(5)) + END
+    assert len(read(data, limits=Limits(members=5))) == 5
+    refused(data, "has more than 4 members", limits=Limits(members=4))
+    assert read(data, limits=Limits(expanded=len(data)))
+    refused(
+        data, f"expands to more than {len(data) - 1} bytes", limits=Limits(expanded=len(data) - 1)
+    )

@@ -10,8 +10,9 @@ import pytest
 from machineos.build.recipe.build import Settings, build
 from machineos.build.recipe.mountpoints import ALWAYS
 from machineos.build.recipe.recipe import parse_recipe
+from machineos.core.clock import SystemClock
 from machineos.core.jsondoc import parse_json
-from machineos.core.run import find
+from machineos.core.run import find, perform
 from machineos.errors import (
     ArchiveError,
     DigestError,
@@ -84,6 +85,7 @@ def run_build(
     settings = Settings(
         base=base,
         cache=base.parent / cache,
+        clock=SystemClock(),
         epoch=epoch,
         progress=said.append,
         open_image=open_image,
@@ -102,7 +104,7 @@ def image(base: Path, descriptor: Descriptor, out: str = "out") -> tuple[Path, d
     config = parse_json(repository.blob(manifest.config, limit=1 << 20), name="c")
     tree = base.parent / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    squashfs.unpack(repository.blob_path(manifest.layers[0].digest), tree)
+    perform(squashfs.unpack_command(repository.blob_path(manifest.layers[0].digest), tree))
     return tree, config
 
 

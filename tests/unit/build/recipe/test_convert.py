@@ -12,12 +12,14 @@ from typing import Any, TypedDict, Unpack
 import msgspec
 import pytest
 
-from machineos.build.recipe.archive import Limits, Policy
+from machineos.build.recipe.conversion import Conversion
 from machineos.build.recipe.convert import convert_image
 from machineos.build.recipe.filesystem import make_layer
+from machineos.build.recipe.member import Limits, Policy
 from machineos.build.recipe.mountpoints import ALWAYS
-from machineos.core.clock import Clock
+from machineos.core.clock import Clock, SystemClock
 from machineos.core.jsondoc import parse_json
+from machineos.core.run import perform
 from machineos.errors import (
     ArchiveError,
     DigestError,
@@ -61,18 +63,20 @@ class Options(TypedDict, total=False):
     limits: Limits
     policy: Policy
     progress: Callable[[str], None]
-    clock: Clock
 
 
 def convert(
-    source: LayoutRepository, folder: Path, tag: str = "t", **options: Unpack[Options]
+    source: LayoutRepository,
+    folder: Path,
+    tag: str = "t",
+    clock: Clock | None = None,
+    **options: Unpack[Options],
 ) -> Descriptor:
     work = folder / "work"
     work.mkdir(exist_ok=True)
     try:
-        return convert_image(
-            source, tag, layout(folder / "out"), work=work, epoch=EPOCH, tag="t", **options
-        )
+        conversion = Conversion(work, epoch=EPOCH, clock=clock or SystemClock(), **options)
+        return convert_image(source, tag, layout(folder / "out"), conversion, tag="t")
     finally:
         assert list(work.iterdir()) == []
 
@@ -84,7 +88,7 @@ def manifest_of(repository: LayoutRepository, descriptor: Descriptor) -> Manifes
 def unpacked(folder: Path, descriptor: Descriptor) -> Path:
     repository = LayoutRepository(folder / "out")
     layer = manifest_of(repository, descriptor).layers[0]
-    squashfs.unpack(repository.blob_path(layer.digest), folder / "tree")
+    perform(squashfs.unpack_command(repository.blob_path(layer.digest), folder / "tree"))
     return folder / "tree"
 
 

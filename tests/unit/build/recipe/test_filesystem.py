@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.recipe.filesystem import VerityLayer, make_layer, verify_layer
+from machineos.build.recipe.filesystem import make_layer, verify_layer
+from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.errors import ToolError, VerificationError
 from machineos.oci.model.atomfs import FilesystemKind, parse_layer_type, root_hash_of
 

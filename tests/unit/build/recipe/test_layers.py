@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.recipe.layers import Compression, sniff, uncompressed
-from machineos.errors import ArchiveError
+from machineos.build.recipe.compression import Compression, checked, sniff
+from machineos.build.recipe.layers import uncompressed
+from machineos.core.digest import Digest
+from machineos.errors import ArchiveError, DigestError
 
 DATA = bytes(range(256)) * 9000
 
@@ -47,3 +49,25 @@ def test_tells_compressions_apart() -> None:
     assert sniff(gzip.compress(b"")[:6]) == "gzip"
     assert sniff(b"\x28\xb5\x2f\xfd\x00\x00") == "zstd"
     assert sniff(b"root/\0") == ""
+
+
+def test_what_is_unpacked_has_the_digest_that_the_configuration_says() -> None:
+    good = Digest.of(b"onetwo")
+    assert list(checked(iter((b"one", b"two")), good, "x")) == [b"one", b"two"]
+    assert list(checked(iter((b"other",)), None, "x")) == [b"other"]
+    other = Digest.of(b"other")
+    with pytest.raises(DigestError) as caught:
+        list(checked(iter((b"other",)), good, "x"))
+    assert caught.value.message == (
+        f"x: unpacked it has the digest {other}, its configuration says {good}"
+    )
+
+
+def test_nothing_is_a_whole_stream_of_nothing(tmp_path: Path) -> None:
+    assert plain(b"", "gzip", tmp_path) == b""
+    assert plain(bytes(100), "gzip", tmp_path) == b""
+
+
+def test_what_is_no_gzip_says_what_zlib_says(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"^x: is not a gzip stream: Error -3 "):
+        plain(b"plain text", "gzip", tmp_path)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from machineos.build.recipe.build import load_recipe
 from machineos.build.recipe.recipe import (
     BuiltBase,
     DebianBase,
@@ -14,7 +15,6 @@ from machineos.build.recipe.recipe import (
     Recipe,
     ScratchBase,
     TarBase,
-    load_recipe,
     parse_recipe,
     substitute,
 )

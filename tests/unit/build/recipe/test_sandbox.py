@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.recipe.sandbox import Script, run_script
+from machineos.build.recipe.sandbox import run_script
+from machineos.build.recipe.script import Script
 from machineos.core.run import find
 from machineos.errors import ArchiveError, ToolError, ToolTimeoutError
 from waiting import PATIENCE, wait_for

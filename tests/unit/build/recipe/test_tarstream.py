@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.build.recipe.archive import Kind, Limits, Member, Policy, Stream, read_members
-from machineos.build.recipe.tarstream import MAX_TIME, Facts, TarWriter, copy
+from machineos.build.recipe.archive import Stream, read_members
+from machineos.build.recipe.member import Kind, Limits, Member, Policy
+from machineos.build.recipe.tarheader import MAX_TIME, Facts
+from machineos.build.recipe.tarstream import TarWriter, copy
+from machineos.core.run import perform
 from machineos.errors import ToolError
 from machineos.host.pack import squashfs
 
@@ -131,8 +134,8 @@ def test_the_program_packs_what_was_written(tmp_path: Path) -> None:
     def feed(output: int) -> None:
         os.write(output, data)
 
-    squashfs.make_from_tar(feed, image, mode=0o1775, newest=NEWEST)
-    squashfs.unpack(image, tree)
+    perform(squashfs.make_from_tar_command(image, mode=0o1775, newest=NEWEST), feed=feed)
+    perform(squashfs.unpack_command(image, tree))
     seen = {}
     for path in (tree, tree / "d", tree / "d" / odd):
         status = path.lstat()
@@ -153,15 +156,17 @@ def test_the_program_packs_what_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.tool("mksquashfs")
 def test_a_stream_that_ends_early_is_an_error(tmp_path: Path) -> None:
+    command = squashfs.make_from_tar_command(tmp_path / "image", mode=0o755, newest=NEWEST)
+
     def half(output: int) -> None:
         os.write(output, archive(lambda writer: writer.file("x", PLAIN, 0, 5), b"hello")[:700])
 
     with pytest.raises(ToolError, match="mksquashfs"):
-        squashfs.make_from_tar(half, tmp_path / "image", mode=0o755, newest=NEWEST)
+        perform(command, feed=half)
 
     def broken(output: int) -> None:
         os.write(output, archive(lambda writer: writer.file("x", PLAIN, 0, 5), b"hello"))
         raise EOFError("no more")
 
     with pytest.raises(EOFError, match="no more"):
-        squashfs.make_from_tar(broken, tmp_path / "image", mode=0o755, newest=NEWEST)
+        perform(command, feed=broken)

@@ -6,7 +6,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from machineos.cli.developer.mosb_os import bootkit, hostfs, media, read_passphrase
+from machineos.cli.app import read_passphrase
+from machineos.cli.developer.mosb_os import bootkit, hostfs, media
 from machineos.errors import MissingError
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from machineos.core.run import run
 from machineos.host.disk.blockdev import Disk, Partition, disks, optical, partitions, volume_label
-from machineos.host.pack.fat import make_image
+from machineos.host.pack.tools import make_fat
 
 
 class Sysfs:
@@ -121,7 +121,7 @@ def test_no_device(tmp_path: Path) -> None:
 @pytest.mark.tool("xorriso")
 def test_labels_that_real_tools_write(tmp_path: Path) -> None:
     for size in (4 << 20, 40 << 20):
-        make_image(tmp_path / "fat", label="DATA", files={}, epoch=0, size=size)
+        make_fat(tmp_path / "fat", label="DATA", files={}, epoch=0, size=size)
         assert volume_label(tmp_path / "fat") == "DATA"
     (tmp_path / "tree").mkdir()
     run(["xorriso", "-as", "mkisofs", "-quiet", "-V", "OCI-BOOT", "-o", tmp_path / "iso",

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from machineos.core.command import Command
 from machineos.errors import MissingError
-from machineos.host.pack.depmod import ModuleTable, module_name, parse_table
+from machineos.host.pack.depmod import TABLES, ModuleTable, index_command, module_name, parse_table
 
 # As depmod 30 wrote them for 6.12.
 DEP = """\
@@ -27,6 +30,11 @@ BUILTIN = "kernel/fs/ext4/ext4.ko\nkernel/drivers/char/tpm/tpm-crb.ko\n\n"
 @pytest.fixture
 def table() -> ModuleTable:
     return parse_table(DEP, ALIAS, BUILTIN)
+
+
+def test_the_command() -> None:
+    assert index_command(Path("r"), "6.1") == Command(("depmod", "-b", "r", "6.1"), 120.0)
+    assert TABLES == ("modules.dep", "modules.alias", "modules.builtin")
 
 
 def test_what_is_needed_comes_first(table: ModuleTable) -> None:

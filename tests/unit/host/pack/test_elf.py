@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from machineos.core.command import Command
 from machineos.errors import MissingError, ToolError
-from machineos.host.pack.elf import closure, parse_needed
+from machineos.host.pack import elf
+from machineos.host.pack.tools import libraries_of
 
 READELF = """\
   INTERP         0x000318 0x0000000000000318 0x0000000000000318 0x00001c 0x00001c R   0x1
@@ -22,13 +24,17 @@ Dynamic section at offset 0x6d90 contains 26 entries:
 
 
 def test_parse() -> None:
-    assert parse_needed(READELF) == ("libcryptsetup.so.12", "libc.so.6", "ld-linux-x86-64.so.2")
-    assert parse_needed("There is no dynamic section in this file.\n") == ()
+    assert elf.parse_needed(READELF) == ("libcryptsetup.so.12", "libc.so.6", "ld-linux-x86-64.so.2")
+    assert elf.parse_needed("There is no dynamic section in this file.\n") == ()
+
+
+def test_the_command() -> None:
+    assert elf.needed_command(Path("p")) == Command(("readelf", "-dlW", "p"), 30.0)
 
 
 @pytest.mark.tool("readelf")
 def test_a_real_program() -> None:
-    names = {path.name for path in closure(Path("/"), [Path(sys.executable).resolve()])}
+    names = {path.name for path in libraries_of(Path("/"), [Path(sys.executable).resolve()])}
     assert "libc.so.6" in names
     assert any(name.startswith("ld-linux") for name in names)
 
@@ -36,6 +42,6 @@ def test_a_real_program() -> None:
 @pytest.mark.tool("readelf")
 def test_what_is_missing_or_no_program(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="is needed but not in"):
-        closure(tmp_path, [Path(sys.executable).resolve()])
+        libraries_of(tmp_path, [Path(sys.executable).resolve()])
     with pytest.raises(ToolError):
-        closure(Path("/"), [tmp_path / "none"])
+        libraries_of(Path("/"), [tmp_path / "none"])

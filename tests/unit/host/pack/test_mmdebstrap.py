@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from machineos.host.pack.mmdebstrap import Suite, argv_build
+from machineos.core.command import Command
+from machineos.host.pack.mmdebstrap import Suite, argv_build, build_command
+from machineos.host.pack.unshare import argv_isolated
 
 
 def test_names_no_mirror_of_its_own() -> None:
@@ -26,3 +28,16 @@ def test_leaves_device_nodes_and_names_of_the_host_out() -> None:
     argv = argv_build(Suite("trixie"), Path("/out.tar"))
     assert "--skip=output/dev,output/mknod" in argv
     assert any("etc/resolv.conf" in word and "etc/hostname" in word for word in argv)
+
+
+def test_it_runs_in_namespaces_of_its_own_with_its_files_where_we_say() -> None:
+    suite, output = Suite("trixie"), Path("/out.tar")
+    command = build_command(
+        suite, output, epoch=7, temporary=Path("/tmp/w"), archives=Path("/kept")
+    )
+    assert command == Command(
+        tuple(argv_isolated(argv_build(suite, output, archives=Path("/kept")))),
+        3600.0,
+        env=(("SOURCE_DATE_EPOCH", "7"), ("TMPDIR", "/tmp/w")),
+        cwd=Path("/tmp/w"),
+    )

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.errors import MissingError, SpaceError, VerificationError
+from machineos.errors import SpaceError, VerificationError
 from machineos.host.pack import shim
 from vectors.pe import efi_binary
 
@@ -59,16 +57,3 @@ def test_a_damaged_shim_is_replaced_in_place_or_refused(position: int, change: i
     except (VerificationError, SpaceError):
         return
     assert len(result) == len(binary)
-
-
-def test_embed(tmp_path: Path) -> None:
-    source, target = tmp_path / "shim.efi", tmp_path / "out.efi"
-    source.write_bytes(long_named(OLD))
-    shim.embed(source, target, NEW)
-    assert target.read_bytes() == shim.with_vendor_cert(long_named(OLD), NEW)
-    assert source.read_bytes() == long_named(OLD)
-    with pytest.raises(MissingError):
-        shim.embed(tmp_path / "none", tmp_path / "other.efi", NEW)
-    with pytest.raises(SpaceError):
-        shim.embed(source, tmp_path / "other.efi", bytes(10_000))
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out.efi", "shim.efi"]

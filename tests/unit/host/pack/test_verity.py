@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from machineos.core.command import Command, Result
 from machineos.errors import ToolError, VerificationError
 from machineos.host.kernel.superblock import Superblock
-from machineos.host.pack import verity
+from machineos.host.pack import tools, verity
 
 SALT = "ab" * 32
 UUID = "6d6f7300-0000-4000-8000-000000000001"
@@ -34,11 +35,37 @@ def test_reads_the_root_hash_that_veritysetup_prints() -> None:
         verity.parse_format("Root hash: nonsense")
 
 
+def test_the_commands() -> None:
+    assert verity.format_command(Path("p"), data_size=8192, salt="5a", uuid="u") == Command(
+        (
+            "veritysetup", "format", "--hash=sha256", "--format=1", "--data-block-size=4096",
+            "--hash-block-size=4096", "--data-blocks=2", "--hash-offset=8192", "--salt=5a",
+            "--uuid=u", "p", "p",
+        ),
+        1800.0,
+    )  # fmt: skip
+    assert verity.verify_command(Path("p"), data_size=8192, root_hash="ab") == Command(
+        ("veritysetup", "verify", "--hash-offset=8192", "p", "p", "ab"), 1800.0, success=None
+    )
+
+
+def test_only_status_0_is_a_match() -> None:
+    def left(status: int, stderr: bytes) -> Result:
+        return Result(("veritysetup",), status, b"", stderr)
+
+    verity.require_match(left(0, b"noise"), root_hash="ab", what="layer")
+    for status in (1, -9):
+        with pytest.raises(VerificationError) as caught:
+            verity.require_match(left(status, b" a" * 150 + b" \n"), root_hash="ab", what="layer")
+        reason = (" a" * 150)[-200:]
+        assert caught.value.message == f"layer: does not match its root hash ab: {reason}"
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> tuple[Path, str]:
     path = tmp_path / "data"
     path.write_bytes(bytes(range(256)) * 16 * 200)
-    root_hash = verity.format_tree(path, data_size=819200, salt=SALT, uuid=UUID)
+    root_hash = tools.format_verity(path, data_size=819200, salt=SALT, uuid=UUID)
     return path, root_hash
 
 
@@ -47,10 +74,10 @@ def test_format_is_repeatable_and_verifies(made: tuple[Path, str], tmp_path: Pat
     path, root_hash = made
     other = tmp_path / "other"
     other.write_bytes(bytes(range(256)) * 16 * 200)
-    again = verity.format_tree(other, data_size=819200, salt=SALT, uuid=UUID)
+    again = tools.format_verity(other, data_size=819200, salt=SALT, uuid=UUID)
     assert again == root_hash
     assert other.read_bytes() == path.read_bytes()
-    found = verity.verify_tree(path, data_size=819100, root_hash=root_hash, what="layer")
+    found = tools.verify_verity(path, data_size=819100, root_hash=root_hash, what="layer")
     assert found == Superblock(200, SALT, UUID.replace("-", ""))
 
 
@@ -62,20 +89,20 @@ def test_one_flipped_bit_is_found(made: tuple[Path, str], where: int) -> None:
     data[where] ^= 1
     path.write_bytes(data)
     with pytest.raises(VerificationError, match="layer: does not match its root hash"):
-        verity.verify_tree(path, data_size=819200, root_hash=root_hash, what="layer")
+        tools.verify_verity(path, data_size=819200, root_hash=root_hash, what="layer")
 
 
 @pytest.mark.tool("veritysetup")
 def test_another_salt_root_hash_or_size_is_found(made: tuple[Path, str]) -> None:
     path, root_hash = made
     with pytest.raises(VerificationError, match="does not match"):
-        verity.verify_tree(path, data_size=819200, root_hash="1" * 64, what="layer")
+        tools.verify_verity(path, data_size=819200, root_hash="1" * 64, what="layer")
     with pytest.raises(VerificationError, match="no dm-verity data behind"):
-        verity.verify_tree(path, data_size=819200 - 4096, root_hash=root_hash, what="layer")
+        tools.verify_verity(path, data_size=819200 - 4096, root_hash=root_hash, what="layer")
     data = path.read_bytes()
     path.write_bytes(data + bytes(4096))
     with pytest.raises(VerificationError, match="is 839680 bytes, expected 835584"):
-        verity.verify_tree(path, data_size=819200, root_hash=root_hash, what="layer")
+        tools.verify_verity(path, data_size=819200, root_hash=root_hash, what="layer")
     path.write_bytes(data[: 819200 + 88] + b"\x01" + data[819200 + 89 :])
     with pytest.raises(VerificationError, match="does not match"):
-        verity.verify_tree(path, data_size=819200, root_hash=root_hash, what="layer")
+        tools.verify_verity(path, data_size=819200, root_hash=root_hash, what="layer")

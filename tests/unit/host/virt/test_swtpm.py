@@ -1,12 +1,12 @@
-"""swtpm: absolute paths, and a TPM whose files are ours."""
+"""swtpm: absolute paths, one bank."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
+from machineos.core.command import Command
 from machineos.errors import MachineError
 from machineos.host.virt import swtpm
 
@@ -20,20 +20,19 @@ def test_argv_socket() -> None:
     ]  # fmt: skip
 
 
+def test_setup_command() -> None:
+    assert swtpm.setup_command(Path("/s"), Path("/l"), "u") == Command(
+        (
+            "swtpm_setup", "--tpm2", "--tpmstate", "/s", "--pcr-banks", "sha256", "--logfile", "/l",
+            "--runas", "u",
+        ),
+        600.0,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("state", ["tpm", "/s,mode=0777"])
 def test_relative_paths_and_commas_are_refused(state: str) -> None:
     with pytest.raises(MachineError, match="absolute path without a comma"):
-        swtpm.argv_setup(Path(state), Path("/log"), "root")
-
-
-@pytest.mark.tool("swtpm_setup")
-def test_setup_makes_one_tpm_and_keeps_it(tmp_path: Path) -> None:
-    state, log = tmp_path / "tpm", tmp_path / "swtpm.log"
-    swtpm.setup(state, log)
-    made = state / swtpm.STATE_FILE
-    assert made.stat().st_uid == os.getuid()
-    assert state.stat().st_mode & 0o777 == 0o700
-    assert "Successfully activated PCR banks sha256 among" in log.read_text()
-    before = made.read_bytes()
-    swtpm.setup(state, log)
-    assert made.read_bytes() == before
+        swtpm.setup_command(Path(state), Path("/log"), "root")
+    with pytest.raises(MachineError, match="absolute path without a comma"):
+        swtpm.argv_socket(Path("/s"), Path(state), Path("/log"), Path("/pid"))

@@ -1,0 +1,147 @@
+"""The kernel image of one mode: which sections it has, what they say, and the TPM policy for it.
+
+Values only: keys sign through a function that is handed in, and nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from machineos.build.os import uki
+from machineos.document.between.bootsettings import Mode, Settings
+from machineos.trust.measure import tpm_policy
+from machineos.trust.measure.pcr import predict_pcr7
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from machineos.build.os.initrdplan import Base
+    from machineos.trust.measure.pcr import SecureBootCerts
+
+MODES: tuple[Mode, ...] = ("run", "install", "provision")
+SHIM_PATH = "usr/lib/shim/shimx64.efi"
+STUB_PATH = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+# What of our own a firmware or shim can revoke by generation (shim, SBAT.md).
+SBAT_GENERATION = 1
+COMMAND_LINE = (
+    "console=tty0 console=ttyS0,115200n8 panic=10 oops=panic quiet loglevel=4 "
+    "lsm=landlock,lockdown,yama,integrity,apparmor,bpf,ipe lockdown=integrity "
+    "apparmor=1 security=apparmor random.trust_cpu=on audit=0 "
+    # Else whoever sets fw_cfg or SMBIOS strings hands systemd units and rules to run.
+    "systemd.import_credentials=no"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``policy_version``: four digits, raised to lock out older images. ``banner``: what a variant
+    for tests says about itself on every boot; empty for the ordinary one."""
+
+    policy_version: str = "0001"
+    epoch: int = 0
+    banner: str = ""
+
+
+def image_name(mode: Mode) -> str:
+    """Return the file name of a mode's image; the predecessor's for ``run``."""
+    return "kernel.efi" if mode == "run" else f"{mode}.efi"
+
+
+def settings_of(mode: Mode, base: Base, options: Options) -> Settings:
+    """Return what the initrd is told."""
+    return Settings(
+        mode=mode,
+        policy_version=options.policy_version,
+        command_line=COMMAND_LINE,
+        kernel=base.kernel,
+        epoch=options.epoch,
+        modules=base.modules,
+        drivers=base.drivers,
+        filesystems=base.filesystems,
+        banner=options.banner,
+    )
+
+
+def sections_of(
+    kernel: str,
+    *,
+    linux: bytes,
+    archive: bytes,
+    anchors: bytes,
+    policy_key: bytes,
+    options: Options,
+) -> dict[str, bytes]:
+    """Return the sections of an image, without policy and SBAT.
+
+    ``archive`` and ``anchors`` are the two parts of the initrd, ``policy_key`` (PEM) the key that
+    the TPM believes about boot images.
+    """
+    return {
+        ".osrel": _os_release(options),
+        ".cmdline": COMMAND_LINE.encode() + b"\0",
+        ".uname": kernel.encode(),
+        ".pcrpkey": policy_key,
+        ".initrd": _aligned(archive) + anchors,
+        ".linux": linux,
+    }
+
+
+def measured(sections: Mapping[str, bytes], sbat: bytes) -> bytes:
+    """Return the PCR 11 that the image gives."""
+    return uki.measure({**sections, ".sbat": sbat})
+
+
+def with_policies(
+    sections: Mapping[str, bytes], policies: tuple[tpm_policy.SignedPolicy, ...]
+) -> dict[str, bytes]:
+    """Return the sections with the policies, in the order of the file: the kernel goes last, the
+    stub may then let it use the memory behind it."""
+    whole = {**sections, ".pcrsig": tpm_policy.render_policies(policies)}
+    whole[".linux"] = whole.pop(".linux")
+    return whole
+
+
+def boot_policy(
+    pcr11: bytes,
+    certs: SecureBootCerts,
+    uki_certificate: bytes,
+    policy_key: bytes,
+    options: Options,
+    sign: Callable[[bytes], bytes],
+) -> tpm_policy.SignedPolicy:
+    """Return the signed policy under which the TPM gives its secrets to one image.
+
+    ``policy_key`` is a PEM, whose private half is behind ``sign``.
+    """
+    key = tpm_policy.policy_key(policy_key)
+    values = {7: predict_pcr7(certs, uki_certificate), 11: pcr11, 12: bytes(32)}
+    digest = tpm_policy.boot_policy(
+        values, options.policy_version, tpm_policy.version_index(key).name
+    )
+    return tpm_policy.SignedPolicy(
+        pcrs=tuple(values),
+        fingerprint=key.fingerprint,
+        policy=digest,
+        signature=tpm_policy.sign_policy(digest, sign),
+        version=options.policy_version,
+        purpose="luks",
+        values=tuple(values.values()),
+    )
+
+
+def sbat_text(stub: bytes) -> bytes:
+    """Return the stub's own SBAT text with our line added: shim refuses what either revokes."""
+    own = uki.read_sections(stub)[".sbat"].rstrip(b"\0").rstrip(b"\n")
+    line = f"machineos,{SBAT_GENERATION},machineOS,machineos,{SBAT_GENERATION},docs/boot"
+    return own + b"\n" + line.encode() + b"\n"
+
+
+def _os_release(options: Options) -> bytes:
+    variant = f'VARIANT="{options.banner}"\n' if options.banner else ""
+    text = f'NAME="machineOS"\nID=machineos\nVERSION_ID={options.policy_version}\n{variant}'
+    return text.encode()
+
+
+def _aligned(archive: bytes) -> bytes:
+    return archive + bytes(-len(archive) % 4)

@@ -1,0 +1,122 @@
+"""What hostfs and bootkit are built of and where they are kept: names and keys only.
+
+In ``<keyset>/hostfs/oci``, ``<keyset>/bootkit`` and ``<keyset>/artifacts`` (the predecessor's
+names); a variant for tests has names of its own, so that it never stands where a product looks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import machineos
+from machineos.build.recipe.stageplan import DEFAULT_EPOCH
+from machineos.errors import MissingError, PolicyError
+from machineos.host.pack.mmdebstrap import Suite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from machineos.core.clock import Clock
+
+HOSTFS_TAG = "hostfs"
+BOOTKIT_TAG = "bootkit-squashfs"
+ORDINARY = "ordinary"
+# With a root shell on the console, for tests. No command builds it, and only a keyset that says so
+# itself can sign it: a machine of a product must never unseal for it.
+DEBUG = "debug-console"
+TEST_MARKER = "FOR-TESTS-ONLY"
+# The keys of a keyset whose certificates are in the images, or in their policies.
+ANCHORS = (
+    "manifest-ca", "sudi-ca", "uefi-pk", "uefi-kek", "uefi-db", "uki-production", "tpmpol-luks",
+    "tpmpol-admin",
+)  # fmt: skip
+VERSION_LABEL = "org.opencontainers.image.version"
+BOOT_SUITE = Suite(
+    name="trixie",
+    variant="extract",
+    packages=(
+        "cryptsetup-bin", "linux-image-cloud-amd64", "python3-cryptography", "python3-msgspec",
+        "shim-unsigned", "systemd-boot-efi",
+    ),
+)  # fmt: skip
+_BANNER = "DEBUG VARIANT, FOR TESTS ONLY: root shell on the console"
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where and how to build; ``cache`` outlives a build, ``variant`` is ORDINARY or DEBUG."""
+
+    cache: Path
+    clock: Clock
+    epoch: int = DEFAULT_EPOCH
+    variant: str = ORDINARY
+    version: str = machineos.__version__
+    policy_version: str = "0001"
+    say: Callable[[str], None] = field(default=lambda _text: None)
+
+    @property
+    def banner(self) -> str:
+        """What a boot image says of itself; nothing when it is an ordinary one."""
+        return "" if self.variant == ORDINARY else _BANNER
+
+
+def hostfs_layout(keyset: Path, variant: str) -> Path:
+    """Return the folder of the OCI layout with the hostfs; variants never share the name."""
+    return keyset / ("hostfs" if variant == ORDINARY else f"hostfs-{variant}") / "oci"
+
+
+def bootkit_folder(keyset: Path, variant: str) -> Path:
+    """Return the folder of shim, UKIs and the bootkit's OCI layout."""
+    return keyset / ("bootkit" if variant == ORDINARY else f"bootkit-{variant}")
+
+
+def media_folder(keyset: Path, variant: str) -> Path:
+    """Return the folder of the media that were built last."""
+    return keyset / ("artifacts" if variant == ORDINARY else f"artifacts-{variant}")
+
+
+def require_variant(variant: str, *, for_tests: bool) -> None:
+    """Refuse the debug variant for any keyset that is not marked as one for tests.
+
+    Raises: PolicyError.
+    """
+    if variant != ORDINARY and not for_tests:
+        raise PolicyError(f"the {variant} variant is only for keysets marked {TEST_MARKER}")
+
+
+def boot_root_name(epoch: int) -> str:
+    """Return the name of the unpacked Debian tree in the cache."""
+    return f"boot-root-{_short(repr((BOOT_SUITE, epoch)))}"
+
+
+def initrd_name(root: str, kernel: str, epoch: int, source: str) -> str:
+    """Return the name of an initrd's folder in the cache: made of the tree ``root``, and of our own
+    code, whose digest is ``source``."""
+    return f"initrd-{_short(f'{root} {kernel} {epoch} {source}')}"
+
+
+def bootkit_key(shop: Workshop, initrd: str, certificates: Iterable[bytes], source: str) -> str:
+    """Return what a bootkit depends on, as a digest (hex): an equal key gives equal images.
+
+    ``certificates`` are those of the keyset that go into the images, ``source`` the digest of the
+    code that makes them.
+    """
+    parts = (
+        initrd, shop.policy_version, shop.version, shop.variant, shop.epoch,
+        [hashlib.sha256(pem).hexdigest() for pem in certificates], source,
+    )  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def newest_kernel(names: Sequence[str], root: Path) -> str:
+    """Return the kernel to boot, of those in a tree. Raises: MissingError."""
+    if not names:
+        raise MissingError(f"{root} holds no kernel")
+    return max(names)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,245 @@
+"""What may be a member of an image, wherever it comes from: rules over plain fields.
+
+Nothing here reads anything. Invariant: a ``Member`` has a relative name without ``..``, one
+unambiguous size, and is a file, a folder, a symbolic link, a hard link or a whiteout; devices,
+FIFOs, sparse files and what the policy forbids are ``ArchiveError``, which names archive and
+member. Names are bytes outside, and text with surrogate escapes in here. Follows the OCI image
+specification, "Layer Filesystem Changeset".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from machineos.errors import ArchiveError
+
+MAX_NAME = 4095
+MAX_COMPONENT = 255
+MAX_DEPTH = 128
+WHITEOUT = ".wh."
+_MAX_XATTRS = 64 << 10
+_MAX_ID = (1 << 32) - 2
+_OPAQUE = ".wh..wh..opq"
+_SPECIAL = 0o6000  # set-user-id, set-group-id
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one image may expand to. All of it counts over all its layers."""
+
+    expanded: int = 16 << 30
+    members: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What happens to members that are legal but dangerous.
+
+    ``setuid``: set-user-id and set-group-id bits of files. ``strip`` is the default for images of
+    foreign origin: a service runs without new privileges, so the bits could only serve an attacker.
+    """
+
+    setuid: Literal["keep", "strip", "refuse"] = "strip"
+
+
+class Kind(Enum):
+    """What a member is."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    SYMLINK = "symbolic link"
+    HARDLINK = "hard link"
+    WHITEOUT = "whiteout"
+    OPAQUE = "opaque whiteout"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One vetted member. ``parts`` is its name, () for the root; for a whiteout the name that goes.
+
+    ``target`` is the text of a symbolic link; ``link`` the parts of a hard link's other name.
+    """
+
+    kind: Kind
+    parts: tuple[str, ...]
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size: int = 0
+    target: str = ""
+    link: tuple[str, ...] = ()
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+    stripped: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return "/".join(self.parts) or "."
+
+
+@dataclass(slots=True)
+class Header:
+    """The fields of one member, extensions applied, nothing vetted yet."""
+
+    name: bytes
+    kind: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    link: bytes
+    xattrs: dict[str, bytes]
+    pax_size: int | None = None
+
+
+_KINDS = {
+    b"0": Kind.FILE,
+    b"\0": Kind.FILE,
+    b"7": Kind.FILE,
+    b"1": Kind.HARDLINK,
+    b"2": Kind.SYMLINK,
+    b"5": Kind.FOLDER,
+}
+_REFUSED = {
+    b"3": "is a character device",
+    b"4": "is a block device",
+    b"6": "is a FIFO",
+    b"S": "is a sparse file",
+}
+
+
+def encode(text: str) -> bytes:
+    """Return a name as it is on a disk or in an archive."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode(raw: bytes) -> str:
+    """Return a name as text; ``encode`` gives the same bytes again."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def vet(header: Header, what: str, policy: Policy) -> Member:
+    """Turn raw fields into a member that can be trusted to be well formed. Raises: ArchiveError."""
+    kind, parts = _kind_and_name(header, what)
+    if kind is not Kind.FILE and header.size:
+        raise refusal(what, header.name, f"is a {kind.value} with content")
+    if max(header.uid, header.gid) > _MAX_ID:
+        raise refusal(what, header.name, "has an owner that is out of range")
+    mode = _mode(header, kind, what, policy)
+    kind, parts = _whiteout(kind, parts, header.size, what)
+    link = header.link
+    return Member(
+        kind=kind,
+        parts=parts,
+        mode=mode,
+        uid=header.uid,
+        gid=header.gid,
+        mtime=max(0, header.mtime),
+        size=header.size,
+        target=_target(link, what, header.name) if kind is Kind.SYMLINK else "",
+        link=_parts(link, what, header.name) if kind is Kind.HARDLINK else (),
+        xattrs=_xattrs(header.xattrs, what, header.name),
+        stripped=mode != header.mode & 0o7777,
+    )
+
+
+def refusal(what: str, name: bytes, message: str) -> ArchiveError:
+    """Return the error about the member ``name`` of the archive ``what``, or about all of it."""
+    shown = name[:200].decode("utf-8", "backslashreplace")
+    return ArchiveError(f"{what}: member {shown!r} {message}" if name else f"{what}: {message}")
+
+
+def _kind_and_name(header: Header, what: str) -> tuple[Kind, tuple[str, ...]]:
+    name = header.name
+    kind = _KINDS.get(header.kind)
+    if kind is None:
+        reason = _REFUSED.get(header.kind, f"is of the unknown type {header.kind!r}")
+        raise refusal(what, name, f"{reason}, which an image must not hold")
+    if header.kind == b"\0" and name.endswith(b"/"):
+        kind = Kind.FOLDER
+    parts = _parts(name, what, name)
+    if not parts and kind is not Kind.FOLDER:
+        raise refusal(what, name, f"is a {kind.value} in the place of the root")
+    return kind, parts
+
+
+def _mode(header: Header, kind: Kind, what: str, policy: Policy) -> int:
+    mode = header.mode & 0o7777
+    if kind is not Kind.FILE or not mode & _SPECIAL:
+        return mode
+    match policy.setuid:
+        case "keep":
+            return mode
+        case "strip":
+            return mode & ~_SPECIAL
+        case "refuse":
+            raise refusal(what, header.name, "is set-user-id or set-group-id")
+
+
+def _parts(raw: bytes, what: str, name: bytes) -> tuple[str, ...]:
+    if b"\0" in raw or not raw:
+        raise refusal(what, name, "has an empty name or one with a zero byte")
+    if raw.startswith(b"/"):
+        raise refusal(what, name, "has an absolute name")
+    if len(raw) > MAX_NAME:
+        raise refusal(what, name, f"has a name longer than {MAX_NAME} bytes")
+    pieces = [part for part in raw.split(b"/") if part not in {b"", b"."}]
+    reason = _why_not_parts(pieces)
+    if reason:
+        raise refusal(what, name, reason)
+    return tuple(decode(part) for part in pieces)
+
+
+def _why_not_parts(pieces: list[bytes]) -> str:
+    if b".." in pieces:
+        return "has a name with '..'"
+    if max(map(len, pieces), default=0) > MAX_COMPONENT:
+        return f"has a part of its name longer than {MAX_COMPONENT} bytes"
+    if len(pieces) > MAX_DEPTH:
+        return f"is more than {MAX_DEPTH} folders deep"
+    if any(part.startswith(WHITEOUT.encode()) for part in pieces[:-1]):
+        return "is inside a whiteout"
+    return ""
+
+
+def _whiteout(
+    kind: Kind, parts: tuple[str, ...], size: int, what: str
+) -> tuple[Kind, tuple[str, ...]]:
+    if not parts or not parts[-1].startswith(WHITEOUT):
+        return kind, parts
+    name = encode("/".join(parts))
+    if kind is not Kind.FILE or size:
+        raise refusal(what, name, "is named like a whiteout, but is not an empty file")
+    if parts[-1] == _OPAQUE:
+        return Kind.OPAQUE, parts[:-1]
+    hidden = parts[-1].removeprefix(WHITEOUT)
+    if hidden in {"", ".", ".."} or hidden.startswith(WHITEOUT):
+        raise refusal(what, name, f"is a whiteout of {hidden!r}")
+    return Kind.WHITEOUT, (*parts[:-1], hidden)
+
+
+def _target(raw: bytes, what: str, name: bytes) -> str:
+    if not raw or b"\0" in raw or len(raw) > MAX_NAME:
+        raise refusal(what, name, "is a symbolic link with a target that is not a path")
+    return decode(raw)
+
+
+def _xattrs(raw: dict[str, bytes], what: str, name: bytes) -> dict[str, bytes]:
+    """Keep file capabilities and user attributes; labels of the build host mean nothing elsewhere;
+    all else could steer overlayfs or the kernel's integrity code."""
+    result = {}
+    for key, value in sorted(raw.items()):
+        # Neither can be kept: labels are the build host's, and squashfs stores no access lists.
+        if key == "security.selinux" or key.startswith("system.posix_acl_"):
+            continue
+        private = key.startswith(("user.overlay.", "user.fuseoverlayfs.", "user.containers."))
+        if key != "security.capability" and (not key.startswith("user.") or private):
+            raise refusal(what, name, f"has the extended attribute {key[:80]!r}")
+        if len(value) > _MAX_XATTRS or len(key) > MAX_COMPONENT:
+            raise refusal(what, name, f"has an extended attribute {key[:80]!r} that is too large")
+        result[key] = value
+    return result

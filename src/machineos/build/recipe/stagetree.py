@@ -1,0 +1,50 @@
+"""What is done to the folder of a stage after its script: missing mount points, times."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machineos.build.recipe.mountpoints import mount_points
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+def add_mount_points(tree: Path, volumes: Iterable[str], *, epoch: int) -> None:
+    """Make the missing folders in ``tree``; ``volumes`` are those that the image declares.
+
+    Links are not followed: where one is in the way, nothing is made.
+    """
+    for parts, mode in mount_points(volumes):
+        folder = tree
+        for part in parts:
+            if folder.is_symlink():
+                break
+            parent, folder = folder, folder / part
+            if not os.path.lexists(folder):
+                before = parent.stat()
+                folder.mkdir()
+                folder.chmod(0o755)
+                os.utime(folder, (epoch, epoch))
+                # The time of the folder above would say when this ran, and so change the image.
+                os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+        else:
+            if mode is not None and folder.is_dir() and not folder.is_symlink():
+                folder.chmod(mode)
+
+
+def clamp(tree: Path, epoch: int) -> None:
+    """Bring every time in ``tree`` that is later than ``epoch`` back to it."""
+    for path in _walk(tree):
+        status = path.lstat()
+        if status.st_mtime > epoch or status.st_mtime < 0:
+            os.utime(path, (epoch, epoch), follow_symlinks=False)
+    os.utime(tree, (epoch, epoch))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for name, folders, files in os.walk(folder):
+        for child in (*folders, *files):
+            yield Path(name) / child

@@ -1,0 +1,228 @@
+"""Several layers become one tree of names: which layer wins where, and what a whiteout takes away.
+
+A name stands for an inode, whose content is somewhere in a spool that is not kept here. Invariant:
+no path from an archive leads anywhere but down the tree; a symbolic link in it is never followed.
+Why one layer: docs/adr/0003. Whiteouts: OCI image specification, "Whiteouts".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from machineos.build.recipe.member import Kind, Member
+from machineos.build.recipe.tarheader import Facts
+from machineos.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Members = Iterable[tuple[Member, Iterator[memoryview]]]
+
+
+@dataclass(slots=True)
+class Inode:
+    """What a name stands for; hard links share it. ``start`` is where the spool has its content,
+    -1 for what has none."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+    target: str = ""
+    start: int = -1
+    size: int = 0
+    links: int = 1
+
+    @property
+    def facts(self) -> Facts:
+        """What a header says of it."""
+        return Facts(self.mode, self.uid, self.gid, self.mtime, self.xattrs)
+
+
+@dataclass(slots=True)
+class Entry:
+    """A name in a folder. ``layer`` gave it; ``implied``: a parent that no layer listed."""
+
+    inode: Inode
+    layer: int
+    children: dict[str, Entry] | None = None
+    implied: bool = False
+
+
+class Tree:
+    """Takes the members of layers, lowest first, and is the tree that they make.
+
+    ``store`` is told to keep pieces of contents, one behind the other.
+    """
+
+    def __init__(self, store: Callable[[memoryview], object]) -> None:
+        self._store_piece = store
+        self.top = Entry(Inode(0o755, 0, 0, 0), -1, {}, implied=True)
+        self._layer = -1
+        self._stored = 0
+        self.members = 0
+        self.stripped: list[str] = []
+
+    def add_layer(self, members: Members, *, what: str) -> None:
+        """Apply the members of one layer, named ``what`` in messages; their contents are stored.
+
+        Raises: ArchiveError, and what ``members`` raises.
+        """
+        self._layer += 1
+        for member, body in members:
+            self.members += 1
+            try:
+                self._apply(member, body)
+            except _Refusal as error:
+                raise ArchiveError(f"{what}: member {member.name[:200]!r} {error}") from error
+            if member.stripped:
+                self.stripped.append(member.name)
+
+    def ensure_folder(self, parts: tuple[str, ...], *, mode: int | None, mtime: int) -> None:
+        """Make the folders of ``parts`` that are missing, and give the last one ``mode``.
+
+        Where something else is in the way, a link also, nothing is made.
+        """
+        entry = self.top
+        for part in parts:
+            if entry.children is None:
+                return
+            if part not in entry.children:
+                entry.children[part] = Entry(Inode(0o755, 0, 0, mtime), self._layer, {})
+            entry = entry.children[part]
+        if mode is not None and entry.children is not None:
+            entry.inode.mode = mode
+
+    @property
+    def root(self) -> Facts:
+        """The root folder, which is no member of the stream."""
+        return self.top.inode.facts
+
+    def make_root_newest(self, least: int) -> int:
+        """Give the root folder the newest time in the tree, at least ``least``, and return it."""
+        pending, newest = [self.top], least
+        while pending:
+            entry = pending.pop()
+            newest = max(newest, entry.inode.mtime)
+            pending.extend((entry.children or {}).values())
+        self.top.inode.mtime = newest
+        return newest
+
+    def _apply(self, member: Member, body: Iterator[memoryview]) -> None:
+        match member.kind:
+            case Kind.WHITEOUT:
+                self._whiteout(member.parts)
+            case Kind.OPAQUE:
+                folder = self._find(member.parts)
+                if folder is not None and folder.children is not None:
+                    self._drop_lower(folder)
+            case Kind.FOLDER:
+                self._folder(member)
+            case Kind.FILE:
+                start = self._store(body)
+                self._put(member, Inode(*_meta(member), start=start, size=member.size))
+            case Kind.SYMLINK:
+                self._put(member, Inode(*_meta(member), target=member.target))
+            case Kind.HARDLINK:
+                entry = self._find(member.link)
+                if entry is None or entry.inode.start < 0:
+                    there = "/".join(member.link)
+                    raise _Refusal(f"is a hard link to {there[:200]!r}, which is not a file in it")
+                self._put(member, entry.inode)
+                entry.inode.links += 1
+
+    def _store(self, body: Iterator[memoryview]) -> int:
+        start = self._stored
+        for piece in body:
+            self._store_piece(piece)
+            self._stored += len(piece)
+        return start
+
+    def _find(self, parts: tuple[str, ...]) -> Entry | None:
+        """The entry of that name, None if there is none; a symbolic link is never followed."""
+        entry = self.top
+        for part in parts:
+            child = None if entry.children is None else entry.children.get(part)
+            if child is None:
+                return None
+            entry = child
+        return entry
+
+    def _parent(self, parts: tuple[str, ...]) -> dict[str, Entry]:
+        """The folder that will hold ``parts``, made where nobody listed it."""
+        entry = self.top
+        for depth, part in enumerate(parts[:-1]):
+            assert entry.children is not None  # noqa: S101 (for the type checker; see below)
+            child = entry.children.get(part)
+            if child is None:
+                child = Entry(Inode(0o755, 0, 0, 0), self._layer, {}, implied=True)
+                entry.children[part] = child
+            elif child.children is None:
+                kind = "symbolic link" if child.inode.target else "file"
+                raise _Refusal(f"has {'/'.join(parts[: depth + 1])!r} as its folder, a {kind}")
+            entry = child
+        assert entry.children is not None  # noqa: S101
+        return entry.children
+
+    def _folder(self, member: Member) -> None:
+        inode = Inode(*_meta(member))
+        if not member.parts:
+            self.top.inode = inode
+            return
+        siblings = self._parent(member.parts)
+        name = member.parts[-1]
+        old = siblings.get(name)
+        if old is None or (old.children is None and old.layer < self._layer):
+            siblings[name] = Entry(inode, self._layer, {})
+            return
+        if old.children is None or (
+            old.layer == self._layer and not old.implied and old.inode != inode
+        ):
+            raise _Refusal("is in the archive twice")
+        siblings[name] = Entry(inode, self._layer, old.children)
+
+    def _put(self, member: Member, inode: Inode) -> None:
+        siblings = self._parent(member.parts)
+        name = member.parts[-1]
+        old = siblings.get(name)
+        if old is not None and self._is_new(old):
+            raise _Refusal("is in the archive twice")
+        siblings[name] = Entry(inode, self._layer)
+
+    def _is_new(self, entry: Entry) -> bool:
+        """Whether this layer gave the entry or anything below it."""
+        below = (entry.children or {}).values()
+        return entry.layer == self._layer or any(self._is_new(child) for child in below)
+
+    def _whiteout(self, parts: tuple[str, ...]) -> None:
+        folder = self._find(parts[:-1])
+        if folder is None or folder.children is None:
+            return
+        entry = folder.children.get(parts[-1])
+        if entry is None:
+            return
+        if self._is_new(entry):
+            if entry.children is not None:
+                self._drop_lower(entry)
+        else:
+            del folder.children[parts[-1]]
+
+    def _drop_lower(self, folder: Entry) -> None:
+        """Remove what lower layers put below ``folder``; whiteouts never hide their own layer."""
+        children = folder.children or {}
+        for name, entry in list(children.items()):
+            if not self._is_new(entry):
+                del children[name]
+            elif entry.children is not None:
+                self._drop_lower(entry)
+
+
+class _Refusal(Exception):  # noqa: N818 (a reason on its way to the ArchiveError that names the layer)
+    """Why a member cannot be applied to the tree."""
+
+
+def _meta(member: Member) -> tuple[int, int, int, int, dict[str, bytes]]:
+    return member.mode, member.uid, member.gid, member.mtime, member.xattrs

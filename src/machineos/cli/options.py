@@ -1,0 +1,91 @@
+"""Options that several commands take, each declared once: the same word means the same everywhere.
+
+Only click: nothing here reads a file or the environment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+LATEST_EPOCH = (1 << 32) - 1  # what a squashfs can hold
+
+
+def as_json(function: F) -> F:
+    """Add ``--json`` to a command that shows something."""
+    option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+    return option(function)
+
+
+def plain_http(function: F) -> F:
+    """Add ``--plain-http``."""
+    option = click.option(
+        "--plain-http",
+        is_flag=True,
+        help="Speak HTTP without TLS, also to registries that are not on the loopback.",
+    )
+    return option(function)
+
+
+def passphrase_file(function: F) -> F:
+    """Add ``--passphrase-file``."""
+    option = click.option(
+        "--passphrase-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Read the keyset's passphrase from FILE ('-' for standard input, /dev/fd/3 for an "
+        "open descriptor).",
+    )
+    return option(function)
+
+
+def epoch(default: str) -> Callable[[F], F]:
+    """Add ``--epoch``; ``default`` says what counts without it."""
+
+    def add(function: F) -> F:
+        option = click.option(
+            "--epoch",
+            type=click.IntRange(0, LATEST_EPOCH),
+            envvar="SOURCE_DATE_EPOCH",
+            show_envvar=True,
+            help=f"Latest time in what is made, in seconds since 1970 (default: {default}).",
+        )
+        return option(function)
+
+    return add
+
+
+def cache(function: F) -> F:
+    """Add ``--cache``."""
+    option = click.option(
+        "--cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder for what is kept between builds.",
+    )
+    return option(function)
+
+
+def keyset(function: F) -> F:
+    """Add ``--keyset``."""
+    option = click.option(
+        "--keyset", "keyset_name", required=True, metavar="KEYSET", help="The keyset to build for."
+    )
+    return option(function)
+
+
+def project(function: F) -> F:
+    """Add ``--project``."""
+    option = click.option(
+        "--project",
+        "project_name",
+        required=True,
+        metavar="KEYSET:PROJECT",
+        help="The product, and who signs for it.",
+    )
+    return option(function)

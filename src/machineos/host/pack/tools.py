@@ -1,0 +1,104 @@
+"""Runs the programs that the modules beside it describe, where a call takes more than one step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machineos.core.run import find, perform
+from machineos.errors import MissingError, MissingToolError
+from machineos.host.kernel.superblock import VERITY, round_up
+from machineos.host.pack import depmod, elf, fat, mmdebstrap, verity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from machineos.host.kernel.superblock import Superblock
+
+
+def build_root(
+    suite: mmdebstrap.Suite,
+    output: Path,
+    *,
+    epoch: int,
+    temporary: Path,
+    archives: Path | None = None,
+) -> None:
+    """Write a Debian root as the tar archive ``output``; for the arguments see
+    ``mmdebstrap.build_command``. Raises: ToolError, MissingToolError, ToolTimeoutError."""
+    if find(mmdebstrap.PROGRAM) is None:  # what starts it would say that itself is there
+        raise MissingToolError(
+            f"{mmdebstrap.PROGRAM} is not installed",
+            hint="scripts/setup installs every tool that is used",
+        )
+    perform(
+        mmdebstrap.build_command(suite, output, epoch=epoch, temporary=temporary, archives=archives)
+    )
+
+
+def make_fat(
+    image: Path, *, label: str, files: Mapping[str, Path], epoch: int, size: int | None = None
+) -> None:
+    """Write a FAT image with ``files`` (name with ``/`` -> source), as small as it can be, or of
+    ``size`` bytes. Raises: ToolError, MissingToolError."""
+    total = size or fat.image_size(sum(source.stat().st_size for source in files.values()))
+    with image.open("wb") as file:
+        file.truncate(total)
+    for command in fat.image_commands(image, label=label, files=files, epoch=epoch, size=total):
+        perform(command)
+
+
+def format_verity(path: Path, *, data_size: int, salt: str, uuid: str) -> str:
+    """Append a hash tree to ``path`` and return its root hash; for the arguments see
+    ``verity.format_command``. Raises: ToolError, MissingToolError."""
+    command = verity.format_command(path, data_size=data_size, salt=salt, uuid=uuid)
+    return verity.parse_format(perform(command).text)
+
+
+def verify_verity(path: Path, *, data_size: int, root_hash: str, what: str) -> Superblock:
+    """Check every block of ``path``, whose file system takes ``data_size`` bytes.
+
+    Raises: VerificationError when there is no tree, when it is not of our kind, when it does not
+    match, or when there are bytes that it does not cover; MissingToolError.
+    """
+    offset = round_up(data_size)
+    with path.open("rb") as file:
+        file.seek(offset)
+        head = file.read(VERITY.size)
+    superblock = verity.parse_tree(head, offset=offset, size=path.stat().st_size, what=what)
+    result = perform(verity.verify_command(path, data_size=offset, root_hash=root_hash))
+    verity.require_match(result, root_hash=root_hash, what=what)
+    return superblock
+
+
+def index_modules(root: Path, kernel: str) -> depmod.ModuleTable:
+    """Index the modules of ``kernel`` under ``root`` (a file system tree) and return the table.
+
+    Raises: MissingToolError, ToolError.
+    """
+    perform(depmod.index_command(root, kernel))
+    folder = root / "usr/lib/modules" / kernel
+    return depmod.parse_table(*((folder / name).read_text("utf-8") for name in depmod.TABLES))
+
+
+def libraries_of(root: Path, programs: Iterable[Path]) -> tuple[Path, ...]:
+    """Return every library that ``programs`` need, transitively, as paths inside ``root``.
+
+    Raises: MissingError for a library that is nowhere in the tree, ToolError.
+    """
+    found: dict[str, Path] = {}
+    todo = list(programs)
+    while todo:
+        for name in elf.parse_needed(perform(elf.needed_command(todo.pop())).text):
+            if name not in found:
+                found[name] = _find(root, name)
+                todo.append(found[name])
+    return tuple(sorted(found.values()))
+
+
+def _find(root: Path, name: str) -> Path:
+    for folder in elf.FOLDERS:
+        path = root / folder / name
+        if path.exists():
+            return path
+    raise MissingError(f"{name} is needed but not in {root}")

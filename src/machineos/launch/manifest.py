@@ -1,0 +1,45 @@
+"""The manifest that a launch installs, fetched and verified from this host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machineos.document.verify.published import fetch_verified
+from machineos.oci.layout.folder import LayoutRegistry
+from machineos.oci.registry.client import HttpRegistry
+
+if TYPE_CHECKING:
+    from machineos.core.clock import Clock
+    from machineos.document.product.install import Install
+    from machineos.launch.place import Place
+    from machineos.oci.model.repository import Registry
+    from machineos.oci.registry.auth import Credentials
+    from machineos.trust.keys.keyset import Keyset, Project
+
+
+def open_registry(place: Place, credentials: Credentials | None) -> Registry:
+    """Return the registry as this host sees it. Raises: TransferError."""
+    if place.folder is not None:
+        return LayoutRegistry(place.folder)
+    return HttpRegistry(place.seen_from_here, plain_http=place.plain_http, credentials=credentials)
+
+
+def fetch_install(
+    place: Place,
+    keyset: Keyset,
+    project: Project,
+    clock: Clock,
+    credentials: Credentials | None,
+) -> Install:
+    """Return the manifest, verified from here, before any machine is made for it.
+
+    Raises: MissingError, VerificationError, TransferError.
+    """
+    fetched = fetch_verified(
+        open_registry(place, credentials).repository(place.name),
+        place.tag,
+        ca_pem=keyset.key("manifest-ca").certificate_pem(),
+        at=clock.now(),
+        product=project.uuid,
+    )
+    return fetched.verified.install

@@ -1,0 +1,1 @@
+"""Machines of type kvm: QEMU and swtpm, as processes without a daemon."""

@@ -1,0 +1,73 @@
+"""The sections of a boot image, from values alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from machineos.build.os import bootimage, uki
+from machineos.build.os.bootimage import Options
+from machineos.build.os.initrdplan import Base
+
+BASE = Base(Path("/b"), "6.12", ("loop.ko",), (("p", ("d.ko",)),), {"vfat": ("vfat.ko",)})
+OPTIONS = Options(policy_version="0003", epoch=7)
+
+
+def sections(archive: bytes = b"abc", options: Options = OPTIONS) -> dict[str, bytes]:
+    return bootimage.sections_of(
+        "6.12", linux=b"L", archive=archive, anchors=b"A", policy_key=b"K", options=options
+    )
+
+
+def test_the_image_for_every_day_has_the_predecessors_name() -> None:
+    assert bootimage.MODES == ("run", "install", "provision")
+    names = [bootimage.image_name(mode) for mode in bootimage.MODES]
+    assert names == ["kernel.efi", "install.efi", "provision.efi"]
+
+
+def test_the_initrd_is_told_what_it_was_built_of() -> None:
+    settings = bootimage.settings_of("install", BASE, Options("0003", 7, "B"))
+    assert settings.mode == "install"
+    assert settings.policy_version == "0003"
+    assert settings.command_line == bootimage.COMMAND_LINE
+    assert (settings.kernel, settings.epoch, settings.banner) == ("6.12", 7, "B")
+    assert (settings.modules, settings.drivers) == (BASE.modules, BASE.drivers)
+    assert settings.filesystems == BASE.filesystems
+
+
+def test_the_command_line_locks_the_kernel_down() -> None:
+    words = bootimage.COMMAND_LINE.split()
+    for word in (
+        "lockdown=integrity",
+        "systemd.import_credentials=no",
+        "panic=10",
+        "oops=panic",
+        "lsm=landlock,lockdown,yama,integrity,apparmor,bpf,ipe",
+    ):
+        assert word in words
+    assert "init=/bin/sh" not in words
+
+
+def test_the_second_archive_begins_at_a_multiple_of_four() -> None:
+    for size in range(1, 6):
+        initrd = sections(b"x" * size)[".initrd"]
+        assert initrd == b"x" * size + bytes(-size % 4) + b"A"
+
+
+def test_the_sections() -> None:
+    found = sections()
+    assert list(found) == [".osrel", ".cmdline", ".uname", ".pcrpkey", ".initrd", ".linux"]
+    assert found[".cmdline"] == bootimage.COMMAND_LINE.encode() + b"\0"
+    assert found[".osrel"] == b'NAME="machineOS"\nID=machineos\nVERSION_ID=0003\n'
+    marked = sections(options=Options("0001", 0, "DEBUG"))[".osrel"]
+    assert marked.endswith(b'VERSION_ID=0001\nVARIANT="DEBUG"\n')
+    assert (found[".uname"], found[".pcrpkey"], found[".linux"]) == (b"6.12", b"K", b"L")
+
+
+def test_what_is_measured_has_the_sbat_and_not_the_policy() -> None:
+    found = sections()
+    pcr11 = bootimage.measured(found, b"sbat")
+    assert pcr11 == uki.measure({**found, ".sbat": b"sbat"})
+    assert pcr11 != uki.measure(found)
+    whole = bootimage.with_policies(found, ())
+    assert list(whole)[-2:] == [".pcrsig", ".linux"]
+    assert uki.measure({**whole, ".sbat": b"sbat"}) == pcr11

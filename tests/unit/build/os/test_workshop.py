@@ -1,0 +1,105 @@
+"""Names and keys of what is built: a variant for tests is never taken for a product."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from machineos.build.os import workshop
+from machineos.build.os.workshop import DEBUG, ORDINARY, Workshop
+from machineos.errors import MissingError, PolicyError
+from machineos.host.pack.mmdebstrap import Suite
+from vectors.clock import FixedClock
+
+ROOT = Path("/keysets/k")
+SHOP = Workshop(Path("/cache"), FixedClock(), version="1", epoch=7)
+
+
+def test_variants_never_share_a_folder() -> None:
+    places = {
+        workshop.hostfs_layout: "hostfs{}/oci",
+        workshop.bootkit_folder: "bootkit{}",
+        workshop.media_folder: "artifacts{}",
+    }
+    for place, name in places.items():
+        assert place(ROOT, ORDINARY) == ROOT / name.format("")
+        assert place(ROOT, DEBUG) == ROOT / name.format("-debug-console")
+
+
+def test_only_a_keyset_for_tests_has_a_variant_for_tests() -> None:
+    workshop.require_variant(ORDINARY, for_tests=False)
+    workshop.require_variant(DEBUG, for_tests=True)
+    with pytest.raises(PolicyError) as caught:
+        workshop.require_variant(DEBUG, for_tests=False)
+    assert caught.value.message == (
+        "the debug-console variant is only for keysets marked FOR-TESTS-ONLY"
+    )
+
+
+def test_only_a_variant_for_tests_has_a_banner() -> None:
+    assert SHOP.banner == ""
+    assert replace(SHOP, variant=DEBUG).banner == (
+        "DEBUG VARIANT, FOR TESTS ONLY: root shell on the console"
+    )
+
+
+def test_the_tree_of_a_boot_is_debians() -> None:
+    assert Suite(
+        name="trixie",
+        variant="extract",
+        packages=(
+            "cryptsetup-bin", "linux-image-cloud-amd64", "python3-cryptography",
+            "python3-msgspec", "shim-unsigned", "systemd-boot-efi",
+        ),
+    ) == workshop.BOOT_SUITE  # fmt: skip
+    assert (workshop.HOSTFS_TAG, workshop.BOOTKIT_TAG) == ("hostfs", "bootkit-squashfs")
+    assert workshop.VERSION_LABEL == "org.opencontainers.image.version"
+
+
+def test_what_goes_in_is_in_the_names_of_the_cache() -> None:
+    assert workshop.boot_root_name(7) != workshop.boot_root_name(8)
+    assert len(workshop.boot_root_name(7)) == len("boot-root-") + 16
+    names = {
+        workshop.initrd_name(*given)
+        for given in (
+            ("root", "6.12", 7, "s"),
+            ("other", "6.12", 7, "s"),
+            ("root", "6.13", 7, "s"),
+            ("root", "6.12", 8, "s"),
+            ("root", "6.12", 7, "t"),
+        )
+    }
+    assert len(names) == 5
+    assert all(name.startswith("initrd-") and len(name) == 23 for name in names)
+
+
+def test_all_that_an_image_depends_on_is_in_its_key() -> None:
+    pems = [b"one", b"two"]
+    keys = {
+        workshop.bootkit_key(SHOP, "initrd-a", pems, "s"),
+        workshop.bootkit_key(SHOP, "initrd-b", pems, "s"),
+        workshop.bootkit_key(SHOP, "initrd-a", pems[::-1], "s"),
+        workshop.bootkit_key(SHOP, "initrd-a", pems, "t"),
+        workshop.bootkit_key(replace(SHOP, policy_version="2"), "initrd-a", pems, "s"),
+        workshop.bootkit_key(replace(SHOP, version="2"), "initrd-a", pems, "s"),
+        workshop.bootkit_key(replace(SHOP, variant=DEBUG), "initrd-a", pems, "s"),
+        workshop.bootkit_key(replace(SHOP, epoch=8), "initrd-a", pems, "s"),
+    }
+    assert len(keys) == 8
+    same = workshop.bootkit_key(replace(SHOP, cache=Path("/other")), "initrd-a", pems, "s")
+    assert same in keys
+
+
+def test_every_anchor_of_a_boot_is_in_it() -> None:
+    assert workshop.ANCHORS == (
+        "manifest-ca", "sudi-ca", "uefi-pk", "uefi-kek", "uefi-db", "uki-production",
+        "tpmpol-luks", "tpmpol-admin",
+    )  # fmt: skip
+
+
+def test_the_newest_kernel_boots() -> None:
+    assert workshop.newest_kernel(["6.12.1", "6.12.3", "6.12.2"], ROOT) == "6.12.3"
+    with pytest.raises(MissingError, match="/keysets/k holds no kernel"):
+        workshop.newest_kernel([], ROOT)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from machineos.build.recipe.mountpoints import ALWAYS
+from machineos.build.recipe.stagetree import add_mount_points, clamp
+
+
+def test_no_time_of_today_stays(tmp_path: Path) -> None:
+    """A folder that something is made in gets a new time: it would be in the image."""
+    (tmp_path / "tree/var").mkdir(parents=True)
+    for folder, when in (("tree/var", 1000), ("tree", 2000)):
+        os.utime(tmp_path / folder, (when, when))
+    add_mount_points(tmp_path / "tree", ["/srv/data/deep", "/var/lib/x"], epoch=7)
+    times = {
+        str(path.relative_to(tmp_path)): path.stat().st_mtime
+        for path in [tmp_path / "tree", *(tmp_path / "tree").rglob("*")]
+    }
+    assert times.pop("tree") == 2000
+    assert times.pop("tree/var") == 1000
+    assert set(times.values()) == {7}
+
+
+def test_links_are_not_followed_and_what_is_there_stays(tmp_path: Path) -> None:
+    outside, tree = tmp_path / "outside", tmp_path / "tree"
+    outside.mkdir()
+    tree.mkdir()
+    (tree / "var").symlink_to(outside)
+    (tree / "srv").symlink_to(outside)
+    (tree / "etc").write_text("a file")
+    add_mount_points(tree, ["/srv/x", "/../escape", "/a/../../b"], epoch=7)
+    assert list(outside.iterdir()) == []
+    assert (tree / "etc").read_text() == "a file"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "tree"]
+    missing = [place for place in ALWAYS if not os.path.lexists(tree / place.strip("/"))]
+    assert missing == ["/var/tmp"]
+    assert (tree / "tmp").stat().st_mode & 0o7777 == 0o1777
+
+
+def test_times_after_the_epoch_and_before_1970_become_the_epoch(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "d").mkdir(parents=True)
+    for name, when in (("old", 5), ("even", 7), ("new", 8), ("older", -1)):
+        (tree / "d" / name).touch()
+        os.utime(tree / "d" / name, (when, when))
+    (tree / "link").symlink_to("d/new")
+    clamp(tree, 7)
+    times = {path.name: path.lstat().st_mtime for path in (tree, *tree.rglob("*"))}
+    assert times == {"tree": 7, "d": 7, "old": 5, "even": 7, "new": 7, "older": 7, "link": 7}

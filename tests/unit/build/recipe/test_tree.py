@@ -1,0 +1,203 @@
+"""Layers that become one tree: in memory, so without root and without a disk."""
+
+from __future__ import annotations
+
+import pytest
+
+from machineos.build.recipe.archive import Stream, read_members
+from machineos.build.recipe.member import Limits, Policy
+from machineos.build.recipe.tarheader import Facts
+from machineos.build.recipe.tree import Entry, Tree
+from machineos.errors import ArchiveError
+from unit.build.tarmaker import END, folder, hardlink, member, symlink
+
+
+class Spool:
+    """Where contents go."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.tree = Tree(self.data.extend)
+
+    def add(self, layer: bytes, what: str) -> None:
+        stream = Stream((layer + END,), limit=1 << 30, what=what)
+        members = read_members(stream, what=what, limits=Limits(), policy=Policy())
+        self.tree.add_layer(members, what=what)
+
+    def text(self, entry: Entry) -> str:
+        start = entry.inode.start
+        return self.data[start : start + entry.inode.size].decode()
+
+
+def tree_of(*layers: bytes) -> Spool:
+    spool = Spool()
+    for index, layer in enumerate(layers):
+        spool.add(layer, f"layer {index}")
+    return spool
+
+
+def shape(spool: Spool) -> dict[str, str]:
+    """What is in a tree: name to content, ``-> target`` or ``/``."""
+    found: dict[str, str] = {}
+
+    def walk(above: str, entry: Entry) -> None:
+        for name, child in sorted((entry.children or {}).items()):
+            if child.children is not None:
+                found[above + name] = "/"
+                walk(f"{above}{name}/", child)
+            elif child.inode.target:
+                found[above + name] = f"-> {child.inode.target}"
+            else:
+                found[above + name] = spool.text(child)
+
+    walk("", spool.tree.top)
+    return found
+
+
+def refused(message: str, *layers: bytes) -> None:
+    with pytest.raises(ArchiveError, match=message):
+        tree_of(*layers)
+
+
+def test_names_stand_for_inodes_and_hard_links_share_one() -> None:
+    spool = tree_of(
+        folder("d/", 0o1777)
+        + member("d/f", b"one", mode=0o604, uid=1234, gid=5678, mtime=99)
+        + hardlink("other", "d/f")
+        + symlink("s", "../../etc/passwd")
+    )
+    assert shape(spool) == {"d": "/", "d/f": "one", "other": "one", "s": "-> ../../etc/passwd"}
+    children = spool.tree.top.children or {}
+    inode = children["other"].inode
+    assert inode is (children["d"].children or {})["f"].inode
+    assert (inode.links, inode.facts) == (2, Facts(0o604, 1234, 5678, 99, {}))
+    assert spool.tree.members == 4
+
+
+def test_a_folder_that_no_layer_lists_is_roots_and_from_1970() -> None:
+    spool = tree_of(member("a/b", b"1"))
+    implied = (spool.tree.top.children or {})["a"].inode
+    assert implied.facts == Facts(0o755, 0, 0, 0, {})
+    assert spool.tree.root == Facts(0o755, 0, 0, 0, {})
+
+
+def test_an_implied_folder_takes_what_a_later_member_says_of_it() -> None:
+    spool = tree_of(member("a/b", b"1") + folder("a/", 0o700))
+    assert (spool.tree.top.children or {})["a"].inode.mode == 0o700
+
+
+def test_a_later_layer_wins() -> None:
+    tree = tree_of(
+        folder("d/") + member("d/a", b"1") + member("d/b", b"1") + member("f", b"1"),
+        member("d/a", b"2") + folder("f/") + member("f/x", b"2"),
+    )
+    assert shape(tree) == {"d": "/", "d/a": "2", "d/b": "1", "f": "/", "f/x": "2"}
+
+
+def test_a_file_replaces_a_folder_and_all_in_it() -> None:
+    tree = tree_of(folder("d/") + member("d/a", b"1"), member("d", b"2"))
+    assert shape(tree) == {"d": "2"}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_whiteouts_hide_lower_layers_only_wherever_they_stand(first: bool) -> None:
+    mark = member("d/.wh.x")
+    fresh = folder("d/x/") + member("d/x/new", b"2")
+    tree = tree_of(
+        folder("d/") + folder("d/x/") + member("d/x/old", b"1") + member("d/y", b"1"),
+        mark + fresh if first else fresh + mark,
+    )
+    assert shape(tree) == {"d": "/", "d/x": "/", "d/x/new": "2", "d/y": "1"}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_opaque_whiteouts_hide_lower_layers_only(first: bool) -> None:
+    mark = member("d/.wh..wh..opq")
+    fresh = member("d/new", b"2") + folder("d/s/") + member("d/s/new", b"2")
+    tree = tree_of(
+        folder("d/") + member("d/old", b"1") + folder("d/s/") + member("d/s/old", b"1"),
+        mark + fresh if first else fresh + mark,
+    )
+    assert shape(tree) == {"d": "/", "d/new": "2", "d/s": "/", "d/s/new": "2"}
+
+
+def test_a_whiteout_of_what_is_not_there_does_nothing() -> None:
+    assert shape(tree_of(member("a", b"1"), member(".wh.b") + member("c/.wh.d"))) == {"a": "1"}
+
+
+def test_a_whiteout_takes_one_name_of_a_hard_link() -> None:
+    tree = tree_of(member("a", b"1") + hardlink("b", "a"), member(".wh.a"))
+    assert shape(tree) == {"b": "1"}
+
+
+def test_hard_links_may_name_a_lower_layer() -> None:
+    tree = tree_of(member("a", b"1"), hardlink("b", "a") + member("c", b"2"))
+    assert shape(tree) == {"a": "1", "b": "1", "c": "2"}
+
+
+def test_refuses_a_symbolic_link_as_a_folder() -> None:
+    escape = symlink("d", "/etc") + member("d/passwd", b"evil")
+    refused("layer 0: member 'd/passwd' has 'd' as its folder, a symbolic link", escape)
+    refused("layer 1: member 'd/x'", symlink("d", "/etc"), member("d/x", b"evil"))
+    refused("as its folder, a file", member("d", b""), member("d/x", b""))
+
+
+def test_refuses_a_chain_of_links() -> None:
+    chain = symlink("a", "..") + symlink("b", "a/..") + folder("b/c/")
+    refused("symbolic link", chain)
+
+
+@pytest.mark.parametrize("target", ["missing", "s", "d"])
+def test_refuses_hard_links_to_what_is_no_file(target: str) -> None:
+    layer = symlink("s", "/etc/passwd") + folder("d/") + hardlink("l", target)
+    refused("member 'l' is a hard link to", layer)
+
+
+def test_refuses_members_that_come_twice() -> None:
+    twice = "in the archive twice"
+    refused(twice, member("a", b"1") + member("./a", b"2"))
+    refused(twice, symlink("a", "b") + symlink("a", "c"))
+    refused(twice, member("a", b"1") + folder("a/"))
+    refused(twice, folder("a/") + member("a/b", b"") + member("a", b"1"))
+    refused(twice, folder("a/", 0o755) + folder("a/", 0o700))
+    refused(twice, member("a", b"1") + hardlink("a", "a"))
+
+
+def test_takes_a_folder_that_comes_twice_and_says_the_same() -> None:
+    assert shape(tree_of(folder("a/") + member("a/b", b"1") + folder("a/"))) == {
+        "a": "/",
+        "a/b": "1",
+    }
+
+
+def test_an_opaque_whiteout_of_no_folder_does_nothing() -> None:
+    spool = tree_of(member("a", b"1"), member("a/.wh..wh..opq") + member("b/.wh..wh..opq"))
+    assert shape(spool) == {"a": "1"}
+
+
+def test_the_root_gets_the_newest_time_and_at_least_the_epoch() -> None:
+    spool = tree_of(member("a/b", b"", mtime=50) + member("c", b"", mtime=70))
+    assert spool.tree.make_root_newest(60) == 70
+    assert spool.tree.root.mtime == 70
+    assert spool.tree.make_root_newest(80) == 80
+
+
+def test_folders_that_are_needed_are_made_unless_something_is_in_the_way() -> None:
+    spool = tree_of(symlink("link", "/etc") + folder("tmp/", 0o700) + member("f", b"1"))
+    ensure = spool.tree.ensure_folder
+    ensure(("var", "tmp"), mode=0o1777, mtime=9)
+    ensure(("tmp",), mode=0o1777, mtime=9)
+    ensure(("link", "x"), mode=None, mtime=9)
+    ensure(("f",), mode=0o1777, mtime=9)
+    ensure((), mode=None, mtime=9)
+    children = spool.tree.top.children or {}
+    assert children["var"].inode.facts == Facts(0o755, 0, 0, 9, {})
+    assert (children["var"].children or {})["tmp"].inode.facts == Facts(0o1777, 0, 0, 9, {})
+    assert children["tmp"].inode.mode == 0o1777
+    assert children["f"].inode.mode == 0o644
+    assert shape(spool)["link"] == "-> /etc"
+
+
+def test_what_lost_a_bit_is_told() -> None:
+    spool = tree_of(member("bin/su", b"x", mode=0o4755), member("bin/ok", b"x", mode=0o755))
+    assert spool.tree.stripped == ["bin/su"]
