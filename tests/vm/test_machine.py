@@ -41,7 +41,7 @@ from machineos.vm.provider import (
     require_running,
 )
 from machineos.vm.providers.qemu import QemuProvider
-from machineos.vm.qemu.look import look, read_record
+from machineos.vm.qemu.look import look
 from machineos.vm.qemu.placement import FIRMWARE_FOLDER
 from machineos.vm.qemu.process import from_pid_file, is_alive, process_of, send, wait
 from machineos.vm.qemu.record import Process

@@ -75,7 +75,7 @@ def convert_image(
             for parts, mode in mount_points(config.run.get("Volumes", {})):
                 flattener.tree.ensure_folder(parts, mode=mode, mtime=conversion.epoch)
             if conversion.mounts is not None:
-                tree = Tree(flattener.folder_problem, conversion.mounts)
+                tree = Tree(flattener.tree.folder_problem, conversion.mounts)
                 FOLDERS.require(tree, f"image {reference}")
             conversion.progress(f"{reference}: packing {conversion.kind}")
             layer = _pack(flattener, reference, work, conversion)

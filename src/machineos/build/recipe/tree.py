@@ -96,6 +96,20 @@ class Tree:
         if mode is not None and entry.children is not None:
             entry.inode.mode = mode
 
+    def folder_problem(self, path: str) -> str:
+        """Return why the absolute ``path`` is not a real folder of the tree, "" when it is one."""
+        entry, current = self.top, ""
+        for part in path.strip("/").split("/"):
+            current = f"{current}/{part}"
+            child = (entry.children or {}).get(part)
+            if child is None:
+                return f"{current} does not exist"
+            if child.children is None:
+                kind = "a symbolic link" if child.inode.target else "not a folder"
+                return f"{current} is {kind}"
+            entry = child
+        return ""
+
     @property
     def root(self) -> Facts:
         """The root folder, which is no member of the stream."""

@@ -9,7 +9,9 @@ from typing import Literal
 
 import msgspec
 
+from machineos.build.recipe.conversion import Conversion
 from machineos.build.recipe.convert import convert_image
+from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.document.model.install import Mount
 from machineos.document.rules.rule import DOCUMENT, Gate
@@ -262,8 +264,8 @@ class Unpacking:
         self, repository: Repository, reference: str, mounts: tuple[Mount, ...] | None
     ) -> tuple[LayoutRepository, Descriptor]:
         sink = LayoutRepository(self._scene.folder / "converted", writable=True)
-        work = self._scene.folder
-        return sink, convert_image(repository, reference, sink, work=work, epoch=0, mounts=mounts)
+        asked = Conversion(self._scene.folder, clock=SystemClock(), epoch=0, mounts=mounts)
+        return sink, convert_image(repository, reference, sink, asked)
 
 
 def linked(scene: Scene) -> None:

@@ -17,7 +17,9 @@ from machineos.boot import facts
 from machineos.boot.phases import generation, images
 from machineos.boot.steps import ReadFile, ReadImage
 from machineos.build.publish.verify import verify_images
+from machineos.build.recipe.conversion import Conversion
 from machineos.build.recipe.convert import convert_image
+from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.core.files import read_bounded
 from machineos.core.steps import Talk
@@ -279,8 +281,7 @@ def convert(scene: Scene) -> None:
         scene.images,
         "zot",
         LayoutRepository(scene.folder / "converted", writable=True),
-        work=scene.folder,
-        epoch=0,
+        Conversion(scene.folder, clock=SystemClock(), epoch=0),
     )
 
 
