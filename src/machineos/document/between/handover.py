@@ -1,8 +1,8 @@
 """What the initrd hands to mosd: ``/run/machineos/boot.json``.
 
 The initrd verified the signatures; this document names by digest what it verified, and mosd checks
-every byte it reads from the store against it. It lies in ``manifest`` because ``boot`` writes and
-``service`` reads it, and those two never import each other. Unknown keys and versions are errors.
+every byte it reads from the store against it. ``boot`` writes and ``service`` reads it, and those
+two never import each other. Unknown keys and versions are errors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Literal
 import msgspec
 
 from machineos.core.digest import Digest
+from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE, IdRange, needs_range
 from machineos.core.jsondoc import decode_json
+from machineos.core.serviceid import ServiceId
 from machineos.document.product import rules
 from machineos.document.product.install import Mount, Network
 from machineos.errors import DocumentError, Fault, MachineOSError
@@ -54,9 +56,14 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: tuple[Mount, ...] = ()
 
     @property
-    def has_namespace(self) -> bool:
-        """Whether it runs with ids of its own."""
-        return self.nsgroup not in {"", "none"}
+    def id(self) -> ServiceId:
+        """Its identity. Raises: DocumentError (not after ``parse_handover``)."""
+        return ServiceId(self.name)
+
+    @property
+    def ids(self) -> IdRange | None:
+        """The ids of its user namespace, None when it runs with those of the host."""
+        return IdRange(self.hostid, RANGE) if needs_range(self.nsgroup) else None
 
 
 class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,6 +108,9 @@ def parse_handover(data: bytes, *, name: str = "boot.json") -> Handover:
             faults.append(Fault(f"services[{i}].name", 0, f"{service.name!r} is there twice"))
         seen.add(service.name)
         faults += _service_faults(service, f"services[{i}]")
+    for i, volume in enumerate(handover.volumes):
+        if not re.fullmatch(rules.LABEL, volume.label):
+            faults.append(Fault(f"volumes[{i}].label", 0, f"{volume.label[:80]!r} is not a label"))
     if faults:
         raise DocumentError(name, faults)
     return handover
@@ -117,6 +127,14 @@ def _service_faults(service: Service, path: str) -> list[Fault]:
             Digest.parse(value)
         except MachineOSError as error:
             faults.append(Fault(f"{path}.{key}", 0, error.message))
-    if service.has_namespace and service.hostid < 65536:
-        faults.append(Fault(f"{path}.hostid", 0, f"{service.hostid} is among the host's own ids"))
+    if needs_range(service.nsgroup):
+        faults += _range_faults(service.hostid, f"{path}.hostid")
     return faults
+
+
+def _range_faults(first: int, path: str) -> list[Fault]:
+    if first < FIRST_GUEST:
+        return [Fault(path, 0, f"{first} is among the host's own ids")]
+    if first > LAST_ID - RANGE + 1:
+        return [Fault(path, 0, f"{first} leaves no room for {RANGE} ids")]
+    return []

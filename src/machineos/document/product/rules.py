@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from machineos.core import serviceid
 from machineos.core.digest import Digest
 from machineos.errors import DigestError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Found = Iterator[tuple[str, str]]
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
-SERVICE_NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+SERVICE_NAME = serviceid.PATTERN
 VERSION = r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}"
 GROUP = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}"

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from machineos.core.digest import Digest
+from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE, needs_range
 from machineos.core.jsondoc import decode_json
 from machineos.document.product import rules
 from machineos.document.product.artifacts import MAX_SMALL
@@ -39,10 +40,7 @@ SYSTEM_FILE = "manifest.yaml"
 VERSION = 1
 MAX_MANIFESTS = 64
 MAX_SYSTEM = 1 << 20
-RANGE = 65536
 FIRST_ID = 100_000
-LAST_ID = (1 << 32) - 2  # the id after it means "no id" to the kernel
-_MIN_ID = 65536  # lower ones are the host's own
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -81,7 +79,7 @@ class System:
         """The groups that need an id range: of targets first, then of volumes, each once."""
         names = [entry.target.nsgroup for entry in self.targets]
         names += [entry.storage.nsgroup for entry in self.storage]
-        return tuple(dict.fromkeys(name for name in names if needs_idmap(name)))
+        return tuple(dict.fromkeys(name for name in names if needs_range(name)))
 
 
 class IdMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,11 +145,6 @@ def merge(verified: Sequence[VerifiedInstall]) -> System:
     return system
 
 
-def needs_idmap(group: str) -> bool:
-    """Whether members of ``group`` run in a user namespace."""
-    return group not in {"", "none"}
-
-
 def assign_idmaps(existing: Mapping[str, int], groups: Iterable[str]) -> dict[str, int]:
     """Return the first host id of each group: ``existing`` unchanged, then the new ones.
 
@@ -163,14 +156,14 @@ def assign_idmaps(existing: Mapping[str, int], groups: Iterable[str]) -> dict[st
     result = dict(existing)
     taken = sorted(result.values())
     for first in taken:
-        if not _MIN_ID <= first <= LAST_ID - RANGE + 1:
-            raise ConflictError(f"id range {first} is outside {_MIN_ID} to {LAST_ID}")
+        if not FIRST_GUEST <= first <= LAST_ID - RANGE + 1:
+            raise ConflictError(f"id range {first} is outside {FIRST_GUEST} to {LAST_ID}")
     for low, high in pairwise(taken):
         if high - low < RANGE:
             raise ConflictError(f"id ranges {low} and {high} overlap")
     free = _free_ranges(taken)
     for group in groups:
-        if group in result or not needs_idmap(group):
+        if group in result or not needs_range(group):
             continue
         found = next(free, None)
         if found is None:
@@ -206,7 +199,7 @@ def parse_system(data: bytes, *, name: str = SYSTEM_FILE) -> SystemFile:
             faults.append(Fault(f"manifests[{index}]", 0, "is there twice"))
     for index, entry in enumerate(stored.uidmaps):
         path = f"uidmaps[{index}].idmap-name"
-        if not re.fullmatch(rules.GROUP, entry.name) or not needs_idmap(entry.name):
+        if not re.fullmatch(rules.GROUP, entry.name) or not needs_range(entry.name):
             faults.append(Fault(path, 0, f"{entry.name[:80]!r} is not a group name"))
         if any(entry.name == other.name for other in stored.uidmaps[:index]):
             faults.append(Fault(path, 0, f"{entry.name[:80]!r} is there twice"))

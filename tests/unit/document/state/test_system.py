@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from machineos.core import yamldoc
 from machineos.core.digest import Digest
 from machineos.core.files import read_bounded
+from machineos.core.idrange import LAST_ID, RANGE
 from machineos.document.product.install import (
     Install,
     Mount,
@@ -24,8 +25,6 @@ from machineos.document.product.install import (
 )
 from machineos.document.state.system import (
     FIRST_ID,
-    LAST_ID,
-    RANGE,
     IdMap,
     SystemFile,
     assign_idmaps,
