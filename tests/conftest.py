@@ -30,6 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(partial(os.environ.__delitem__, KEYS))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--write-golden``: golden files say what the code says; look at the difference in git."""
+    parser.addoption("--write-golden", action="store_true", help="write golden files anew")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     missing = [
         f"{mark.args[0]} is not installed"

@@ -14,6 +14,7 @@ import pytest
 
 from machineos import errors
 from machineos.document.between import bootsettings, handover, status
+from machineos.document.state import leases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +136,8 @@ def test_exit_codes_are_those_of_errors() -> None:
         ("Hand-over", handover.Volume),
         ("Hand-over", status.Status),
         ("Hand-over", status.ServiceStatus),
+        ("Leases", leases.Leases),
+        ("Leases", leases.Lease),
         ("Initrd", bootsettings.Settings),
     ],
 )

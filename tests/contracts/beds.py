@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from machineos.boot.host import Host
-from machineos.document.product.install import Target
+from machineos.document.model.install import Target
 from machineos.host.kernel.flags import Flag
 from machineos.oci.model.documents import Descriptor
 from machineos.trust.measure.tpm_policy import SignedPolicy

@@ -35,7 +35,7 @@ from machineos.document.between.bootsettings import (
     Settings,
     parse_settings,
 )
-from machineos.document.product.install import Target
+from machineos.document.model.install import Target
 from machineos.document.verify.images import root_hash_signatures, verify_target
 from machineos.document.verify.published import VerifiedInstall, fetch_verified
 from machineos.errors import MissingError, ToolError

@@ -105,6 +105,7 @@ def spawn(
     argv: Sequence[str | os.PathLike[str]],
     *,
     log: IO[bytes] | int,
+    stdin: int = subprocess.DEVNULL,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
@@ -119,7 +120,7 @@ def spawn(
     try:
         return subprocess.Popen(
             args,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=cwd,
@@ -135,33 +136,64 @@ def spawn(
 
 
 class Running:
-    """A program on its way while there are other things to do; what it writes is kept for the
-    error. Its end must be waited for. Raises: MissingToolError, ToolError."""
+    """A program on its way while there are other things to do; what it writes is kept.
+
+    Its end is waited for by ``wait``, or by a selector (it has a ``fileno``) and then ``finish``.
+    Raises: MissingToolError, ToolError.
+    """
 
     def __init__(self, argv: Sequence[str | os.PathLike[str]]) -> None:
         self._argv = tuple(os.fspath(arg) for arg in argv)
-        self._said = os.memfd_create("output", os.MFD_CLOEXEC)
+        # Files, not pipes: nobody has to read while it runs.
+        self._out = os.memfd_create("stdout", os.MFD_CLOEXEC)
+        self._err = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        self._end = -1
         try:
-            self._process = spawn(self._argv, log=self._said)
+            self._process = _start(
+                self._argv, subprocess.DEVNULL, self._out, self._err, None, None, ()
+            )
         except BaseException:
-            os.close(self._said)
+            self._close()
             raise
 
-    def wait(self, timeout: float) -> None:
-        """Return when it has ended well, within ``timeout`` seconds from now.
+    def fileno(self) -> int:
+        """Return a descriptor that can be read from when the program has ended (pidfd)."""
+        if self._end < 0:
+            self._end = os.pidfd_open(self._process.pid)
+        return self._end
 
-        Raises: ToolTimeoutError, ToolError (exit status not 0).
+    def wait(self, timeout: float) -> Result:
+        """Return what it left when it has ended well, within ``timeout`` seconds from now.
+
+        Raises: ToolTimeoutError (it was killed), ToolError (exit status not 0).
         """
         try:
-            status = self._process.wait(timeout)
-            said = os.pread(self._said, os.fstat(self._said).st_size, 0)
+            self._process.wait(timeout)
         except subprocess.TimeoutExpired as error:
-            _kill_group(self._process)
+            self.kill()
             raise ToolTimeoutError(f"{self._argv[0]}: no end after {timeout:g} s") from error
-        finally:
-            os.close(self._said)
+        return self.finish()
+
+    def finish(self) -> Result:
+        """Return what it left, now that it has ended. Raises: ToolError (exit status not 0)."""
+        status = self._process.wait()
+        said = [os.pread(file, os.fstat(file).st_size, 0) for file in (self._out, self._err)]
+        self._close()
+        result = Result(self._argv, status, *said)
         if status != 0:
-            raise ToolError(describe(Result(self._argv, status, b"", said)))
+            raise ToolError(describe(result))
+        return result
+
+    def kill(self) -> None:
+        """End it now, with all that it started; nobody waits for it any more."""
+        _kill_group(self._process)
+        self._close()
+
+    def _close(self) -> None:
+        for file in (self._out, self._err, self._end):
+            if file >= 0:
+                os.close(file)
+        self._out = self._err = self._end = -1
 
 
 def describe(result: Result) -> str:

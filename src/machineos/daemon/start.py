@@ -23,8 +23,6 @@ class Places:
 
     run: Path = Path("/run/machineos")
     units: Path = Path("/run/systemd/system")
-    proc: Path = Path("/proc")
-    sys: Path = Path("/sys")
     resolv_conf: Path = Path("/run/systemd/resolve/resolv.conf")
 
     @property
@@ -56,7 +54,7 @@ def begin(places: Places) -> Start:
             f"{places.handover} does not exist", hint="mosd runs only on a booted appliance"
         ) from error
     handover = parse_handover(data, name=str(places.handover))
-    group = lvm.Group(DATA_GROUP, Path(handover.data_device))
-    storage = LogicalVolumes(Path(handover.data), group, handover.volumes)
-    storage.begin()
+    storage = LogicalVolumes(lvm.Group(DATA_GROUP, Path(handover.data_device)))
+    if any(volume.persistent for volume in handover.volumes):
+        storage.begin()
     return Start(places, handover, storage)

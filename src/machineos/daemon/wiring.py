@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.clock import SystemClock
-from machineos.daemon.adapters import Forwarding, VerityVolumes
-from machineos.daemon.loop import Daemon
-from machineos.host.unit import lxc
+from machineos.daemon.loop import Loop
+from machineos.daemon.mosd import Daemon
+from machineos.host.unit import systemctl
+from machineos.host.unit.apparmor import container_profile
 from machineos.host.unit.systemd import Systemctl, notify
-from machineos.service.act.manager import Manager
-from machineos.service.act.surroundings import Folders
+from machineos.service.act.linux import LinuxHost
+from machineos.service.act.manager import Manager, performing
+from machineos.service.act.verity import VerityLayers
+from machineos.service.plan.facts import Policy
+from machineos.service.plan.model import Folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,23 +33,26 @@ def build(
 ) -> Daemon:
     """Return the daemon, ready to run."""
     where, handover = start.places, start.handover
-    manager = Manager(
-        handover,
-        store=Path(handover.store),
-        folders=Folders(run=where.run, units=where.units),
-        volumes=VerityVolumes(),
-        storage=start.storage,
+    time = clock or SystemClock()
+    host = LinuxHost(
+        Path(handover.store),
+        layers=VerityLayers(),
+        volumes=start.storage,
         units=Systemctl(),
-        forward=Forwarding(proc=where.proc, sys=where.sys),
         log=log,
-        apparmor=lxc.apparmor_profile(),
+    )
+    policy = Policy(
+        Folders(where.run, where.units, data=Path(handover.data), group=start.storage.folder),
+        apparmor=container_profile(),
         resolv_conf=where.resolv_conf,
     )
     return Daemon(
-        manager,
+        Manager(handover, policy, performing(host)),
         handover,
+        loop=Loop(time),
+        show=systemctl.show,
         status_path=where.status,
         notify=lambda message: notify(notify_socket, message),
         log=log,
-        clock=clock or SystemClock(),
+        clock=time,
     )

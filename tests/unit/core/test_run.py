@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -147,9 +148,11 @@ def test_what_goes_wrong_while_feeding_is_raised() -> None:
 
 
 def test_a_program_on_its_way() -> None:
-    Running(["true"]).wait(PATIENCE)
-    refused = Running(["sh", "-c", "echo no such group; echo >&2 at all; exit 5"])
-    with pytest.raises(ToolError, match="exit status 5: no such group\\nat all"):
+    assert Running(["true"]).wait(PATIENCE).status == 0
+    result = Running(["sh", "-c", "echo out; echo err >&2"]).wait(PATIENCE)
+    assert (result.text, result.stderr) == ("out", b"err\n")
+    refused = Running(["sh", "-c", "echo no such group >&2; echo >&2 at all; exit 5"])
+    with pytest.raises(ToolError, match="exit status 5: no such group\nat all"):
         refused.wait(PATIENCE)
     with pytest.raises(MissingToolError, match="not installed"):
         Running(["no-such-program"])
@@ -157,3 +160,40 @@ def test_a_program_on_its_way() -> None:
     with pytest.raises(ToolTimeoutError, match=r"sleep: no end after 0\.1 s"):
         slow.wait(0.1)
     assert slow._process.returncode == -signal.SIGKILL
+
+
+def test_a_program_says_by_a_descriptor_that_it_has_ended() -> None:
+    """So any number of them can be waited for at a time."""
+    release, hold = os.pipe()
+    program = Running(["sh", "-c", f"read line </proc/{os.getpid()}/fd/{release}; echo done"])
+    try:
+        assert program.fileno() == program.fileno()
+        assert select.select([program], [], [], 0)[0] == []
+        os.write(hold, b"\n")
+        assert select.select([program], [], [], 60)[0] == [program]
+        assert program.finish().text == "done"
+    finally:
+        os.close(release)
+        os.close(hold)
+
+
+def test_a_program_on_its_way_leaves_no_descriptor_and_no_child() -> None:
+    def there() -> tuple[int, set[str]]:
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        tasks = Path("/proc/self/task").iterdir()
+        return descriptors, {
+            pid for task in tasks for pid in (task / "children").read_text().split()
+        }
+
+    before = there()
+    Running(["true"]).wait(60)
+    ended = Running(["false"])
+    select.select([ended], [], [], 60)
+    with pytest.raises(ToolError):
+        ended.finish()
+    killed = Running(["sh", "-c", "sleep 60 & wait"])
+    killed.fileno()
+    killed.kill()
+    with pytest.raises(MissingToolError):
+        Running(["no-such-program"])
+    assert there() == before

@@ -90,9 +90,18 @@ def service_status(name: str, *, status_file: Path, as_json: bool) -> None:
 
 
 def _read(path: Path) -> Status:
-    from machineos.document.between.status import read
+    from machineos.core.files import read_bounded
+    from machineos.document.between.status import MAX_SIZE, parse_status
+    from machineos.errors import MissingError
 
-    return read(path)
+    try:
+        data = read_bounded(path, MAX_SIZE)
+    except MissingError as error:
+        raise MissingError(
+            f"{path} does not exist: the service manager has not run on this machine",
+            hint="on an appliance: journalctl -u mosd",
+        ) from error
+    return parse_status(data, name=str(path))
 
 
 def main() -> NoReturn:

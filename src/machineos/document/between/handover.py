@@ -1,8 +1,8 @@
 """What the initrd hands to mosd: ``/run/machineos/boot.json``.
 
 The initrd verified the signatures; this document names by digest what it verified, and mosd checks
-every byte it reads from the store against it. It lies here because ``boot`` writes and ``service``
-reads it, and those two never import each other. Unknown keys and versions are errors.
+every byte it reads from the store against it. ``boot`` writes and ``service`` reads it, and those
+two never import each other. Unknown keys and versions are errors.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Literal
 
 import msgspec
 
+from machineos.core.idrange import RANGE, IdRange, needs_range
 from machineos.core.jsondoc import decode_json
+from machineos.core.serviceid import ServiceId
 from machineos.document.model.install import Mount, Network
-from machineos.document.model.names import has_own_ids
-from machineos.document.rules.handover import RULES, Handed
+from machineos.document.rules.handover import LABELS, RULES, Handed
 from machineos.document.rules.product import KNOWN_VERSION
 from machineos.errors import DocumentError
 
@@ -54,9 +55,14 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: tuple[Mount, ...] = ()
 
     @property
-    def has_namespace(self) -> bool:
-        """Whether it runs with ids of its own."""
-        return has_own_ids(self.nsgroup)
+    def id(self) -> ServiceId:
+        """Its identity. Raises: DocumentError (not after ``parse_handover``)."""
+        return ServiceId(self.name)
+
+    @property
+    def ids(self) -> IdRange | None:
+        """The ids of its user namespace, None when it runs with those of the host."""
+        return IdRange(self.hostid, RANGE) if needs_range(self.nsgroup) else None
 
 
 class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +100,7 @@ def parse_handover(data: bytes, *, name: str = "boot.json") -> Handover:
     if not faults:
         services = [_handed(service) for service in handover.services]
         faults = [fault for rule in RULES for fault in rule.faults(services)]
+        faults += LABELS.faults([volume.label for volume in handover.volumes])
     if faults:
         raise DocumentError(name, faults)
     return handover

@@ -5,17 +5,13 @@ Written whole and atomically by mosd alone; whoever reads it sees one moment.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from machineos.core.files import read_bounded
 from machineos.core.jsondoc import decode_json
-from machineos.errors import MissingError
 
-PATH = Path("/run/machineos/status.json")
-_MAX = 4 << 20
+MAX_SIZE = 4 << 20
 
 State = Literal["running", "starting", "stopped", "failed", "refused", "mounted"]
 # "starting" may still become either.
@@ -73,13 +69,6 @@ def encode(status: Status) -> bytes:
     return msgspec.json.encode(status)
 
 
-def read(path: Path = PATH) -> Status:
-    """Return what mosd last wrote. Raises: MissingError, DocumentError."""
-    try:
-        data = read_bounded(path, _MAX)
-    except MissingError as error:
-        raise MissingError(
-            f"{path} does not exist: the service manager has not run on this machine",
-            hint="on an appliance: journalctl -u mosd",
-        ) from error
-    return decode_json(data, Status, name=str(path), limit=_MAX)
+def parse_status(data: bytes, *, name: str = "status.json") -> Status:
+    """Return what mosd wrote. Raises: DocumentError."""
+    return decode_json(data, Status, name=name, limit=MAX_SIZE)

@@ -32,8 +32,5 @@ MAX_USER = 65535  # the highest id inside a container
 MAX_REFERRERS = 128
 MAX_SMALL = 64 << 10
 
-# Ids of the host that user namespaces are given, in ranges.
-RANGE = 65536
-MIN_ID = 65536  # lower ones are the host's own
+# The first id of the host that is given to a group (``core.idrange`` has the bounds).
 FIRST_ID = 100_000
-LAST_ID = (1 << 32) - 2  # the id after it means "no id" to the kernel

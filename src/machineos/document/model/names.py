@@ -5,6 +5,7 @@ They become file names, unit names, host names and volume names later, so their 
 
 from __future__ import annotations
 
+from machineos.core import serviceid
 from machineos.core.word import Word
 
 
@@ -12,7 +13,7 @@ class ServiceName(Word):
     """The name of a target within a manifest; at most 63 characters, as a host name has."""
 
     __slots__ = ()
-    PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+    PATTERN = serviceid.PATTERN
     WHAT = f"a service name ({PATTERN})"
 
 
@@ -46,11 +47,3 @@ class ProductName(Word):
     __slots__ = ()
     PATTERN = r"[A-Za-z0-9][A-Za-z0-9._ -]{0,127}"
     WHAT = f"a product ({PATTERN})"
-
-
-def has_own_ids(nsgroup: str) -> bool:
-    """Whether members of ``nsgroup`` run in a user namespace, with ids of their own.
-
-    The one place that knows which words mean that they do not.
-    """
-    return nsgroup not in {"", "none"}

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from machineos.core.digest import Digest
+from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE, needs_range
 from machineos.core.word import RootHash
-from machineos.document.model.limits import MIN_ID
-from machineos.document.model.names import ServiceName, has_own_ids
+from machineos.document.model.names import Label, ServiceName
 from machineos.document.rules.rule import Rule
 from machineos.errors import DigestError, VerificationError
 from machineos.oci.model.atomfs import root_hash_of
@@ -83,8 +83,19 @@ def _root_hash(services: Sequence[Handed]) -> Found:
 
 def _ids(services: Sequence[Handed]) -> Found:
     for path, service in _each(services):
-        if has_own_ids(service.nsgroup) and service.hostid < MIN_ID:
+        if not needs_range(service.nsgroup):
+            continue
+        if service.hostid < FIRST_GUEST:
             yield f"{path}.hostid", f"{service.hostid} is among the host's own ids"
+        elif service.hostid > LAST_ID - RANGE + 1:
+            yield f"{path}.hostid", f"{service.hostid} leaves no room for {RANGE} ids"
+
+
+def _labels(labels: Sequence[str]) -> Found:
+    for index, label in enumerate(labels):
+        problem = Label.problem(label)
+        if problem:
+            yield f"volumes[{index}].label", problem
 
 
 def _same_config(mounted: Mounted) -> Found:
@@ -111,6 +122,9 @@ RULES: tuple[Rule[Sequence[Handed]], ...] = (
     Rule("handover-digest", "What is handed over is named by digests.", _MOSD, _digest),
     Rule("handover-root-hash", "A layer has a root hash.", _MOSD, _root_hash),
     Rule("handover-ids", "Own ids are not those of the host.", _MOSD, _ids),
+)
+LABELS: Rule[Sequence[str]] = Rule(
+    "handover-label", "A volume has a label that a file system can have.", _MOSD, _labels
 )
 IMAGE: tuple[Rule[Mounted], ...] = (
     Rule("handover-config", "The configuration is the one handed over.", _MOSD, _same_config),

@@ -49,6 +49,7 @@ RULES: tuple[Rule[Any], ...] = (
     system.FREE,
     system.GIVEN,
     *handover.RULES,
+    handover.LABELS,
     *handover.IMAGE,
 )
 # The keys of a manifest in the order in which they are written, whatever they are in.

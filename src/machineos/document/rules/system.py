@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE, needs_range
 from machineos.core.word import DocumentId
-from machineos.document.model.limits import LAST_ID, MAX_MANIFESTS, MIN_ID, RANGE
-from machineos.document.model.names import GroupName, has_own_ids
+from machineos.document.model.limits import MAX_MANIFESTS
+from machineos.document.model.names import GroupName
 from machineos.document.rules.rule import Rule
 from machineos.errors import ConflictError
 
@@ -60,7 +61,7 @@ def _once(stored: Stored) -> Found:
 def _group(stored: Stored) -> Found:
     for index, (name, _) in enumerate(stored.ranges):
         problem = GroupName.problem(name)
-        if not problem and not has_own_ids(name):
+        if not problem and not needs_range(name):
             problem = f"{name!r} means that there are no own ids"
         if problem:
             yield f"uidmaps[{index}].idmap-name", problem
@@ -75,8 +76,8 @@ def _group_once(stored: Stored) -> Found:
 
 def _inside(stored: Stored) -> Found:
     for index, (_, first) in enumerate(stored.ranges):
-        if not MIN_ID <= first <= LAST_ID - RANGE + 1:
-            message = f"id range {first} is outside {MIN_ID} to {LAST_ID}"
+        if not FIRST_GUEST <= first <= LAST_ID - RANGE + 1:
+            message = f"id range {first} is outside {FIRST_GUEST} to {LAST_ID}"
             yield f"uidmaps[{index}].hostid", message
 
 

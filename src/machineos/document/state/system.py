@@ -22,17 +22,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from machineos.core.digest import Digest
+from machineos.core.idrange import LAST_ID, RANGE, needs_range
 from machineos.core.jsondoc import decode_json
 from machineos.core.word import DocumentId
 from machineos.document.model.limits import (
     FIRST_ID,
-    LAST_ID,
     MAX_INSTALL,
     MAX_SMALL,
-    RANGE,
 )
 from machineos.document.model.limits import MAX_SYSTEM as MAX_SYSTEM
-from machineos.document.model.names import GroupName, has_own_ids
+from machineos.document.model.names import GroupName
 from machineos.document.rules.product import (
     BOOTS,
     KNOWN_VERSION,
@@ -95,7 +94,7 @@ class System:
         """The groups that need an id range: of targets first, then of volumes, each once."""
         names = [entry.target.nsgroup for entry in self.targets]
         names += [entry.storage.nsgroup for entry in self.storage]
-        return tuple(dict.fromkeys(GroupName(name) for name in names if has_own_ids(name)))
+        return tuple(dict.fromkeys(GroupName(name) for name in names if needs_range(name)))
 
 
 class IdMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,7 +182,7 @@ def assign_idmaps(existing: Mapping[str, int], groups: Iterable[str]) -> dict[st
         rule.require(Stored((), tuple(result.items())), SYSTEM_FILE)
     free = _free_ranges(sorted(result.values()))
     for group in groups:
-        if group in result or not has_own_ids(group):
+        if group in result or not needs_range(group):
             continue
         found = next(free, -1)
         FREE.require(Given(group, found), SYSTEM_FILE)

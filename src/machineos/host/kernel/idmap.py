@@ -1,104 +1,82 @@
 """User namespaces that exist only to carry an id map, for id-mapped mounts.
 
-A child enters a new user namespace, we write its map, keep the namespace open by its file, and end
-the child; the namespace lives as long as the descriptor. Fork is safe only in a process with one
-thread, which is why mosd has one.
+The kernel makes one only for a process that enters it, and a process of several threads may not. So
+a small program does: it enters, says so, and waits; we write its map, keep the namespace open by
+its file, and end the program. Nothing here forks this process, so it may have threads (ADR 0021).
+The program ends by itself when we do, because it reads from a pipe of ours.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import threading
-from contextlib import contextmanager
-from dataclasses import dataclass
+import select
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos.core.run import spawn
 from machineos.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-_CLONE_NEWUSER = 0x10000000
-_MAX_ID = (1 << 32) - 2
+    from machineos.core.idrange import IdRange
 
-
-@dataclass(frozen=True, slots=True)
-class IdRange:
-    """``count`` ids: 0.. inside is ``first``.. on the host, for users and groups alike."""
-
-    first: int
-    count: int
-
-    def __post_init__(self) -> None:
-        if self.first < 0 or self.count < 1 or self.first + self.count > _MAX_ID:
-            raise ToolError(f"id range {self.first}+{self.count} is not possible")
-
-    def host(self, inside: int) -> int:
-        """Return the host's id for an id of the namespace. Raises: ToolError when not mapped."""
-        if not 0 <= inside < self.count:
-            raise ToolError(f"id {inside} is outside the {self.count} ids of the namespace")
-        return self.first + inside
-
-    def line(self) -> bytes:
-        """The line for /proc/PID/uid_map."""
-        return b"0 %d %d\n" % (self.first, self.count)
+# In the namespace, cat sends back what it is sent, and ends with its input.
+PROGRAM = ("unshare", "--user", "--", "cat")
+_TIMEOUT = 60.0
+_SIGN = b"\n"
 
 
 @contextmanager
-def user_namespace(ids: IdRange) -> Iterator[int]:
+def user_namespace(ids: IdRange, *, program: Sequence[str] = PROGRAM) -> Iterator[int]:
     """Yield a descriptor of a user namespace with the map ``ids``; closed at the end.
 
-    Raises: ToolError (the kernel refused, or this process has several threads).
+    Raises: MissingToolError, ToolError (the kernel refused).
     """
-    if threading.active_count() != 1:
-        raise ToolError("a user namespace is made by fork, which needs a process with one thread")
-    ready_read, ready_write = os.pipe()
-    hold_read, hold_write = os.pipe()
-    # Found before the fork: the child does nothing but system calls.
-    libc = ctypes.CDLL(None, use_errno=True)
-    child = os.fork()
-    if child == 0:
-        _child(libc, ready_write, hold_read, (ready_read, hold_write))
-    os.close(ready_write)
-    os.close(hold_read)
-    namespace = -1
-    try:
-        code = os.read(ready_read, 1)
-        if code != b"\0":
-            raise ToolError(f"user namespace: {os.strerror(code[0]) if code else 'child died'}")
-        namespace = _write_map(child, ids)
-    finally:
-        os.close(ready_read)
-        os.close(hold_write)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    namespace = _made(ids, program)
     try:
         yield namespace
     finally:
         os.close(namespace)
 
 
-def _child(libc: ctypes.CDLL, ready: int, hold: int, others: tuple[int, int]) -> None:
-    """Enter the namespace, say so, and wait until the parent has died or ended us."""
+def _made(ids: IdRange, argv: Sequence[str]) -> int:
+    source, feed = os.pipe()
+    answer, said = os.pipe()
     try:
-        for descriptor in others:
-            os.close(descriptor)
-        failed = libc.unshare(_CLONE_NEWUSER) != 0
-        os.write(ready, bytes([ctypes.get_errno() if failed else 0]))
-        os.read(hold, 1)
+        try:
+            program = spawn(argv, stdin=source, log=said)
+        finally:
+            os.close(source)
+            os.close(said)
+        try:
+            _wait_for_entry(feed, answer)
+            return _mapped(program.pid, ids)
+        finally:
+            program.kill()
+            program.wait()
     finally:
-        os._exit(0)
+        os.close(feed)
+        os.close(answer)
 
 
-def _write_map(child: int, ids: IdRange) -> int:
-    folder = Path(f"/proc/{child}")
+def _wait_for_entry(feed: int, answer: int) -> None:
+    with suppress(BrokenPipeError):  # it has ended: what it said says why
+        os.write(feed, _SIGN)
+    ready, _, _ = select.select([answer], [], [], _TIMEOUT)
+    text = os.read(answer, 1024) if ready else b"no answer"
+    if text != _SIGN:
+        why = text.decode("utf-8", "replace").strip() or "its program has ended"
+        raise ToolError(f"user namespace: {why}")
+
+
+def _mapped(process: int, ids: IdRange) -> int:
+    folder = Path(f"/proc/{process}")
     try:
         # One write each: the kernel takes the whole map at once.
-        (folder / "uid_map").write_bytes(ids.line())
-        (folder / "gid_map").write_bytes(ids.line())
+        (folder / "uid_map").write_bytes(ids.line)
+        (folder / "gid_map").write_bytes(ids.line)
         return os.open(folder / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise ToolError(f"user namespace {ids.first}+{ids.count}: {error.strerror}") from error

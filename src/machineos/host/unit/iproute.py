@@ -1,15 +1,20 @@
-"""Network links and addresses, through one ``ip -batch`` call."""
+"""Network links and addresses, through one ``ip -batch`` call. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from machineos.core.run import run
+from machineos.core.command import Command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _TIMEOUT = 30.0
+
+
+def batch(text: str) -> Command:
+    """Return the call that runs the lines of a batch; the first that fails ends it."""
+    return Command(("ip", "-batch", "-"), _TIMEOUT, input=text.encode())
 
 
 def bridge_batch(name: str, addresses: Sequence[str], *, exists: bool) -> str:
@@ -24,8 +29,3 @@ def bridge_batch(name: str, addresses: Sequence[str], *, exists: bool) -> str:
     lines.append(f"link set {name} addrgenmode none")
     lines.append(f"link set {name} up")
     return "\n".join(lines) + "\n"
-
-
-def batch(text: str) -> None:
-    """Run the lines of a batch; the first that fails ends it. Raises: ToolError."""
-    run(["ip", "-batch", "-"], input=text.encode(), timeout=_TIMEOUT)

@@ -10,20 +10,17 @@ interpreted. The container's own command also goes on the command line, never in
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 PROGRAM = "/usr/bin/lxc-start"
 # lxc-start uses newuidmap when it finds one, and then needs /etc/subuid: root needs neither.
 PATH = "/usr/sbin:/sbin"
-DEFAULT_PROFILE = "lxc-container-default-cgns"
-_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
-_ENABLED = Path("/sys/module/apparmor/parameters/enabled")
 
 Setting = tuple[str, str]
 
@@ -54,17 +51,6 @@ def mount_entry(source: str, dest: str, fstype: str, options: str) -> Setting:
     """Return a mount of the container; ``dest`` is absolute inside it."""
     fields = (source, dest.lstrip("/"), fstype, options)
     return ("lxc.mount.entry", " ".join(_escape(field) for field in fields) + " 0 0")
-
-
-def apparmor_profile(enabled: Path = _ENABLED, profiles: Path = _PROFILES) -> str:
-    """Return the profile for containers that this kernel has, ``unconfined`` if it has none."""
-    try:
-        if enabled.read_text().strip() != "Y":
-            return "unconfined"
-        loaded = {line.rpartition(" (")[0] for line in profiles.read_text().splitlines()}
-    except OSError:
-        return "unconfined"
-    return DEFAULT_PROFILE if DEFAULT_PROFILE in loaded else "unconfined"
 
 
 def _escape(field: str) -> str:

@@ -1,32 +1,28 @@
-"""The OCI image of a service: read from the store, checked against the handover, understood.
+"""The OCI image of a service: its documents checked against the hand-over and understood. Pure.
 
 Follows the OCI image specification, "Image Configuration". The bytes that are hashed are the bytes
-that are parsed. Invariant: an ``Image`` has exactly one layer, the one the initrd named, and a
-command.
+that are parsed. Invariant: an ``Image`` has exactly one layer, the one the initrd named.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from machineos.core.digest import Digest
-from machineos.core.files import read_bounded
 from machineos.core.jsondoc import decode_json
 from machineos.errors import DigestError, DocumentError, Fault, MissingError, VerificationError
 from machineos.oci.model.atomfs import FilesystemKind, parse_layer_type, root_hash_of
-from machineos.oci.model.documents import MAX_MANIFEST, parse_manifest
+from machineos.oci.model.documents import parse_manifest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from machineos.document.between.handover import Service
-    from machineos.oci.model.documents import Descriptor
 
-_MAX_CONFIG = 1 << 20
+MAX_CONFIG = 1 << 20
 _MAX_WORDS = 4096
 _MAX_ID = 65535
 _SIGNAL = re.compile(r"SIG[A-Z0-9+-]{1,12}|[0-9]{1,2}")
@@ -49,8 +45,7 @@ class _Config(msgspec.Struct, frozen=True):
     rootfs: dict[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(msgspec.Struct, frozen=True):
     """How the image wants to be run. ``user`` is as written, to be resolved inside the image."""
 
     argv: tuple[str, ...]
@@ -60,17 +55,24 @@ class ImageConfig:
     stop_signal: str
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A checked image; ``config`` is None for one that is only mounted."""
+class Layer(msgspec.Struct, frozen=True):
+    """The one layer: what its descriptor says of it."""
 
-    layer: Descriptor
+    digest: Digest
+    size: int
+    media_type: str
+    root_hash: str
+
+
+class Image(msgspec.Struct, frozen=True):
+    """A checked image manifest; ``config`` is the digest of its configuration."""
+
+    layer: Layer
     filesystem: FilesystemKind
-    config: ImageConfig | None
+    config: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """Who the first process is, in ids of the container."""
 
     uid: int
@@ -78,21 +80,30 @@ class User:
     home: str
 
 
-def load_image(store: Path, service: Service) -> Image:
-    """Read manifest and configuration of a service from the OCI layout ``store``.
+def check_blob(data: bytes | None, digest: Digest, *, what: str) -> bytes:
+    """Return the bytes of a blob of the store, None being one that is not there.
 
-    Raises: MissingError, DigestError, VerificationError (they do not say what the handover says),
-    DocumentError.
+    Raises: MissingError, DigestError (they are not those that the digest names).
     """
-    digest = Digest.parse(service.image)
-    manifest = parse_manifest(
-        _blob(store, digest, MAX_MANIFEST, f"{service.name}: image manifest"),
-        name=f"{service.name}: image manifest",
-    )
-    config_digest = manifest.config.digest
-    if str(config_digest) != service.config:
+    if data is None:
+        raise MissingError(f"{what}: {digest} is not in the store")
+    try:
+        digest.check(data, what)
+    except DigestError as error:
+        raise DigestError(error.message, hint="the store is damaged: install again") from error
+    return data
+
+
+def check_manifest(service: Service, data: bytes) -> Image:
+    """Return what the image manifest of ``service`` says, which was read as ``data``.
+
+    Raises: VerificationError (it does not say what the hand-over says), DocumentError.
+    """
+    manifest = parse_manifest(data, name=f"{service.name}: image manifest")
+    config = manifest.config.digest
+    if str(config) != service.config:
         raise VerificationError(
-            f"{service.name}: the image's configuration is {config_digest}, not {service.config}"
+            f"{service.name}: the image's configuration is {config}, not {service.config}"
         )
     if len(manifest.layers) != 1:
         raise VerificationError(
@@ -103,45 +114,33 @@ def load_image(store: Path, service: Service) -> Image:
     kind = parse_layer_type(layer.media_type)
     if kind is None:
         raise VerificationError(f"{service.name}: layers of type {layer.media_type!r} do not mount")
-    if (str(layer.digest), root_hash_of(layer)) != (service.layer.digest, service.layer.root_hash):
+    root_hash = root_hash_of(layer)
+    if (str(layer.digest), root_hash) != (service.layer.digest, service.layer.root_hash):
         raise VerificationError(f"{service.name}: the image's layer is not the one handed over")
-    data = _blob(store, config_digest, _MAX_CONFIG, f"{service.name}: image configuration")
-    if service.type == "fs-only":
-        return Image(layer, kind.filesystem, None)
-    config = parse_config(data, name=f"{service.name}: image configuration")
-    return Image(layer, kind.filesystem, config)
+    found = Layer(layer.digest, layer.size, layer.media_type, root_hash)
+    return Image(found, kind.filesystem, config)
 
 
 def parse_config(data: bytes, *, name: str) -> ImageConfig:
     """Parse an OCI image configuration. Raises: DocumentError, also when there is no command."""
-    inner = decode_json(data, _Config, name=name, limit=_MAX_CONFIG).config or _Inner()
+    inner = decode_json(data, _Config, name=name, limit=MAX_CONFIG).config or _Inner()
     argv = (*(inner.entrypoint or ()), *(inner.cmd or ()))
-    faults = []
-    if not argv or not argv[0]:
-        faults.append(Fault("config.Entrypoint", 0, "is empty, and so is Cmd: nothing to run"))
-    if len(argv) > _MAX_WORDS or len(inner.env or ()) > _MAX_WORDS:
-        faults.append(Fault("config", 0, f"has more than {_MAX_WORDS} words"))
-    faults += [
-        Fault("config", 0, f"{word[:80]!r} is not text for a command line")
-        for word in (*argv, *(inner.env or ()), inner.user, inner.folder)
-        if not _is_text(word)
+    env = tuple(inner.env or ())
+    faults = [
+        *_command_faults(argv, env),
+        *_text_faults((*argv, *env, inner.user, inner.folder)),
+        *_env_faults(env),
+        *_place_faults(inner.folder, inner.signal),
     ]
-    env = []
-    for index, entry in enumerate(inner.env or ()):
-        key, equals, value = entry.partition("=")
-        if not equals or not key:
-            faults.append(Fault(f"config.Env[{index}]", 0, f"{entry[:80]!r} is not NAME=VALUE"))
-        env.append((key, value))
-    if inner.folder and not _is_plain_path(inner.folder):
-        message = f"{inner.folder[:80]!r} is not a plain absolute path"
-        faults.append(Fault("config.WorkingDir", 0, message))
-    if inner.signal and not _SIGNAL.fullmatch(inner.signal):
-        message = f"{inner.signal[:40]!r} is not a signal"
-        faults.append(Fault("config.StopSignal", 0, message))
     if faults:
         raise DocumentError(name, faults)
-    folder = "/" + inner.folder.strip("/")
-    return ImageConfig(argv, tuple(env), inner.user, folder, inner.signal or "SIGTERM")
+    return ImageConfig(
+        argv=argv,
+        env=tuple(_variable(entry) for entry in env),
+        user=inner.user,
+        folder="/" + inner.folder.strip("/"),
+        stop_signal=inner.signal or "SIGTERM",
+    )
 
 
 def resolve_user(text: str, passwd: bytes | None, group: bytes | None, *, image: str) -> User:
@@ -151,17 +150,12 @@ def resolve_user(text: str, passwd: bytes | None, group: bytes | None, *, image:
     """
     who, colon, group_text = text.partition(":")
     who = who or "0"
-    users = _table(passwd, 7)
-    row = next((row for row in users if who in {row[0], row[2]}), None)
+    row = next((row for row in _table(passwd, 7) if who in {row[0], row[2]}), None)
     uid = _number(who)
-    if uid is None:
-        uid = _number(row[2]) if row is not None else None
-    gid = _number(row[3]) if row is not None else 0
-    if colon:
-        gid = _number(group_text)
-        if gid is None:
-            found = next((row for row in _table(group, 4) if row[0] == group_text), None)
-            gid = _number(found[2]) if found is not None else None
+    if uid is None and row is not None:
+        uid = _number(row[2])
+    own = _number(row[3]) if row is not None else 0
+    gid = _group(group_text, group) if colon else own
     if uid is None or gid is None:
         raise DocumentError(
             f"image {image}",
@@ -172,17 +166,43 @@ def resolve_user(text: str, passwd: bytes | None, group: bytes | None, *, image:
     return User(uid, gid, home)
 
 
-def _blob(store: Path, digest: Digest, limit: int, what: str) -> bytes:
-    """Return a blob of the layout, read once and checked."""
-    try:
-        data = read_bounded(store / "blobs" / digest.algorithm / digest.hex, limit)
-    except MissingError as error:
-        raise MissingError(f"{what}: {digest} is not in the store {store}") from error
-    try:
-        digest.check(data, what)
-    except DigestError as error:
-        raise DigestError(error.message, hint="the store is damaged: install again") from error
-    return data
+def _command_faults(argv: tuple[str, ...], env: tuple[str, ...]) -> Iterator[Fault]:
+    if not argv or not argv[0]:
+        yield Fault("config.Entrypoint", 0, "is empty, and so is Cmd: nothing to run")
+    if len(argv) > _MAX_WORDS or len(env) > _MAX_WORDS:
+        yield Fault("config", 0, f"has more than {_MAX_WORDS} words")
+
+
+def _text_faults(words: tuple[str, ...]) -> Iterator[Fault]:
+    for word in words:
+        if "\0" in word:  # JSON has refused what is not Unicode
+            yield Fault("config", 0, f"{word[:80]!r} is not text for a command line")
+
+
+def _env_faults(env: tuple[str, ...]) -> Iterator[Fault]:
+    for index, entry in enumerate(env):
+        if not entry.partition("=")[0] or "=" not in entry:
+            yield Fault(f"config.Env[{index}]", 0, f"{entry[:80]!r} is not NAME=VALUE")
+
+
+def _place_faults(folder: str, signal: str) -> Iterator[Fault]:
+    if folder and not _is_plain_path(folder):
+        yield Fault("config.WorkingDir", 0, f"{folder[:80]!r} is not a plain absolute path")
+    if signal and not _SIGNAL.fullmatch(signal):
+        yield Fault("config.StopSignal", 0, f"{signal[:40]!r} is not a signal")
+
+
+def _variable(entry: str) -> tuple[str, str]:
+    key, _, value = entry.partition("=")
+    return key, value
+
+
+def _group(text: str, table: bytes | None) -> int | None:
+    number = _number(text)
+    if number is not None:
+        return number
+    row = next((row for row in _table(table, 4) if row[0] == text), None)
+    return _number(row[2]) if row is not None else None
 
 
 def _table(data: bytes | None, columns: int) -> list[list[str]]:
@@ -196,13 +216,6 @@ def _number(text: str) -> int | None:
         return None
     value = int(text)
     return value if value <= _MAX_ID else None
-
-
-def _is_text(word: str) -> bool:
-    try:
-        return "\0" not in word and bool(word.encode("utf-8") or True)
-    except UnicodeEncodeError:
-        return False
 
 
 def _is_plain_path(path: str) -> bool:

@@ -8,9 +8,9 @@ shell. Network set-up, the default route included, is LXC's work, so images need
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.errors import ToolError
 from machineos.host.unit import lxc
@@ -65,11 +65,12 @@ _DENIED = (
 )
 _EPERM = 1
 _ENOSYS = 38
+# The files of a container, in its own folder.
+CONFIG, SECCOMP = "config", "seccomp"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(msgspec.Struct, frozen=True):
     """The files and the command of one container."""
 
     config: str
@@ -78,15 +79,15 @@ class Container:
 
 
 def render(spec: ServiceSpec, *, folder: Path) -> Container:
-    """Return what runs ``spec``; its files belong into ``folder``/NAME.
+    """Return what runs ``spec``; its files belong into its own folder below ``folder``.
 
     Raises: ToolError for a value that cannot be expressed.
     """
-    home = folder / spec.name
+    home = folder / spec.id.folder
     environment = [("lxc.environment", f"{key}={value}") for key, value in _environment(spec)]
     settings = [
         ("lxc.rootfs.path", f"dir:{spec.rootfs}"),
-        ("lxc.uts.name", host_name(spec.name)),
+        ("lxc.uts.name", spec.id.host_name),
         *_ids(spec),
         *_network(spec),
         *_mounts(spec),
@@ -96,7 +97,7 @@ def render(spec: ServiceSpec, *, folder: Path) -> Container:
         ("lxc.cap.keep", " ".join(CAPABILITIES) if spec.user.uid == 0 else "none"),
         ("lxc.no_new_privs", "1"),
         ("lxc.apparmor.profile", spec.apparmor),
-        ("lxc.seccomp.profile", str(home / "seccomp")),
+        ("lxc.seccomp.profile", str(home / SECCOMP)),
         ("lxc.cgroup.relative", "1"),
         # Standard output and error of the payload are those of the unit: the journal.
         ("lxc.console.path", "none"),
@@ -104,9 +105,9 @@ def render(spec: ServiceSpec, *, folder: Path) -> Container:
         *[item for item in environment if lxc.fits_in_file(item[1])],
     ]
     argv = lxc.argv_start(
-        spec.name,
+        spec.id.container,
         folder=folder,
-        config=home / "config",
+        config=home / CONFIG,
         defines=[item for item in environment if not lxc.fits_in_file(item[1])],
         command=spec.argv,
     )
@@ -125,11 +126,6 @@ def seccomp_policy() -> str:
     # Its flags are in memory, out of reach of a filter: C libraries fall back to clone.
     lines.append(f"clone3 errno {_ENOSYS}")
     return "\n".join(lines) + "\n"
-
-
-def host_name(service: str) -> str:
-    """Return a host name that DNS would take."""
-    return re.sub(r"[^a-z0-9-]", "-", service.lower()).strip("-")[:63] or "service"
 
 
 def _environment(spec: ServiceSpec) -> list[tuple[str, str]]:
@@ -152,13 +148,13 @@ def _network(spec: ServiceSpec) -> list[Setting]:
     if net.kind == "none":
         return [("lxc.net.0.type", "empty")]
     if net.ipv4 is None or net.ipv6 is None:
-        raise ToolError(f"service {spec.name}: a simple network without an address")
+        raise ToolError(f"service {spec.id}: a simple network without an address")
     return [
         ("lxc.net.0.type", "veth"),
         ("lxc.net.0.link", BRIDGE),
         ("lxc.net.0.flags", "up"),
         ("lxc.net.0.name", "eth0"),
-        ("lxc.net.0.veth.pair", net.pair),
+        ("lxc.net.0.veth.pair", spec.id.link(net.ipv4.ip)),
         ("lxc.net.0.hwaddr", net.hardware),
         ("lxc.net.0.ipv4.address", f"{net.ipv4} {net.ipv4.network.broadcast_address}"),
         ("lxc.net.0.ipv4.gateway", str(GATEWAY4.ip)),

@@ -1,44 +1,76 @@
-"""A service as it is to be run: every question answered, nothing left to look up.
+"""A service as it is to be run: every question answered, nothing left to look up. Pure.
 
 Invariant: all paths inside are plain and absolute, all ids fit the range of the service.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from machineos.host.kernel.idmap import IdRange
+    from machineos.core.idrange import IdRange
+    from machineos.core.serviceid import ServiceId
     from machineos.service.plan.image import User
     from machineos.service.plan.network import Attachment
 
-PREFIX = "machineos-"
 # Folders of a container that are writable and forgotten at its end.
 SCRATCH = ("/tmp", "/run", "/var/tmp")  # noqa: S108 (paths inside the container)
+MAX_TEXT = 4 << 20  # of a file that we wrote
 # Folders that LXC mounts over: without them the image cannot run.
 NEEDED = ("/proc", "/sys", "/dev")
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Folders(msgspec.Struct, frozen=True):
+    """Where things are kept: ``run`` is ours alone, ``units`` belongs to systemd.
+
+    ``data`` has a folder for each volume; ``group`` shows the devices of persistent ones.
+    """
+
+    run: Path
+    units: Path
+    data: Path
+    group: Path
+
+    @property
+    def images(self) -> Path:
+        """Image file systems, one per layer digest, owners as in the image; for root only."""
+        return self.run / "images"
+
+    @property
+    def roots(self) -> Path:
+        """Roots of containers, one per service, owners shifted."""
+        return self.run / "roots"
+
+    @property
+    def lxc(self) -> Path:
+        """LXC's files, one folder per service."""
+        return self.run / "lxc"
+
+    @property
+    def leases(self) -> Path:
+        """Which service has which address."""
+        return self.run / "leases.json"
+
+
+class Volume(msgspec.Struct, frozen=True):
     """The folder ``source`` of the host, writable at ``dest`` inside."""
 
     source: Path
     dest: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSpec:
+class ServiceSpec(msgspec.Struct, frozen=True):
     """One container. ``ids`` is None for a service without a user namespace (host ids).
 
     ``scratch`` are the folders of SCRATCH that the image has; ``resolv_conf`` a file of the host to
     show as /etc/resolv.conf, or None.
     """
 
-    name: str
+    id: ServiceId
     version: str
     rootfs: Path
     argv: tuple[str, ...]
@@ -52,16 +84,3 @@ class ServiceSpec:
     scratch: tuple[str, ...] = ()
     resolv_conf: Path | None = None
     apparmor: str = "unconfined"
-
-    @property
-    def unit(self) -> str:
-        """The name of its systemd unit."""
-        return unit_name(self.name)
-
-
-def unit_name(service: str) -> str:
-    """Return the name of a service's systemd unit."""
-    return f"{PREFIX}{service}.service"
-
-
-NetworkKind = Literal["host", "none", "simple"]

@@ -11,18 +11,21 @@ A forwarded port is reachable from outside, from the host by any of its addresse
 
 from __future__ import annotations
 
-import ipaddress
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING
 
-from machineos.errors import ConflictError, DocumentError, Fault, SpaceError
+import msgspec
+from msgspec.structs import replace
+
+from machineos.core.serviceid import ServiceId
+from machineos.document.state.leases import NO_LEASES, Lease, Leases, Space, assign_addresses
+from machineos.errors import ConflictError, DocumentError, Fault, MachineOSError, SpaceError
+from machineos.host.unit import nft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from machineos.document.product.install import Network
-    from machineos.service.plan.model import NetworkKind
+    from machineos.document.model.install import Network, NetworkType
 
 BRIDGE = "mos0"
 FAMILY = "inet"
@@ -31,39 +34,34 @@ GATEWAY4 = IPv4Interface("10.0.3.1/24")
 # From the unique local range (RFC 4193); it never leaves the machine, being masqueraded.
 GATEWAY6 = IPv6Interface("fd6d:6f73:3000:3::1/64")
 BRIDGE_ADDRESSES = (str(GATEWAY4), str(GATEWAY6))
-# Where automatic addresses start, as the predecessor had it.
-_FIRST_FREE = 3
+# Where addresses are chosen from: the predecessor's began at 3 too; the last is for broadcast.
+SPACE = Space(
+    ipv4=GATEWAY4.network,
+    ipv6=GATEWAY6.network,
+    numbers=range(3, GATEWAY4.network.num_addresses - 1),
+    taken=frozenset({GATEWAY4.ip, GATEWAY6.ip}),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(msgspec.Struct, frozen=True):
     """The network of one service; addresses are there for the kind ``simple`` only."""
 
-    kind: NetworkKind
+    kind: NetworkType
     ipv4: IPv4Interface | None = None
     ipv6: IPv6Interface | None = None
 
     @property
     def hardware(self) -> str:
         """A MAC address that follows from the IPv4 address, so that it is stable and unique."""
-        octets = (0x00, 0x16, 0x3E, *self._packed[1:])
+        packed = self.ipv4.ip.packed if self.ipv4 is not None else bytes(4)
+        octets = (0x00, 0x16, 0x3E, *packed[1:])
         return ":".join(f"{octet:02x}" for octet in octets)
 
-    @property
-    def pair(self) -> str:
-        """The name of the host's end of the link."""
-        return f"mv{self._packed.hex()}"
 
-    @property
-    def _packed(self) -> bytes:
-        return self.ipv4.ip.packed if self.ipv4 is not None else bytes(4)
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """``protocol`` port ``host`` of the machine leads to port ``port`` of ``service``."""
 
-    service: str
+    service: ServiceId
     protocol: str
     host: int
     port: int
@@ -71,41 +69,52 @@ class Forward:
     ipv6: IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkPlan:
-    """What each service gets; ``refused`` says why a service gets nothing and cannot run."""
+class NetworkPlan(msgspec.Struct, frozen=True):
+    """What each service gets; ``refused`` says why a service gets nothing and cannot run.
 
-    attachments: dict[str, Attachment]
+    ``leases`` are to be kept for the next plan.
+    """
+
+    attachments: tuple[tuple[ServiceId, Attachment], ...]
     forwards: tuple[Forward, ...]
-    refused: dict[str, ConflictError | DocumentError | SpaceError]
+    refused: tuple[tuple[ServiceId, str], ...]
+    leases: Leases
+
+    def attachment(self, service: ServiceId) -> Attachment | None:
+        """Return the network of a service, None when it is refused or not in the plan."""
+        return dict(self.attachments).get(service)
+
+    def why(self, service: ServiceId) -> str:
+        """Return why a service is refused, empty when it is not."""
+        return dict(self.refused).get(service, "")
 
 
-def plan_network(services: Sequence[tuple[str, Network]]) -> NetworkPlan:
-    """Give every service its network; the same input always gives the same addresses.
+def plan_network(
+    services: Sequence[tuple[ServiceId, Network]], leases: Leases = NO_LEASES
+) -> NetworkPlan:
+    """Give every service its network. ``leases`` are those of the plan before.
 
     A service that contradicts an earlier one, or asks for the impossible, is refused alone.
     """
     planner = _Planner()
     # Addresses that were asked for come first, so that no automatic one takes them.
     ordered = sorted(services, key=lambda item: not (item[1].ipv4 or item[1].ipv6))
-    for name, network in ordered:
-        try:
-            planner.add(name, network)
-        except (ConflictError, DocumentError, SpaceError) as error:
-            planner.refused[name] = error
-    forwards = sorted(planner.forwards.values(), key=lambda item: (item.protocol, item.host))
-    return NetworkPlan(planner.attachments, tuple(forwards), planner.refused)
+    for service, network in ordered:
+        planner.try_add(service, network)
+    return planner.finish(leases)
 
 
 def render_table(forwards: Iterable[Forward]) -> str:
-    """Return the body of the nftables table: what to forward, hide, and let through."""
+    """Return the script for nft that puts the table in place: what to forward, hide, and let
+    through."""
     rules = "".join(f"    {rule}\n" for forward in forwards for rule in _dnat(forward))
-    return _TABLE.format(
+    body = _TABLE.format(
         rules=rules,
         bridge=BRIDGE,
         net4=GATEWAY4.network,
         net6=GATEWAY6.network,
     )
+    return nft.replace_table(FAMILY, TABLE, body)
 
 
 # Loopback addresses that arrive from a container are dropped before anything else looks at them:
@@ -154,89 +163,143 @@ def _dnat(forward: Forward) -> tuple[str, str]:
     )
 
 
+class _Wish(msgspec.Struct):
+    """A service that was not refused so far; an address is None where one is to be chosen."""
+
+    network: Network
+    ipv4: IPv4Interface | None = None
+    ipv6: IPv6Interface | None = None
+
+
 class _Planner:
     """What is taken so far."""
 
     def __init__(self) -> None:
-        self.attachments: dict[str, Attachment] = {}
-        self.forwards: dict[tuple[str, int], Forward] = {}
-        self.refused: dict[str, ConflictError | DocumentError | SpaceError] = {}
-        self._taken: dict[IPv4Address | IPv6Address, str] = {
-            GATEWAY4.ip: "the host",
-            GATEWAY6.ip: "the host",
-        }
+        self._wishes: dict[ServiceId, _Wish] = {}
+        self._refused: dict[ServiceId, str] = {}
+        self._ports: dict[tuple[str, int], str] = {}
+        self._taken: dict[IPv4Address | IPv6Address, str] = dict.fromkeys(SPACE.taken, "the host")
 
-    def add(self, name: str, network: Network) -> None:
-        if network.type != "simple":
-            if network.ports:
-                raise _fault(name, "ports", f"a network of type {network.type} forwards no ports")
-            self.attachments[name] = Attachment(network.type)
+    def try_add(self, service: ServiceId, network: Network) -> None:
+        """Take what the service names, or refuse it."""
+        try:
+            wish = self._checked(service, network)
+        except MachineOSError as error:
+            self._refused[service] = str(error)
             return
+        self._wishes[service] = wish
+        for interface in (wish.ipv4, wish.ipv6):
+            if interface is not None:
+                self._taken[interface.ip] = service.text
+        for port in network.ports or ():
+            self._ports[port.protocol, port.host] = service.text
+
+    def finish(self, leases: Leases) -> NetworkPlan:
+        """Choose what was left open."""
+        simple = {name: wish for name, wish in self._wishes.items() if _is_simple(wish)}
+        chosen = assign_addresses(
+            leases,
+            ipv4={name for name, wish in simple.items() if wish.ipv4 is None},
+            ipv6={name for name, wish in simple.items() if wish.ipv6 is None},
+            space=replace(SPACE, taken=frozenset(self._taken)),
+        )
+        for lease in chosen.leases:
+            _fill(simple, lease)
+        attachments, forwards = {}, []
+        for service, wish in self._wishes.items():
+            if not _is_simple(wish):
+                attachments[service] = Attachment(wish.network.type)
+            elif wish.ipv4 is None or wish.ipv6 is None:
+                error = SpaceError(f"service {service}: no address is free in {SPACE.ipv4}")
+                self._refused[service] = str(error)
+            else:
+                attachments[service] = Attachment("simple", wish.ipv4, wish.ipv6)
+                forwards += _forwards(service, wish.network, wish.ipv4.ip, wish.ipv6.ip)
+        return NetworkPlan(
+            attachments=tuple(attachments.items()),
+            forwards=tuple(sorted(forwards, key=lambda item: (item.protocol, item.host))),
+            refused=tuple(self._refused.items()),
+            leases=chosen,
+        )
+
+    def _checked(self, service: ServiceId, network: Network) -> _Wish:
         ports = network.ports or ()
+        if network.type != "simple":
+            if ports:
+                message = f"a network of type {network.type} forwards no ports"
+                raise _fault(service, "ports", message)
+            return _Wish(network)
         wanted = [(port.protocol, port.host) for port in ports]
         for index, key in enumerate(wanted):
-            other = self.forwards.get(key)
-            if other is not None or key in wanted[:index]:
-                owner = other.service if other is not None else name
+            owner = self._ports.get(key) or (service.text if key in wanted[:index] else "")
+            if owner:
                 raise ConflictError(
-                    f"service {name}: {key[0]} port {key[1]} of the host is taken by {owner}",
+                    f"service {service}: {key[0]} port {key[1]} of the host is taken by {owner}",
                     hint="give one of them another host port in the manifest",
                 )
-        ipv4 = self._address4(name, network.ipv4)
-        ipv6 = self._address6(name, network.ipv6, ipv4)
-        self._taken[ipv4.ip] = name
-        self._taken[ipv6.ip] = name
-        self.attachments[name] = Attachment("simple", ipv4, ipv6)
-        for port in ports:
-            self.forwards[port.protocol, port.host] = Forward(
-                name, port.protocol, port.host, port.container, ipv4.ip, ipv6.ip
-            )
+        return _Wish(
+            network, self._address4(service, network.ipv4), self._address6(service, network.ipv6)
+        )
 
-    def _address4(self, name: str, text: str) -> IPv4Interface:
-        network = GATEWAY4.network
+    def _address4(self, service: ServiceId, text: str) -> IPv4Interface | None:
         if not text:
-            for host in range(_FIRST_FREE, network.num_addresses - 1):
-                address = network.network_address + host
-                if address not in self._taken:
-                    return ipaddress.IPv4Interface((address, network.prefixlen))
-            raise SpaceError(f"service {name}: no address is free in {network}")
+            return None
         try:
             interface = IPv4Interface(text)
         except ValueError as error:
-            raise _fault(name, "ipv4", f"{text[:60]!r} is not an IPv4 address") from error
-        if interface.ip in (network.network_address, network.broadcast_address):
-            raise _fault(name, "ipv4", f"{interface.ip} is not the address of one host")
-        self._check(name, "ipv4", interface, interface.network == network)
+            raise _fault(service, "ipv4", f"{text[:60]!r} is not an IPv4 address") from error
+        if interface.ip in (SPACE.ipv4.network_address, SPACE.ipv4.broadcast_address):
+            raise _fault(service, "ipv4", f"{interface.ip} is not the address of one host")
+        self._check(service, "ipv4", interface)
         return interface
 
-    def _address6(self, name: str, text: str, ipv4: IPv4Interface) -> IPv6Interface:
-        network = GATEWAY6.network
+    def _address6(self, service: ServiceId, text: str) -> IPv6Interface | None:
         if not text:
-            # The same host number as in IPv4; only an explicit address can be in the way.
-            number = int(ipv4.ip) - int(GATEWAY4.network.network_address)
-            while network.network_address + number in self._taken:
-                number += GATEWAY4.network.num_addresses
-            return ipaddress.IPv6Interface((network.network_address + number, network.prefixlen))
+            return None
         try:
             interface = IPv6Interface(text)
         except ValueError as error:
-            raise _fault(name, "ipv6", f"{text[:60]!r} is not an IPv6 address") from error
-        self._check(name, "ipv6", interface, interface.network == network)
+            raise _fault(service, "ipv6", f"{text[:60]!r} is not an IPv6 address") from error
+        self._check(service, "ipv6", interface)
         return interface
 
     def _check(
-        self, name: str, key: str, interface: IPv4Interface | IPv6Interface, inside: bool
+        self, service: ServiceId, key: str, interface: IPv4Interface | IPv6Interface
     ) -> None:
-        network = GATEWAY4.network if interface.version == 4 else GATEWAY6.network
-        if not inside:
-            raise _fault(name, key, f"{interface} is not in {network}, the network of {BRIDGE}")
+        network = SPACE.ipv4 if interface.version == 4 else SPACE.ipv6
+        if interface.network != network:
+            raise _fault(service, key, f"{interface} is not in {network}, the network of {BRIDGE}")
         owner = self._taken.get(interface.ip)
         if owner is not None:
             raise ConflictError(
-                f"service {name}: address {interface.ip} is taken by {owner}",
+                f"service {service}: address {interface.ip} is taken by {owner}",
                 hint="give it another address, or none to have one chosen",
             )
 
 
-def _fault(name: str, key: str, message: str) -> DocumentError:
-    return DocumentError(f"service {name}", [Fault(f"network.{key}", 0, message)])
+def _is_simple(wish: _Wish) -> bool:
+    return wish.network.type == "simple"
+
+
+def _fill(wishes: Mapping[ServiceId, _Wish], lease: Lease) -> None:
+    """Give a service the addresses of its lease, where it named none."""
+    wish = wishes.get(ServiceId(lease.service))
+    if wish is None:
+        return
+    if wish.ipv4 is None and lease.ipv4:
+        wish.ipv4 = IPv4Interface(f"{lease.ipv4}/{SPACE.ipv4.prefixlen}")
+    if wish.ipv6 is None and lease.ipv6:
+        wish.ipv6 = IPv6Interface(f"{lease.ipv6}/{SPACE.ipv6.prefixlen}")
+
+
+def _forwards(
+    service: ServiceId, network: Network, ipv4: IPv4Address, ipv6: IPv6Address
+) -> list[Forward]:
+    return [
+        Forward(service, port.protocol, port.host, port.container, ipv4, ipv6)
+        for port in network.ports or ()
+    ]
+
+
+def _fault(service: ServiceId, key: str, message: str) -> DocumentError:
+    return DocumentError(f"service {service}", [Fault(f"network.{key}", 0, message)])

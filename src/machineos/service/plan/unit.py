@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.host.unit import lxc
-from machineos.host.unit.systemd import exec_line
+from machineos.host.unit.unitfile import exec_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ def render(spec: ServiceSpec, argv: Sequence[str]) -> str:
     return f"""\
 # Written by mosd from the verified manifest at each boot; a change here does not last.
 [Unit]
-Description=machineOS service {spec.name} {description}
+Description=machineOS service {spec.id} {description}
 DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
@@ -50,7 +50,7 @@ Slice=machineos.slice
 StandardInput=null
 StandardOutput=journal
 StandardError=journal
-SyslogIdentifier={spec.name}
+SyslogIdentifier={spec.id.log}
 UMask=0022
 TasksMax=4096
 LimitNOFILE=65536

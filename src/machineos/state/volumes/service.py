@@ -1,133 +1,134 @@
-"""Where the volumes of services are: a logical volume per persistent label, memory for others.
+"""The persistent volumes of services: logical volumes with ext4, on the disk of this machine.
 
-Invariant: a volume that exists is used as it is, at every boot; nothing here formats or removes one
-(the predecessor made persistent volumes anew at each boot). Encryption is not there yet.
+Each call makes something so, and does no harm when it was so already. In which order they make a
+volume that survives being cut off is decided by whoever uses them (``service.plan.volumes``).
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from machineos.core.paths import safe_join
-from machineos.errors import ConflictError, DocumentError, Fault, MissingError, ToolError
+from machineos.errors import ConflictError, ToolError
 from machineos.host.disk import lvm, mkfs
-from machineos.host.kernel.mount import Flag, is_mounted, mount
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator
 
     from machineos.core.run import Running
-    from machineos.document.between.handover import Volume
-
-_FLAGS = Flag.NOSUID | Flag.NODEV
-_MIB = 1 << 20
 
 
-class StorageProvider(Protocol):
-    """Gives out the folders that services write to."""
+class Volumes(Protocol):
+    """A volume group (``host.disk.lvm.Group``). Every call raises ToolError."""
 
-    def provide(self, label: str, *, uid: int, gid: int) -> Path:
-        """Return the folder of a label, made with this owner if it is new.
+    @property
+    def name(self) -> str:
+        """Its name, which is that of its folder of devices."""
+        ...
 
-        Raises: DocumentError, ConflictError.
-        """
+    def begin_activation(self) -> Running:
+        """Begin to make the volumes available."""
+        ...
+
+    def volumes(self) -> dict[str, int]:
+        """Return the volumes and their sizes."""
+        ...
+
+    def create_volume(self, name: str, size: int) -> None:
+        """Make a volume."""
+        ...
+
+    def rename_volume(self, name: str, new: str) -> None:
+        """Rename a volume."""
+        ...
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume."""
         ...
 
 
-class FolderStorage:
-    """A folder per label under ``root``, mode 0700."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def provide(self, label: str, *, uid: int, gid: int) -> Path:
-        """Return the folder of ``label``. What is in it, and its owner, are left as they are."""
-        try:
-            path = safe_join(self._root, label)
-        except ValueError as error:
-            raise DocumentError("storage", [Fault("label", 0, str(error))]) from error
-        # The root is on the path to every volume, so containers must be able to pass it.
-        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        try:
-            path.mkdir(mode=0o700)
-        except FileExistsError:
-            if not stat.S_ISDIR(path.lstat().st_mode):
-                raise ConflictError(f"storage {label}: {path} is not a folder") from None
-        else:
-            os.chown(path, uid, gid, follow_symlinks=False)
-        return path
-
-
 class LogicalVolumes:
-    """Persistent labels as logical volumes of ``group`` with ext4, others as tmpfs of their size.
+    """The volumes of ``group``, whose devices appear below ``dev``."""
 
-    Each is mounted at ``root/label``; the service gets the folder ``volume`` in it, so that what
-    the file system keeps for itself (lost+found) stays out of sight.
-    """
-
-    def __init__(
-        self, root: Path, group: lvm.Group, volumes: Sequence[Volume], dev: Path = Path("/dev")
-    ) -> None:
-        self._root = root
+    def __init__(self, group: Volumes, dev: Path = Path("/dev")) -> None:
         self._group = group
-        self._volumes = {volume.label: volume for volume in volumes}
         self._dev = dev / group.name
         self._active = False
         self._activation: Running | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where their devices are."""
+        return self._dev
 
     def begin(self) -> None:
         """Have the volumes made available while there are other things to do.
 
         A failure is reported when a volume is asked for.
         """
-        if any(volume.persistent for volume in self._volumes.values()):
-            with suppress(ToolError):
-                self._activation = self._group.begin_activation()
+        with suppress(ToolError):
+            self._activation = self._group.begin_activation()
 
-    def provide(self, label: str, *, uid: int, gid: int) -> Path:
-        """Return the folder of ``label``, on its volume, which is made when it is new.
+    def has_device(self, label: str) -> bool:
+        """Return whether a volume has a device, once those that exist have theirs.
 
-        Raises: MissingError (no such label), ToolError (no room, no group), ConflictError.
+        Raises: ToolError (the group cannot be made available).
         """
-        volume = self._volumes.get(label)
-        if volume is None:
-            raise MissingError(f"storage {label} is not defined by any manifest")
-        target = self._root / label
-        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        target.mkdir(mode=0o711, exist_ok=True)
-        if not is_mounted(target):
-            if volume.persistent:
-                mount(self._device(volume), target, "ext4", _FLAGS)
-            else:
-                mount("tmpfs", target, "tmpfs", _FLAGS, f"size={volume.size}m,mode=0711")
-        return FolderStorage(target).provide("volume", uid=uid, gid=gid)
-
-    def _device(self, volume: Volume) -> Path:
         if not self._active:
             begun, self._activation = self._activation, None
             (begun or self._group.begin_activation()).wait(lvm.TIMEOUT)
             self._active = True
-        device = self._dev / volume.label
-        if not device.exists():
-            self._create(volume)
-        return device
+        return (self._dev / label).exists()
 
-    def _create(self, volume: Volume) -> None:
-        """Make a volume, unless it is there after all.
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all volumes. Raises: ToolError."""
+        return tuple(sorted(self._group.volumes()))
 
-        The label's name appears only with a file system on it, so a crash in between leaves a
-        volume that is known to be unfinished.
-        """
-        present = self._group.volumes()
-        if volume.label in present:
-            raise MissingError(f"storage {volume.label}: {self._dev} does not show its volume")
-        unfinished = f"{volume.label}.new"
-        if unfinished in present:
-            self._group.remove_volume(unfinished)
-        self._group.create_volume(unfinished, volume.size * _MIB)
-        mkfs.make_ext4(self._dev / unfinished, label=volume.label[:16])
-        self._group.rename_volume(unfinished, volume.label)
+    def create(self, name: str, size: int) -> None:
+        """Make a volume of ``size`` bytes, unless it is there. Raises: ToolError (no room)."""
+        with self._unless(lambda names: name in names):
+            self._group.create_volume(name, size)
+
+    def format(self, name: str, label: str) -> None:
+        """Make an ext4 file system on a volume, whose content is lost. Raises: ToolError."""
+        mkfs.make_ext4(self._dev / name, label=label)
+
+    def rename(self, name: str, new: str) -> None:
+        """Rename a volume, unless it has been. Raises: ToolError."""
+        with self._unless(lambda names: new in names and name not in names):
+            self._group.rename_volume(name, new)
+
+    def remove(self, name: str) -> None:
+        """Remove a volume and what is on it, unless it is gone. Raises: ToolError (in use)."""
+        with self._unless(lambda names: name not in names):
+            self._group.remove_volume(name)
+
+    @contextmanager
+    def _unless(self, done: Callable[[tuple[str, ...]], bool]) -> Iterator[None]:
+        """Let an error pass when what was asked for is so already: LVM is asked only then."""
+        try:
+            yield
+        except ToolError:
+            if not done(self.names()):
+                raise
+
+
+def own_folder(path: Path, *, uid: int, gid: int) -> None:
+    """Make a folder that belongs to this owner alone (0700); what is there stays as it is.
+
+    It appears with its owner, so none is ever left behind that its service could not write to.
+    Raises: ConflictError (something else is there).
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        hidden = path.with_name(f".{path.name}.new")
+        hidden.mkdir(mode=0o700, exist_ok=True)
+        os.chown(hidden, uid, gid, follow_symlinks=False)
+        hidden.rename(path)
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConflictError(f"storage {path.parent.name}: {path} is not a folder")

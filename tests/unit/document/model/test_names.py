@@ -11,7 +11,6 @@ from machineos.document.model.names import (
     ProductName,
     ServiceName,
     Version,
-    has_own_ids,
 )
 
 NEVER = ("", ".", "..", "-x", ".x", "_x", "a/b", "a\0b", "a\n", "a b\n", "é", "../x", "a:b")
@@ -33,10 +32,3 @@ def test_what_a_name_may_be(kind: type[Word]) -> None:
         assert kind.problem(text), text
     assert kind.problem("a/b") == f"'a/b' is not {what} ({kind.PATTERN})"
     assert kind.problem("") == "is missing or empty"
-
-
-def test_the_hosts_own_ids_have_two_names() -> None:
-    assert not has_own_ids("")
-    assert not has_own_ids("none")
-    for name in ("None", "none ", "a", "0"):
-        assert has_own_ids(name)

@@ -313,6 +313,15 @@ BAD: dict[str, Bad] = {
     "handover-ids": handover(
         lambda bad: bad.update(hostid=1000), "1000 is among the host's own ids"
     ),
+    "handover-label": Bad(
+        f"'../x' is not {Label.WHAT}",
+        {
+            "mosd": lambda scene: gates.mosd_handover(
+                scene,
+                lambda bad: bad.update(volumes=[{"label": "../x", "persistent": True, "size": 1}]),
+            )
+        },
+    ),
     "handover-config": Bad(
         f", not {DIGEST}", {"mosd": lambda scene: gates.mosd_image(scene, config=DIGEST)}
     ),

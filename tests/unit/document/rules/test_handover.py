@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from machineos.core.digest import Digest
-from machineos.document.model.names import ServiceName
-from machineos.document.rules.handover import IMAGE, RULES, Handed, Mounted
+from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE
+from machineos.document.model.names import Label, ServiceName
+from machineos.document.rules.handover import IMAGE, LABELS, RULES, Handed, Mounted
 from machineos.oci.model.atomfs import NEW_ROOT_HASH
 from unit.document.rules.test_images import D, image, layer
 
@@ -59,10 +60,28 @@ def test_what_may_be_handed_over() -> None:
         ),
         ({"hostid": 65535}, "handover-ids", "hostid", "65535 is among the host's own ids"),
         ({"hostid": 0}, "handover-ids", "hostid", "0 is among the host's own ids"),
+        (
+            {"hostid": LAST_ID - RANGE + 2},
+            "handover-ids",
+            "hostid",
+            "4294901760 leaves no room for 65536 ids",
+        ),
     ],
 )
 def test_what_may_not(changes: dict[str, Any], name: str, path: str, message: str) -> None:
     assert said(**changes) == {name: [(f"services[1].{path}", message)]}
+
+
+@pytest.mark.parametrize("first", [FIRST_GUEST, LAST_ID - RANGE + 1])
+def test_the_bounds_of_ids(first: int) -> None:
+    assert said(hostid=first) == {}
+
+
+def test_the_labels_of_volumes() -> None:
+    assert list(LABELS.breaches(["data", "Data.1"])) == []
+    assert list(LABELS.breaches(["data", "../x"])) == [
+        ("volumes[1].label", f"'../x' is not {Label.WHAT}")
+    ]
 
 
 def test_the_image_in_the_store_is_the_one_handed_over() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from machineos.core import yamldoc
 from machineos.core.digest import Digest
+from machineos.core.idrange import LAST_ID, RANGE
 from machineos.core.word import DocumentId
 from machineos.document.model.install import (
     Install,
@@ -26,7 +27,7 @@ from machineos.document.model.install import (
     Target,
     UpdateType,
 )
-from machineos.document.model.limits import FIRST_ID, LAST_ID, RANGE
+from machineos.document.model.limits import FIRST_ID
 from machineos.document.state.reading import folder_reader
 from machineos.document.state.system import (
     IdMap,

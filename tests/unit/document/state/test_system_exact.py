@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE
 from machineos.core.word import DocumentId
 from machineos.document.model.install import (
     Install,
@@ -19,11 +20,8 @@ from machineos.document.model.install import (
 )
 from machineos.document.model.limits import (
     FIRST_ID,
-    LAST_ID,
     MAX_INSTALL,
     MAX_SMALL,
-    MIN_ID,
-    RANGE,
 )
 from machineos.document.model.names import GroupName
 from machineos.document.state import system
@@ -81,7 +79,7 @@ def test_the_constants_are_these() -> None:
     assert system.SYSTEM_FILE == "manifest.yaml"
     assert system.VERSION == 1
     assert system.MAX_SYSTEM == 1 << 20
-    assert (RANGE, MIN_ID, FIRST_ID, LAST_ID) == (65536, 65536, 100_000, 4294967294)
+    assert (RANGE, FIRST_GUEST, FIRST_ID, LAST_ID) == (65536, 65536, 100_000, 4294967294)
 
 
 def test_what_is_replaced_moves_to_the_end() -> None:
@@ -199,7 +197,7 @@ def test_what_a_machine_starts_from(missing: str) -> None:
 
 def test_new_groups_get_the_lowest_free_ranges() -> None:
     assert assign_idmaps({}, ["a", "none", "", "b", "a"]) == {"a": 100_000, "b": 165_536}
-    existing = {"x": 100_000 + 2 * RANGE, "y": MIN_ID}
+    existing = {"x": 100_000 + 2 * RANGE, "y": FIRST_GUEST}
     assert assign_idmaps(existing, ["a", "b", "x"]) == {
         **existing,
         # The first step from 100000 that leaves 65536 to 131071 alone.
@@ -222,7 +220,7 @@ def test_the_last_range_and_none_after_it() -> None:
 @pytest.mark.parametrize(
     ("existing", "message"),
     [
-        ({"a": MIN_ID - 1}, f"id range 65535 is outside 65536 to {LAST_ID}"),
+        ({"a": FIRST_GUEST - 1}, f"id range 65535 is outside 65536 to {LAST_ID}"),
         ({"a": LAST_ID - RANGE + 2}, f"id range 4294901760 is outside 65536 to {LAST_ID}"),
         ({"a": 100_000, "b": 100_001}, "id ranges 100000 and 100001 overlap"),
     ],
@@ -234,7 +232,7 @@ def test_ranges_that_cannot_be(existing: dict[str, int], message: str) -> None:
 
 
 def test_the_edges_are_good() -> None:
-    edges = {"a": MIN_ID, "b": LAST_ID - RANGE + 1}
+    edges = {"a": FIRST_GUEST, "b": LAST_ID - RANGE + 1}
     assert assign_idmaps(edges, []) == edges
 
 

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from machineos.errors import ToolError
 from machineos.host.unit import lxc
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 def test_values_are_quoted_whole() -> None:
     assert lxc.render([("a.b", ' x "y" ')]) == 'a.b = " x "y" "\n'
+    assert lxc.render([("a", ""), ("b", "'")]) == 'a = ""\nb = "\'"\n'
     for bad in ("a\nb", "a\0b"):
-        with pytest.raises(ToolError):
+        with pytest.raises(ToolError) as caught:
             lxc.render([("a.b", bad)])
+        assert str(caught.value) == "LXC: the value of a.b holds a newline or a zero byte"
 
 
 def test_mount_entries_escape_as_fstab() -> None:
@@ -23,14 +22,17 @@ def test_mount_entries_escape_as_fstab() -> None:
     assert (key, value) == ("lxc.mount.entry", "/a\\040b\\134c d\\011e none bind 0 0")
 
 
-def test_apparmor_profile_is_used_only_when_loaded(tmp_path: Path) -> None:
-    enabled, profiles = tmp_path / "enabled", tmp_path / "profiles"
-    assert lxc.apparmor_profile(enabled, profiles) == "unconfined"
-    enabled.write_text("Y\n")
-    assert lxc.apparmor_profile(enabled, profiles) == "unconfined"
-    profiles.write_text("other (enforce)\n")
-    assert lxc.apparmor_profile(enabled, profiles) == "unconfined"
-    profiles.write_text("lxc-container-default-cgns (enforce)\n")
-    assert lxc.apparmor_profile(enabled, profiles) == "lxc-container-default-cgns"
-    enabled.write_text("N\n")
-    assert lxc.apparmor_profile(enabled, profiles) == "unconfined"
+def test_the_command_of_a_container() -> None:
+    argv = lxc.argv_start(
+        "web",
+        folder=Path("/run/lxc"),
+        config=Path("/run/lxc/web/config"),
+        defines=[("lxc.environment", "A=1\n2")],
+        command=["/bin/x", "--", ""],
+    )
+    assert argv == [
+        "/usr/bin/lxc-start", "--foreground", "--name=web", "--lxcpath=/run/lxc",
+        "--rcfile=/run/lxc/web/config", "--define=lxc.environment=A=1\n2", "--", "/bin/x", "--", "",
+    ]  # fmt: skip
+    # newuidmap is in /usr/bin, and must not be found.
+    assert lxc.PATH == "/usr/sbin:/sbin"

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import pytest
-
+from machineos.core.command import Command
 from machineos.host.unit import nft
-from waiting import PATIENCE
 
 
 def test_a_table_is_replaced_in_one_script() -> None:
@@ -15,15 +13,4 @@ def test_a_table_is_replaced_in_one_script() -> None:
         "  chain a {}",
         "}",
     ]
-    assert nft.argv_apply() == ["nft", "--file", "-"]
-    assert nft.argv_apply(check_only=True) == ["nft", "--check", "--file", "-"]
-
-
-@pytest.mark.root
-@pytest.mark.tool("nft")
-def test_nft_reads_our_table() -> None:
-    from machineos.core import run
-    from machineos.service.plan.network import FAMILY, TABLE, render_table
-
-    script = nft.replace_table(FAMILY, TABLE, render_table([]))
-    run.run(nft.argv_apply(check_only=True), input=script.encode(), timeout=PATIENCE)
+    assert nft.apply("x é") == Command(("nft", "--file", "-"), 30.0, input="x é".encode())

@@ -1,392 +1,411 @@
-from __future__ import annotations
+"""What the manager makes of a hand-over, on a machine in memory."""
 
-import stat
-import tempfile
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 import msgspec
 import pytest
 
-from machineos.document.between.handover import Handover, Service
-from machineos.document.product.install import Mount, Network, Port
-from machineos.host.kernel import mount
-from machineos.service.act.manager import Manager
-from machineos.service.act.surroundings import Folders
-from machineos.state.volumes.service import FolderStorage
-from unit.service.conftest import Machine, PlainVolumes, ProcessUnits, Store
+from contracts.service import FOLDER
+from machineos.core.idrange import IdRange
+from machineos.core.steps import Step
+from machineos.document.between.handover import Volume
+from machineos.document.model.install import Mount, Network, Port
+from machineos.errors import ToolError
+from machineos.host.kernel.flags import Flag
+from machineos.service.act.manager import performing
+from machineos.service.plan import steps
+from unit.service.bed import FOLDERS, TREE, Bed
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from machineos.document.between.status import ServiceStatus
-    from machineos.service.plan.network import Forward
-
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.tool("lxc-start"),
-    pytest.mark.tool("mksquashfs"),
-    pytest.mark.tool("busybox"),
-]
-NONE = Network(type="none")
+WEB = "machineos-web.service"
+SIMPLE = Network(type="simple")
 
 
-@dataclass
-class Host:
-    """A manager with everything real but systemd and dm-verity."""
-
-    base: Path
-    store: Store
-    units: ProcessUnits
-    volumes: PlainVolumes = field(default_factory=PlainVolumes)
-    forwards: list[Forward] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-
-    @property
-    def folders(self) -> Folders:
-        return Folders(run=self.base / "run", units=self.units.folder)
-
-    def manager(self, *services: Service) -> Manager:
-        document = Handover(
-            version=1,
-            generation="0" * 64,
-            product="default",
-            store=str(self.store.folder),
-            data=str(self.base / "data"),
-            data_device="/dev/vda4",
-            services=services,
-        )
-
-        def forward(forwards: object) -> None:
-            self.forwards = list(forwards)  # type: ignore[call-overload]
-
-        return Manager(
-            document,
-            store=self.store.folder,
-            folders=self.folders,
-            volumes=self.volumes,
-            storage=FolderStorage(self.base / "data"),
-            units=self.units,
-            forward=forward,
-            log=self.lines.append,
-        )
-
-    def output(self, service: str) -> str:
-        return (self.units.log / f"machineos-{service}.service").read_text()
-
-    def wait_output(self, service: str, text: str) -> str:
-        deadline = time.monotonic() + 10
-        while text not in self.output(service):
-            assert time.monotonic() < deadline, (self.output(service), self.lines)
-            time.sleep(0.02)
-        return self.output(service)
-
-    def mounts(self) -> list[mount.Mount]:
-        return [m for m in mount.mounts() if m.target.is_relative_to(self.base)]
+def port(host: int) -> Network:
+    return Network(type="simple", ports=(Port(host=host, container=5000),))
 
 
 @pytest.fixture
-def host(store: Store) -> Iterator[Host]:
-    # Not below pytest's own folder, which only root can enter: containers have to.
-    with tempfile.TemporaryDirectory(prefix="machineos-test-") as name:
-        base = Path(name)
-        base.chmod(0o711)
-        (base / "units").mkdir()
-        (base / "log").mkdir()
-        result = Host(base, store, ProcessUnits(base / "units", base / "log"))
-        try:
-            yield result
-            result.manager().reconcile()
-            assert result.mounts() == []
-            assert result.volumes.devices == {}
-            assert list((base / "units").iterdir()) == []
-        finally:
-            result.units.stop(list(result.units.processes))
-            for left in reversed(result.mounts()):
-                mount.unmount(left.target, lazy=True)
+def bed() -> Bed:
+    return Bed()
 
 
-def service(name: str, built: tuple[str, str, object], **changes: object) -> Service:
-    image, config, layer = built
-    base = Service(
-        name=name,
-        version="1.0.0",
-        type="container",
-        image=image,
-        config=config,
-        layer=layer,  # type: ignore[arg-type]
-        network=NONE,
-        nsgroup="web",
-        hostid=165536,
+def test_the_first_boot_from_nothing_to_running(bed: Bed) -> None:
+    service = bed.service("web", storage=(Mount(dest="/data", label="blobs"),))
+    layer = service.layer.digest.removeprefix("sha256:")
+    manager = bed.run(service)
+    host = bed.host
+    assert (
+        host.lines
+        == [
+            f"web: mounted {service.layer.digest}",
+            "web: ready (1.0)",
+            "starting web",
+        ]
+        or host.lines[-1] == f"starting {WEB}"
     )
-    return msgspec.structs.replace(base, **changes)
-
-
-def shell(script: str, **config: object) -> dict[str, object]:
-    return {"Entrypoint": ["/bin/sh", "-c", script], **config}
-
-
-def only(manager: Manager) -> ServiceStatus:
-    (status,) = manager.status()
-    return status
-
-
-def test_container_is_confined_and_keeps_its_words(
-    host: Host, store: Store, busybox_tree: Path
-) -> None:
-    script = (
-        'id -u; id -g; echo cwd=$PWD; echo E="$E"; echo N="$N"; for a in "$@"; do echo "<$a>";'
-        " done; cat /proc/self/status; cat /proc/self/uid_map; cat /proc/mounts;"
-        " touch /data/written && echo volume-ok; touch /etc/x 2>&1; touch /tmp/x && echo tmp-ok;"
-        " unshare -r /bin/id 2>&1; echo error >&2; echo end; exec sleep 60"
-    )
-    words = ["sh", "a b", "", "q\"u'o te", "$HOME %n ; \\x", "new\nline", "tab\there", "é"]
-    config = {
-        "Entrypoint": ["/bin/sh", "-c", script],
-        "Cmd": words,
-        "Env": ["E= \"x' ", "N=1\n2"],
-        "User": "app:web",
-        "WorkingDir": "/etc",
+    assert manager.problems == ()
+    image = host.mounts[FOLDERS.images / layer]
+    root = host.mounts[FOLDERS.roots / "web"]
+    assert (image.kind, image.flags) == ("squashfs", Flag.RDONLY | Flag.NOSUID | Flag.NODEV)
+    assert (image.source, image.uid) == (f"/dev/layer/{layer}", 0)
+    assert (root.device, root.uid) == (image.device, 165536)
+    volume = host.mounts[FOLDERS.data / "blobs"]
+    assert (volume.source, volume.kind) == ("/dev/machine-data/blobs", "ext4")
+    assert volume.flags == Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
+    assert host.group["blobs"].size == 30 << 20
+    assert host.group["blobs"].label == "blobs"
+    assert host.group["blobs"].owners == {"volume": (165536, 165536)}
+    assert host.known[WEB].active == "active"
+    assert {path.name: mode for path, (_, mode) in host.files.items()} == {
+        "config": 0o600,
+        "seccomp": 0o600,
+        WEB: 0o644,
     }
-    built = store.add(busybox_tree, config)
-    manager = host.manager(service("web", built, storage=(Mount(dest="/data", label="blobs"),)))
-    manager.reconcile()
-    assert only(manager).state == "running", (only(manager), host.lines)
-    text = host.wait_output("web", "\nend\n")
-    lines = text.splitlines()
-    assert lines[:3] == ["1000", "33", "cwd=/etc"]
-    assert "E= \"x' \n" in text
-    assert "N=1\n2\n" in text
-    assert "".join(f"<{word}>\n" for word in words[1:]) in text
-    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    assert {fields[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {"0" * 16}
-    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
-    assert "         0     165536      65536" in text
-    assert " / squashfs ro,nosuid,nodev" in text
-    assert "volume-ok" in text
-    assert "tmp-ok" in text
-    assert "/etc/x: Read-only file system" in text
-    assert "unshare(0x10000000): Operation not permitted" in text
-    assert "error\n" in text
-    written = host.base / "data/blobs/written"
-    assert (written.stat().st_uid, written.stat().st_gid) == (166536, 165569)
-    assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
+    assert host.made[FOLDERS.units] == 0o755
+    assert host.made[FOLDERS.run] == 0o755
+    assert host.made[FOLDERS.roots] == 0o711
+    assert host.made[FOLDERS.images] == 0o700
+    assert host.made[FOLDERS.lxc] == 0o711
+    assert host.made[FOLDERS.lxc / "web"] == 0o700
+    assert host.made[FOLDERS.data] == host.made[FOLDERS.data / "blobs"] == 0o711
+    status = bed.status(manager)["web"]
+    assert (status.state, status.unit, status.pid) == ("running", WEB, host.known[WEB].pid)
 
 
-def test_root_process_has_few_capabilities(host: Host, store: Store, busybox_tree: Path) -> None:
-    built = store.add(busybox_tree, shell("cat /proc/self/status; echo end; exec sleep 60"))
-    host.manager(service("web", built)).reconcile()
-    text = host.wait_output("web", "\nend\n")
-    # chown dac_override fowner fsetid kill setgid setuid net_bind_service
-    expected = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 10))
-    assert f"CapEff:\t{expected:016x}" in text
+def test_a_refused_service_that_still_runs_is_stopped(bed: Bed) -> None:
+    """It must not go on with old rules: network, volumes, image may all be forbidden now."""
+    good = bed.service("web", network=port(80))
+    other = bed.service("other", network=port(81))
+    bed.run(good, other)
+    assert bed.host.known[WEB].active == "active"
+    manager = bed.run(msgspec.structs.replace(good, config=other.image), other)
+    assert WEB not in bed.host.known
+    assert FOLDERS.units / WEB not in bed.host.files
+    assert FOLDERS.roots / "web" not in bed.host.mounts
+    assert FOLDERS.lxc / "web" not in bed.host.made
+    assert "dport 80 " not in bed.host.tables[0]
+    assert "dport 81 " in bed.host.tables[0]
+    found = bed.status(manager)
+    assert found["web"].state == "refused"
+    assert found["web"].why.startswith("web: the image's configuration is ")
+    assert (found["web"].unit, found["web"].pid) == ("", 0)
+    assert found["other"].state == "running"
+    assert manager.problems == ()
+    assert "web: stopped and removed" in bed.host.lines
+    assert manager.units == ("machineos-other.service",)
 
 
-def test_a_service_in_the_network_of_the_host(host: Host, store: Store, busybox_tree: Path) -> None:
-    script = "readlink /proc/self/ns/net; ls /sys; touch /run/x && echo end; exec sleep 60"
-    built = store.add(busybox_tree, shell(script))
-    manager = host.manager(
-        service("own", built, network=Network(type="host")),
-        service("bare", built, network=Network(type="host"), nsgroup="", hostid=0),
-        service("apart", built),
+def test_a_service_whose_network_is_refused_is_stopped_before_anything_of_it_is_read(
+    bed: Bed,
+) -> None:
+    bed.run(bed.service("web", network=port(80)))
+    taken: list[Step[object]] = []
+    perform = performing(bed.host)
+
+    def noting(step: Step[object]) -> object:
+        taken.append(step)
+        return perform(step)
+
+    manager = bed.manager(
+        bed.service("first", network=port(80)), bed.service("web", network=port(80)), perform=noting
     )
     manager.reconcile()
-    ours = str(Path("/proc/self/ns/net").readlink())
-    own, bare, apart = (host.wait_output(name, "end\n") for name in ("own", "bare", "apart"))
-    assert own == f"{ours}\nend\n"  # no sysfs: only the owner of the network may mount it
-    assert bare.startswith(f"{ours}\n")
-    assert "kernel" in bare
-    assert ours not in apart
-    assert "kernel" in apart
-
-
-def test_two_groups_share_no_id_and_no_copy_is_made(
-    host: Host, store: Store, busybox_tree: Path
-) -> None:
-    built = store.add(busybox_tree, shell("exec sleep 60"))
-    manager = host.manager(
-        service("one", built, nsgroup="one", hostid=100000),
-        service("two", built, nsgroup="two", hostid=165536),
-        service("bare", built, nsgroup="none", hostid=0),
+    assert WEB not in bed.host.known
+    assert bed.status(manager)["web"].why == (
+        "service web: tcp port 80 of the host is taken by first"
     )
+    assert len([step for step in taken if isinstance(step, steps.ReadBlob)]) == 2
+
+
+def test_a_service_that_cannot_even_be_stopped_is_a_problem(bed: Bed) -> None:
+    bed.run(bed.service("web"))
+    perform = performing(bed.host)
+
+    def stuck(step: Step[object]) -> object:
+        if isinstance(step, steps.StopUnits):
+            raise ToolError("systemctl stop: no end")
+        return perform(step)
+
+    broken = bed.service("web", bed.image({}))
+    manager = bed.manager(broken, bed.service("good"), perform=stuck)
     manager.reconcile()
-    assert [item.state for item in manager.status()] == ["running"] * 3
-    roots = [host.folders.roots / name for name in ("one", "two", "bare")]
-    assert [(root / "etc/passwd").stat().st_uid for root in roots] == [100000, 165536, 0]
-    assert len({(root / "etc/passwd").stat().st_dev for root in roots}) == 1
-    assert len({(root / "etc/passwd").stat().st_ino for root in roots}) == 1
-    bare = manager.status()[2]
-    assert any("host's user ids" in note for note in bare.notes)
+    assert manager.problems == ("stopping web: systemctl stop: no end",)
+    assert "stopping web: failed: systemctl stop: no end" in bed.host.lines
+    assert bed.status(manager)["web"].state == "refused"
+    assert bed.status(manager)["good"].state == "running"
 
 
-def test_a_new_manager_starts_nothing_twice(host: Host, store: Store, busybox_tree: Path) -> None:
-    built = store.add(busybox_tree, shell("exec sleep 60"))
-    one = service("one", built)
-    host.manager(one).reconcile()
-    before = (host.units.processes["machineos-one.service"].pid, host.mounts())
-    manager = host.manager(one)
-    manager.reconcile()
-    assert host.units.started == ["machineos-one.service"]
-    assert (host.units.processes["machineos-one.service"].pid, host.mounts()) == before
-    assert only(manager).state == "running"
-
-
-def test_every_interrupted_reconcile_is_finished_by_the_next(
-    host: Host, store: Store, busybox_tree: Path
-) -> None:
-    """Leave out the log's nth line by dying there; the next manager must get to the same end."""
-    built = store.add(busybox_tree, shell("exec sleep 60"))
-    one = service("one", built)
-
-    class Killed(BaseException):
-        pass
-
-    for step in range(3):
-        manager = host.manager(one)
-        lines: list[str] = []
-
-        def log(text: str, lines: list[str] = lines, step: int = step) -> None:
-            if len(lines) == step:
-                raise Killed
-            lines.append(text)
-
-        manager._log = log
-        with pytest.raises(Killed):
-            manager.reconcile()
-        host.manager(one).reconcile()
-        assert len(host.mounts()) == 2
-        assert only_running(host, one)
-        host.manager().reconcile()
-        assert host.mounts() == []
-
-
-def only_running(host: Host, wanted: Service) -> bool:
-    manager = host.manager(wanted)
-    manager.reconcile()
-    return only(manager).state == "running"
-
-
-def test_a_changed_service_is_started_anew_and_a_dropped_one_goes(
-    host: Host, store: Store, busybox_tree: Path
-) -> None:
-    old = store.add(busybox_tree, shell("echo old; exec sleep 60"))
-    (busybox_tree / "etc/new").write_text("new")
-    new = store.add(busybox_tree, shell("echo new; exec sleep 60"))
-    host.manager(service("one", old), service("gone", old)).reconcile()
-    host.wait_output("one", "old")
-    host.manager(service("one", new)).reconcile()
-    host.wait_output("one", "new")
-    assert set(host.units.processes) == {"machineos-one.service"}
-    assert (host.folders.roots / "one/etc/new").is_file()
-    assert not (host.folders.roots / "gone").exists()
-    assert len(host.volumes.devices) == 1
-
-
-def test_one_bad_service_does_not_stop_the_others(
-    host: Host, store: Store, busybox_tree: Path
-) -> None:
-    good = store.add(busybox_tree, shell("exec sleep 60"))
-    empty = store.add(busybox_tree, {})
-    lost = store.add(busybox_tree, {"Entrypoint": ["/bin/true"]})
-    (store.blobs / lost[0].partition(":")[2]).write_bytes(b"{}")
-    crash = store.add(busybox_tree, {"Entrypoint": ["/bin/absent"]})
-    nobody = store.add(busybox_tree, shell("exec sleep 60", User="nobody"))
-    manager = host.manager(
-        service("empty", empty),
-        service("flipped", lost),
-        service("crash", crash),
-        service("nobody", nobody),
-        service("good", good),
-    )
-    manager.reconcile()
-    deadline = time.monotonic() + 5
-    while any(item.name == "crash" and item.state == "running" for item in manager.status()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    found = {item.name: item for item in manager.status()}
-    assert found["good"].state == "running"
-    assert found["empty"].state == "refused"
+def test_each_service_is_refused_alone_with_its_reason(bed: Bed) -> None:
+    lost = bed.service("lost")
+    del bed.host.blobs[bed.put(b"")]
+    bad = {
+        "empty": bed.service("empty", bed.image({})),
+        "nobody": bed.service("nobody", bed.image({"Cmd": ["x"], "User": "nobody"})),
+        "label": bed.service("label", storage=(Mount(dest="/data", label="nowhere"),)),
+        "link": bed.service("link", bed.image(None, {**TREE, "/dev": ("link", "/")})),
+        "absent": msgspec.structs.replace(lost, name="absent", image="sha256:" + "0" * 64),
+        "zero": msgspec.structs.replace(
+            lost, name="zero", storage=(Mount(dest="/a\0b", label="blobs"),)
+        ),
+    }
+    manager = bed.run(*bad.values(), bed.service("good"))
+    found = bed.status(manager)
+    assert {name: one.state for name, one in found.items()} == {
+        **dict.fromkeys(bad, "refused"),
+        "good": "running",
+    }
     assert "nothing to run" in found["empty"].why
-    assert "digest is" in found["flipped"].why
-    assert found["crash"].state == "failed"
     assert "not a user and group" in found["nobody"].why
+    assert found["label"].why == "storage nowhere is not defined by any manifest"
+    assert "/dev is a symbolic link" in found["link"].why
+    assert "is not in the store" in found["absent"].why
+    assert "is not a plain absolute path" in found["zero"].why
+    assert bed.host.started == ["machineos-good.service"]
+    for name, one in found.items():
+        if name in bad:
+            assert f"{name}: refused: {one.why}" in bed.host.lines
 
 
-@pytest.mark.parametrize("path", ["proc", "dev", "sys", "data", "tmp", "etc"])
-def test_a_link_where_something_is_mounted_is_refused(
-    host: Host, store: Store, busybox_tree: Path, path: str
-) -> None:
-    (busybox_tree / "elsewhere").mkdir()
-    target = busybox_tree / path
-    target.rename(busybox_tree / f"{path}.old")
-    target.symlink_to("/elsewhere")
-    built = store.add(busybox_tree, shell("exec sleep 60"))
-    wanted = service("web", built, storage=(Mount(dest="/data", label="blobs"),))
-    manager = host.manager(wanted)
+@pytest.mark.parametrize("error", [ToolError("no"), OSError("no"), ValueError("no")])
+def test_whatever_a_host_raises_refuses_one_service(bed: Bed, error: Exception) -> None:
+    perform = performing(bed.host)
+
+    def failing(step: Step[object]) -> object:
+        if isinstance(step, steps.Clone) and step.target.name == "web":
+            raise error
+        return perform(step)
+
+    manager = bed.manager(bed.service("web"), bed.service("good"), perform=failing)
     manager.reconcile()
-    status = only(manager)
-    assert status.state == "refused"
-    assert f"/{path} is a symbolic link" in status.why
-    assert wanted.image in status.why
-    assert host.units.started == []
-    assert not (host.base / "data/blobs").exists()
+    found = bed.status(manager)
+    assert (found["web"].state, found["web"].why) == ("refused", "no")
+    assert found["good"].state == "running"
 
 
-def test_other_bytes_than_handed_over_are_refused(
-    host: Host, store: Store, busybox_tree: Path
-) -> None:
-    built = store.add(busybox_tree, shell("exec sleep 60"))
-    other = store.add(busybox_tree, shell("exec sleep 61"))
-    layer = msgspec.structs.replace(built[2], root_hash="1" * 64)
-    manager = host.manager(
-        service("config", (built[0], other[1], built[2])),
-        service("layer", (built[0], built[1], layer)),
-    )
+def test_an_error_of_ours_is_not_taken_for_a_refusal(bed: Bed) -> None:
+    with pytest.raises(TypeError, match="object is no step of a service"):
+        performing(bed.host)(object())  # type: ignore[arg-type]
+
+
+def test_one_part_that_fails_leaves_the_others(bed: Bed) -> None:
+    bed.run(bed.service("old"), bed.service("older"))
+    perform = performing(bed.host)
+
+    def failing(step: Step[object]) -> object:
+        if isinstance(step, steps.ApplyRules):
+            raise ToolError("nft: no")
+        if isinstance(step, steps.Unmount) and step.path.name == "old":
+            raise ToolError("busy")
+        return perform(step)
+
+    manager = bed.manager(bed.service("web"), perform=failing)
     manager.reconcile()
-    whys = [item.why for item in manager.status()]
-    assert "configuration is" in whys[0]
-    assert "not the one handed over" in whys[1]
-    assert host.mounts() == []
-
-
-@pytest.mark.tool("nft")
-@pytest.mark.tool("ip")
-def test_a_forwarded_port_answers_from_outside_and_from_the_host(
-    host: Host, store: Store, busybox_tree: Path, machine: Machine
-) -> None:
-    """LXC, its default route and the table together; the predecessor's images needed ip."""
-    (busybox_tree / "data/index.html").write_text("hello")
-    built = store.add(
-        busybox_tree, {"Entrypoint": ["/bin/httpd", "-f", "-p", "5000", "-h", "/data"]}
+    assert manager.problems == (
+        "removing what is no longer wanted: busy",
+        "forwarding ports: nft: no",
     )
-    host.units.prefix = machine.inside(machine.host)
-    network = Network(type="simple", ports=(Port(host=80, container=5000),))
-    manager = host.manager(service("web", built, network=network))
+    assert "forwarding ports: failed: nft: no" in bed.host.lines
+    assert bed.host.known[WEB].active == "active"
+    assert FOLDERS.roots / "older" not in bed.host.mounts
+    manager = bed.run(bed.service("web"))
+    assert manager.problems == ()
+    assert FOLDERS.roots / "old" not in bed.host.mounts
+
+
+def test_a_start_that_fails_is_a_problem(bed: Bed) -> None:
+    perform = performing(bed.host)
+
+    def failing(step: Step[object]) -> object:
+        if isinstance(step, steps.StartUnits):
+            raise ToolError("systemctl start: no")
+        return perform(step)
+
+    manager = bed.manager(bed.service("web"), perform=failing)
     manager.reconcile()
-    code = (
-        "from machineos.host.unit import nft; from machineos.service.plan.network import *\n"
-        "from machineos.daemon.adapters import Forwarding\n"
-        "from pathlib import Path; import sys\n"
-        "from ipaddress import ip_address as a\n"
-        "Forwarding(proc=Path('/proc'), sys=Path('/sys'))"
-        "([Forward('web', 'tcp', 80, 5000, a(sys.argv[1]), a(sys.argv[2]))])"
+    assert manager.problems == ("starting services: systemctl start: no",)
+    assert bed.status(manager)["web"].state == "stopped"
+
+
+def test_without_our_own_folders_there_is_nothing_to_report_to(bed: Bed) -> None:
+    def failing(step: Step[object]) -> object:
+        raise OSError("read-only")
+
+    with pytest.raises(OSError, match="read-only"):
+        bed.manager(bed.service("web"), perform=failing).reconcile()
+
+
+def test_services_with_one_layer_share_its_mount(bed: Bed) -> None:
+    built = bed.image()
+    bed.run(
+        bed.service("one", built, nsgroup="one", hostid=100000),
+        bed.service("two", built, nsgroup="two", hostid=165536),
+        bed.service("bare", built, nsgroup="none", hostid=0),
     )
-    (forward,) = host.forwards
-    machine.python(machine.host, code, str(forward.ipv4), str(forward.ipv6))
-    fetch = (
-        "import sys, time, urllib.request\n"
-        "for i in range(50):\n"
-        "    try: print(urllib.request.urlopen(sys.argv[1], timeout=2).read().decode()); break\n"
-        "    except OSError as e: err = e; time.sleep(.1)\n"
-        "else: raise err\n"
+    roots = {name: bed.host.mounts[FOLDERS.roots / name] for name in ("one", "two", "bare")}
+    assert len({root.device for root in roots.values()}) == 1
+    assert {name: root.uid for name, root in roots.items()} == {
+        "one": 100000,
+        "two": 165536,
+        "bare": 0,
+    }
+    assert len(bed.host.layers) == 1
+    assert bed.host.lines.count(f"one: mounted {built[2].digest}") == 1
+    assert not [line for line in bed.host.lines if line.startswith("two: mounted")]
+
+
+def test_a_service_that_is_only_mounted_has_no_unit(bed: Bed) -> None:
+    manager = bed.run(bed.service("files", type="fs-only"))
+    assert FOLDERS.roots / "files" in bed.host.mounts
+    assert bed.host.files == {}
+    assert bed.host.started == []
+    found = bed.status(manager)["files"]
+    assert (found.state, found.unit, found.why) == ("mounted", "", "")
+    assert "files: ready (1.0)" in bed.host.lines
+
+
+def test_addresses_stay_when_one_goes_and_when_one_comes(bed: Bed) -> None:
+    built = bed.image()
+
+    def run(*names: str) -> dict[str, tuple[str, ...]]:
+        manager = bed.run(*(bed.service(name, built, network=SIMPLE) for name in names))
+        return {name: one.addresses for name, one in bed.status(manager).items()}
+
+    first = run("a", "b", "c")
+    started = list(bed.host.started)
+    second = run("a", "c")
+    assert second == {name: first[name] for name in ("a", "c")}
+    third = run("new", "c", "a")
+    assert (third["a"], third["c"]) == (first["a"], first["c"])
+    assert third["new"] != first["b"]
+    # Nobody was started anew for it.
+    assert bed.host.started == [*started, "machineos-new.service"]
+    assert run("b", "c", "a", "new")["b"] == first["b"]
+    assert bed.host.files[FOLDERS.leases][1] == 0o644
+
+
+def test_leases_that_cannot_be_read_are_a_problem_and_are_written_anew(bed: Bed) -> None:
+    web = bed.service("web", network=SIMPLE)
+    manager = bed.run(web)
+    before = bed.status(manager)["web"].addresses
+    good = bed.host.files[FOLDERS.leases]
+    bed.host.files[FOLDERS.leases] = (b"{}", 0o644)
+    manager = bed.run(web)
+    (problem,) = manager.problems
+    assert problem.startswith("addresses are chosen anew: leases: ")
+    assert bed.status(manager)["web"].addresses == before
+    assert bed.host.files[FOLDERS.leases] == good
+    assert bed.run(web).problems == ()
+
+
+def test_a_unit_that_had_failed_stays_so_until_its_service_changes(bed: Bed) -> None:
+    """systemd gave it its chances."""
+    bed.run(bed.service("web"))
+    bed.host.fail(WEB)
+    manager = bed.run(bed.service("web"))
+    assert bed.host.started == [WEB]
+    assert bed.status(manager)["web"].state == "failed"
+    manager = bed.run(bed.service("web", bed.image({"Cmd": ["/bin/other"]})))
+    assert bed.host.started == [WEB, WEB]
+    assert bed.status(manager)["web"].state == "running"
+    assert "/bin/other" in bed.host.ran[WEB]
+
+
+def test_a_unit_that_has_ended_is_started_again(bed: Bed) -> None:
+    bed.run(bed.service("web"))
+    bed.host.end(WEB)
+    bed.run(bed.service("web"))
+    assert bed.host.started == [WEB, WEB]
+
+
+def test_a_volume_that_is_there_is_used_as_it_is(bed: Bed) -> None:
+    web = bed.service("web", storage=(Mount(dest="/data", label="blobs"),))
+    bed.run(web)
+    disk = bed.host.group["blobs"]
+    disk.owners["volume"] = (7, 7)  # files of somebody who was there before
+    booted = Bed(bed.host.power_cut())
+    booted.run(web)
+    assert booted.host.group["blobs"] is disk
+    assert disk.owners == {"volume": (7, 7)}
+    assert booted.host.mounts[FOLDERS.data / "blobs"].disk is disk
+
+
+def test_a_volume_in_memory_has_its_size(bed: Bed) -> None:
+    user = bed.image({"Cmd": ["/bin/x"], "User": "app:web"})
+    bed.run(bed.service("web", user, storage=(Mount(dest="/data", label="memory"),)))
+    mounted = bed.host.mounts[FOLDERS.data / "memory"]
+    assert (mounted.kind, mounted.source, mounted.data) == ("tmpfs", "tmpfs", "size=5m,mode=0711")
+    assert mounted.flags == Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
+    assert mounted.disk is not None
+    assert mounted.disk.owners == {"volume": (166536, 165569)}
+    assert bed.host.group == {}
+
+
+def test_host_ids_own_the_volume_of_a_service_without_a_group(bed: Bed) -> None:
+    user = bed.image({"Cmd": ["/bin/x"], "User": "app"})
+    storage = (Mount(dest="/data", label="memory"),)
+    bed.run(bed.service("web", user, storage=storage, nsgroup="", hostid=0))
+    mounted = bed.host.mounts[FOLDERS.data / "memory"]
+    assert mounted.disk is not None
+    assert mounted.disk.owners == {"volume": (1000, 1001)}
+
+
+def test_a_volume_that_lvm_has_and_does_not_show_is_refused(bed: Bed) -> None:
+    """Something is wrong there: nothing is made in its place."""
+    perform = performing(bed.host)
+
+    def hiding(step: Step[object]) -> object:
+        return False if isinstance(step, steps.SeeVolume) else perform(step)
+
+    bed.host.create_volume("blobs", 30 << 20)
+    web = bed.service("web", storage=(Mount(dest="/data", label="blobs"),))
+    manager = bed.manager(web, perform=hiding)
+    manager.reconcile()
+    assert bed.status(manager)["web"].why == (
+        "storage blobs: /dev/machine-data does not show its volume"
     )
-    for space, url in (
-        (machine.outside, "http://192.0.2.1/"),
-        (machine.outside, "http://[2001:db8::1]/"),
-        (machine.host, "http://127.0.0.1/"),
-        (machine.host, "http://192.0.2.1/"),
-    ):
-        assert machine.python(space, fetch, url).text == "hello", url
-    assert only(manager).addresses == ("10.0.3.3", "fd6d:6f73:3000:3::3")
+    assert list(bed.host.group) == ["blobs"]
+
+
+def test_the_label_of_a_file_system_has_16_characters(bed: Bed) -> None:
+    bed.volumes = (Volume("a" * 17, persistent=True, size=1),)
+    bed.run(bed.service("web", storage=(Mount(dest="/data", label="a" * 17),)))
+    assert bed.host.group["a" * 17].label == "a" * 16
+
+
+def test_a_layer_that_nobody_signed_is_not_mounted(bed: Bed) -> None:
+    service = bed.service("web")
+    bed.host.unsigned.add(service.layer.digest.removeprefix("sha256:"))
+    manager = bed.run(service)
+    assert "refuses the signature" in bed.status(manager)["web"].why
+    assert bed.host.mounts == {}
+
+
+def test_a_service_in_other_ids_is_shown_anew(bed: Bed) -> None:
+    built = bed.image()
+    bed.run(bed.service("web", built))
+    bed.run(bed.service("web", built, nsgroup="x", hostid=300000))
+    assert bed.host.mounts[FOLDERS.roots / "web"].uid == IdRange(300000, 65536).host(0)
+    assert bed.host.started == [WEB, WEB]
+    assert "u 0 300000 65536" in bed.host.files[FOLDERS.lxc / "web/config"][0].decode()
+
+
+def test_the_resolver_of_the_host_is_shown_where_there_is_a_file_for_it(bed: Bed) -> None:
+    trees = {
+        "plain": TREE,
+        "none": {name: what for name, what in TREE.items() if name != "/etc/resolv.conf"},
+        "link": {**TREE, "/etc/resolv.conf": ("link", "/run/x")},
+        "folder": {**TREE, "/etc/resolv.conf": FOLDER},
+    }
+    bed.run(
+        *(
+            bed.service(name, bed.image(None, tree), network=Network(type="host"))
+            for name, tree in trees.items()
+        ),
+        bed.service("alone", bed.image()),
+    )
+    shown = {
+        name: "/run/resolv.conf etc/resolv.conf" in bed.host.files[path / "config"][0].decode()
+        for name in (*trees, "alone")
+        for path in (FOLDERS.lxc / name,)
+    }
+    assert shown == {"plain": True, "none": False, "link": False, "folder": False, "alone": False}

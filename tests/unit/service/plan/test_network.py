@@ -1,85 +1,175 @@
 from __future__ import annotations
 
-import ipaddress
-from pathlib import Path
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.document.product.install import Network, Port
-from machineos.errors import ConflictError, DocumentError, SpaceError
-from machineos.host.unit import nft
+from machineos.core.serviceid import ServiceId
+from machineos.document.model.install import Network, Port
+from machineos.document.state.leases import NO_LEASES, Leases
 from machineos.service.plan.network import (
-    FAMILY,
+    BRIDGE,
+    BRIDGE_ADDRESSES,
     GATEWAY4,
-    TABLE,
+    SPACE,
+    Attachment,
     Forward,
+    NetworkPlan,
     plan_network,
     render_table,
 )
-from unit.service.conftest import Machine, eventually
+from unit.service.plan.cases import SIMPLE, forward
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAMES = st.integers(0, 300).map(lambda number: f"s{number}")
+SETS = st.frozensets(NAMES, max_size=40)
 
 
 def simple(ipv4: str = "", ipv6: str = "", *ports: Port) -> Network:
     return Network(type="simple", ipv4=ipv4, ipv6=ipv6, ports=ports)
 
 
-def test_an_automatic_address_skips_what_others_ask_for_even_later() -> None:
-    plan = plan_network([("a", simple()), ("b", simple("10.0.3.3/24")), ("c", simple())])
-    found = {name: str(item.ipv4) for name, item in plan.attachments.items()}
-    assert found == {"b": "10.0.3.3/24", "a": "10.0.3.4/24", "c": "10.0.3.5/24"}
-    assert str(plan.attachments["a"].ipv6) == "fd6d:6f73:3000:3::4/64"
-    assert plan.attachments["a"].hardware == "00:16:3e:00:03:04"
-    assert plan.attachments["a"].pair == "mv0a000304"
+def plan(networks: Mapping[str, Network], leases: Leases = NO_LEASES) -> NetworkPlan:
+    return plan_network([(ServiceId(name), each) for name, each in networks.items()], leases)
+
+
+def addresses(found: NetworkPlan) -> dict[str, tuple[str, str]]:
+    return {str(name): (str(one.ipv4), str(one.ipv6)) for name, one in found.attachments}
+
+
+def whys(found: NetworkPlan) -> dict[str, str]:
+    return {str(name): why for name, why in found.refused}
+
+
+def test_the_network_of_the_services() -> None:
+    assert BRIDGE == "mos0"
+    assert BRIDGE_ADDRESSES == ("10.0.3.1/24", "fd6d:6f73:3000:3::1/64")
+    assert (SPACE.numbers.start, SPACE.numbers.stop) == (3, 255)
+    assert SPACE.taken == {IPv4Address("10.0.3.1"), IPv6Address("fd6d:6f73:3000:3::1")}
+
+
+def test_what_is_asked_for_is_given_and_the_rest_is_chosen() -> None:
+    found = plan(
+        {
+            "a": simple(),
+            "b": simple("10.0.3.7/24"),
+            "c": simple("", "fd6d:6f73:3000:3::9/64"),
+            "d": simple("10.0.3.8/24", "fd6d:6f73:3000:3::8/64"),
+            "e": Network(type="none"),
+            "f": Network(type="host"),
+        }
+    )
+    given_to = addresses(found)
+    assert given_to["b"][0] == "10.0.3.7/24"
+    assert given_to["c"][1] == "fd6d:6f73:3000:3::9/64"
+    assert given_to["d"] == ("10.0.3.8/24", "fd6d:6f73:3000:3::8/64")
+    assert given_to["e"] == given_to["f"] == ("None", "None")
+    four, six = given_to["a"]
+    assert four.startswith("10.0.3.")
+    assert six == f"fd6d:6f73:3000:3::{int(four[7:-3]):x}/64"
+    assert found.attachment(ServiceId("e")) == Attachment("none")
+    assert found.attachment(ServiceId("f")) == Attachment("host")
+    assert found.attachment(ServiceId("absent")) is None
+    assert found.why(ServiceId("a")) == ""
+    assert {lease.service for lease in found.leases.leases} == {"a", "b", "c"}
+    assert found.refused == ()
+
+
+def test_hardware_addresses_follow_from_the_address() -> None:
+    assert SIMPLE.hardware == "00:16:3e:00:03:63"
+    assert Attachment("none").hardware == "00:16:3e:00:00:00"
 
 
 def test_there_are_252_automatic_addresses_and_then_none() -> None:
-    plan = plan_network([(f"s{i}", simple()) for i in range(253)])
-    assert str(plan.attachments["s251"].ipv4) == "10.0.3.254/24"
-    assert isinstance(plan.refused["s252"], SpaceError)
+    found = plan({f"s{i}": simple() for i in range(253)})
+    assert len(found.attachments) == 252
+    ((name, why),) = found.refused
+    assert why == f"service {name}: no address is free in 10.0.3.0/24"
+    assert {int(str(one.ipv4)[7:-3]) for _, one in found.attachments} == set(range(3, 255))
+
+
+def test_a_port_of_one_without_an_address_leads_nowhere() -> None:
+    ports = simple("", "", Port(host=80, container=1))
+    full = {f"s{i}": simple() for i in range(252)}
+    found = plan({**full, "late": ports, "s252": simple()})
+    named = {str(name) for name, _ in found.refused}
+    assert len(named) == 2
+    assert {str(each.service) for each in found.forwards} == {"late"} - named
 
 
 @pytest.mark.parametrize(
-    ("network", "error", "text"),
+    ("network", "why"),
     [
-        (simple("10.0.3.1/24"), ConflictError, "taken by the host"),
-        (simple("10.0.3.99/24"), ConflictError, "taken by first"),
-        (simple("10.0.4.9/24"), DocumentError, "not in 10.0.3.0/24"),
-        (simple("10.0.3.9/16"), DocumentError, "not in 10.0.3.0/24"),
-        (simple("10.0.3.255/24"), DocumentError, "not the address of one host"),
-        (simple("10.0.3/24"), DocumentError, "not an IPv4 address"),
-        (simple("", "fd00::9/64"), DocumentError, "not in fd6d:6f73"),
-        (simple("", "fd6d:6f73:3000:3::63/64"), ConflictError, "taken by first"),
-        (simple("", "", Port(host=80, container=1)), ConflictError, "tcp port 80 of the host"),
+        (simple("10.0.3.1/24"), "service second: address 10.0.3.1 is taken by the host"),
+        (simple("10.0.3.99/24"), "service second: address 10.0.3.99 is taken by first"),
+        (simple("10.0.4.9/24"), "network.ipv4: 10.0.4.9/24 is not in 10.0.3.0/24, the network of"),
+        (simple("10.0.3.9/16"), "network.ipv4: 10.0.3.9/16 is not in 10.0.3.0/24, the network of"),
+        (simple("10.0.3.0/24"), "network.ipv4: 10.0.3.0 is not the address of one host"),
+        (simple("10.0.3.255/24"), "network.ipv4: 10.0.3.255 is not the address of one host"),
+        (simple("10.0.3/24"), "network.ipv4: '10.0.3/24' is not an IPv4 address"),
+        (simple("x" * 99), f"network.ipv4: {'x' * 60!r} is not an IPv4 address"),
+        (simple("", "y" * 99), f"network.ipv6: {'y' * 60!r} is not an IPv6 address"),
+        (simple("", "fd00::9/64"), "network.ipv6: fd00::9/64 is not in fd6d:6f73:3000:3::/64"),
+        (simple("", "fd6d:6f73:3000:3::1/64"), "fd6d:6f73:3000:3::1 is taken by the host"),
+        (simple("", "fd6d:6f73:3000:3::63/64"), "fd6d:6f73:3000:3::63 is taken by first"),
+        (
+            simple("", "", Port(host=80, container=1)),
+            "service second: tcp port 80 of the host is taken by first",
+        ),
         (
             simple("", "", Port(host=90, container=1), Port(host=90, container=2)),
-            ConflictError,
-            "tcp port 90",
+            "service second: tcp port 90 of the host is taken by second",
         ),
-        (Network(type="host", ports=(Port(host=1, container=1),)), DocumentError, "forwards no"),
+        (
+            Network(type="host", ports=(Port(host=1, container=1),)),
+            "network.ports: a network of type host forwards no ports",
+        ),
     ],
 )
-def test_contradictions_are_refused_alone(
-    network: Network, error: type[Exception], text: str
+def test_contradictions_are_refused_alone(network: Network, why: str) -> None:
+    first = simple("10.0.3.99/24", "fd6d:6f73:3000:3::63/64", Port(host=80, container=5000))
+    found = plan({"first": first, "second": network, "third": simple()})
+    assert why in found.why(ServiceId("second"))
+    assert "line " not in found.why(ServiceId("second"))
+    assert [str(name) for name, _ in found.refused] == ["second"]
+    assert found.attachment(ServiceId("second")) is None
+    assert {str(name) for name, _ in found.attachments} == {"first", "third"}
+    assert [str(item.service) for item in found.forwards] == ["first"]
+
+
+def test_what_is_asked_for_comes_first_wherever_it_stands() -> None:
+    alone = addresses(plan({"a": simple()}))["a"][0]
+    found = plan({"a": simple(), "b": simple(alone)})
+    assert addresses(found)["b"][0] == alone
+    assert addresses(found)["a"][0] != alone
+    six = addresses(plan({"a": simple()}))["a"][1]
+    found = plan({"a": simple(), "b": simple("", six)})
+    assert addresses(found)["b"][1] == six
+    # The next one with that host number.
+    assert IPv6Address(addresses(found)["a"][1][:-3]) == IPv6Address(six[:-3]) + 256
+
+
+def test_an_address_of_another_mosd_stays() -> None:
+    first = plan({"a": simple(), "b": simple(), "c": simple("10.0.3.7/24")})
+    second = plan({"b": simple(), "d": simple(), "c": simple("10.0.3.7/24")}, first.leases)
+    for name in ("b", "c"):
+        assert addresses(second)[name] == addresses(first)[name]
+    assert addresses(second)["d"][0] != addresses(first)["a"][0]
+
+
+@given(SETS, SETS)
+def test_who_comes_and_goes_changes_nobody_elses_address(
+    before: frozenset[str], after: frozenset[str]
 ) -> None:
-    first = simple("10.0.3.99/24", "", Port(host=80, container=5000))
-    plan = plan_network([("first", first), ("second", network), ("third", simple())])
-    assert type(plan.refused["second"]) is error
-    assert text in str(plan.refused["second"])
-    assert set(plan.attachments) == {"first", "third"}
-    assert [item.service for item in plan.forwards] == ["first"]
-
-
-def test_the_same_port_number_for_tcp_and_udp_is_no_conflict() -> None:
-    plan = plan_network(
-        [
-            ("a", simple("", "", Port(host=53, container=53))),
-            ("b", simple("", "", Port(host=53, container=53, protocol="udp"))),
-        ]
-    )
-    assert not plan.refused
-    assert {(item.protocol, item.host) for item in plan.forwards} == {("tcp", 53), ("udp", 53)}
+    first = plan({name: simple() for name in before})
+    second = plan({name: simple() for name in after}, first.leases)
+    for name in before & after:
+        assert addresses(second)[name] == addresses(first)[name]
 
 
 @given(
@@ -88,169 +178,57 @@ def test_the_same_port_number_for_tcp_and_udp_is_no_conflict() -> None:
     )
 )
 def test_no_two_services_share_an_address(texts: list[str]) -> None:
-    services = [(f"s{i}", simple(text)) for i, text in enumerate(texts)]
-    plan = plan_network(services)
-    for key in ("ipv4", "ipv6", "hardware", "pair"):
-        values = [getattr(item, key) for item in plan.attachments.values()]
+    services = {f"s{i}": simple(text) for i, text in enumerate(texts)}
+    found = plan(services)
+    for key in ("ipv4", "ipv6", "hardware"):
+        values = [getattr(item, key) for _, item in found.attachments]
         assert len(values) == len(set(values))
-    assert set(plan.attachments) | set(plan.refused) == {name for name, _ in services}
-    for item in plan.attachments.values():
+    assert {str(name) for name, _ in found.attachments} | set(whys(found)) == set(services)
+    for _, item in found.attachments:
         assert item.ipv4 is not None
         assert item.ipv4.ip in GATEWAY4.network
-    assert plan_network(services) == plan or plan.refused  # errors do not compare equal
+    assert plan(services) == found
+    assert plan(services, found.leases) == found
 
 
-def test_table_names_both_families_and_the_service() -> None:
+def test_the_same_port_number_for_tcp_and_udp_is_no_conflict() -> None:
+    found = plan(
+        {
+            "b": simple("10.0.3.9/24", "", Port(host=53, container=5353, protocol="udp")),
+            "a": simple("10.0.3.8/24", "", Port(host=53, container=53), Port(host=9, container=10)),
+        }
+    )
+    assert not found.refused
+    assert [
+        (str(item.service), item.protocol, item.host, item.port) for item in found.forwards
+    ] == [
+        ("a", "tcp", 9, 10),
+        ("a", "tcp", 53, 53),
+        ("b", "udp", 53, 5353),
+    ]
+    for item in found.forwards:
+        attached = found.attachment(item.service)
+        assert attached is not None
+        assert attached.ipv4 is not None
+        assert attached.ipv6 is not None
+        assert (item.ipv4, item.ipv6) == (attached.ipv4.ip, attached.ipv6.ip)
+
+
+def test_the_table_is_one_script_that_replaces_it() -> None:
     text = render_table([forward("udp", 53, 5353, 9)])
-    assert "meta nfproto ipv4 udp dport 53 dnat ip to 10.0.3.9:5353" in text
+    assert text.startswith("add table inet machineos\ndelete table inet machineos\n")
+    rule = 'meta nfproto ipv4 udp dport 53 dnat ip to 10.0.3.9:5353 comment "web"'
+    assert f"\n    {rule}\n" in text
     assert "meta nfproto ipv6 udp dport 53 dnat ip6 to [fd6d:6f73:3000:3::9]:5353" in text
 
 
-def forward(protocol: str, host: int, port: int, number: int) -> Forward:
-    ipv4 = ipaddress.IPv4Address(f"10.0.3.{number}")
-    ipv6 = ipaddress.IPv6Address(f"fd6d:6f73:3000:3::{number}")
-    return Forward("web", protocol, host, port, ipv4, ipv6)
-
-
-LISTEN = """
-import socket, sys, threading
-socks = []
-for family, address in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')):
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        s = socket.socket(family, kind)
-        if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind((address, int(sys.argv[1])))
-        if kind == socket.SOCK_STREAM: s.listen()
-        socks.append((s, kind))
-def serve(s, kind):
-    while True:
-        if kind == socket.SOCK_DGRAM:
-            data, peer = s.recvfrom(100)
-            s.sendto(peer[0].encode(), peer)
-        else:
-            c, peer = s.accept()
-            c.sendall(peer[0].encode())
-            c.close()
-for item in socks: threading.Thread(target=serve, args=item).start()
-print('ready', flush=True)
-"""
-ASK = """
-import socket, sys
-kind, address, port = sys.argv[1:4]
-family = socket.AF_INET6 if ':' in address else socket.AF_INET
-s = socket.socket(family, socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM)
-s.settimeout(1.0)
-s.connect((address, int(port)))
-s.send(b'?') if kind == 'udp' else None
-print(s.recv(100).decode())
-"""
-APPLY = """
-import sys
-from pathlib import Path
-from ipaddress import ip_address as a
-from machineos.daemon.adapters import Forwarding
-from machineos.service.plan.network import Forward
-out = []
-for text in sys.argv[1:]:
-    protocol, host, port, v4, v6 = text.split(',')
-    out.append(Forward('web', protocol, int(host), int(port), a(v4), a(v6)))
-Forwarding(proc=Path('/proc'), sys=Path('/sys'))(out)
-"""
-
-
-def apply(machine: Machine, *forwards: Forward) -> None:
-    words = [f"{f.protocol},{f.host},{f.port},{f.ipv4},{f.ipv6}" for f in forwards]
-    machine.python(machine.host, APPLY, *words)
-
-
-@pytest.mark.system
-@pytest.mark.tool("nft")
-@pytest.mark.tool("ip")
-def test_forwarding_with_real_packets(machine: Machine) -> None:
-    first = machine.add_container("10.0.3.9/24", "fd6d:6f73:3000:3::9/64")
-    second = machine.add_container("10.0.3.10/24", "fd6d:6f73:3000:3::10/64")
-    machine.spawn(first, LISTEN, "5000")
-    machine.wait_for_link_addresses()
-    apply(machine, forward("tcp", 80, 5000, 9), forward("udp", 80, 5000, 9))
-    apply(machine, forward("tcp", 80, 5000, 9), forward("udp", 80, 5000, 9))
-
-    def ask(space: str, kind: str, address: str, port: str = "80") -> str:
-        return machine.python(space, ASK, kind, address, port, check=False).text
-
-    for kind in ("tcp", "udp"):
-        # From outside the service sees who asks.
-        assert ask(machine.outside, kind, "192.0.2.1") == "192.0.2.2"
-        assert ask(machine.outside, kind, "2001:db8::1") == "2001:db8::2"
-        # From the host itself, which the predecessor could not.
-        assert ask(machine.host, kind, "127.0.0.1") == "10.0.3.1"
-        assert ask(machine.host, kind, "192.0.2.1") != ""
-        assert ask(machine.host, kind, "2001:db8::1") != ""
-        # From another service, through the host's address.
-        assert ask(second, kind, "192.0.2.1") == "10.0.3.1"
-    # Services reach the outside, masqueraded.
-    machine.spawn(machine.outside, LISTEN, "7000")
-    assert ask(first, "tcp", "192.0.2.2", "7000") == "192.0.2.1"
-    assert ask(first, "udp", "2001:db8::2", "7000") == "2001:db8::1"
-    # What is not forwarded is not reachable, even for one who routes to the bridge's network.
-    run_ip(machine, machine.outside, "route", "add", "10.0.3.0/24", "via", "192.0.2.1")
-    assert ask(machine.outside, "tcp", "10.0.3.9", "5000") == ""
-    # Taking the rules away takes the forwarding away.
-    apply(machine)
-    assert ask(machine.outside, "tcp", "192.0.2.1") == ""
-
-
-RECORD = """
-import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(('127.0.0.9', 6000))
-print('ready', flush=True)
-while True:
-    data = s.recv(100)
-    with open(sys.argv[1], 'ab') as file: file.write(data)
-"""
-SEND = """
-import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.sendto(sys.argv[1].encode(), ('127.0.0.9', 6000))
-"""
-
-
-@pytest.mark.system
-@pytest.mark.tool("nft")
-@pytest.mark.tool("ip")
-def test_a_service_cannot_reach_the_loopback_of_the_host(machine: Machine, tmp_path: Path) -> None:
-    """CVE-2020-8558: route_localnet alone would let it, which the second half shows."""
-    space = machine.add_container("10.0.3.9/24", "fd6d:6f73:3000:3::9/64")
-    apply(machine)
-    seen = tmp_path / "seen"
-    seen.write_bytes(b"")
-    machine.spawn(machine.host, RECORD, str(seen))
-    # Root in the service's own network can make it send anything.
-    run_ip(machine, space, "link", "set", "lo", "down")
-    run_ip(machine, space, "route", "add", "127.0.0.9/32", "via", "10.0.3.1", "src", "10.0.3.9")
-    machine.run(space, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet")
-    machine.python(space, SEND, "dropped")
-    machine.run(machine.host, "nft", "flush", "chain", "inet", "machineos", "martians")
-    machine.python(space, SEND, "arrived")
-    with eventually(3.0) as check:
-        check(lambda: b"arrived" in seen.read_bytes())
-    assert seen.read_bytes() == b"arrived"
-
-
-@pytest.mark.system
-@pytest.mark.tool("nft")
-@pytest.mark.tool("ip")
-def test_a_refused_ruleset_changes_nothing(machine: Machine) -> None:
-    apply(machine, forward("tcp", 80, 5000, 9))
-    before = machine.run(machine.host, "nft", "list", "ruleset").text
-    bad = nft.replace_table(FAMILY, TABLE, render_table([]) + "  nonsense\n")
-    code = "import sys; from machineos.host.unit import nft; nft.apply(sys.argv[1])"
-    result = machine.python(machine.host, code, bad, check=False)
-    assert result.status != 0
-    assert b"ToolError" in result.stderr
-    assert machine.run(machine.host, "nft", "list", "ruleset").text == before
-
-
-def run_ip(machine: Machine, space: str, *words: str) -> None:
-    machine.run(space, "ip", *words)
+def test_a_forward_is_a_value() -> None:
+    one = forward("tcp", 80, 5000, 9)
+    assert one == Forward(
+        ServiceId("web"),
+        "tcp",
+        80,
+        5000,
+        IPv4Address("10.0.3.9"),
+        IPv6Address("fd6d:6f73:3000:3::9"),
+    )

@@ -1,144 +1,203 @@
-"""Where services keep data: what is there stays, and a label never leads elsewhere.
+"""Persistent volumes: what is there is used, and a call that was cut off is simply made again.
 
-The predecessor made persistent volumes anew at every boot. That a logical volume survives one is
-shown in a guest (tests/vm/test_appliance); device-mapper is not everywhere.
+That a logical volume survives a boot is shown in a guest; device-mapper is not everywhere.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from machineos.document.between.handover import Volume
-from machineos.errors import ConflictError, DocumentError, MissingError, ToolError
+from machineos.core.run import Running
+from machineos.errors import ConflictError, ToolError
 from machineos.host.disk.lvm import Group
-from machineos.host.kernel.mount import Flag, mount, mounts, unmount
-from machineos.state.volumes.service import FolderStorage, LogicalVolumes
+from machineos.state.volumes.service import LogicalVolumes, own_folder
 
 ME = {"uid": os.getuid(), "gid": os.getgid()}
 
 
+@dataclass
+class MemoryGroup:
+    """A volume group without LVM; ``asked`` is what it was told, and LVM refuses what is so."""
+
+    name: str = "group"
+    sizes: dict[str, int] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    activation: tuple[str, ...] = ("true",)
+
+    def begin_activation(self) -> Running:
+        self.asked.append("activate")
+        return Running(self.activation)
+
+    def volumes(self) -> dict[str, int]:
+        self.asked.append("list")
+        return dict(self.sizes)
+
+    def create_volume(self, name: str, size: int) -> None:
+        self.asked.append(f"create {name}")
+        if name in self.sizes:
+            raise ToolError(f"{name} already exists")
+        if size > 1000:
+            raise ToolError("insufficient free space")
+        self.sizes[name] = size
+
+    def rename_volume(self, name: str, new: str) -> None:
+        self.asked.append(f"rename {name} {new}")
+        if name not in self.sizes or new in self.sizes:
+            raise ToolError(f"cannot rename {name}")
+        self.sizes[new] = self.sizes.pop(name)
+
+    def remove_volume(self, name: str) -> None:
+        self.asked.append(f"remove {name}")
+        if name not in self.sizes:
+            raise ToolError(f"no {name}")
+        if name == "busy":
+            raise ToolError("in use")
+        del self.sizes[name]
+
+
+@pytest.fixture
+def group() -> MemoryGroup:
+    return MemoryGroup()
+
+
+@pytest.fixture
+def volumes(group: MemoryGroup, tmp_path: Path) -> LogicalVolumes:
+    return LogicalVolumes(group, tmp_path)
+
+
+def test_devices_are_looked_for_once_lvm_has_shown_them(
+    volumes: LogicalVolumes, group: MemoryGroup, tmp_path: Path
+) -> None:
+    assert volumes.folder == tmp_path / "group"
+    volumes.begin()
+    assert group.asked == ["activate"]
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group/there").touch()
+    assert volumes.has_device("there")
+    assert not volumes.has_device("absent")
+    assert group.asked == ["activate"]
+
+
+def test_without_a_beginning_it_is_begun_when_a_device_is_wanted(
+    volumes: LogicalVolumes, group: MemoryGroup
+) -> None:
+    for _ in range(2):
+        assert not volumes.has_device("absent")
+    assert group.asked == ["activate"]
+
+
+def test_a_failure_is_said_each_time_a_device_is_wanted(tmp_path: Path) -> None:
+    group = MemoryGroup(activation=("sh", "-c", "echo no such group >&2; exit 5"))
+    volumes = LogicalVolumes(group, tmp_path)
+    volumes.begin()
+    for _ in range(2):
+        with pytest.raises(ToolError, match="no such group"):
+            volumes.has_device("kept")
+    assert group.asked == ["activate", "activate"]
+
+
+def test_a_program_that_is_not_there_is_said_when_a_device_is_wanted(tmp_path: Path) -> None:
+    group = MemoryGroup(activation=("no-such-program",))
+    volumes = LogicalVolumes(group, tmp_path)
+    volumes.begin()
+    with pytest.raises(ToolError, match="not installed"):
+        volumes.has_device("kept")
+
+
+def test_the_real_group_is_one_of_these(tmp_path: Path) -> None:
+    real = LogicalVolumes(Group("no-such-group", tmp_path / "no-device"))
+    assert real.folder == Path("/dev/no-such-group")
+
+
+def test_each_call_can_be_repeated(volumes: LogicalVolumes, group: MemoryGroup) -> None:
+    for _ in range(2):
+        volumes.create("a.new", 7)
+    assert volumes.names() == ("a.new",)
+    for _ in range(2):
+        volumes.rename("a.new", "a")
+    assert group.sizes == {"a": 7}
+    for _ in range(2):
+        volumes.remove("a")
+    assert group.sizes == {}
+
+
+def test_lvm_is_asked_what_it_has_only_when_it_refuses(
+    volumes: LogicalVolumes, group: MemoryGroup
+) -> None:
+    """A question takes a second at boot."""
+    volumes.create("a.new", 7)
+    volumes.rename("a.new", "a")
+    volumes.remove("a")
+    assert group.asked == ["create a.new", "rename a.new a", "remove a"]
+
+
+def test_what_lvm_really_refuses_is_an_error(volumes: LogicalVolumes, group: MemoryGroup) -> None:
+    with pytest.raises(ToolError, match="insufficient free space"):
+        volumes.create("a", 2000)
+    with pytest.raises(ToolError, match="cannot rename a"):
+        volumes.rename("a", "b")
+    group.sizes = {"a": 1, "b": 2, "busy": 3}
+    with pytest.raises(ToolError, match="cannot rename a"):
+        volumes.rename("a", "b")
+    with pytest.raises(ToolError, match="in use"):
+        volumes.remove("busy")
+    assert volumes.names() == ("a", "b", "busy")
+
+
+# --- the folder of a service
+
+
 @pytest.mark.root
 def test_a_new_folder_is_its_owners_alone(tmp_path: Path) -> None:
-    path = FolderStorage(tmp_path / "data").provide("blobs", uid=166536, gid=165569)
+    path = tmp_path / "blobs/volume"
+    path.parent.mkdir()
+    own_folder(path, uid=166536, gid=165569)
     status = path.stat()
-    assert path == tmp_path / "data/blobs"
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (166536, 165569, 0o700)
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o711
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.root
 def test_what_is_there_stays_with_its_owner_and_mode(tmp_path: Path) -> None:
-    storage = FolderStorage(tmp_path)
-    path = storage.provide("blobs", uid=100000, gid=100000)
+    path = tmp_path / "volume"
+    own_folder(path, uid=100000, gid=100000)
     (path / "file").write_text("kept")
     path.chmod(0o750)
     before = path.stat()
     # also for a service whose image now runs as somebody else
-    assert FolderStorage(tmp_path).provide("blobs", uid=165536, gid=165536) == path
+    own_folder(path, uid=165536, gid=165536)
     after = path.stat()
     assert (path / "file").read_text() == "kept"
     assert (after.st_ino, after.st_uid, after.st_mode) == (before.st_ino, 100000, before.st_mode)
 
 
+@pytest.mark.root
+def test_a_folder_appears_with_its_owner(tmp_path: Path) -> None:
+    """Made and not yet given away is what a kill left before, and nobody could write to it."""
+    (tmp_path / ".volume.new").mkdir(mode=0o700)
+    own_folder(tmp_path / "volume", uid=100000, gid=100001)
+    status = (tmp_path / "volume").stat()
+    assert (status.st_uid, status.st_gid) == (100000, 100001)
+    assert [path.name for path in tmp_path.iterdir()] == ["volume"]
+
+
 @pytest.mark.parametrize("kind", ["link", "file", "fifo"])
 def test_what_is_no_folder_is_refused(tmp_path: Path, kind: str) -> None:
     (tmp_path / "elsewhere").mkdir()
-    path = tmp_path / "data/blobs"
+    path = tmp_path / "blobs/volume"
     path.parent.mkdir()
-    {
-        "link": lambda: path.symlink_to(tmp_path / "elsewhere"),
-        "file": lambda: path.write_text(""),
-        "fifo": lambda: os.mkfifo(path),
-    }[kind]()
-    with pytest.raises(ConflictError, match=r"storage blobs: .* is not a folder"):
-        FolderStorage(tmp_path / "data").provide("blobs", **ME)
+    if kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        path.touch()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(ConflictError) as caught:
+        own_folder(path, **ME)
+    assert str(caught.value) == f"storage blobs: {path} is not a folder"
     assert list((tmp_path / "elsewhere").iterdir()) == []
-
-
-@given(st.text(st.characters(codec="utf-8"), max_size=40))
-@example("..")
-@example("../up")
-@example("a/b")
-@example("/etc")
-@example("a\0b")
-@example("x" * 300)
-def test_any_label_is_one_folder_below_or_a_refusal(
-    tmp_path_factory: pytest.TempPathFactory, label: str
-) -> None:
-    root = tmp_path_factory.getbasetemp() / "any"
-    try:
-        path = FolderStorage(root).provide(label, **ME)
-    except DocumentError:
-        return
-    assert path.parent == root
-    assert path.is_dir()
-    path.rmdir()
-
-
-@pytest.fixture
-def volumes(tmp_path: Path) -> Iterator[LogicalVolumes]:
-    yield LogicalVolumes(
-        tmp_path / "data",
-        Group("no-such-group", tmp_path / "no-device"),
-        [Volume("kept", True, 1), Volume("scratch", False, 1)],
-        tmp_path / "no-mapper",
-    )
-    for left in reversed([item for item in mounts() if item.target.is_relative_to(tmp_path)]):
-        unmount(left.target, lazy=True)
-
-
-def test_a_label_that_no_manifest_defines(volumes: LogicalVolumes, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="storage other is not defined"):
-        volumes.provide("other", **ME)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.root
-def test_a_group_that_cannot_be_made_available_is_said_when_a_volume_is_wanted(
-    volumes: LogicalVolumes,
-) -> None:
-    volumes.begin()
-    for _ in range(2):
-        with pytest.raises(ToolError, match="lvm"):
-            volumes.provide("kept", **ME)
-    assert volumes.provide("scratch", **ME).is_dir()
-
-
-@pytest.mark.root
-def test_what_does_not_persist_is_memory_of_its_size(
-    volumes: LogicalVolumes, tmp_path: Path
-) -> None:
-    path = volumes.provide("scratch", uid=100000, gid=100000)
-    assert path == tmp_path / "data/scratch/volume"
-    assert path.stat().st_uid == 100000
-    (found,) = (item for item in mounts() if item.target == path.parent)
-    assert found.fstype == "tmpfs"
-    assert {"nosuid", "nodev"} <= set(found.options)
-    with pytest.raises(OSError, match="No space") as caught:
-        (path / "file").write_bytes(bytes(2 << 20))
-    assert caught.value.errno == errno.ENOSPC
-    # for the second service that mounts it, and for mosd started again, it is the same
-    (path / "file").write_text("here")
-    assert volumes.provide("scratch", uid=165536, gid=165536) == path
-    assert (path / "file").read_text() == "here"
-    assert len([item for item in mounts() if item.target == path.parent]) == 1
-
-
-@pytest.mark.root
-def test_a_volume_that_is_mounted_is_used_as_it_is(volumes: LogicalVolumes, tmp_path: Path) -> None:
-    """No program of LVM is asked for it, and nothing is made."""
-    target = tmp_path / "data/kept"
-    target.mkdir(parents=True)
-    mount("tmpfs", target, "tmpfs", Flag.NOSUID | Flag.NODEV)
-    (target / "volume").mkdir()
-    (target / "volume/file").write_text("kept")
-    assert volumes.provide("kept", **ME) == target / "volume"
-    assert (target / "volume/file").read_text() == "kept"

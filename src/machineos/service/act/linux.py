@@ -1,0 +1,279 @@
+"""The host that services really run on: the kernel, systemd, LVM, nft, each call as it is told.
+
+Decides nothing. What a test bed may lack (device mapper, systemd, LVM) is handed in.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from machineos.core.files import read_bounded, write_atomic
+from machineos.core.run import perform
+from machineos.errors import MissingError, ToolError
+from machineos.host.kernel import mount as mounts
+from machineos.host.kernel.idmap import user_namespace
+from machineos.host.unit import iproute, nft
+from machineos.service.act import rootfs
+from machineos.service.plan.host import Around, Inside, Mounted
+from machineos.state.volumes.service import own_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from machineos.core.digest import Digest
+    from machineos.core.idrange import IdRange
+    from machineos.host.kernel.flags import Flag
+    from machineos.host.unit.systemctl import UnitState
+    from machineos.service.plan.image import Layer
+    from machineos.service.plan.model import Folders
+
+_MAX_LEASES = 1 << 20
+
+
+class Layers(Protocol):
+    """Block devices whose every block the kernel checks (``act.verity``)."""
+
+    def open(self, layer: Layer, *, blob: Path, signature: Path) -> Path:
+        """Return the device; one that is open already is used again if it is the same."""
+        ...
+
+    def close(self, digest: str) -> None:
+        """Give the device of a layer up, if it is open."""
+        ...
+
+
+class Volumes(Protocol):
+    """Persistent volumes (``state.volumes.service.LogicalVolumes``)."""
+
+    def has_device(self, label: str) -> bool:
+        """Return whether a volume has a device, once those that exist have theirs."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all volumes."""
+        ...
+
+    def create(self, name: str, size: int) -> None:
+        """Make a volume of ``size`` bytes, unless it is there."""
+        ...
+
+    def format(self, name: str, label: str) -> None:
+        """Make a file system on it."""
+        ...
+
+    def rename(self, name: str, new: str) -> None:
+        """Rename it, unless it has been."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove it, unless it is gone."""
+        ...
+
+
+class Units(Protocol):
+    """The part of systemd that is needed (``host.unit.systemd.Systemctl``)."""
+
+    def reload(self) -> None:
+        """Read the unit files again."""
+        ...
+
+    def reset_failed(self, units: Sequence[str]) -> None:
+        """Forget how often ``units`` failed."""
+        ...
+
+    def start(self, units: Sequence[str]) -> None:
+        """Queue the start of ``units``."""
+        ...
+
+    def stop(self, units: Sequence[str]) -> None:
+        """Stop ``units`` and wait for it."""
+        ...
+
+    def show(self, units: Sequence[str]) -> dict[str, UnitState]:
+        """Return the state of ``units``."""
+        ...
+
+
+class LinuxHost:
+    """``service.plan.host.Host``. ``store`` is an OCI layout, ``proc`` is /proc."""
+
+    def __init__(
+        self,
+        store: Path,
+        *,
+        layers: Layers,
+        volumes: Volumes,
+        units: Units,
+        log: Callable[[str], None],
+        proc: Path = Path("/proc"),
+    ) -> None:
+        self._store = store
+        self._layers = layers
+        self._volumes = volumes
+        self._units = units
+        self._proc = proc
+        self.say = log
+
+    def look(self, folders: Folders) -> Around:
+        """Return what is in these folders. Raises: OSError."""
+        return Around(
+            units=_names(folders.units),
+            homes=_names(folders.lxc),
+            roots=_names(folders.roots),
+            images=_names(folders.images),
+            leases=self.read_file(folders.leases, _MAX_LEASES),
+        )
+
+    def read_blob(self, digest: Digest, limit: int) -> bytes | None:
+        """Return a blob, unchecked, None when it is not there. Raises: DocumentError, OSError."""
+        return self.read_file(self._store / "blobs" / digest.algorithm / digest.hex, limit)
+
+    def read_file(self, path: Path, limit: int) -> bytes | None:
+        """Return the content of a file, None when there is none. Raises: DocumentError, OSError."""
+        try:
+            return read_bounded(path, limit)
+        except MissingError:
+            return None
+
+    def write_file(self, path: Path, data: bytes, mode: int) -> None:
+        """Put a file there, whole or not at all. Raises: SpaceError, OSError."""
+        write_atomic(path, data, mode=mode)
+
+    def remove_file(self, path: Path) -> None:
+        """Remove a file, if it is there. Raises: OSError."""
+        path.unlink(missing_ok=True)
+
+    def make_folder(self, path: Path, mode: int) -> None:
+        """Make a folder with exactly this mode. Raises: OSError."""
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(mode)
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder, if it is there and empty. Raises: OSError."""
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            if not any(path.iterdir()):
+                raise
+
+    def mounted(self, path: Path) -> Mounted | None:
+        """Return what is mounted exactly there. Raises: ToolError, OSError."""
+        if not mounts.is_mounted(path):
+            return None
+        found = path.stat()
+        return Mounted(found.st_dev, found.st_uid)
+
+    def mount(self, source: str, target: Path, fstype: str, flags: Flag, data: str) -> None:
+        """Mount a file system. Raises: MissingError, ToolError."""
+        if not mounts.is_mounted(target):
+            mounts.mount(source, target, fstype, flags, data)
+
+    def clone(self, source: Path, target: Path, ids: IdRange | None) -> None:
+        """Show a mount a second time, owners shifted. Raises: MissingError, ToolError."""
+        if mounts.is_mounted(target):
+            return
+        if ids is None:
+            mounts.bind(source, target, read_only=True)
+            return
+        with user_namespace(ids) as namespace:
+            mounts.clone_idmapped(source, target, namespace, read_only=True)
+
+    def unmount(self, path: Path) -> None:
+        """Take away what is mounted there, if anything is. Raises: ToolError (in use)."""
+        if mounts.is_mounted(path):
+            mounts.unmount(path)
+
+    def look_inside(self, image: Path, folders: Sequence[str], files: Sequence[str]) -> Inside:
+        """Look at paths inside a mounted image. Raises: OSError."""
+        return Inside(
+            folders=tuple((path, rootfs.see_folder(image, path)) for path in folders),
+            files=tuple((path, rootfs.see_file(image, path)) for path in files),
+        )
+
+    def open_layer(self, layer: Layer, blob: Path, signature: Path) -> Path:
+        """Return the device of a layer. Raises: VerificationError, ConflictError, ToolError."""
+        where = self._store
+        return self._layers.open(layer, blob=where / blob, signature=where / signature)
+
+    def close_layer(self, digest: str) -> None:
+        """Give up the device of a layer. Raises: ToolError (in use)."""
+        self._layers.close(digest)
+
+    def volume_device(self, label: str) -> bool:
+        """Return whether a persistent volume has a device. Raises: ToolError."""
+        return self._volumes.has_device(label)
+
+    def volumes(self) -> tuple[str, ...]:
+        """Return the names of all persistent volumes. Raises: ToolError."""
+        return self._volumes.names()
+
+    def create_volume(self, name: str, size: int) -> None:
+        """Make a volume. Raises: ToolError (no room)."""
+        self._volumes.create(name, size)
+
+    def format_volume(self, name: str, label: str) -> None:
+        """Make a file system on it. Raises: ToolError."""
+        self._volumes.format(name, label)
+
+    def rename_volume(self, name: str, new: str) -> None:
+        """Give it its final name. Raises: ToolError."""
+        self._volumes.rename(name, new)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove it. Raises: ToolError (in use)."""
+        self._volumes.remove(name)
+
+    def own_folder(self, path: Path, uid: int, gid: int) -> None:
+        """Make a folder of this owner alone. Raises: ConflictError, OSError."""
+        own_folder(path, uid=uid, gid=gid)
+
+    def make_bridge(self, name: str, addresses: tuple[str, ...]) -> None:
+        """Make a bridge. Raises: ToolError."""
+        exists = any(name == present for _, present in socket.if_nameindex())
+        text = iproute.bridge_batch(name, addresses, exists=exists)
+        perform(iproute.batch(text))
+
+    def apply_rules(self, script: str) -> None:
+        """Let nft carry out a script. Raises: MissingToolError, ToolError (nothing changed)."""
+        perform(nft.apply(script))
+
+    def switch_on(self, name: str, optional: bool) -> None:
+        """Write 1 to a network setting. Raises: ToolError (missing, or refused)."""
+        path = self._proc / "sys/net" / name
+        try:
+            # Opened, not made: in a test's folder a missing one is missing too.
+            with open(path, "r+b", buffering=0) as file:  # noqa: PTH123
+                file.write(b"1")
+        except FileNotFoundError as error:
+            if not optional:
+                raise ToolError(f"{path} does not exist") from error
+        except OSError as error:
+            raise ToolError(f"{path}: {error.strerror}") from error
+
+    def reload_units(self) -> None:
+        """Let systemd read the unit files again. Raises: ToolError."""
+        self._units.reload()
+
+    def reset_failed(self, units: Sequence[str]) -> None:
+        """Forget the failures of ``units``."""
+        self._units.reset_failed(units)
+
+    def start_units(self, units: Sequence[str]) -> None:
+        """Queue the start of ``units``. Raises: ToolError."""
+        self._units.start(units)
+
+    def stop_units(self, units: Sequence[str]) -> None:
+        """Stop ``units``. Raises: ToolError."""
+        self._units.stop(units)
+
+    def show_units(self, units: Sequence[str]) -> tuple[UnitState, ...]:
+        """Return the state of ``units``. Raises: ToolError."""
+        return tuple(self._units.show(units).values())
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.name for path in folder.iterdir()))

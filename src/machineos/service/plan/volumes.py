@@ -1,0 +1,98 @@
+"""How a service gets its volumes: a logical volume per persistent label, memory for others. Pure.
+
+Invariant: a volume that exists is used as it is; nothing here formats or removes one (the
+predecessor made persistent volumes anew at each boot). A label's name appears only with a file
+system on it, so whatever was cut off half-way is known to be unfinished, and is begun again.
+Encryption is not there yet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from machineos.errors import MissingError
+from machineos.host.kernel.flags import Flag
+from machineos.service.plan import steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from machineos.document.between.handover import Volume
+    from machineos.document.model.install import Mount
+    from machineos.service.plan.model import Folders
+    from machineos.service.plan.steps import Act
+
+_MIB = 1 << 20
+_LONGEST_LABEL = 16  # of ext4
+_FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC  # LXC keeps what the source has, and adds nothing
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A volume that a service mounts: whether it is mounted on the host, and shown by LVM."""
+
+    volume: Volume
+    mounted: bool
+    device: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is a persistent one that has no device."""
+        return self.volume.persistent and not self.mounted and not self.device
+
+
+def wanted(mounts: Sequence[Mount], volumes: Sequence[Volume]) -> tuple[Volume, ...]:
+    """Return the volumes of these mounts, each once. Raises: MissingError (no such label)."""
+    known = {volume.label: volume for volume in volumes}
+    found = {}
+    for mount in mounts:
+        if mount.label not in known:
+            raise MissingError(f"storage {mount.label} is not defined by any manifest")
+        found[mount.label] = known[mount.label]
+    return tuple(found.values())
+
+
+def source(folders: Folders, label: str) -> Path:
+    """Return the folder that a service gets: one in the volume, so that what the file system keeps
+    for itself (lost+found) stays out of sight."""
+    return folders.data / label / "volume"
+
+
+def making(
+    seen: Seen, folders: Folders, names: Sequence[str], *, uid: int, gid: int
+) -> tuple[Act[object], ...]:
+    """Return the steps to a mounted volume with a folder of this owner.
+
+    ``names`` are the volumes that LVM has; they count only when the volume has no device.
+    Raises: MissingError (LVM has it and does not show it).
+    """
+    volume = seen.volume
+    target = folders.data / volume.label
+    found: list[Act[object]] = []
+    if seen.missing:
+        found += _new(volume, folders, names)
+    if not seen.mounted:
+        found += [steps.MakeFolder(folders.data, 0o711), steps.MakeFolder(target, 0o711)]
+        found.append(_mount(volume, folders, target))
+    return (*found, steps.OwnFolder(source(folders, volume.label), uid, gid))
+
+
+def _new(volume: Volume, folders: Folders, names: Sequence[str]) -> list[Act[object]]:
+    if volume.label in names:
+        raise MissingError(f"storage {volume.label}: {folders.group} does not show its volume")
+    unfinished = f"{volume.label}.new"
+    return [
+        *([steps.RemoveVolume(unfinished)] if unfinished in names else []),
+        steps.CreateVolume(unfinished, volume.size * _MIB),
+        steps.FormatVolume(unfinished, volume.label[:_LONGEST_LABEL]),
+        steps.RenameVolume(unfinished, volume.label),
+    ]
+
+
+def _mount(volume: Volume, folders: Folders, target: Path) -> Act[object]:
+    if volume.persistent:
+        return steps.Mount(str(folders.group / volume.label), target, "ext4", _FLAGS)
+    data = f"size={volume.size}m,mode=0711"
+    return steps.Mount("tmpfs", target, "tmpfs", _FLAGS, data)

@@ -1,0 +1,223 @@
+"""Every step is a frozen value, is one call of the host, and can be repeated."""
+
+from __future__ import annotations
+
+import enum
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import pytest
+
+import machineos
+from machineos.core.digest import Digest
+from machineos.core.idrange import IdRange
+from machineos.core.serviceid import ServiceId
+from machineos.core.steps import Runner, Step
+from machineos.host.kernel.flags import Flag
+from machineos.service.act.manager import performing
+from machineos.service.plan import machine, service, steps
+from machineos.service.plan.facts import Policy, World
+from machineos.service.plan.image import Layer
+from unit.service.act.test_killed import KINDS, SCENES, Scene, taken
+from unit.service.bed import FOLDERS, POLICY
+from unit.service.plan.cases import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fakes.service import MemoryHost
+    from machineos.service.plan.host import Host
+
+LEAVES = (
+    str, bytes, int, bool, float, type(None), PurePath, enum.Enum, range,
+    IPv4Address, IPv4Interface, IPv6Address, IPv6Interface,
+)  # fmt: skip
+FROZEN = (Digest, IdRange, ServiceId)
+POINTS = {
+    "CreateVolume": "volume created",
+    "FormatVolume": "volume formatted",
+    "RenameVolume": "volume named",
+    "RemoveVolume": "volume removed",
+    "OwnFolder": "volume folder",
+}
+
+
+def thaw(value: object, path: str) -> list[str]:
+    """Return the paths of everything below ``value`` that could be changed."""
+    if isinstance(value, LEAVES):
+        return []
+    if isinstance(value, tuple | frozenset):
+        return [bad for index, each in enumerate(value) for bad in thaw(each, f"{path}[{index}]")]
+    if isinstance(value, FROZEN):
+        parameters = vars(type(value))["__dataclass_params__"]
+        return [] if parameters.frozen else [f"{path}: not frozen"]
+    if isinstance(value, msgspec.Struct) and value.__struct_config__.frozen:
+        fields: dict[str, Any] = msgspec.structs.asdict(value)
+        return [bad for key, each in fields.items() for bad in thaw(each, f"{path}.{key}")]
+    return [f"{path}: {type(value).__name__}"]
+
+
+@pytest.mark.parametrize("name", sorted(SCENES))
+def test_a_plan_is_frozen_all_the_way_down(name: str) -> None:
+    for step in taken(SCENES[name]):
+        assert thaw(step, type(step).__name__) == []
+
+
+def test_what_is_not_frozen_is_found() -> None:
+    assert thaw(([1], steps.Say("x"), steps.ShowUnits(["a"])), "x") == [  # type: ignore[arg-type]
+        "x[0]: list",
+        "x[2].units: list",
+    ]
+
+
+def test_the_facts_of_the_machine_are_frozen_too() -> None:
+    """But for what msgspec gives out of a document: a dict of annotations never gets there."""
+    scene = SCENES["much_has_changed"]
+    host = scene.host()
+    world = Runner[World](performing(host)).run(
+        machine.BEGIN, World(scene.on(host).handover(*scene.services), POLICY)
+    )
+    assert thaw(world, "world") == []
+    progress = machine.begin(world, scene.services[1])
+    done = Runner[Any](performing(host)).run(service.PHASES, progress)
+    assert thaw(done, "progress") == []
+
+
+def test_only_the_runner_calls_the_host() -> None:
+    """``on`` stands in the module of the steps, and is called in one other place."""
+    source = Path(machineos.__file__).parent
+    users = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if ".on(" in path.read_text()
+    }
+    assert users == {"service/act/manager.py"}
+
+
+ANSWERED = {
+    "Look", "ReadBlob", "ReadFile", "SeeMount", "LookInside", "OpenLayer", "SeeVolume",
+    "ListVolumes", "ShowUnits",
+}  # fmt: skip
+PATH, OTHER = Path("/path"), Path("/other")
+FLAGS = Flag.RDONLY | Flag.NOSUID
+DIGEST = Digest("sha256", "1" * 64)
+LAYER = Layer(DIGEST, 7, "type", "2" * 64)
+CALLS: dict[steps.Act[Any], tuple[object, ...]] = {
+    steps.Say("text"): ("say", "text"),
+    steps.Look(FOLDERS): ("look", FOLDERS),
+    steps.ReadBlob(DIGEST, 7): ("read_blob", DIGEST, 7),
+    steps.ReadFile(PATH, 7): ("read_file", PATH, 7),
+    steps.WriteFile(PATH, b"data", 0o600): ("write_file", PATH, b"data", 0o600),
+    steps.RemoveFile(PATH): ("remove_file", PATH),
+    steps.MakeFolder(PATH, 0o711): ("make_folder", PATH, 0o711),
+    steps.RemoveFolder(PATH): ("remove_folder", PATH),
+    steps.SeeMount(PATH): ("mounted", PATH),
+    steps.Mount("x", PATH, "ext4", FLAGS, "d"): ("mount", "x", PATH, "ext4", FLAGS, "d"),
+    steps.Mount("x", PATH, "ext4", FLAGS): ("mount", "x", PATH, "ext4", FLAGS, ""),
+    steps.Clone(PATH, OTHER, IdRange(1, 2)): ("clone", PATH, OTHER, IdRange(1, 2)),
+    steps.Unmount(PATH): ("unmount", PATH),
+    steps.LookInside(PATH, ("/a",), ("/b",)): ("look_inside", PATH, ("/a",), ("/b",)),
+    steps.OpenLayer(LAYER, PATH, OTHER): ("open_layer", LAYER, PATH, OTHER),
+    steps.CloseLayer("1"): ("close_layer", "1"),
+    steps.SeeVolume("a"): ("volume_device", "a"),
+    steps.ListVolumes(): ("volumes",),
+    steps.CreateVolume("a", 7): ("create_volume", "a", 7),
+    steps.FormatVolume("a", "b"): ("format_volume", "a", "b"),
+    steps.RenameVolume("a", "b"): ("rename_volume", "a", "b"),
+    steps.RemoveVolume("a"): ("remove_volume", "a"),
+    steps.OwnFolder(PATH, 1, 2): ("own_folder", PATH, 1, 2),
+    steps.MakeBridge("b", ("x",)): ("make_bridge", "b", ("x",)),
+    steps.ApplyRules("s"): ("apply_rules", "s"),
+    steps.SwitchOn("n"): ("switch_on", "n", False),
+    steps.SwitchOn("n", optional=True): ("switch_on", "n", True),
+    steps.ReloadUnits(): ("reload_units",),
+    steps.ResetFailed(("u",)): ("reset_failed", ("u",)),
+    steps.StartUnits(("u",)): ("start_units", ("u",)),
+    steps.StopUnits(("u",)): ("stop_units", ("u",)),
+    steps.ShowUnits(("u",)): ("show_units", ("u",)),
+}
+
+
+@pytest.mark.parametrize("step", CALLS, ids=lambda step: type(step).__name__)
+def test_a_step_is_one_call(step: steps.Act[Any]) -> None:
+    calls: list[tuple[object, ...]] = []
+
+    class Noting:
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            def call(*words: object) -> object:
+                calls.append((name, *words))
+                return "answer"
+
+            return call
+
+    answer = step.on(cast("Host", Noting()))
+    assert calls == [CALLS[step]]
+    assert answer in {"answer", None}
+    assert (answer is None) == (type(step).__name__ not in ANSWERED)
+
+
+def test_every_step_is_in_the_table() -> None:
+    assert {type(step) for step in CALLS} == KINDS
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS, key=str), ids=lambda kind: kind.__name__)
+def test_fault_points(kind: type[steps.Act[object]]) -> None:
+    assert kind.point == POINTS.get(kind.__name__, "")
+    assert kind.__doc__
+
+
+def test_a_fault_point_names_its_volume() -> None:
+    found = {
+        step.fault_point
+        for scene in SCENES.values()
+        for step in taken(scene)
+        if "blobs" in step.fault_point
+    }
+    assert found == {
+        "volume created:blobs.new",
+        "volume formatted:blobs.new",
+        "volume named:blobs",
+        "volume removed:blobs.new",
+        "volume folder:/data/blobs/volume",
+    }
+
+
+def test_a_step_without_a_call_is_no_step() -> None:
+    with pytest.raises(NotImplementedError):
+        steps.Act[None]().on(SCENES["first_boot"].host())
+
+
+def again(scene: Scene) -> tuple[MemoryHost, list[tuple[object, object]]]:
+    """Take every step twice, and return what each was answered the first and the second time."""
+    host = scene.host()
+    perform = performing(host)
+    answers: list[tuple[object, object]] = []
+
+    def twice(step: Step[object]) -> object:
+        first, state = perform(step), host.state
+        second = perform(step)
+        assert host.state == state, step
+        answers.append((first, second))
+        return second
+
+    scene.on(host).manager(*scene.services, perform=twice).reconcile()
+    return host, answers
+
+
+@pytest.mark.parametrize("name", sorted(SCENES))
+def test_every_step_can_be_repeated(name: str) -> None:
+    """The machine is the same after the second time, and the answer too."""
+    scene = SCENES[name]
+    host, answers = again(scene)
+    assert all(first == second for first, second in answers)
+    wanted = scene.host()
+    scene.on(wanted).run(*scene.services)
+    assert host.state == wanted.state
+    assert sorted(host.started) == sorted(wanted.started)
+
+
+def test_without_a_profile_there_is_none() -> None:
+    assert Policy(FOLDERS).apparmor == PLAIN.apparmor == "unconfined"
+    assert Policy(FOLDERS).resolv_conf is None

@@ -1,0 +1,100 @@
+"""The steps to a volume: what exists is used as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from machineos.document.between.handover import Volume
+from machineos.document.model.install import Mount
+from machineos.errors import MissingError
+from machineos.host.kernel.flags import Flag
+from machineos.service.plan import steps, volumes
+from machineos.service.plan.volumes import Seen
+from unit.service.bed import FOLDERS
+
+KEPT = Volume("kept", persistent=True, size=30)
+MEMORY = Volume("memory", persistent=False, size=5)
+FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
+OWN = {"uid": 166536, "gid": 165569}
+FOLDER = steps.OwnFolder(Path("/data/kept/volume"), 166536, 165569)
+MOUNTED = (
+    steps.MakeFolder(Path("/data"), 0o711),
+    steps.MakeFolder(Path("/data/kept"), 0o711),
+    steps.Mount("/dev/machine-data/kept", Path("/data/kept"), "ext4", FLAGS),
+    FOLDER,
+)
+
+
+def test_volumes_are_wanted_once_each() -> None:
+    mounts = [Mount(dest=dest, label=label) for dest, label in (("/a", "kept"), ("/b", "kept"))]
+    assert volumes.wanted(mounts, [MEMORY, KEPT]) == (KEPT,)
+    mounts.append(Mount(dest="/c", label="memory"))
+    assert volumes.wanted(mounts, [MEMORY, KEPT]) == (KEPT, MEMORY)
+    assert volumes.wanted([], [KEPT]) == ()
+    with pytest.raises(MissingError) as caught:
+        volumes.wanted(mounts, [KEPT])
+    assert str(caught.value) == "storage memory is not defined by any manifest"
+
+
+@pytest.mark.parametrize(
+    ("seen", "missing"),
+    [
+        (Seen(KEPT, mounted=False), True),
+        (Seen(KEPT, mounted=False, device=True), False),
+        (Seen(KEPT, mounted=True), False),
+        (Seen(MEMORY, mounted=False), False),
+    ],
+)
+def test_what_is_missing(seen: Seen, missing: bool) -> None:
+    assert seen.missing is missing
+
+
+def test_a_mounted_volume_only_needs_its_folder() -> None:
+    assert volumes.making(Seen(KEPT, mounted=True), FOLDERS, (), **OWN) == (FOLDER,)
+
+
+def test_a_volume_with_a_device_is_mounted_and_never_made() -> None:
+    seen = Seen(KEPT, mounted=False, device=True)
+    assert volumes.making(seen, FOLDERS, ("kept", "kept.new"), **OWN) == MOUNTED
+
+
+def test_a_new_volume_gets_its_name_last() -> None:
+    assert volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("other",), **OWN) == (
+        steps.CreateVolume("kept.new", 30 << 20),
+        steps.FormatVolume("kept.new", "kept"),
+        steps.RenameVolume("kept.new", "kept"),
+        *MOUNTED,
+    )
+
+
+def test_an_unfinished_volume_is_begun_again() -> None:
+    found = volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("kept.new",), **OWN)
+    assert found[:2] == (
+        steps.RemoveVolume("kept.new"),
+        steps.CreateVolume("kept.new", 30 << 20),
+    )
+
+
+def test_a_volume_that_is_not_shown_is_not_made_again() -> None:
+    with pytest.raises(MissingError) as caught:
+        volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("kept",), **OWN)
+    assert str(caught.value) == "storage kept: /dev/machine-data does not show its volume"
+
+
+def test_memory_has_its_size_and_no_device() -> None:
+    target = Path("/data/memory")
+    assert volumes.making(Seen(MEMORY, mounted=False), FOLDERS, (), **OWN) == (
+        steps.MakeFolder(Path("/data"), 0o711),
+        steps.MakeFolder(target, 0o711),
+        steps.Mount("tmpfs", target, "tmpfs", FLAGS, "size=5m,mode=0711"),
+        steps.OwnFolder(target / "volume", 166536, 165569),
+    )
+    assert volumes.source(FOLDERS, "memory") == target / "volume"
+
+
+def test_a_label_of_a_file_system_is_cut_to_what_ext4_takes() -> None:
+    volume = Volume("a" * 17, persistent=True, size=1)
+    found = volumes.making(Seen(volume, mounted=False), FOLDERS, (), **OWN)
+    assert steps.FormatVolume("a" * 17 + ".new", "a" * 16) in found

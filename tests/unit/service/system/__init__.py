@@ -1,0 +1,1 @@
+"""Tests that need this kernel: mounts, containers, packets. Seconds each, and root."""

@@ -1,0 +1,387 @@
+"""Services as real containers: everything is real but systemd, LVM and dm-verity."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from contracts.linux import FileVolumes, PlainLayers
+from fakes.units import ProcessUnits
+from machineos.document.between.handover import Handover, Service, Volume
+from machineos.document.model.install import Mount, Network, Port
+from machineos.service.act.linux import LinuxHost
+from machineos.service.act.manager import Manager, performing
+from machineos.service.plan.facts import Policy
+from machineos.service.plan.model import Folders
+from machineos.service.plan.network import plan_network
+from unit.service.system.conftest import mounts_below
+from waiting import PATIENCE, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from machineos.core.steps import Step
+    from machineos.document.between.status import ServiceStatus
+    from unit.service.system.machine import Machine
+    from unit.service.system.store import Built, Store
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.tool("lxc-start"),
+    pytest.mark.tool("mksquashfs"),
+    pytest.mark.tool("mkfs.ext4"),
+    pytest.mark.tool("busybox"),
+]
+NONE = Network(type="none")
+VOLUMES = (Volume("blobs", persistent=True, size=8), Volume("memory", persistent=False, size=1))
+
+
+@dataclass
+class Bed:
+    """Managers, one after the other, on one host."""
+
+    base: Path
+    store: Store
+    units: ProcessUnits
+    volumes: FileVolumes
+    layers: PlainLayers = field(default_factory=PlainLayers)
+    lines: list[str] = field(default_factory=list)
+    rules: list[object] = field(default_factory=list)
+
+    @property
+    def folders(self) -> Folders:
+        base = self.base
+        return Folders(base / "run", self.units.folder, data=base / "data", group=base / "dev")
+
+    def manager(self, *services: Service) -> Manager:
+        document = Handover(
+            version=1,
+            generation="0" * 64,
+            product="default",
+            store=str(self.store.folder),
+            data=str(self.folders.data),
+            data_device="/dev/vda4",
+            services=services,
+            volumes=VOLUMES,
+        )
+        host = LinuxHost(
+            self.store.folder,
+            layers=self.layers,
+            volumes=self.volumes,
+            units=self.units,
+            log=self.lines.append,
+        )
+        perform = performing(host)
+
+        def all_but_rules(step: Step[object]) -> object:
+            if type(step).__name__ in {"MakeBridge", "ApplyRules", "SwitchOn"}:
+                self.rules.append(step)  # the packets' own tests do that, in a network of their own
+                return None
+            return perform(step)
+
+        return Manager(document, Policy(self.folders), all_but_rules)
+
+    def status(self, manager: Manager) -> list[ServiceStatus]:
+        return list(manager.status(self.units.show(manager.units)))
+
+    def only(self, manager: Manager) -> ServiceStatus:
+        (status,) = self.status(manager)
+        return status
+
+    def output(self, service: str) -> str:
+        path = self.units.log / f"machineos-{service}.service"
+        return path.read_text() if path.exists() else ""
+
+    def wait_output(self, service: str, text: str) -> str:
+        wait_for(
+            lambda: text in self.output(service),
+            during=self.units.processes[f"machineos-{service}.service"],
+            what=f"{text!r} in what {service} says",
+        )
+        return self.output(service)
+
+
+@pytest.fixture
+def bed(base: Path, store: Store) -> Iterator[Bed]:
+    for name in ("units", "log"):
+        (base / name).mkdir()
+    volumes = FileVolumes(base / "volumes", base / "dev")
+    result = Bed(base, store, ProcessUnits(base / "units", base / "log"), volumes)
+    try:
+        yield result
+        result.manager().reconcile()
+        left = [each.target for each in mounts_below(base)]
+        assert [each for each in left if not each.is_relative_to(result.folders.data)] == []
+        assert result.layers.devices == {}
+        assert list((base / "units").iterdir()) == []
+        assert list(result.folders.lxc.iterdir()) == []
+    finally:
+        result.units.stop([name for name in result.units.processes if result.units.loaded[name]])
+        for process in result.units.processes.values():
+            process.kill()
+        for device in result.layers.devices.values():
+            device.close()
+        volumes.close()
+
+
+def service(name: str, built: Built, **changes: object) -> Service:
+    image, config, layer = built
+    base = Service(
+        name=name,
+        version="1.0.0",
+        type="container",
+        image=image,
+        config=config,
+        layer=layer,
+        network=NONE,
+        nsgroup="web",
+        hostid=165536,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def shell(script: str, **config: object) -> dict[str, object]:
+    return {"Entrypoint": ["/bin/sh", "-c", script], **config}
+
+
+def test_container_is_confined_and_keeps_its_words(
+    bed: Bed, store: Store, busybox_tree: Path
+) -> None:
+    script = (
+        'id -u; id -g; echo cwd=$PWD; echo E="$E"; echo N="$N"; for a in "$@"; do echo "<$a>";'
+        " done; cat /proc/self/status; cat /proc/self/uid_map; cat /proc/mounts;"
+        " touch /data/written && echo volume-ok; touch /etc/x 2>&1; touch /tmp/x && echo tmp-ok;"
+        " unshare -r /bin/id 2>&1; echo error >&2; echo end; exec sleep 60"
+    )
+    words = ["sh", "a b", "", "q\"u'o te", "$HOME %n ; \\x", "new\nline", "tab\there", "é"]
+    config = {
+        "Entrypoint": ["/bin/sh", "-c", script],
+        "Cmd": words,
+        "Env": ["E= \"x' ", "N=1\n2"],
+        "User": "app:web",
+        "WorkingDir": "/etc",
+    }
+    built = store.add(busybox_tree, config)
+    manager = bed.manager(service("web", built, storage=(Mount(dest="/data", label="blobs"),)))
+    manager.reconcile()
+    assert bed.only(manager).state == "running", (bed.only(manager), bed.lines)
+    text = bed.wait_output("web", "\nend\n")
+    lines = text.splitlines()
+    assert lines[:3] == ["1000", "33", "cwd=/etc"]
+    assert "E= \"x' \n" in text
+    assert "N=1\n2\n" in text
+    assert "".join(f"<{word}>\n" for word in words[1:]) in text
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert {fields[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {"0" * 16}
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    assert "         0     165536      65536" in text
+    assert " / squashfs ro,nosuid,nodev" in text
+    assert " /tmp tmpfs rw,nosuid,nodev" in text
+    assert " /data ext4 rw,nosuid,nodev,noexec" in text  # LXC would drop it from a bind mount
+    assert "volume-ok" in text
+    assert "tmp-ok" in text
+    assert "/etc/x: Read-only file system" in text
+    assert "unshare(0x10000000): Operation not permitted" in text
+    assert "error\n" in text
+    written = bed.folders.data / "blobs/volume/written"
+    assert (written.stat().st_uid, written.stat().st_gid) == (166536, 165569)
+    assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
+
+
+# Each in a process of its own: most of them would end it, or change what the next one sees.
+CALLS = """\
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+NUMBERS = {
+    "add_key": 248, "bpf": 321, "delete_module": 176, "finit_module": 313, "init_module": 175,
+    "io_uring_setup": 425, "kexec_file_load": 320, "kexec_load": 246, "keyctl": 250, "mount": 165,
+    "mount_setattr": 442, "move_mount": 429, "open_by_handle_at": 304, "open_tree": 428,
+    "perf_event_open": 298, "pivot_root": 155, "ptrace": 101, "reboot": 169, "request_key": 249,
+    "setns": 308, "swapoff": 168, "swapon": 167, "umount2": 166, "userfaultfd": 323,
+}
+for name, number in NUMBERS.items():
+    result = libc.syscall(number, 0, 0, 0, 0, 0)
+    print("CALL", name, errno.errorcode[ctypes.get_errno()] if result < 0 else "done", flush=True)
+def child(flags):
+    pid = libc.syscall(56, flags | 17, 0, 0, 0, 0)
+    if pid == 0: os._exit(0)
+    word = errno.errorcode[ctypes.get_errno()] if pid < 0 else "done"
+    if pid > 0: os.waitpid(pid, 0)
+    return word
+print("CALL clone(NEWUSER)", child(0x10000000), flush=True)
+print("CALL clone(NEWUSER|NEWNS)", child(0x10020000), flush=True)
+print("CALL clone", child(0), flush=True)
+libc.syscall(435, 0, 0)
+print("CALL clone3", errno.errorcode[ctypes.get_errno()], flush=True)
+print("end", flush=True)
+os.execv("/bin/busybox", ["sleep", "60"])
+"""
+
+
+def test_hostile_system_calls_are_refused(bed: Bed, store: Store, busybox_tree: Path) -> None:
+    """By root of the namespace, which may do more than anybody else in there."""
+    for name in ("usr", "lib", "lib64"):
+        (busybox_tree / name).mkdir()
+    script = "/usr/bin/python3 /etc/calls.py"
+    (busybox_tree / "etc/calls.py").write_text(CALLS)
+    built = store.add(busybox_tree, shell(script))
+    manager = bed.manager(service("web", built))
+    # The host's own Python, shown inside: the only change to the container as it is planned.
+    manager.reconcile()
+    config = bed.folders.lxc / "web/config"
+    for name in ("usr", "lib", "lib64"):
+        entry = f"/{name} {name} none rbind,ro 0 0"
+        config.write_text(config.read_text() + f'lxc.mount.entry = "{entry}"\n')
+    bed.units.stop(["machineos-web.service"])
+    bed.units.start(["machineos-web.service"])
+    text = bed.wait_output("web", "\nend\n")
+    found = dict(line.split(" ")[1:] for line in text.splitlines() if line.startswith("CALL"))
+    assert len(found) == 28
+    assert (found.pop("clone"), found.pop("clone3")) == ("done", "ENOSYS")
+    assert set(found.values()) == {"EPERM"}, found
+
+
+def test_root_process_has_few_capabilities(bed: Bed, store: Store, busybox_tree: Path) -> None:
+    built = store.add(busybox_tree, shell("cat /proc/self/status; echo end; exec sleep 60"))
+    bed.manager(service("web", built)).reconcile()
+    text = bed.wait_output("web", "\nend\n")
+    # chown dac_override fowner fsetid kill setgid setuid net_bind_service
+    expected = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 10))
+    assert f"CapEff:\t{expected:016x}" in text
+
+
+def test_a_service_in_the_network_of_the_host(bed: Bed, store: Store, busybox_tree: Path) -> None:
+    script = "readlink /proc/self/ns/net; ls /sys; touch /run/x && echo end; exec sleep 60"
+    built = store.add(busybox_tree, shell(script))
+    manager = bed.manager(
+        service("own", built, network=Network(type="host")),
+        service("bare", built, network=Network(type="host"), nsgroup="", hostid=0),
+        service("apart", built),
+    )
+    manager.reconcile()
+    ours = str(Path("/proc/thread-self/ns/net").readlink())
+    own, bare, apart = (bed.wait_output(name, "end\n") for name in ("own", "bare", "apart"))
+    assert own == f"{ours}\nend\n"  # no sysfs: only the owner of the network may mount it
+    assert bare.startswith(f"{ours}\n")
+    assert "kernel" in bare
+    assert ours not in apart
+    assert "kernel" in apart
+
+
+def test_two_groups_share_no_id_and_no_copy_is_made(
+    bed: Bed, store: Store, busybox_tree: Path
+) -> None:
+    built = store.add(busybox_tree, shell("exec sleep 60"))
+    manager = bed.manager(
+        service("one", built, nsgroup="one", hostid=100000),
+        service("two", built, nsgroup="two", hostid=165536),
+        service("bare", built, nsgroup="none", hostid=0),
+    )
+    manager.reconcile()
+    assert [item.state for item in bed.status(manager)] == ["running"] * 3
+    roots = [bed.folders.roots / name for name in ("one", "two", "bare")]
+    assert [(root / "etc/passwd").stat().st_uid for root in roots] == [100000, 165536, 0]
+    assert len({(root / "etc/passwd").stat().st_dev for root in roots}) == 1
+    assert len({(root / "etc/passwd").stat().st_ino for root in roots}) == 1
+
+
+def test_a_new_manager_starts_nothing_twice(bed: Bed, store: Store, busybox_tree: Path) -> None:
+    built = store.add(busybox_tree, shell("exec sleep 60"))
+    one = service("one", built, storage=(Mount(dest="/data", label="memory"),))
+    bed.manager(one).reconcile()
+    before = (bed.units.processes["machineos-one.service"].pid, mounts_below(bed.base))
+    manager = bed.manager(one)
+    manager.reconcile()
+    assert bed.units.started == ["machineos-one.service"]
+    assert (bed.units.processes["machineos-one.service"].pid, mounts_below(bed.base)) == before
+    assert bed.only(manager).state == "running"
+
+
+def test_a_changed_service_is_started_anew_and_a_dropped_one_goes(
+    bed: Bed, store: Store, busybox_tree: Path
+) -> None:
+    old = store.add(busybox_tree, shell("echo old; exec sleep 60"))
+    (busybox_tree / "etc/new").write_text("new")
+    new = store.add(busybox_tree, shell("echo new; exec sleep 60"))
+    bed.manager(service("one", old), service("gone", old)).reconcile()
+    bed.wait_output("one", "old")
+    bed.manager(service("one", new)).reconcile()
+    bed.wait_output("one", "new")
+    assert set(bed.units.processes) == {"machineos-one.service"}
+    assert (bed.folders.roots / "one/etc/new").is_file()
+    assert not (bed.folders.roots / "gone").exists()
+    assert len(bed.layers.devices) == 1
+
+
+def test_one_bad_service_does_not_stop_the_others(
+    bed: Bed, store: Store, busybox_tree: Path
+) -> None:
+    good = store.add(busybox_tree, shell("exec sleep 60"))
+    empty = store.add(busybox_tree, {})
+    crash = store.add(busybox_tree, {"Entrypoint": ["/bin/absent"]})
+    manager = bed.manager(service("empty", empty), service("crash", crash), service("good", good))
+    manager.reconcile()
+    wait_for(lambda: bed.status(manager)[1].state == "failed", what="crash has failed")
+    found = {item.name: item for item in bed.status(manager)}
+    assert found["good"].state == "running"
+    assert found["empty"].state == "refused"
+    assert "nothing to run" in found["empty"].why
+
+
+def test_a_link_where_something_is_mounted_is_refused(
+    bed: Bed, store: Store, busybox_tree: Path
+) -> None:
+    (busybox_tree / "tmp").rmdir()
+    (busybox_tree / "tmp").symlink_to("/data")
+    built = store.add(busybox_tree, shell("exec sleep 60"))
+    wanted = service("web", built, storage=(Mount(dest="/data", label="blobs"),))
+    manager = bed.manager(wanted)
+    manager.reconcile()
+    status = bed.only(manager)
+    assert status.state == "refused"
+    assert "/tmp is a symbolic link" in status.why
+    assert bed.units.started == []
+    assert bed.volumes.names() == ()
+
+
+@pytest.mark.tool("nft")
+@pytest.mark.tool("ip")
+def test_a_forwarded_port_answers_from_outside_and_from_the_host(
+    bed: Bed, store: Store, busybox_tree: Path, machine: Machine
+) -> None:
+    """LXC, its default route and the table together; the predecessor's images needed ip."""
+    (busybox_tree / "data/index.html").write_text("hello")
+    built = store.add(
+        busybox_tree, {"Entrypoint": ["/bin/httpd", "-f", "-p", "5000", "-h", "/data"]}
+    )
+    bed.units.prefix = machine.inside(machine.host)
+    network = Network(type="simple", ports=(Port(host=80, container=5000),))
+    one = service("web", built, network=network)
+    manager = bed.manager(one)
+    manager.reconcile()
+    plan = plan_network([(one.id, network)])
+    machine.forward(*plan.forwards)
+    fetch = (
+        "import sys, time, urllib.request\n"
+        f"end = time.monotonic() + {PATIENCE}\n"
+        "while True:\n"
+        "    try: print(urllib.request.urlopen(sys.argv[1], timeout=2).read().decode()); break\n"
+        "    except OSError:\n"
+        "        if time.monotonic() > end: raise\n"
+        "        time.sleep(.1)\n"
+    )
+    for space, url in (
+        (machine.outside, "http://192.0.2.1/"),
+        (machine.outside, "http://[2001:db8::1]/"),
+        (machine.host, "http://127.0.0.1/"),
+        (machine.host, "http://192.0.2.1/"),
+    ):
+        assert machine.python(space, fetch, url).text == "hello", url
+    (ipv4, ipv6) = bed.only(manager).addresses
+    assert ipv4 == str(plan.forwards[0].ipv4)
+    assert ipv6 == str(plan.forwards[0].ipv6)
