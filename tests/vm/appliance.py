@@ -26,7 +26,7 @@ from machineos.core.command import Result
 from machineos.core.files import write_atomic
 from machineos.core.run import run
 from machineos.launch.machine import Request, launch_machine
-from machineos.launch.place import Place
+from machineos.oci.model.place import Place
 from machineos.trust.keys.keyset import Keyset, Project, SystemRandomness, create_keyset
 from machineos.vm import lifecycle
 from machineos.vm.model import Disk, Endpoint, Machine, Size

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from machineos.build.os.appliance import ORDINARY
 from machineos.errors import ConflictError
 from machineos.launch.parts import identity_disk, media_for, uefi_variables
+from machineos.launch.place import verified_install
 from machineos.trust.keys.keyset import add_sudi
 from machineos.vm import medium as steps
 from machineos.vm.ports import is_free, ports_from_manifest
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from machineos.core.clock import Clock
     from machineos.core.secret import Secret
     from machineos.document.product.install import Install, Protocol
-    from machineos.launch.place import Place
+    from machineos.oci.model.place import Place
     from machineos.oci.registry.auth import Credentials
     from machineos.trust.keys.contents import Randomness
     from machineos.trust.keys.keyset import Keyset, Project, Sudi
@@ -65,7 +66,7 @@ def launch_machine(
             hint=f"machine start {request.name}, or machine delete {request.name} and launch again",
         )
     say(f"verifying {request.place.local or request.place.url}")
-    install = request.place.verified(request.keyset, request.project, clock, credentials)
+    install = verified_install(request.place, request.keyset, request.project, clock, credentials)
     sudi = _identity(request, clock, random)
     hardware = steps.Hardware(
         serial=sudi.serial,

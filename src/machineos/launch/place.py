@@ -1,20 +1,17 @@
-"""Where a launch installs from, as this host and as the guest see it."""
+"""Where a launch installs from, as this host sees it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.document.verify.published import fetch_verified
-from machineos.errors import UsageError
 from machineos.oci.layout.folder import LayoutRegistry
-from machineos.oci.model.reference import Reference
 from machineos.oci.registry.client import HttpRegistry
 
 if TYPE_CHECKING:
     from machineos.core.clock import Clock
     from machineos.document.product.install import Install
+    from machineos.oci.model.place import Place
     from machineos.oci.model.repository import Registry
     from machineos.oci.registry.auth import Credentials
     from machineos.trust.keys.keyset import Keyset, Project
@@ -23,65 +20,29 @@ if TYPE_CHECKING:
 _GUEST_VIEW, _HOST_VIEW = "10.0.2.2", "127.0.0.1"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A published manifest: in a folder of OCI layouts, or on the registry ``host``."""
+def open_place(place: Place, credentials: Credentials | None) -> Registry:
+    """Return the registry as this host sees it. Raises: TransferError."""
+    if place.at.folder is not None:
+        return LayoutRegistry(place.at.folder)
+    host, colon, port = place.at.host.partition(":")
+    seen = _HOST_VIEW if host == _GUEST_VIEW else host
+    return HttpRegistry(
+        f"{seen}{colon}{port}", plain_http=place.plain_http, credentials=credentials
+    )
 
-    name: str
-    tag: str
-    host: str = ""
-    folder: Path | None = None
-    plain_http: bool = False
 
-    @classmethod
-    def parse(cls, text: str, *, plain_http: bool) -> Place:
-        """Read ``oci:DIR:path:tag`` or ``[docker://]host[:port]/path:tag``.
+def verified_install(
+    place: Place, keyset: Keyset, project: Project, clock: Clock, credentials: Credentials | None
+) -> Install:
+    """Return the manifest, verified from here, before any machine is made for it.
 
-        Raises: UsageError, DocumentError.
-        """
-        if text.startswith("oci:"):
-            folder, _, rest = text.removeprefix("oci:").partition(":")
-            name, _, tag = rest.rpartition(":")
-            if not folder or not name or not tag:
-                raise UsageError(f"{text!r} is not oci:DIR:path:tag")
-            return cls(name, tag, folder=Path(folder))
-        reference = Reference.parse(text.removeprefix("docker://"))
-        if not reference.host or not reference.tag:
-            raise UsageError(f"{text!r} is not host:port/path:tag")
-        return cls(reference.name, reference.tag, reference.host, plain_http=plain_http)
-
-    @property
-    def url(self) -> str:
-        """What the installer in the guest is told; empty when it comes on the medium."""
-        return f"{self.host}/{self.name}:{self.tag}" if self.host else ""
-
-    @property
-    def local(self) -> str:
-        """What goes onto the medium (``oci:DIR:path:tag``), empty for a registry."""
-        return f"oci:{self.folder}:{self.name}:{self.tag}" if self.folder else ""
-
-    def open(self, credentials: Credentials | None) -> Registry:
-        """Return the registry as this host sees it. Raises: TransferError."""
-        if self.folder is not None:
-            return LayoutRegistry(self.folder)
-        host, colon, port = self.host.partition(":")
-        seen = _HOST_VIEW if host == _GUEST_VIEW else host
-        return HttpRegistry(
-            f"{seen}{colon}{port}", plain_http=self.plain_http, credentials=credentials
-        )
-
-    def verified(
-        self, keyset: Keyset, project: Project, clock: Clock, credentials: Credentials | None
-    ) -> Install:
-        """Return the manifest, verified from here, before any machine is made for it.
-
-        Raises: MissingError, VerificationError, TransferError.
-        """
-        fetched = fetch_verified(
-            self.open(credentials).repository(self.name),
-            self.tag,
-            ca_pem=keyset.key("manifest-ca").certificate_pem(),
-            at=clock.now(),
-            product=project.uuid,
-        )
-        return fetched.verified.install
+    Raises: MissingError, VerificationError, TransferError.
+    """
+    fetched = fetch_verified(
+        open_place(place, credentials).repository(place.name),
+        place.tag,
+        ca_pem=keyset.key("manifest-ca").certificate_pem(),
+        at=clock.now(),
+        product=project.uuid,
+    )
+    return fetched.verified.install

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fakes.registry import fake_registry
 from machineos.errors import MachineOSError, MissingError, PolicyError, SignatureError
-from machineos.launch.place import Place
+from machineos.launch.place import verified_install
 from machineos.oci.graph.copy import copy_graph
+from machineos.oci.model.place import Place
 from machineos.oci.registry.client import HttpRegistry
 from machineos.trust.keys.keyset import Keyset, Project
 from vectors.clock import FixedClock
@@ -20,7 +21,7 @@ from .conftest import Shelf
 
 def test_places() -> None:
     local = Place.parse("oci:some/dir:machine/install:1.0.0", plain_http=False)
-    assert (str(local.folder), local.name, local.tag) == ("some/dir", "machine/install", "1.0.0")
+    assert (str(local.at.folder), local.name, local.tag) == ("some/dir", "machine/install", "1.0.0")
     assert (local.url, local.local) == ("", "oci:some/dir:machine/install:1.0.0")
     for text in (
         "10.0.2.2:5000/machine/install:1.0.0",
@@ -55,7 +56,7 @@ def test_any_text(text: str) -> None:
 
 def test_a_good_manifest(shelf: Shelf, project: Project, clock: FixedClock) -> None:
     shelf.publish(project)
-    install = shelf.place.verified(project.keyset, project, clock, None)
+    install = verified_install(shelf.place, project.keyset, project, clock, None)
     assert [target.service_name for target in install.targets] == ["zot"]
 
 
@@ -72,19 +73,19 @@ def test_the_host_is_seen_from_both_sides(
         port = server.server_address[1]
         place = Place.parse(f"10.0.2.2:{port}/machine/install:1.0.0", plain_http=True)
         assert place.url.startswith(f"10.0.2.2:{port}/")
-        assert place.verified(project.keyset, project, clock, None).targets
+        assert verified_install(place, project.keyset, project, clock, None).targets
 
 
 def test_what_is_refused(shelf: Shelf, project: Project, two: Keyset, clock: FixedClock) -> None:
     with pytest.raises(MissingError):
-        shelf.place.verified(project.keyset, project, clock, None)
+        verified_install(shelf.place, project.keyset, project, clock, None)
     shelf.publish(two.project("default"))
     with pytest.raises(SignatureError, match="not issued by"):
-        shelf.place.verified(project.keyset, project, clock, None)
+        verified_install(shelf.place, project.keyset, project, clock, None)
     shelf.publish(project)
     another = replace(project, uuid=two.project("default").uuid)
     with pytest.raises(PolicyError, match="product"):
-        shelf.place.verified(project.keyset, another, clock, None)
+        verified_install(shelf.place, project.keyset, another, clock, None)
     late = FixedClock(datetime(2099, 1, 1, tzinfo=UTC))
     with pytest.raises(SignatureError, match="expired"):
-        shelf.place.verified(project.keyset, project, late, None)
+        verified_install(shelf.place, project.keyset, project, late, None)

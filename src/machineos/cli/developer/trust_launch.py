@@ -59,7 +59,7 @@ def launch(
     from machineos.core.clock import SystemClock
     from machineos.core.size import parse_size
     from machineos.launch.machine import Request, launch_machine
-    from machineos.launch.place import Place
+    from machineos.oci.model.place import Place
     from machineos.oci.registry.auth import Credentials, default_auth_paths
     from machineos.trust.keys.keyset import SystemRandomness, find_project
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from machineos.core.paths import safe_join
+from machineos.core.run import Running, perform
 from machineos.errors import ConflictError, DocumentError, Fault, MissingError, ToolError
-from machineos.host.disk import lvm, mkfs
+from machineos.host.disk import lvm, tools
 from machineos.host.kernel.mount import Flag, is_mounted, mount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from machineos.core.run import Running
     from machineos.document.between.handover import Volume
 
 _FLAGS = Flag.NOSUID | Flag.NODEV
@@ -86,7 +86,7 @@ class LogicalVolumes:
         """
         if any(volume.persistent for volume in self._volumes.values()):
             with suppress(ToolError):
-                self._activation = self._group.begin_activation()
+                self._activation = self._begin()
 
     def provide(self, label: str, *, uid: int, gid: int) -> Path:
         """Return the folder of ``label``, on its volume, which is made when it is new.
@@ -109,7 +109,7 @@ class LogicalVolumes:
     def _device(self, volume: Volume) -> Path:
         if not self._active:
             begun, self._activation = self._activation, None
-            (begun or self._group.begin_activation()).wait(lvm.TIMEOUT)
+            (begun or self._begin()).wait(lvm.TIMEOUT)
             self._active = True
         device = self._dev / volume.label
         if not device.exists():
@@ -122,12 +122,16 @@ class LogicalVolumes:
         The label's name appears only with a file system on it, so a crash in between leaves a
         volume that is known to be unfinished.
         """
-        present = self._group.volumes()
+        group = self._group
+        present = lvm.parse_volumes(perform(group.report_command()).stdout)
         if volume.label in present:
             raise MissingError(f"storage {volume.label}: {self._dev} does not show its volume")
         unfinished = f"{volume.label}.new"
         if unfinished in present:
-            self._group.remove_volume(unfinished)
-        self._group.create_volume(unfinished, volume.size * _MIB)
-        mkfs.make_ext4(self._dev / unfinished, label=volume.label[:16])
-        self._group.rename_volume(unfinished, volume.label)
+            perform(group.remove_volume_command(unfinished))
+        perform(group.create_volume_command(unfinished, volume.size * _MIB))
+        tools.make_filesystem("ext4", self._dev / unfinished, label=volume.label[:16])
+        perform(group.rename_volume_command(unfinished, volume.label))
+
+    def _begin(self) -> Running:
+        return Running(self._group.activate_command().argv)

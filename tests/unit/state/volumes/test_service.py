@@ -53,11 +53,12 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, kind: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     path = tmp_path / "data/blobs"
     path.parent.mkdir()
-    {
-        "link": lambda: path.symlink_to(tmp_path / "elsewhere"),
-        "file": lambda: path.write_text(""),
-        "fifo": lambda: os.mkfifo(path),
-    }[kind]()
+    if kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        path.write_text("")
+    else:
+        os.mkfifo(path)
     with pytest.raises(ConflictError, match=r"storage blobs: .* is not a folder"):
         FolderStorage(tmp_path / "data").provide("blobs", **ME)
     assert list((tmp_path / "elsewhere").iterdir()) == []
