@@ -18,7 +18,7 @@ from machineos.errors import (
     ToolError,
     VerificationError,
 )
-from machineos.host.disk.blockdev import Partition
+from machineos.host.disk.device import Partition
 from machineos.host.kernel.flags import Flag
 from machineos.state.volumes.header import RECORD_OFFSET, RECORD_SIZE, check_header
 
@@ -219,10 +219,10 @@ def labels_are_read_without_mounting(bed: DiskBed) -> None:
 def a_header_is_what_lies_on_the_disk(bed: DiskBed) -> None:
     header = bed.host.read_header(bed.luks(KEY))
     record = header[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE]
-    check_header(KEY, header[:RECORD_OFFSET], record, what="disk")
+    check_header(Secret(KEY), header[:RECORD_OFFSET], record, what="disk")
     refused(
         VerificationError,
-        lambda: check_header(OTHER_KEY, header[:RECORD_OFFSET], record, what="disk"),
+        lambda: check_header(Secret(OTHER_KEY), header[:RECORD_OFFSET], record, what="disk"),
     )
     refused(OSError, lambda: bed.host.read_header(Path("/dev/no-such-device")))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from contracts.linux import FileVolumes, LinuxPlace
 from contracts.service import CONTRACT, UNITS, run
 from machineos.host.disk.lvm import Group
+from machineos.host.disk.tools import VolumeGroup
 from machineos.host.unit.systemd import Systemctl
 from machineos.state.volumes.service import LogicalVolumes
 
@@ -33,7 +34,7 @@ def main(group: str, base: Path, image: Path | None) -> int:
     else:
         assert image is not None
         device = Path(json.loads(HANDOVER.read_bytes())["data_device"])
-        real = LogicalVolumes(Group("machine-data", device))
+        real = LogicalVolumes(VolumeGroup(Group("machine-data", device)))
         # The folder of units is the machine's own: what is in it is checked where it is ours alone.
         place = LinuxPlace(
             base,

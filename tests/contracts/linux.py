@@ -13,7 +13,7 @@ from contracts.service import FOLDER, TREE
 from machineos.core.digest import Digest
 from machineos.core.run import find, run
 from machineos.errors import ToolError
-from machineos.host.disk import mkfs
+from machineos.host.disk import tools
 from machineos.host.kernel import loopdev, mount
 from machineos.oci.model.atomfs import layer_media_type
 from machineos.service.act.linux import LinuxHost
@@ -71,7 +71,7 @@ class FileVolumes:
             self._show(name)
 
     def format(self, name: str, label: str) -> None:
-        mkfs.make_ext4(self.dev / name, label=label)
+        tools.make_filesystem("ext4", self.dev / name, label=label)
 
     def rename(self, name: str, new: str) -> None:
         if not (self.folder / new).exists():

@@ -22,8 +22,9 @@ from machineos.boot.machine import Machine
 from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.core.run import run
+from machineos.core.secret import Secret
 from machineos.document.between.bootsettings import Settings
-from machineos.host.disk import blockdev, luks
+from machineos.host.disk import blockdev, cryptsetup, luks
 from machineos.host.kernel import ipe, keyring, loopdev
 from machineos.host.kernel.flags import Flag
 from machineos.host.kernel.mount import mounts
@@ -125,7 +126,7 @@ class GuestBed(RealBed):
         """Return what root's keyring holds, and forget it."""
         found = keyring.read_secret(description)
         keyring.revoke_secret(description)
-        return found
+        return found.reveal()
 
     def device(self) -> Path:
         """Return a LUKS device as the installer makes it, with a file system in it."""
@@ -136,10 +137,14 @@ class GuestBed(RealBed):
         self._loop = loopdev.attach(descriptor, read_only=False, label="contract")
         os.close(descriptor)
         volume = luks.LuksVolume(self._loop.path, "contract-new")
-        luks.format_volume(volume, passphrase(KEY), uuid="0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11")
-        write_record(KEY, self._loop.path)
-        run(["mkfs.ext4", "-q", luks.open_volume(volume, passphrase(KEY))], timeout=600)
-        luks.close_volume(volume.name)
+        opening = passphrase(Secret(KEY))
+        cryptsetup.format_volume(volume, opening, uuid="0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11")
+        write_record(Secret(KEY), self._loop.path)
+        run(
+            ["mkfs.ext4", "-q", cryptsetup.open_volume(volume, opening)],
+            timeout=600,
+        )
+        cryptsetup.close_volume(volume.name)
         return self._loop.path
 
 

@@ -39,7 +39,7 @@ from machineos.document.model.install import Target
 from machineos.document.verify.images import root_hash_signatures, verify_target
 from machineos.document.verify.published import VerifiedInstall, fetch_verified
 from machineos.errors import MissingError, ToolError
-from machineos.host.disk.blockdev import Partition
+from machineos.host.disk.device import Partition
 from machineos.host.kernel.flags import Flag
 from machineos.oci.model.documents import Descriptor, Manifest
 from machineos.trust.measure.tpm_policy import SignedPolicy

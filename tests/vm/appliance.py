@@ -26,8 +26,8 @@ from machineos.core.command import Result
 from machineos.core.files import write_atomic
 from machineos.core.run import run
 from machineos.launch.machine import launch_machine
-from machineos.launch.place import Place
 from machineos.launch.request import Request
+from machineos.oci.model.place import Place
 from machineos.trust.keys.keyset import Keyset, Project, SystemRandomness, create_keyset
 from machineos.vm.hostports import is_free
 from machineos.vm.model import Disk, Endpoint, Machine, Size

@@ -119,6 +119,13 @@ def fresh(_live: Guest) -> Iterator[Guest]:
     _live.vm.load(READY)
 
 
+@pytest.fixture(scope="module")
+def spoiled(_live: Guest) -> Iterator[Guest]:
+    """The running appliance, for a module that changes it: put back when the module is over."""
+    yield _live
+    _live.vm.load(READY)
+
+
 @pytest.fixture
 def victim(bench: Bench) -> Iterator[Victim]:
     made = make_victim(bench)

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import pytest
 
 from machineos.core.run import run
+from machineos.core.secret import Secret
 from machineos.host.disk.luks import HEADER_SIZE
 from machineos.state.volumes.header import RECORD_OFFSET, RECORD_SIZE, header_record
 from vm.appliance import KEYSET, NAME, Bench
@@ -66,7 +67,7 @@ def test_headers_that_this_machine_did_not_write(
     own = victim.partition("machine-config")
     area = own.read(0, HEADER_SIZE)
     strange = luks_of_an_attacker(tmp_path)
-    of_another = header_record(b"k" * 32, area[:RECORD_OFFSET])
+    of_another = header_record(Secret(b"k" * 32), area[:RECORD_OFFSET])
     headers = {
         "json": flipped(area, 4096 + 20),
         "second": flipped(area, 16384 + 4096 + 20),

@@ -39,8 +39,9 @@ class Installer(Protocol):
 # What the initrd of an install medium prepares, then the command.
 SERVICE = b"""
 import sys
+from machineos.core.secret import Secret
 from machineos.host.kernel import keyring
-keyring.add_secret("machineos:configuration-key", b"k" * 32)
+keyring.add_secret("machineos:configuration-key", Secret(b"k" * 32))
 sys.argv[0] = "mosctl"
 from machineos.cli.operator.mosctl import main
 main()

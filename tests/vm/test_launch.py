@@ -14,8 +14,8 @@ import pytest
 from fakes.registry import fake_registry
 from machineos.build.os import workshop
 from machineos.launch.machine import launch_machine
-from machineos.launch.place import Place
 from machineos.launch.request import Request
+from machineos.oci.model.place import Place
 from machineos.trust.keys.keyset import SystemRandomness
 from vm.appliance import CLOCK, DISK, NAME, Bench, manifest_text, publish
 from vm.attacks import Victim, reason, verdict

@@ -9,15 +9,17 @@ has to hold before it (docs/adr/0018).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from machineos.errors import OrderError
+from machineos.core.facts import Fact as Fact  # phases find them here too
+from machineos.core.facts import Facts as Facts
+from machineos.core.facts import held_to
 from machineos.host.kernel.flags import Flag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from machineos.core.secret import Secret
     from machineos.core.steps import Talk
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from machineos.oci.model.documents import Descriptor
     from machineos.trust.measure.tpm_policy import SignedPolicy
     from machineos.trust.verify.chain import DeviceIdentity, Publisher
-
-T = TypeVar("T")
 
 SYSROOT = Path("/sysroot")
 RUN = Path("/run/machineos")
@@ -46,12 +46,6 @@ RUNS: frozenset[Mode] = frozenset({"run"})
 INSTALLS: frozenset[Mode] = frozenset({"install"})
 PROVISIONS: frozenset[Mode] = frozenset({"provision"})
 ALWAYS: frozenset[Mode] = frozenset({"run", "install", "provision"})
-
-
-class Fact(str, Generic[T]):
-    """The name of a fact with a value of type ``T``. A fact that only holds is a plain string."""
-
-    __slots__ = ()
 
 
 class Generation(msgspec.Struct, frozen=True):
@@ -133,37 +127,6 @@ DOOR_CLOSED = "door closed"
 NEW_IDENTITY: Fact[NewIdentity] = Fact("new identity")
 
 
-class Facts:
-    """Facts with their values; a value of its own, never changed."""
-
-    __slots__ = ("_known",)
-
-    def __init__(self, known: Mapping[str, object] | None = None) -> None:
-        self._known = dict(known or {})
-
-    def __getitem__(self, fact: Fact[T]) -> T:
-        """Return the value of ``fact``. Raises: OrderError when it is not known here."""
-        if fact not in self._known:
-            raise OrderError(f"nothing is known here of: {fact}")
-        return cast("T", self._known[fact])
-
-    def plus(self, fact: Fact[T], value: T) -> Facts:
-        """Return these and one more."""
-        return Facts({**self._known, fact: value})
-
-    def only(self, names: Iterable[str]) -> Facts:
-        """Return those of the facts that are among ``names``."""
-        return Facts({name: self._known[name] for name in names if name in self._known})
-
-    def names(self) -> frozenset[str]:
-        """Return the names of the facts that have a value here."""
-        return frozenset(self._known)
-
-    def merged(self, learnt: Facts) -> Facts:
-        """Return these with those of ``learnt``."""
-        return Facts({**self._known, **learnt._known})
-
-
 class Phase(msgspec.Struct, frozen=True):
     """One part of the boot; a file in ``phases`` holds one, as ``PHASE``.
 
@@ -176,15 +139,8 @@ class Phase(msgspec.Struct, frozen=True):
     gives: frozenset[str]
 
     def act(self, facts: Facts) -> Talk[Facts]:
-        """Run the phase with nothing but what it needs, and take nothing but what it gives.
-
-        Raises: OrderError (it learnt other facts than it gives), MachineOSError.
-        """
-        learnt = yield from self.talk(facts.only(self.needs))
-        promised = frozenset(name for name in self.gives if isinstance(name, Fact))
-        if learnt.names() != promised:
-            raise OrderError(f"phase {self.name} did not give what it says")
-        return facts.merged(learnt)
+        """Run the phase; it is held to what it says. Raises: OrderError, MachineOSError."""
+        return held_to(self, self.talk, facts)
 
     def talk(self, facts: Facts) -> Talk[Facts]:
         """Yield the steps of this phase and return what was learnt."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from machineos.document.between.bootsettings import Settings
     from machineos.document.product.install import Target
     from machineos.document.verify.published import VerifiedInstall
-    from machineos.host.disk.blockdev import Partition
+    from machineos.host.disk.device import Partition
     from machineos.host.kernel.flags import Flag
     from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.trust.measure.tpm_policy import SignedPolicy

@@ -17,7 +17,8 @@ from machineos.core.secret import Secret
 from machineos.document.verify import images
 from machineos.document.verify.published import fetch_verified
 from machineos.errors import BootError
-from machineos.host.disk import blockdev, luks
+from machineos.host.disk import blockdev, cryptsetup
+from machineos.host.disk.luks import LuksVolume
 from machineos.host.kernel import ipe, keyring, mount
 from machineos.host.kernel import syscalls as kernel
 from machineos.host.tpm.commands import Tpm
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from machineos.core.digest import Digest
     from machineos.document.product.install import Target
     from machineos.document.verify.published import VerifiedInstall
-    from machineos.host.disk.blockdev import Partition
+    from machineos.host.disk.device import Partition
     from machineos.host.kernel.flags import Flag
     from machineos.host.tpm.transport import Transport
     from machineos.oci.model.documents import Descriptor, Manifest
@@ -138,10 +139,10 @@ class Machine:
         return blockdev.volume_label(device)
 
     def read_header(self, device: Path) -> bytes:
-        return luks.read_header(device)
+        return cryptsetup.read_header(device)
 
     def open_luks(self, device: Path, name: str, header: Path, key: Secret) -> None:
-        luks.open_volume(luks.LuksVolume(device, name), passphrase(key.reveal()), header=header)
+        cryptsetup.open_volume(LuksVolume(device, name), passphrase(key), header=header)
 
     # -- mounts
 
@@ -229,7 +230,7 @@ class Machine:
         kernel.drop_capability(kernel.MAC_ADMIN)
 
     def keep_secret(self, description: str, secret: Secret) -> None:
-        keyring.add_secret(description, secret.reveal())
+        keyring.add_secret(description, secret)
 
     def switch_root(self, root: Path, init: str, arguments: tuple[str, ...]) -> None:
         switch_root(root, init, arguments)

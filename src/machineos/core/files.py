@@ -17,14 +17,28 @@ from typing import TYPE_CHECKING, BinaryIO
 from machineos.errors import ConflictError, DocumentError, Fault, MissingError, SpaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Sync = Callable[[int], None]  # waits until what a descriptor shows is on the disk: os.fsync
 
 
-def fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path, *, sync: Sync = os.fsync) -> None:
     """Make the names in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(folder, os.O_DIRECTORY, sync)
+
+
+def fsync_tree(folder: Path, *, sync: Sync = os.fsync) -> None:
+    """Make everything in ``folder`` durable: files, then the names in each folder, it included."""
+    for where, _, names in os.walk(folder, topdown=False):
+        for name in sorted(names):
+            _sync(Path(where) / name, os.O_NOFOLLOW, sync)
+        fsync_folder(Path(where), sync=sync)
+
+
+def _sync(path: Path, flags: int, sync: Sync) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -41,7 +55,9 @@ def needing_space(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[BinaryIO]:
+def atomic(
+    path: Path, *, mode: int = 0o644, durable: bool = True, sync: Sync = os.fsync
+) -> Iterator[BinaryIO]:
     """Yield a file that becomes ``path`` when the block ends well and vanishes when it does not.
 
     ``mode`` is set before the first byte is written. ``durable=False`` skips the two fsyncs, for
@@ -56,13 +72,13 @@ def atomic(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[B
             yield file
             file.flush()
             if durable:
-                os.fsync(file.fileno())
+                sync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        fsync_folder(path.parent)
+        fsync_folder(path.parent, sync=sync)
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:

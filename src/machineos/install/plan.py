@@ -11,7 +11,7 @@ from machineos.host.disk.sfdisk import ESP, PartitionSpec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from machineos.host.disk.blockdev import Disk
+    from machineos.host.disk.device import Disk
 
 MINIMUM_DISK = 8 * 10**9
 _MIB = 1 << 20
@@ -23,6 +23,7 @@ LVM_TYPE = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
 ESP_LABEL, CONFIG_LABEL, STORE_LABEL, DATA_LABEL = (
     "esp", "machine-config", "machine-store", "machine-data",
 )  # fmt: skip
+GROUP = DATA_LABEL  # the volume group on that partition has its name
 
 
 def choose_disk(disks: Sequence[Disk], wanted: str = "") -> Disk:
@@ -32,17 +33,7 @@ def choose_disk(disks: Sequence[Disk], wanted: str = "") -> Disk:
     Raises: MissingError, SpaceError, UsageError.
     """
     if wanted:
-        name = wanted.removeprefix("/dev/")
-        named = [disk for disk in disks if disk.name == name]
-        if not named:
-            raise MissingError(f"this machine has no disk {wanted!r}")
-        if named[0].read_only:
-            raise UsageError(f"disk {name} is read-only")
-        if named[0].size < MINIMUM_DISK:
-            raise SpaceError(
-                f"disk {name} has {show_size(named[0].size)}, {show_size(MINIMUM_DISK)} are needed"
-            )
-        return named[0]
+        return _named(disks, wanted)
     fit = [d for d in disks if not d.read_only and not d.removable and d.size >= MINIMUM_DISK]
     if len(fit) == 1:
         return fit[0]
@@ -54,6 +45,20 @@ def choose_disk(disks: Sequence[Disk], wanted: str = "") -> Disk:
     raise UsageError(f"several disks could be installed on: {shown}", hint="name one with --disk")
 
 
+def _named(disks: Sequence[Disk], wanted: str) -> Disk:
+    name = wanted.removeprefix("/dev/")
+    named = [disk for disk in disks if disk.name == name]
+    if not named:
+        raise MissingError(f"this machine has no disk {wanted!r}")
+    if named[0].read_only:
+        raise UsageError(f"disk {name} is read-only")
+    if named[0].size < MINIMUM_DISK:
+        raise SpaceError(
+            f"disk {name} has {show_size(named[0].size)}, {show_size(MINIMUM_DISK)} are needed"
+        )
+    return named[0]
+
+
 def partition_plan(disk_size: int, content: int) -> tuple[PartitionSpec, ...]:
     """Return the partitions for a disk of that size; ``content`` is what the store must hold.
 
@@ -63,8 +68,7 @@ def partition_plan(disk_size: int, content: int) -> tuple[PartitionSpec, ...]:
     esp = 512 * _MIB
     config = _clamp(disk_size // 128, 64 * _MIB, _GIB)
     store = _clamp(disk_size * 2 // 5, 3 * _GIB, 60 * _GIB)
-    if content * 3 > store:
-        store = _round_up(content * 3)
+    store = max(store, _round_up(content * 3))
     data = usable - esp - config - store
     if data < _GIB // 2:
         raise SpaceError(

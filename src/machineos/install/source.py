@@ -1,129 +1,161 @@
-"""Where an installation comes from: the medium's own layouts, or a registry that it names.
+"""What to install, on which disk, for which machine: decided, nothing fetched yet.
 
 ``trust launch`` attaches a small disk labelled ``inst-data`` with ``url.txt`` (the predecessor's
 format: one line) and, ours, ``disk.txt``. Nothing here is trusted; it only says where to look.
+Touches nothing.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.core.files import read_bounded
-from machineos.document.between.medium import INDEX_FILE, LAYOUTS, parse_index
+from machineos.core.facts import Fact, Facts, Part
+from machineos.core.steps import ask
+from machineos.document.between.medium import INDEX_FILE, INSTALL_KEY, LAYOUTS, parse_index
 from machineos.errors import DocumentError, Fault, MissingError, StalledError, TransferError
-from machineos.host.disk import blockdev
-from machineos.host.kernel.mount import Flag, mount, unmount
-from machineos.oci.layout.folder import LayoutRegistry
-from machineos.oci.model.reference import Reference
+from machineos.install.plan import choose_disk
+from machineos.install.steps import (
+    ListDisks,
+    ReadFile,
+    ReadKey,
+    ReadLabel,
+    ReadSmallDisk,
+    Resolve,
+    Say,
+    Sleep,
+    Ticks,
+)
+from machineos.oci.model.place import Place
+from machineos.oci.model.reference import RegistryLocation
+from machineos.trust.verify.chain import verify_sudi
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from uuid import UUID
 
-    from machineos.core.clock import Clock
-    from machineos.oci.model.repository import Registry
+    from machineos.core.secret import Secret
+    from machineos.core.steps import Talk
+    from machineos.host.disk.device import Disk
 
-URL_LABEL = "inst-data"
-_LIMIT = 65536
-_SAFE = Flag.RDONLY | Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
-_NETWORK_SECONDS = 90.0
+RUN = Path("/run/machineos")
+MEDIUM = RUN / "medium"
+SMALL_DISK = RUN / "install-data"
+TRUST = RUN / "trust"
+URL_LABEL, URL_FILE, DISK_FILE = "inst-data", "url.txt", "disk.txt"
+LIMIT = 65536
+NETWORK_SECONDS = 90.0
+_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What to install. ``layouts`` is a folder of layouts, None for the registry ``host``."""
+class Wish:
+    """What was asked for: a place, None for what the medium says; a disk, empty for the only one
+    that fits."""
 
-    name: str
-    tag: str
-    host: str = ""
-    layouts: Path | None = None
-    plain_http: bool = False
+    place: Place | None
     disk: str = ""
 
-    @property
-    def shown(self) -> str:
-        """The request for people."""
-        return f"{self.host or 'the medium'}/{self.name}:{self.tag}"
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The product of this machine, and what its manifests are verified against."""
+
+    product: UUID
+    ca_pem: bytes
 
 
-def parse_source(text: str, *, plain_http: bool, disk: str = "") -> Request:
-    """Return the request for ``[docker://]host[:port]/path:tag``. Raises: DocumentError."""
-    reference = Reference.parse(text.removeprefix("docker://"))
-    if not reference.host or not reference.tag:
-        raise DocumentError(
-            "install source", [Fault("", 0, f"{text[:200]!r} is not host/path:tag")]
-        )
-    return Request(reference.name, reference.tag, reference.host, None, plain_http, disk)
+WISH: Fact[Wish] = Fact("wish")
+PLACE: Fact[Place] = Fact("place")
+DISK: Fact[Disk] = Fact("disk")
+IDENTITY: Fact[Identity] = Fact("identity")
+KEY: Fact[Secret] = Fact("configuration key")
+REACHABLE = "registry reachable"
 
 
-def parse_request_file(text: str, *, disk: str) -> Request:
-    """Return the request in ``url.txt``: a source, and ``plain-http`` after a space for a registry
-    in a closed network. Raises: DocumentError."""
+def parse_request(text: str) -> Place:
+    """Return the place in ``url.txt``: ``[docker://]host[:port]/path:tag``, and ``plain-http``
+    after a space for a registry in a closed network. Raises: DocumentError."""
     words = text.split()
-    if not 1 <= len(words) <= 2 or words[1:] not in ([], ["plain-http"]):
-        raise DocumentError("url.txt", [Fault("", 1, "is not: URL [plain-http]")])
-    return parse_source(words[0], plain_http=len(words) == 2, disk=disk)
+    if not words or words[1:] not in ([], ["plain-http"]):
+        raise DocumentError(URL_FILE, [Fault("", 1, "is not: URL [plain-http]")])
+    return Place.parse_remote(words[0], plain_http=bool(words[1:]))
 
 
-def from_medium(medium: Path, work: Path) -> Request:
-    """Return what the small disk says, else what the medium holds.
+def parse_medium(data: bytes) -> Place:
+    """Return the place that the medium's index names: its own layouts.
 
-    Raises: MissingError, DocumentError.
+    Raises: MissingError (it holds no manifest), DocumentError.
     """
-    for disk in blockdev.disks():
-        if blockdev.volume_label(disk.device) == URL_LABEL:
-            files = _read(disk.device, work)
-            return parse_request_file(files["url.txt"], disk=files["disk.txt"])
-    index = parse_index(read_bounded(medium / INDEX_FILE, _LIMIT))
+    index = parse_index(data)
     if not index.install:
         raise MissingError(
             "this medium holds no manifest, and no disk says where to install from",
             hint="attach a disk labelled inst-data with url.txt, or build a medium with a manifest",
         )
     name, _, tag = index.install.rpartition(":")
-    return Request(name, tag, layouts=medium / LAYOUTS)
+    return Place(RegistryLocation(folder=MEDIUM / LAYOUTS), name, tag)
 
 
-def open_registry(request: Request, clock: Clock) -> Registry:
-    """Return the registry of the request; waits for the network. Raises: TransferError."""
-    if request.layouts is not None:
-        return LayoutRegistry(request.layouts)
-    from machineos.oci.registry.client import HttpRegistry
+def shown(place: Place) -> str:
+    """Return the place for people."""
+    return place.url or f"the medium/{place.name}:{place.tag}"
 
-    registry = HttpRegistry(request.host, plain_http=request.plain_http, clock=clock)
-    deadline = clock.monotonic() + _NETWORK_SECONDS
+
+def _look(facts: Facts) -> Talk[Facts]:
+    """What to install and on which disk."""
+    wish = facts[WISH]
+    disks = yield from ask(ListDisks())
+    place, named = (wish.place, "") if wish.place is not None else (yield from _from_medium(disks))
+    disk = choose_disk(disks, wish.disk or named)
+    yield from ask(Say(f"installing {shown(place)} on disk {disk.name}"))
+    return Facts().plus(PLACE, place).plus(DISK, disk)
+
+
+def _from_medium(disks: tuple[Disk, ...]) -> Talk[tuple[Place, str]]:
+    """Return what the small disk says, else what the medium holds, and the disk that is named."""
+    for disk in disks:
+        if (yield from ask(ReadLabel(disk.device))) == URL_LABEL:
+            step = ReadSmallDisk(disk.device, SMALL_DISK, (URL_FILE, DISK_FILE), LIMIT)
+            url, named = yield from ask(step)
+            if url is None:
+                raise MissingError(f"the disk {disk.name}, {URL_LABEL}, has no {URL_FILE}")
+            return parse_request(url), named or ""
+    return parse_medium((yield from ask(ReadFile(MEDIUM / INDEX_FILE, LIMIT)))), ""
+
+
+def _identify(_: Facts) -> Talk[Facts]:
+    """Which machine this is; its key, as the initrd left it."""
+    device = yield from ask(ReadFile(TRUST / "device.pem", LIMIT))
+    sudi_ca = yield from ask(ReadFile(TRUST / "sudi-ca.pem", LIMIT))
+    manifest_ca = yield from ask(ReadFile(TRUST / "manifest-ca.pem", LIMIT))
+    identity = verify_sudi(device, ca_pem=sudi_ca, at=None)
+    key = yield from ask(ReadKey(INSTALL_KEY))
+    return Facts().plus(IDENTITY, Identity(identity.product, manifest_ca)).plus(KEY, key)
+
+
+def _reach(facts: Facts) -> Talk[Facts]:
+    """Wait for the network: an address may still be on its way. What answers, and be it with a
+    refusal, is reached; a registry that stalls is not tried again."""
+    place = facts[PLACE]
+    if place.at.folder is not None:
+        return Facts()
+    deadline = (yield from ask(Ticks())) + NETWORK_SECONDS
     while True:
         try:
-            registry.repository(request.name).resolve(request.tag)
+            yield from ask(Resolve(place))
         except StalledError:
             raise
         except TransferError as error:
-            if error.status or clock.monotonic() > deadline:
+            if error.status or (yield from ask(Ticks())) > deadline:
                 raise
-            clock.sleep(1.0)
+            yield from ask(Sleep(_AGAIN_SECONDS))
         else:
-            return registry
+            return Facts()
 
 
-def staging_area(folder: Path) -> tuple[Path, int]:
-    """Mount memory for the fetched images and return it with the bytes that fit."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mount("tmpfs", folder, "tmpfs", Flag.NOSUID | Flag.NODEV | Flag.NOEXEC, "size=80%,mode=0700")
-    info = os.statvfs(folder)
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return folder, min(info.f_bavail * info.f_frsize, available * 9 // 10)
-
-
-def _read(device: Path, work: Path) -> dict[str, str]:
-    work.mkdir(parents=True, exist_ok=True)
-    mount(device, work, "vfat", _SAFE)
-    try:
-        texts = {"url.txt": read_bounded(work / "url.txt", _LIMIT).decode("ascii", "replace")}
-        path = work / "disk.txt"
-        texts["disk.txt"] = (
-            read_bounded(path, _LIMIT).decode("ascii", "replace").strip() if path.exists() else ""
-        )
-        return texts
-    finally:
-        unmount(work)
+PARTS = (
+    Part("look", frozenset({WISH}), frozenset({PLACE, DISK}), _look),
+    Part("identify", frozenset(), frozenset({IDENTITY, KEY}), _identify),
+    Part("reach", frozenset({PLACE}), frozenset({REACHABLE}), _reach),
+)

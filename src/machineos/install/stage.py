@@ -1,114 +1,111 @@
-"""Fetching and verifying everything that a manifest names, into memory, before the disk is touched.
+"""Everything that a manifest names, fetched and verified into memory before the disk is touched.
 
-Invariant: what ``stage`` returns is complete and verified: the signature over install.json, every
-image manifest, configuration and layer by digest, a root hash signature for every layer.
+Invariant: what ``STAGED`` names is complete and verified: the signature over install.json, every
+image manifest, configuration and layer by digest, a root hash signature for every layer. Touches
+nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.core.facts import Fact, Facts, Part
 from machineos.core.size import show_size
-from machineos.document.product.artifacts import root_hash_artifact
-from machineos.document.verify.images import REPOSITORY, root_hash_signatures, verify_target
-from machineos.document.verify.published import Fetched, fetch_verified
-from machineos.errors import PolicyError, SignatureError, SpaceError, VerificationError
-from machineos.oci.graph.copy import copy_graph
-from machineos.oci.model.atomfs import root_hash_of
+from machineos.core.steps import ask
+from machineos.document.rules.product import BOOTS, COMPLETE
+from machineos.document.rules.subject import declared
+from machineos.document.verify.images import check_image, image_name, require_signatures
+from machineos.errors import SpaceError
+from machineos.install.source import IDENTITY, PLACE, REACHABLE, RUN
+from machineos.install.steps import (
+    STAGED,
+    FetchImage,
+    FetchManifest,
+    InspectImage,
+    MakeStaging,
+    Now,
+    Say,
+    Staged,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-    from uuid import UUID
+    from machineos.core.steps import Talk
+    from machineos.document.verify.published import Fetched
+    from machineos.install.steps import Memory
+    from machineos.oci.model.place import Place
 
-    from machineos.core.digest import Digest
-    from machineos.document.product.install import Target
-    from machineos.oci.layout.folder import LayoutRepository
-    from machineos.oci.model.documents import Manifest
-    from machineos.oci.model.repository import Registry, Repository
-    from machineos.trust.verify.chain import Publisher
-
-_NEEDED = ("hostfs", "bootkit")
+STAGING = RUN / "stage"
+LAYOUT = STAGING / "mos"
+ROOM: Fact[int] = Fact("room")
+FETCHED: Fact[Fetched] = Fact("fetched")
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A verified manifest and the image manifest of each target, by service name."""
-
-    fetched: Fetched
-    images: dict[str, Manifest]
-    size: int
+def room_in(memory: Memory) -> int:
+    """Return how many bytes of images fit: what is fetched must not take the last page."""
+    return min(memory.free, memory.unused * 9 // 10)
 
 
-def stage(
-    registry: Registry,
-    name: str,
-    tag: str,
-    into: LayoutRepository,
-    *,
-    ca_pem: bytes,
-    at: datetime,
-    product: UUID,
-    room: int,
-    say: Callable[[str], None],
-) -> Staged:
-    """Bring the manifest ``name:tag`` and all its images into ``into``.
+def check_complete(place: Place, fetched: Fetched) -> None:
+    """Raise PolicyError unless a machine can be made of this manifest alone."""
+    declaration = declared(fetched.verified.install)
+    for rule in (COMPLETE, BOOTS):
+        rule.require(declaration, f"{place.name}:{place.tag}")
 
-    ``room`` is how many bytes ``into`` can take. Raises: PolicyError (another product, a partial
-    manifest), SignatureError, VerificationError, MissingError, TransferError, SpaceError.
+
+def check_images(staged: Staged, room: int) -> None:
+    """Raise unless a machine boots with these images, and there is room for them.
+
+    Raises: VerificationError (layers), SpaceError, SignatureError.
     """
-    fetched = fetch_verified(registry.repository(name), tag, ca_pem=ca_pem, at=at, product=product)
-    install = fetched.verified.install
-    say(f"manifest {fetched.verified.sha256[:12]} of product {install.product} verified")
-    if install.update_type != "complete":
-        raise PolicyError(
-            f"{name}:{tag} is a partial manifest; only a complete one can be installed"
-        )
-    for needed in _NEEDED:
-        if install.target(needed) is None:
-            raise PolicyError(
-                f"{name}:{tag} has no target {needed}", hint="publish it without --skip-boot"
-            )
-    source = registry.repository(REPOSITORY)
-    images = {target.service_name: verify_target(source, target) for target in install.targets}
-    for service, image in images.items():
-        if len(image.layers) != 1:  # found at boot, it would be a machine that does not start
-            raise VerificationError(
-                f"image of {service}: has {len(image.layers)} layers, a machine mounts only one",
-                hint="publish it with `mosb manifest publish`, which makes one of them",
-            )
-    size = sum(_size(image) for image in images.values())
-    if size > room:
+    for target, inspected in staged.images:
+        check_image(inspected.image, image_name(target))  # found at boot, it would not start
+    if staged.size > room:
         raise SpaceError(
-            f"the images take {show_size(size)}, there is room for {show_size(room)}",
+            f"the images take {show_size(staged.size)}, there is room for {show_size(room)}",
             hint="give the machine more memory for the installation",
         )
-    for target in install.targets:
-        say(f"fetching {target.service_name} {target.version}")
-        copied = copy_graph(source, into, target.digest, tag=target.tag)
-        image = images[target.service_name]
-        signatures = _signatures(source, image, target, fetched.verified.publisher)
-        root_hash_artifact(copied, signatures).store(into)
-    return Staged(fetched, images, size)
+    for target, inspected in staged.images:
+        signatures = {layer: pkcs7 for layer, _, pkcs7 in inspected.signatures}
+        require_signatures(inspected.image, signatures, image_name(target))
 
 
-def _signatures(
-    source: Repository, image: Manifest, target: Target, publisher: Publisher
-) -> tuple[tuple[Digest, str, bytes], ...]:
-    """Return the publisher's signature of each layer's root hash.
-
-    Only these are taken over: what others attached to the image could be any number of any size.
-    """
-    found = root_hash_signatures(source, target, image, publisher)
-    for layer in image.layers:
-        if layer.digest not in found:
-            raise SignatureError(
-                f"image of {target.service_name}: nobody signed the root hash of layer "
-                f"{layer.digest}"
-            )
-    return tuple((layer.digest, root_hash_of(layer), found[layer.digest]) for layer in image.layers)
+def _make_room(_: Facts) -> Talk[Facts]:
+    return Facts().plus(ROOM, room_in((yield from ask(MakeStaging(STAGING)))))
 
 
-def _size(image: Manifest) -> int:
-    return image.config.size + sum(layer.size for layer in image.layers)
+def _fetch_manifest(facts: Facts) -> Talk[Facts]:
+    place, identity = facts[PLACE], facts[IDENTITY]
+    at = yield from ask(Now())
+    fetched = yield from ask(FetchManifest(place, identity.ca_pem, at, identity.product))
+    verified = fetched.verified
+    short, product = verified.sha256[:12], verified.install.product
+    yield from ask(Say(f"manifest {short} of product {product} verified"))
+    check_complete(place, fetched)
+    return Facts().plus(FETCHED, fetched)
+
+
+def _fetch_images(facts: Facts) -> Talk[Facts]:
+    """All of them are looked at before the first is fetched."""
+    place, fetched = facts[PLACE], facts[FETCHED]
+    images = []
+    for target in fetched.verified.install.targets:
+        step = InspectImage(place, target, fetched.verified.publisher)
+        images.append((target, (yield from ask(step))))
+    staged = Staged(fetched, tuple(images))
+    check_images(staged, facts[ROOM])
+    for target, inspected in staged.images:
+        yield from ask(Say(f"fetching {target.service_name} {target.version}"))
+        yield from ask(FetchImage(place, target, inspected.signatures, LAYOUT))
+    return Facts().plus(STAGED, staged)
+
+
+PARTS = (
+    Part("make room", frozenset(), frozenset({ROOM}), _make_room),
+    Part(
+        "fetch the manifest",
+        frozenset({PLACE, IDENTITY, REACHABLE}),
+        frozenset({FETCHED}),
+        _fetch_manifest,
+    ),
+    Part("fetch the images", frozenset({PLACE, FETCHED, ROOM}), frozenset({STAGED}), _fetch_images),
+)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.document.verify.published import fetch_verified
+from machineos.launch.request import seen_from_here
 from machineos.oci.layout.folder import LayoutRegistry
 from machineos.oci.registry.client import HttpRegistry
 
 if TYPE_CHECKING:
     from machineos.core.clock import Clock
     from machineos.document.product.install import Install
-    from machineos.launch.place import Place
+    from machineos.oci.model.place import Place
     from machineos.oci.model.repository import Registry
     from machineos.oci.registry.auth import Credentials
     from machineos.trust.keys.keyset import Keyset, Project
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 def open_registry(place: Place, credentials: Credentials | None) -> Registry:
     """Return the registry as this host sees it. Raises: TransferError."""
-    if place.folder is not None:
-        return LayoutRegistry(place.folder)
-    return HttpRegistry(place.seen_from_here, plain_http=place.plain_http, credentials=credentials)
+    if place.at.folder is not None:
+        return LayoutRegistry(place.at.folder)
+    host = seen_from_here(place.at.host)
+    return HttpRegistry(host, plain_http=place.plain_http, credentials=credentials)
 
 
 def fetch_install(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from machineos.core.clock import Clock
     from machineos.core.secret import Secret
-    from machineos.launch.place import Place
+    from machineos.oci.model.place import Place
     from machineos.trust.keys.keyset import KeyPair, Keyset, Project
     from machineos.vm.provider import Provider
 

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from machineos.core.secret import Secret
     from machineos.document.product.install import Install, Protocol
-    from machineos.launch.place import Place
+    from machineos.oci.model.place import Place
     from machineos.trust.keys.keyset import Keyset, Project
     from machineos.vm.ports import Free
+
+
+# What a guest on QEMU's user network calls the host it runs on, and what the host calls itself.
+_GUEST_VIEW, _HOST_VIEW = "10.0.2.2", "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,12 @@ class Request:
     install: bool = True
     passphrase: Secret | None = None
     variant: str = ORDINARY
+
+
+def seen_from_here(host: str) -> str:
+    """Return the ``host[:port]`` of a registry as this host calls it."""
+    name, colon, port = host.partition(":")
+    return f"{_HOST_VIEW if name == _GUEST_VIEW else name}{colon}{port}"
 
 
 def require_new(name: str, taken: Collection[str]) -> None:

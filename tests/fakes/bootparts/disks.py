@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fakes.bootparts.files import Tree
+from machineos.core.secret import Secret
 from machineos.errors import VerificationError
-from machineos.host.disk.blockdev import Partition
+from machineos.host.disk.device import Partition
 from machineos.state.volumes.header import RECORD_OFFSET, header_record, passphrase
 
 NULL = "cipher_null-ecb"
@@ -50,7 +51,7 @@ class Luks:
 
 def luks_area(volume: str, key: bytes, *, cipher: str = "aes-xts-plain64") -> bytes:
     """Return the header area of a device that ``key`` opens."""
-    slot = hashlib.sha256(passphrase(key)).hexdigest()
+    slot = hashlib.sha256(passphrase(Secret(key)).reveal()).hexdigest()
     text = json.dumps({"volume": volume, "slot": slot, "cipher": cipher})
     return (b"LUKS\xba\xbe\0\x02" + text.encode()).ljust(RECORD_OFFSET, b"\0")
 
@@ -58,7 +59,7 @@ def luks_area(volume: str, key: bytes, *, cipher: str = "aes-xts-plain64") -> by
 def luks(volume: str, key: bytes, plain: Volume) -> Luks:
     """Return a device as the installer makes it with this key."""
     area = luks_area(volume, key)
-    return Luks(area, header_record(key, area), volume, plain)
+    return Luks(area, header_record(Secret(key), area), volume, plain)
 
 
 def opened(device: Luks, path: Path, header: bytes, key: bytes) -> Volume:
@@ -71,7 +72,7 @@ def opened(device: Luks, path: Path, header: bytes, key: bytes) -> Volume:
     except ValueError as error:
         reason = "Device is not a valid LUKS device."
         raise VerificationError(_refused(path, reason)) from error
-    if text["slot"] != hashlib.sha256(passphrase(key)).hexdigest():
+    if text["slot"] != hashlib.sha256(passphrase(Secret(key)).reveal()).hexdigest():
         raise VerificationError(_refused(path, "No key available with this passphrase."))
     if text["cipher"] != NULL and text["volume"] != device.volume:
         raise VerificationError(_refused(path, "Integrity check failed."))

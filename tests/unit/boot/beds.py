@@ -18,9 +18,10 @@ from fakes.bootparts.files import Entry, Tree, blobs
 from fakes.swtpm import SoftwareTpm
 from machineos.boot.host import Host
 from machineos.core.run import run
+from machineos.core.secret import Secret
 from machineos.document.between.bootsettings import parse_settings
 from machineos.document.product.install import Target
-from machineos.host.disk.luks import LuksVolume, argv_format
+from machineos.host.disk.luks import LuksVolume, format_command
 from machineos.host.kernel.flags import Flag
 from machineos.host.tpm.transport import SocketTransport
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
@@ -236,10 +237,11 @@ class RealDiskBed(RealBed):
         path = self.folder / "luks"
         with path.open("wb") as file:
             file.truncate(16 << 20)
-        argv = argv_format(LuksVolume(path, "x"), uuid="0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11")
-        argv = [argument for argument in argv if not argument.startswith("--integrity")]
-        run(argv, input=passphrase(key), timeout=PATIENCE)
-        write_record(key, path)
+        uuid = "0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11"
+        command = format_command(LuksVolume(path, "x"), uuid=uuid)
+        argv = [word for word in command.argv if not word.startswith("--integrity")]
+        run(argv, input=passphrase(Secret(key)).reveal(), timeout=PATIENCE)
+        write_record(Secret(key), path)
         return path
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from machineos.core.files import atomic, locked, read_bounded, write_atomic
+from machineos.core.files import (
+    atomic,
+    fsync_folder,
+    fsync_tree,
+    locked,
+    read_bounded,
+    write_atomic,
+)
 from machineos.core.run import run
 from machineos.errors import ConflictError, DocumentError, MissingError, SpaceError
 from waiting import PATIENCE
@@ -119,3 +126,62 @@ def test_a_lock_excludes(tmp_path: Path) -> None:
 
 def test_space_error_is_of_its_own_kind() -> None:
     assert SpaceError.exit_code == 10
+
+
+class Disk:
+    """Stands for fsync: notes what is synced, and how the final name looks at that moment."""
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+        self.seen: list[tuple[str, bytes, bytes | None]] = []
+
+    def __call__(self, descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        data = b"" if path.is_dir() else path.read_bytes()
+        there = self.final.read_bytes() if self.final.exists() else None
+        kind = "folder" if path == self.final.parent else "hidden" if path.name[0] == "." else "?"
+        self.seen.append((kind, data, there))
+
+
+def test_the_name_appears_between_the_sync_of_the_file_and_that_of_the_folder(
+    tmp_path: Path,
+) -> None:
+    """The content is complete when it is synced, the old name still stands, the new one comes."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    disk = Disk(path)
+    with atomic(path, sync=disk) as file:
+        file.write(b"new")
+    assert disk.seen == [("hidden", b"new", b"old"), ("folder", b"", b"new")]
+
+
+def test_a_cache_syncs_nothing(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "file")
+    with atomic(tmp_path / "file", durable=False, sync=disk) as file:
+        file.write(b"new")
+    assert disk.seen == []
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_folders_and_trees_are_synced_from_the_leaves_up(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    for name in ("two", "one", "a/x", "a/b/y"):
+        (tmp_path / name).write_text(name)
+    seen: list[str] = []
+
+    def note(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        seen.append(str(path.relative_to(tmp_path)))
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    fsync_tree(tmp_path, sync=note)
+    assert seen == ["a/b/y", "a/b", "a/x", "a", "one", "two", "."]
+    seen.clear()
+    fsync_folder(tmp_path / "a", sync=note)
+    assert seen == ["a"]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    with pytest.raises(NotADirectoryError):
+        fsync_folder(tmp_path / "one")
+    (tmp_path / "link").symlink_to("one")
+    with pytest.raises(OSError, match="symbolic"):
+        fsync_tree(tmp_path)

@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machineos.errors import MissingError, SpaceError, UsageError
-from machineos.host.disk.blockdev import Disk
+from machineos.host.disk.device import Disk
 from machineos.install.plan import (
     CONFIG_LABEL,
     DATA_LABEL,
     ESP_LABEL,
+    GROUP,
     MINIMUM_DISK,
     STORE_LABEL,
     choose_disk,
@@ -98,3 +99,67 @@ def test_any_disk(size: int, content: int) -> None:
     assert size - sum(part.size for part in fixed) - 2 * MIB >= GIB // 2
     assert fixed[2].size >= content * 3
     assert fixed[1].size >= 64 * MIB
+
+
+def test_the_least_disk() -> None:
+    """8 GB as sellers count them."""
+    assert MINIMUM_DISK == 8_000_000_000
+    assert choose_disk((disk("vda", size=MINIMUM_DISK),)).name == "vda"
+    assert choose_disk((disk("vda", size=MINIMUM_DISK),), "vda").name == "vda"
+    with pytest.raises(SpaceError) as caught:
+        choose_disk((disk("vda", size=MINIMUM_DISK - 1),), "vda")
+    assert caught.value.message == "disk vda has 7.5 GiB, 7.5 GiB are needed"
+    with pytest.raises(MissingError):
+        choose_disk((disk("vda", size=MINIMUM_DISK - 1),))
+
+
+def test_what_is_said_of_disks() -> None:
+    for disks, wanted, message, hint in (
+        ((), "", "no disk to install on: 7.5 GiB are needed; there are: none", ""),
+        (
+            (disk("sda", GIB), disk("vda", 20 * GIB, read_only=True)),
+            "",
+            "no disk to install on: 7.5 GiB are needed; there are: sda (1.0 GiB), vda (20.0 GiB)",
+            "",
+        ),
+        (
+            (disk("vda"), disk("vdb")),
+            "",
+            "several disks could be installed on: vda (20.0 GiB), vdb (20.0 GiB)",
+            "name one with --disk",
+        ),
+        ((disk("vda"),), "/dev/vdb", "this machine has no disk '/dev/vdb'", ""),
+        ((disk("vda", read_only=True),), "vda", "disk vda is read-only", ""),
+    ):
+        with pytest.raises((MissingError, UsageError)) as caught:
+            choose_disk(disks, wanted)
+        assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_types_of_partitions() -> None:
+    """Those of the predecessor for config and store, LVM's own for data: on disks in the field."""
+    assert [(part.label, part.kind) for part in partition_plan(20 * GIB, 0)] == [
+        ("esp", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"),
+        ("machine-config", "F79962B9-24E6-9948-9F94-E6BFDAD2771A"),
+        ("machine-store", "F79962B9-24E6-9948-9F94-E6BFDAD2771B"),
+        ("machine-data", "E6D6D379-F507-44C2-A23C-238F2A3DF928"),
+    ]
+    assert GROUP == "machine-data"
+
+
+def test_half_a_gib_is_left_for_data() -> None:
+    """4 MiB for the tables, 512 for the ESP, 64 for the configuration, 3 GiB for the store."""
+    least = (4 + 512 + 64 + 3 * 1024 + 512) * MIB
+    assert partition_plan(least, 0)
+    with pytest.raises(SpaceError) as caught:
+        partition_plan(least - 1, 0)
+    assert caught.value.message == (
+        "the disk has 4.1 GiB: after 3.0 GiB for images nothing useful is left for data"
+    )
+    assert caught.value.hint == "use a larger disk"
+
+
+def test_sizes_are_whole_mebibytes() -> None:
+    sizes = {part.label: part.size for part in partition_plan(100 * GIB + 128, 15 * GIB + 1)}
+    assert sizes[CONFIG_LABEL] == 801 * MIB  # a hundred-and-twenty-eighth, rounded up
+    assert sizes[STORE_LABEL] == 45 * GIB + MIB

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from fakes.machine import FakeHost, FakeMachine
 from machineos.core.digest import Digest
+from machineos.core.facts import Facts
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
-from machineos.document.verify.published import fetch_verified
 from machineos.errors import (
     DigestError,
     MachineOSError,
@@ -19,212 +22,331 @@ from machineos.errors import (
     SpaceError,
     VerificationError,
 )
-from machineos.install.stage import Staged, stage
+from machineos.install import source
+from machineos.install.source import IDENTITY, PLACE, REACHABLE, Wish
+from machineos.install.stage import (
+    FETCHED,
+    LAYOUT,
+    PARTS,
+    ROOM,
+    STAGING,
+    check_complete,
+    check_images,
+    room_in,
+)
+from machineos.install.steps import (
+    STAGED,
+    FetchImage,
+    FetchManifest,
+    InspectImage,
+    Memory,
+    Now,
+    Say,
+    Staged,
+    size_of,
+)
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRepository
-from machineos.oci.model.documents import parse_manifest
-from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT, SOURCE, World, put_image
+from unit.document.conftest import (
+    NOW,
+    OTHER_PRODUCT,
+    SOURCE,
+    Authority,
+    MemoryRepository,
+    World,
+    put_image,
+)
 from unit.oci.samples import put_artifact
 
-ONE_LAYER = SOURCE.replace("oci:{images}:zot", "oci:{images}:single")
+from .conftest import HOST, ONE_LAYER, MemoryRegistry, Watched, in_memory, make_machine
+from .conftest import PLACE as THERE
+
+MAKE_ROOM, FETCH_MANIFEST, FETCH_IMAGES = PARTS
+
+
+def stage_on(machine: FakeMachine) -> tuple[Watched, Facts]:
+    watched = Watched(machine.boot())
+    return watched, watched.run(Wish(THERE), (*source.PARTS, *PARTS))
+
+
+def staged_in(host: FakeHost) -> MemoryRepository:
+    return host.staged[LAYOUT]
 
 
 @pytest.fixture
-def sink(tmp_path: Path) -> LayoutRepository:
-    return LayoutRepository(tmp_path / "sink", writable=True)
+def own(machine: FakeMachine, shelf: MemoryRegistry) -> MemoryRegistry:
+    """A registry of the test's own, with what is on the shelf; the machine installs from it."""
+    registry = MemoryRegistry()
+    for name, repository in shelf.repositories.items():
+        mine = registry.repository(name)
+        mine._blobs.update(repository._blobs)
+        mine._manifests.update(repository._manifests)
+        mine._tags.update(repository._tags)
+    machine.network[HOST] = registry
+    return registry
 
 
-@pytest.fixture
-def ready(world: World) -> World:
-    """A manifest of images that each have one layer."""
-    put_image(LayoutRepository(world.images, writable=True), "single")
-    world.publish(ONE_LAYER)
-    return world
+def refusal(machine: FakeMachine, kind: type[MachineOSError]) -> MachineOSError:
+    """Install, and return the error. Nothing is written, nothing that is wrong has a name."""
+    watched = Watched(machine.boot())
+    with pytest.raises(kind) as caught:
+        watched.run(Wish(THERE))
+    assert watched.points == []
+    assert machine.kept.operations == 0
+    return caught.value
 
 
-def fetch(world: World, sink: LayoutRepository, **changes: object) -> Staged:
-    arguments = {
-        "ca_pem": world.authority.pem, "at": NOW, "product": PRODUCT, "room": 1 << 30,
-        "say": lambda _text: None, **changes,
-    }  # fmt: skip
-    return stage(world.registry, "machine/install", "1.0.0", sink, **arguments)
-
-
-def blobs(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and "blobs" in path.parts]
-
-
-def nothing_named(sink: LayoutRepository) -> None:
-    """No tag, and no blob whose content is not what its name says."""
-    assert sink.tags() == ()
-    for path in blobs(sink.path):
-        if not path.name.startswith("."):
-            assert Digest.of(path.read_bytes()).hex == path.name
-
-
-def test_all_of_it_arrives(ready: World, sink: LayoutRepository) -> None:
-    said: list[str] = []
-    staged = fetch(ready, sink, say=said.append)
-    targets = staged.fetched.verified.install.targets
-    assert [target.service_name for target in targets] == ["zot", "hostfs", "bootkit"]
-    assert set(staged.images) == {"zot", "hostfs", "bootkit"}
+def test_all_of_it_arrives(machine: FakeMachine, shelf: MemoryRegistry) -> None:
+    watched, facts = stage_on(machine)
+    staged = facts[STAGED]
+    assert staged.fetched == facts[FETCHED]
+    names = [target.service_name for target, _ in staged.images]
+    assert names == ["zot", "hostfs", "bootkit"]
+    arrived = staged_in(watched.host)
     total = 0
-    for image in staged.images.values():
-        for part in (image.config, *image.layers):
-            data = sink.blob_path(part.digest).read_bytes()
-            part.digest.check(data, "blob")
-            total += len(data)
-    assert staged.size == total
+    for target, inspected in staged.images:
+        for blob in (inspected.image.config, *inspected.image.layers):
+            total += len(arrived.blob(blob, limit=1 << 20))
+        assert arrived.resolve(target.tag).digest == target.image
+        assert len(arrived.referrers(target.image, artifact_type=ROOT_HASH_SIGNATURE)) == 1
+        ((layer, root_hash, pkcs7),) = inspected.signatures
+        assert layer == inspected.image.layers[0].digest
+        assert len(root_hash) == 64
+        assert Digest.of(pkcs7) in arrived._blobs
+    assert staged.size == total == sum(size_of(one.image) for _, one in staged.images)
+
+
+def test_what_is_asked_for_in_which_order(machine: FakeMachine) -> None:
+    """All images are looked at before the first is fetched."""
+    watched, facts = stage_on(machine)
+    fetched, ca_pem = facts[FETCHED], machine.files[source.TRUST / "manifest-ca.pem"]
+    at = watched.steps.index(Now())
+    targets = fetched.verified.install.targets
+    publisher = fetched.verified.publisher
+    inspected = dict(facts[STAGED].images)
+    expected: list[object] = [
+        Now(),
+        FetchManifest(THERE, ca_pem, NOW, fetched.verified.publisher.product),
+        Say(f"manifest {fetched.verified.sha256[:12]} of product default verified"),
+        *(InspectImage(THERE, target, publisher) for target in targets),
+    ]
     for target in targets:
-        assert sink.resolve(target.digest).digest == target.image
-        assert sink.referrers(target.image, artifact_type=ROOT_HASH_SIGNATURE)
-    assert "verified" in said[0]
-    assert len(said) == 4
+        expected.append(Say(f"fetching {target.service_name} {target.version}"))
+        expected.append(FetchImage(THERE, target, inspected[target].signatures, LAYOUT))
+    assert watched.steps[at:] == expected
+    assert Path("/run/machineos/stage") == STAGING
+    assert LAYOUT == STAGING / "mos"
 
 
-def test_staging_again_changes_nothing(ready: World, sink: LayoutRepository) -> None:
-    fetch(ready, sink)
-    before = sorted(blobs(sink.path))
-    fetch(ready, sink)
-    assert sorted(blobs(sink.path)) == before
+def test_another_product(machine: FakeMachine) -> None:
+    from vectors.certificates import device
+
+    other = device().but(serial_number=f"PID:{OTHER_PRODUCT} SN:SN0001").pem()
+    machine.files[source.TRUST / "device.pem"] = other
+    assert "product" in refusal(machine, PolicyError).message
 
 
-def test_another_product(ready: World, sink: LayoutRepository) -> None:
-    with pytest.raises(PolicyError, match="product"):
-        fetch(ready, sink, product=OTHER_PRODUCT)
-    nothing_named(sink)
+def test_another_ca(machine: FakeMachine, stranger: Authority) -> None:
+    machine.files[source.TRUST / "manifest-ca.pem"] = stranger.pem
+    refusal(machine, SignatureError)
 
 
-def test_another_ca(ready: World, sink: LayoutRepository, stranger: object) -> None:
-    with pytest.raises(SignatureError):
-        fetch(ready, sink, ca_pem=stranger.pem)
-    nothing_named(sink)
+def published(world: World, text: str, **changes: object) -> FakeMachine:
+    put_image(world_images(world), "single")
+    world.publish(text, **changes)
+    return make_machine(in_memory(world), world.authority)
 
 
-def test_a_partial_manifest(world: World, sink: LayoutRepository) -> None:
-    world.publish(world.source().replace("complete", "partial"))
-    with pytest.raises(PolicyError, match="partial"):
-        fetch(world, sink)
-    nothing_named(sink)
+def world_images(world: World) -> LayoutRepository:
+    return LayoutRepository(world.images, writable=True)
 
 
-def test_an_image_that_no_machine_mounts(world: World, sink: LayoutRepository) -> None:
-    """Two layers, each signed: the initrd refuses such an image, when the old disk is gone."""
-    world.publish_carelessly(SOURCE.replace("oci:{images}:zot", "oci:{images}:two"))
-    with pytest.raises(VerificationError, match="image of zot: has 2 layers"):
-        fetch(world, sink)
-    nothing_named(sink)
+def test_a_partial_manifest(world: World) -> None:
+    machine = published(world, ONE_LAYER.replace("complete", "partial"))
+    assert refusal(machine, PolicyError).message == (
+        "machine/install:1.0.0: is partial; only a complete manifest can be installed"
+    )
 
 
 @pytest.mark.parametrize("missing", ["hostfs", "bootkit"])
-def test_a_manifest_without_what_boots(world: World, sink: LayoutRepository, missing: str) -> None:
+def test_a_manifest_without_what_boots(world: World, missing: str) -> None:
     other = {"hostfs": "bootkit", "bootkit": "hostfs"}[missing]
     kind = {"hostfs": "hostfs", "bootkit": "fs-only"}[other]
     entry = (
         f'  - service_name: {other}\n    source: "oci:{{images}}:{other}"\n    version: 1.0.0\n'
         f"    service_type: {kind}\n    network:\n      type: host\n"
     )
-    world.publish_carelessly(SOURCE + entry, boots=False)
-    with pytest.raises(PolicyError, match=f"no target {missing}"):
-        fetch(world, sink)
-    nothing_named(sink)
+    put_image(world_images(world), "single")
+    world.publish_carelessly(ONE_LAYER + entry, boots=False)
+    error = refusal(make_machine(in_memory(world), world.authority), PolicyError)
+    assert error.message == f"machine/install:1.0.0: has no target {missing}"
+    assert error.hint == ("publish it without --skip-bootkit, or as a partial update of services")
 
 
-def test_no_room(ready: World, sink: LayoutRepository) -> None:
-    size = fetch(ready, LayoutRepository(sink.path.with_name("probe"), writable=True)).size
-    with pytest.raises(SpaceError, match="there is room for"):
-        fetch(ready, sink, room=size - 1)
-    nothing_named(sink)
-    assert fetch(ready, sink, room=size).size == size
+def test_the_manifest_is_said_to_be_verified_before_it_is_refused(world: World) -> None:
+    machine = published(world, ONE_LAYER.replace("complete", "partial"))
+    watched = Watched(machine.boot())
+    with pytest.raises(PolicyError):
+        watched.run(Wish(THERE))
+    assert watched.host.said[-1].endswith(" of product default verified")
 
 
-def layer_of(world: World, name: str) -> Path:
-    images = LayoutRepository(world.images)
-    _, data = images.manifest(name)
-    digest = parse_manifest(data, name=name).layers[0].digest
-    return world.registry.repository("mos").blob_path(digest)
+def test_an_image_that_no_machine_mounts(world: World) -> None:
+    """Two layers, each signed: the initrd refuses such an image, when the old disk is gone."""
+    world.publish_carelessly(SOURCE.replace("oci:{images}:zot", "oci:{images}:two"))
+    machine = make_machine(in_memory(world), world.authority)
+    error = refusal(machine, VerificationError)
+    assert error.message == "image of zot: has 2 layers, a machine mounts only one"
+    assert error.hint == "publish it with `mosb manifest publish`, which makes one of them"
 
 
-@pytest.mark.parametrize("name", ["single", "hostfs", "bootkit"])
-def test_a_wrong_blob(ready: World, sink: LayoutRepository, name: str) -> None:
-    """One flipped bit, same length, under the right name: refused, and never under its name."""
-    path = layer_of(ready, name)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(bytes(data))
-    with pytest.raises(DigestError):
-        fetch(ready, sink)
-    assert not sink.blob_path(Digest("sha256", path.name)).exists()
-    for blob in blobs(sink.path):
-        if not blob.name.startswith("."):
-            assert Digest.of(blob.read_bytes()).hex == blob.name
+def test_room() -> None:
+    """What fits into the file system, and not more than nine tenths of what nobody uses."""
+    assert room_in(Memory(free=100, unused=1000)) == 100
+    assert room_in(Memory(free=1000, unused=1000)) == 900
+    assert room_in(Memory(free=900, unused=1000)) == 900
+    assert room_in(Memory(free=901, unused=1000)) == 900
+    assert room_in(Memory(free=10, unused=19)) == 10
+    assert room_in(Memory(free=100, unused=19)) == 17
 
 
-@pytest.mark.parametrize("change", ["shorter", "longer", "gone"])
-def test_a_blob_of_another_length(ready: World, sink: LayoutRepository, change: str) -> None:
-    path = layer_of(ready, "hostfs")
-    data = path.read_bytes()
-    path.chmod(0o644)
-    if change == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(data[:-1] if change == "shorter" else data + b"x")
+def test_no_room(machine: FakeMachine) -> None:
+    size = stage_on(machine)[1][STAGED].size
+    machine.memory = Memory(size, 1 << 40)
+    assert stage_on(machine)[1][ROOM] == size
+    machine.memory = Memory(size - 1, 1 << 40)
+    error = refusal(machine, SpaceError)
+    assert error.message.startswith("the images take ")
+    assert ", there is room for " in error.message
+    assert error.hint == "give the machine more memory for the installation"
+
+
+def layer_of(registry: MemoryRegistry, name: str) -> tuple[MemoryRepository, Digest]:
+    """Return the repository of images and the layer of one."""
+    from machineos.oci.model.documents import parse_manifest
+
+    images = registry.repository("mos")
+    install = parse_manifest(registry.repository("machine/install").manifest("1.0.0")[1], name="x")
+    document = registry.repository("machine/install").blob(install.layers[0], limit=1 << 20)
+    targets = {one["service_name"]: one for one in msgspec.json.decode(document)["targets"]}
+    digest = targets[name]["digest"]
+    return images, parse_manifest(images.manifest(digest)[1], name="x").layers[0].digest
+
+
+@pytest.mark.parametrize("name", ["zot", "hostfs", "bootkit"])
+@pytest.mark.parametrize("change", ["flipped", "shorter", "longer", "gone"])
+def test_a_wrong_blob(machine: FakeMachine, own: MemoryRegistry, name: str, change: str) -> None:
+    """Refused, and never under its name."""
+    images, digest = layer_of(own, name)
+    data = images._blobs[digest]
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    del images._blobs[digest]
+    wrong = {"flipped": flipped, "shorter": data[:-1], "longer": data + b"x"}
+    if change in wrong:
+        images._blobs[digest] = wrong[change]
+    watched = Watched(machine.boot())
     with pytest.raises((DigestError, MissingError)):
-        fetch(ready, sink)
-    assert not sink.blob_path(Digest("sha256", path.name)).exists()
+        watched.run(Wish(THERE))
+    assert watched.points == []
+    assert digest not in staged_in(watched.host)._blobs
 
 
-def test_a_layer_whose_root_hash_nobody_signed(ready: World, sink: LayoutRepository) -> None:
-    """The signatures are taken out of the registry: images alone are not enough."""
-    targets = fetch_targets(ready)
-    clean = ready.root.with_name("clean")
-    shutil.move(ready.root / "mos", clean)
-    bare = ready.registry.repository("mos")
-    for target in targets:
-        copy_graph(LayoutRepository(clean), bare, target.digest, tag=target.tag)
-    with pytest.raises(SignatureError, match="nobody signed the root hash"):
-        fetch(ready, sink)
+def unsigned(registry: MemoryRegistry) -> MemoryRepository:
+    """Take all signatures of root hashes out of a registry, and return what is left."""
+    images = registry.repository("mos")
+    for tag in images.tags():
+        for entry in images.referrers(images.resolve(tag).digest):
+            del images._manifests[entry.digest]
+    return images
 
 
-def fetch_targets(world: World) -> tuple:
-    return fetch_verified(
-        world.registry.repository("machine/install"), "1.0.0", ca_pem=world.authority.pem, at=NOW,
-        product=PRODUCT,
-    ).verified.install.targets  # fmt: skip
+def test_a_layer_whose_root_hash_nobody_signed(machine: FakeMachine, own: MemoryRegistry) -> None:
+    unsigned(own)
+    _, digest = layer_of(own, "zot")
+    assert refusal(machine, SignatureError).message == (
+        f"image of zot: nobody signed the root hash of layer {digest}"
+    )
+
+
+def test_nothing_is_fetched_when_a_signature_is_missing(
+    machine: FakeMachine, own: MemoryRegistry
+) -> None:
+    images = own.repository("mos")
+    _, digest = layer_of(own, "bootkit")
+    for tag in images.tags():
+        for entry in images.referrers(images.resolve(tag).digest):
+            body = images.manifest(str(entry.digest))[1]
+            if str(digest).encode() in body:
+                del images._manifests[entry.digest]
+    assert "image of bootkit: nobody signed" in refusal(machine, SignatureError).message
+    watched = Watched(machine.boot())
+    with pytest.raises(SignatureError):
+        watched.run(Wish(THERE))
+    assert not [step for step in watched.steps if isinstance(step, FetchImage)]
 
 
 def test_a_root_hash_signed_by_a_stranger(
-    ready: World, sink: LayoutRepository, stranger: object
+    machine: FakeMachine, own: MemoryRegistry, world: World, stranger: Authority
 ) -> None:
     """Published a second time by somebody else, under another name: his signatures do not count."""
-    clean = ready.root.with_name("clean")
-    shutil.move(ready.root / "mos", clean)
-    ready.publish(ONE_LAYER, name="other/thing", signer=stranger.publisher, ca_pem=stranger.pem)
-    with pytest.raises(SignatureError, match="nobody signed the root hash"):
-        fetch(ready, sink)
+    images = unsigned(own)
+    put_image(world_images(world), "single")
+    world.publish(ONE_LAYER, name="other/thing", signer=stranger.publisher, ca_pem=stranger.pem)
+    theirs = world.registry.repository("mos")
+    for tag in theirs.tags():
+        copy_graph(theirs, images, tag, tag=tag, referrers=True)
+    refusal(machine, SignatureError)
 
 
-def test_what_strangers_attached_is_left_behind(
-    ready: World, sink: LayoutRepository, stranger: object
-) -> None:
+def test_what_strangers_attached_is_left_behind(machine: FakeMachine, own: MemoryRegistry) -> None:
     """Memory is counted for the images only: a few large referrers would fill it."""
-    images = ready.registry.repository("mos")
-    alone = fetch(ready, LayoutRepository(sink.path.with_name("alone"), writable=True))
-    for target in fetch_targets(ready):
-        subject = images.resolve(target.digest)
+    alone = dict(staged_in(stage_on(machine)[0].host)._blobs)
+    images = own.repository("mos")
+    for tag in images.tags():
         for number in range(3):
-            put_artifact(images, subject, b"%d" % number * 100_000, ROOT_HASH_SIGNATURE)
-    ready.publish(ONE_LAYER, name="other/thing", signer=stranger.publisher, ca_pem=stranger.pem)
-    assert fetch(ready, sink) == alone
-    names = {path.name for path in blobs(sink.path)}
-    assert names == {path.name for path in blobs(sink.path.with_name("alone"))}
-    stored = sum(path.stat().st_size for path in blobs(sink.path))
-    assert stored < alone.size + 8192 * len(alone.images)
+            put_artifact(images, images.resolve(tag), b"%d" % number * 100_000, ROOT_HASH_SIGNATURE)
+    watched, _ = stage_on(machine)
+    assert staged_in(watched.host)._blobs == alone
 
 
-def test_a_tag_that_is_not_there(ready: World, sink: LayoutRepository) -> None:
-    arguments = {"ca_pem": b"", "at": NOW, "product": PRODUCT, "room": 1, "say": print}
-    with pytest.raises(MachineOSError):
-        stage(ready.registry, "machine/install", "9.9.9", sink, **arguments)
-    nothing_named(sink)
+def test_a_tag_that_is_not_there(machine: FakeMachine, own: MemoryRegistry) -> None:
+    del own.repository("machine/install")._tags["1.0.0"]
+    refusal(machine, MissingError)
+
+
+def test_the_checks_by_themselves(machine: FakeMachine) -> None:
+    """Each stands for itself, whoever calls it."""
+    staged = stage_on(machine)[1][STAGED]
+    check_complete(THERE, staged.fetched)
+    check_images(staged, staged.size)
+    target, inspected = staged.images[0]
+    _, root_hash, signature = inspected.signatures[0]
+    other = replace(inspected, signatures=((Digest.of(b"another"), root_hash, signature),))
+    with pytest.raises(SignatureError):
+        check_images(Staged(staged.fetched, ((target, other),)), staged.size)
+    with pytest.raises(SpaceError):
+        check_images(staged, staged.size - 1)
+    bare = Staged(staged.fetched, (staged.images[1], (target, replace(inspected, signatures=()))))
+    with pytest.raises(SignatureError, match="image of zot"):
+        check_images(bare, staged.size)
+    none = replace(inspected, image=msgspec.structs.replace(inspected.image, layers=()))
+    with pytest.raises(VerificationError, match="has 0 layers"):
+        check_images(Staged(staged.fetched, ((target, none),)), staged.size)
+
+
+def test_the_phases_say_what_they_need() -> None:
+    assert [(part.name, set(part.needs), set(part.gives)) for part in PARTS] == [
+        ("make room", set(), {ROOM}),
+        ("fetch the manifest", {PLACE, IDENTITY, REACHABLE}, {FETCHED}),
+        ("fetch the images", {PLACE, FETCHED, ROOM}, {STAGED}),
+    ]
+
+
+def test_the_time_is_that_of_this_machine(machine: FakeMachine) -> None:
+    class Late(FakeHost):
+        def now(self) -> datetime:
+            return NOW.replace(year=2099)
+
+    with pytest.raises(SignatureError, match="expired"):
+        Watched(Late(machine)).run(Wish(THERE))

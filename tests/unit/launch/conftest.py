@@ -10,8 +10,8 @@ import pytest
 from machineos.build.publish import publish as publisher
 from machineos.build.publish.plan import Publishing
 from machineos.build.publish.source import parse_source
-from machineos.launch.place import Place
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
+from machineos.oci.model.place import Place
 from machineos.trust.keys.keyset import Keyset, Project
 from machineos.trust.keys.signer import FileSigner
 from unit.document.conftest import SOURCE, open_layout, put_image

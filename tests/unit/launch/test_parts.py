@@ -14,8 +14,8 @@ from machineos.core.secret import Secret
 from machineos.errors import MachineOSError
 from machineos.host.disk.blockdev import volume_label
 from machineos.launch.parts import identity_disk, media_for
-from machineos.launch.place import Place
 from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.place import Place
 from machineos.trust.keys.keyset import Keyset, add_sudi
 from unit.document.conftest import put_image
 from vectors.clock import FixedClock

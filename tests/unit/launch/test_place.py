@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fakes.registry import fake_registry
 from machineos.errors import MachineOSError, MissingError, PolicyError, SignatureError
 from machineos.launch.manifest import fetch_install
-from machineos.launch.place import Place
 from machineos.oci.graph.copy import copy_graph
+from machineos.oci.model.place import Place
 from machineos.oci.registry.client import HttpRegistry
 from machineos.trust.keys.keyset import Keyset, Project
 from vectors.clock import FixedClock
@@ -21,7 +21,7 @@ from .conftest import Shelf
 
 def test_places() -> None:
     local = Place.parse("oci:some/dir:machine/install:1.0.0", plain_http=False)
-    assert (str(local.folder), local.name, local.tag) == ("some/dir", "machine/install", "1.0.0")
+    assert (str(local.at.folder), local.name, local.tag) == ("some/dir", "machine/install", "1.0.0")
     assert (local.url, local.local) == ("", "oci:some/dir:machine/install:1.0.0")
     for text in (
         "10.0.2.2:5000/machine/install:1.0.0",

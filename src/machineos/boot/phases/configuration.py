@@ -37,7 +37,7 @@ from machineos.state.volumes.header import LABEL, NAME, RECORD_OFFSET, RECORD_SI
 
 if TYPE_CHECKING:
     from machineos.core.secret import Secret
-    from machineos.host.disk.blockdev import Partition
+    from machineos.host.disk.device import Partition
 
 HEADER_COPY = RUN / "luks-header"
 
@@ -80,7 +80,7 @@ def _open_first(
 def _open(partition: Partition, key: Secret) -> Talk[None]:
     header = yield from ask(ReadHeader(partition.device))
     record = header[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE]
-    check_header(key.reveal(), header[:RECORD_OFFSET], record, what=str(partition.device))
+    check_header(key, header[:RECORD_OFFSET], record, what=str(partition.device))
     yield from ask(WriteFile(HEADER_COPY, header, mode=0o600))
     yield from ask(OpenLuks(partition.device, NAME, HEADER_COPY, key))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from machineos.build.os.workshop import BOOTKIT_TAG, HOSTFS_TAG, bootkit_folder, hostfs_layout
 from machineos.errors import UsageError
+from machineos.oci.model.place import Place
 
 NAME = "machine/live"
 TAG = "1"
@@ -33,7 +34,7 @@ targets:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A published manifest in a folder of layouts: ``oci:FOLDER:NAME:TAG``."""
+    """A published manifest in a folder of layouts."""
 
     folder: Path
     name: str
@@ -46,14 +47,13 @@ class Placed:
 
 
 def parse_placed(text: str) -> Placed | None:
-    """Read ``oci:DIR:PATH:TAG``; None for nothing. Raises: UsageError."""
+    """Read ``oci:DIR:PATH:TAG``; None for nothing. Raises: DocumentError, UsageError."""
     if not text:
         return None
-    folder, _, rest = text.removeprefix("oci:").partition(":")
-    name, _, tag = rest.rpartition(":")
-    if not text.startswith("oci:") or not folder or not name or not tag:
+    place = Place.parse(text, plain_http=False)
+    if place.at.folder is None:
         raise UsageError(f"{text[:200]!r} is not oci:DIR:PATH:TAG")
-    return Placed(Path(folder), name, tag)
+    return Placed(place.at.folder, place.name, place.tag)
 
 
 def live_source(product: str, keyset: Path, variant: str) -> bytes:

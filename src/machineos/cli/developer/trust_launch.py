@@ -63,8 +63,8 @@ def launch(
     from machineos.core.clock import SystemClock
     from machineos.core.size import parse_size
     from machineos.launch.machine import launch_machine
-    from machineos.launch.place import Place
     from machineos.launch.request import Request
+    from machineos.oci.model.place import Place
     from machineos.oci.registry.auth import Credentials, default_auth_paths
     from machineos.trust.keys.keyset import SystemRandomness, find_project
     from machineos.vm.providers import provider_for

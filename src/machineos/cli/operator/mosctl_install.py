@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
 from machineos.cli import options
-from machineos.errors import UsageError
-
-if TYPE_CHECKING:
-    from machineos.oci.model.repository import Registry
-
-RUN = Path("/run/machineos")
-MEDIUM = RUN / "medium"
 
 
 @click.command("install")
@@ -32,44 +22,7 @@ def install(*, source: str, from_medium: bool, disk: str, plain_http: bool) -> N
       mosctl install --from-medium
       mosctl install registry.example:5000/machine/install:1.0.0 --disk vda
     """
-    from machineos.core.clock import SystemClock
-    from machineos.host.disk import blockdev
-    from machineos.host.kernel import keyring
-    from machineos.install import apply, plan, stage
-    from machineos.install import source as sources
-    from machineos.oci.layout.folder import LayoutRepository
-    from machineos.trust.verify.chain import verify_sudi
+    from machineos.install.main import main, wish_of
 
-    clock = SystemClock()
-
-    def say(text: str) -> None:
-        click.echo(f"machineos install: {text}")
-
-    if from_medium == bool(source):
-        raise UsageError("say either SOURCE or --from-medium")
-    if from_medium:
-        request = sources.from_medium(MEDIUM, RUN / "install-data")
-    else:
-        request = sources.parse_source(source, plain_http=plain_http)
-    chosen = plan.choose_disk(blockdev.disks(), disk or request.disk)
-    say(f"installing {request.shown} on disk {chosen.name}")
-    identity = verify_sudi(
-        (RUN / "trust/device.pem").read_bytes(),
-        ca_pem=(RUN / "trust/sudi-ca.pem").read_bytes(),
-        at=None,
-    )
-    key = keyring.read_secret("machineos:configuration-key")
-    registry: Registry = sources.open_registry(request, clock)
-    folder, room = sources.staging_area(RUN / "stage")
-    content = LayoutRepository(folder / "mos", writable=True)
-    staged = stage.stage(
-        registry, request.name, request.tag, content,
-        ca_pem=(RUN / "trust/manifest-ca.pem").read_bytes(),
-        at=clock.now(), product=identity.product, room=room, say=say,
-    )  # fmt: skip
-    job = apply.Job(
-        chosen, plan.partition_plan(chosen.size, staged.size), staged, content, key, RUN / "work"
-    )
-    apply.apply(job, clock, say)
-    keyring.revoke_secret("machineos:configuration-key")
-    say(f"installed successfully: {request.shown}")
+    wish = wish_of(source, from_medium=from_medium, disk=disk, plain_http=plain_http)
+    main(wish, lambda text: click.echo(f"machineos install: {text}"))

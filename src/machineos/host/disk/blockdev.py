@@ -1,77 +1,38 @@
-"""Block devices as sysfs shows them. Shared with the initrd: standard library only.
+"""Block devices as sysfs shows them, read; what they are decides ``device``.
 
-Invariant: a partition is named together with the disk it is on, so that a second disk with the same
-partition names is a second candidate and never mixed with the first.
+Shared with the initrd: standard library only.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from machineos.host.disk.device import (
+    FAT_SIZE,
+    ISO_OFFSET,
+    ISO_SIZE,
+    Disk,
+    Entry,
+    Partition,
+    disk_of,
+    label_of,
+    partition_of,
+)
 
 SYSFS = Path("/sys/class/block")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Partition:
-    """One partition: its kernel name, its disk's kernel name, its GPT name."""
-
-    disk: str
-    name: str
-    label: str
-
-    @property
-    def device(self) -> Path:
-        """The device node."""
-        return Path("/dev") / self.name
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Disk:
-    """A whole disk. ``size`` in bytes."""
-
-    name: str
-    size: int
-    read_only: bool
-    removable: bool
-
-    @property
-    def device(self) -> Path:
-        """The device node."""
-        return Path("/dev") / self.name
-
-
 def partitions(sysfs: Path = SYSFS) -> tuple[Partition, ...]:
     """Return every partition with a GPT name, sorted by disk."""
-    found = []
-    for entry in sysfs.iterdir():
-        fields = _uevent(entry)
-        if fields.get("DEVTYPE") == "partition" and fields.get("PARTNAME"):
-            disk = entry.resolve().parent.name
-            found.append(Partition(disk, entry.name, fields["PARTNAME"]))
-    return tuple(sorted(found))
+    found = (partition_of(_read(entry)) for entry in sysfs.iterdir())
+    return tuple(sorted(item for item in found if item is not None))
 
 
 def disks(sysfs: Path = SYSFS) -> tuple[Disk, ...]:
     """Return every real disk (no loop, device-mapper, memory or optical device), sorted."""
-    found = []
-    for entry in sysfs.iterdir():
-        # Not all of devices/virtual: NVMe disks with several paths are in virtual/nvme-subsystem,
-        # and each single path to one is a hidden disk without a device node.
-        if _uevent(entry).get("DEVTYPE") != "disk" or "/virtual/block/" in str(entry.resolve()):
-            continue
-        if entry.name.startswith(("sr", "fd")) or _attribute(entry, "hidden") == "1":
-            continue
-        found.append(
-            Disk(
-                entry.name,
-                int(_attribute(entry, "size") or 0) * 512,
-                _attribute(entry, "ro") == "1",
-                _attribute(entry, "removable") == "1",
-            )
-        )
-    return tuple(sorted(found))
+    found = (disk_of(_read(entry)) for entry in sysfs.iterdir())
+    return tuple(sorted(item for item in found if item is not None))
 
 
 def optical(sysfs: Path = SYSFS) -> tuple[Path, ...]:
@@ -82,37 +43,29 @@ def optical(sysfs: Path = SYSFS) -> tuple[Path, ...]:
 
 
 def volume_label(device: Path) -> str:
-    """Return the label of the FAT or ISO 9660 file system on ``device``, empty for anything else.
-
-    Only a few fixed bytes are looked at; the kernel's parsers see nothing yet.
-    """
+    """Return the label of the FAT or ISO 9660 file system on ``device``, empty for anything else
+    and for what cannot be read."""
     try:
         descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # an empty drive cannot be opened
         return ""
     try:
-        sector = os.pread(descriptor, 512, 0)
-        volume = os.pread(descriptor, 72, 0x8000)
+        sector = os.pread(descriptor, FAT_SIZE, 0)
+        volume = os.pread(descriptor, ISO_SIZE, ISO_OFFSET)
     except OSError:
         return ""
     finally:
         os.close(descriptor)
-    if volume[1:6] == b"CD001":
-        return volume[40:72].decode("ascii", "replace").strip()
-    if sector[510:512] == b"\x55\xaa":
-        for kind, label in ((0x52, 0x47), (0x36, 0x2B)):
-            if sector[kind : kind + 3] == b"FAT":
-                return sector[label : label + 11].decode("ascii", "replace").strip()
-    return ""
+    return label_of(sector, volume)
 
 
-def _uevent(entry: Path) -> dict[str, str]:
-    text = _attribute(entry, "uevent")
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+def _read(entry: Path) -> Entry:
+    names = ("uevent", "size", "ro", "removable", "hidden")
+    return Entry(entry.resolve(), *(_attribute(entry / name) for name in names))
 
 
-def _attribute(entry: Path, name: str) -> str:
+def _attribute(path: Path) -> str:
     try:
-        return (entry / name).read_text("utf-8", "replace").strip()
+        return path.read_text("utf-8", "replace").strip()
     except OSError:  # the device went away between listing and reading
         return ""

@@ -1,12 +1,12 @@
-"""Logical volumes, through ``lvm`` with JSON output."""
+"""Logical volumes: the commands of ``lvm``, and its JSON output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from machineos.core.command import Command
 from machineos.core.jsondoc import parse_json
-from machineos.core.run import Running, run
 from machineos.errors import DocumentError, Fault
 
 if TYPE_CHECKING:
@@ -30,44 +30,40 @@ class Group:
     name: str
     device: Path
 
-    def argv(self, command: str, *arguments: str) -> list[str]:
+    def command(self, command: str, *arguments: str) -> Command:
         """Return the call of an LVM command on this group's device."""
-        return ["lvm", command, "--config", _CONFIG, "--devices", str(self.device), *arguments]
+        argv = ("lvm", command, "--config", _CONFIG, "--devices", str(self.device), *arguments)
+        return Command(argv, TIMEOUT)
 
-    def create(self) -> None:
-        """Make ``device`` a physical volume and the group on it. Raises: ToolError."""
-        self._run("pvcreate", "--yes", "-ff", str(self.device))
-        self._run("vgcreate", self.name, str(self.device))
+    def create_commands(self) -> tuple[Command, Command]:
+        """Return what makes ``device`` a physical volume, whatever it was, and the group on it."""
+        return (
+            self.command("pvcreate", "--yes", "-ff", str(self.device)),
+            self.command("vgcreate", self.name, str(self.device)),
+        )
 
-    def activate(self) -> None:
-        """Make the volumes of the group available. Raises: ToolError."""
-        self.begin_activation().wait(TIMEOUT)
+    def activate_command(self) -> Command:
+        """Return what makes the volumes of the group available; it takes a second."""
+        return self.command("vgchange", "--activate", "y", "--sysinit", self.name)
 
-    def begin_activation(self) -> Running:
-        """Begin to make the volumes available, which takes a second. Raises: ToolError."""
-        return Running(self.argv("vgchange", "--activate", "y", "--sysinit", self.name))
-
-    def volumes(self) -> dict[str, int]:
-        """Return the volumes and their sizes in bytes. Raises: ToolError, DocumentError."""
+    def report_command(self) -> Command:
+        """Return what reports the volumes and their sizes; ``parse_volumes`` reads it."""
         report = ("--reportformat", "json", "--units", "b", "--nosuffix", "-o", "lv_name,lv_size")
-        return parse_volumes(self._run("lvs", *report, self.name))
+        return self.command("lvs", *report, self.name)
 
-    def create_volume(self, name: str, size: int) -> None:
-        """Make a volume of ``size`` bytes, rounded up to extents. Raises: ToolError."""
-        self._run(
+    def create_volume_command(self, name: str, size: int) -> Command:
+        """Return what makes a volume of ``size`` bytes, rounded up to extents."""
+        return self.command(
             "lvcreate", "--yes", "--wipesignatures", "y", "-n", name, "-L", f"{size}b", self.name
         )
 
-    def rename_volume(self, name: str, new: str) -> None:
-        """Rename a volume. Raises: ToolError."""
-        self._run("lvrename", self.name, name, new)
+    def rename_volume_command(self, name: str, new: str) -> Command:
+        """Return what renames a volume."""
+        return self.command("lvrename", self.name, name, new)
 
-    def remove_volume(self, name: str) -> None:
-        """Remove a volume and what is on it. Raises: ToolError."""
-        self._run("lvremove", "--yes", f"{self.name}/{name}")
-
-    def _run(self, command: str, *arguments: str) -> bytes:
-        return run(self.argv(command, *arguments), timeout=TIMEOUT).stdout
+    def remove_volume_command(self, name: str) -> Command:
+        """Return what removes a volume and what is on it."""
+        return self.command("lvremove", "--yes", f"{self.name}/{name}")
 
 
 def parse_volumes(data: bytes) -> dict[str, int]:

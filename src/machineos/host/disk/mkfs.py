@@ -1,10 +1,10 @@
-"""Making the file systems of an installed machine."""
+"""Making the file systems of an installed machine: the commands."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from machineos.core.run import run
+from machineos.core.command import Command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 _TIMEOUT = 600.0
 
 
-def make_ext4(device: Path, *, label: str) -> None:
-    """Make an ext4 file system that checks its own metadata. Raises: ToolError."""
-    run(
-        ["mkfs.ext4", "-q", "-F", "-L", label, "-m", "0", "-O", "metadata_csum,64bit",
-         "-E", "lazy_itable_init=1,lazy_journal_init=1", str(device)],
-        timeout=_TIMEOUT,
+def ext4_command(device: Path, *, label: str) -> Command:
+    """Return the command that makes an ext4 file system which checks its own metadata."""
+    argv = (
+        "mkfs.ext4", "-q", "-F", "-L", label, "-m", "0", "-O", "metadata_csum,64bit",
+        "-E", "lazy_itable_init=1,lazy_journal_init=1", str(device),
     )  # fmt: skip
+    return Command(argv, _TIMEOUT)
 
 
-def make_fat32(device: Path, *, label: str) -> None:
-    """Make a FAT32 file system, as UEFI wants it. Raises: ToolError."""
-    run(["mkfs.vfat", "-F32", "-n", label, str(device)], timeout=_TIMEOUT)
+def fat32_command(device: Path, *, label: str) -> Command:
+    """Return the command that makes a FAT32 file system, as UEFI wants it."""
+    return Command(("mkfs.vfat", "-F32", "-n", label, str(device)), _TIMEOUT)

@@ -1,11 +1,11 @@
-"""GPT partition tables, through ``sfdisk`` scripts."""
+"""GPT partition tables, as ``sfdisk`` scripts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.core.run import run
+from machineos.core.command import Command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +33,8 @@ def script(partitions: Sequence[PartitionSpec]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(device: Path, partitions: Sequence[PartitionSpec]) -> None:
-    """Replace the partition table of ``device`` and forget what was on it. Raises: ToolError."""
-    run(
-        ["sfdisk", "--quiet", "--wipe", "always", "--wipe-partitions", "always", str(device)],
-        input=script(partitions).encode(),
-        timeout=_TIMEOUT,
-    )
+def table_command(device: Path, partitions: Sequence[PartitionSpec]) -> Command:
+    """Return the command that replaces the partition table of ``device`` and forgets what was on
+    it. sfdisk waits for the disk itself before it ends."""
+    argv = ("sfdisk", "--quiet", "--wipe", "always", "--wipe-partitions", "always", str(device))
+    return Command(argv, _TIMEOUT, input=script(partitions).encode())

@@ -1,4 +1,4 @@
-"""Boot entries in the firmware's variables, through ``efibootmgr``."""
+"""Boot entries in the firmware's variables: the commands of ``efibootmgr``, and its output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.core.run import run
+from machineos.core.command import Command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,20 +29,21 @@ def parse_entries(text: str) -> tuple[BootEntry, ...]:
     return tuple(BootEntry(n, mark == "*", name) for n, mark, name in _ENTRY.findall(text))
 
 
-def list_entries() -> tuple[BootEntry, ...]:
-    """Return the boot entries of this machine. Raises: ToolError."""
-    return parse_entries(run(["efibootmgr"], timeout=_TIMEOUT).text)
+def list_command() -> Command:
+    """Return the command that lists the boot entries; ``parse_entries`` reads it."""
+    return Command(("efibootmgr",), _TIMEOUT)
 
 
-def create_entry(disk: Path, partition: int, *, description: str, loader: str) -> None:
-    """Add a boot entry in front of the boot order. Raises: ToolError."""
-    run(
-        ["efibootmgr", "--quiet", "--create", "--disk", str(disk), "--part", str(partition),
-         "--label", description, "--loader", loader],
-        timeout=_TIMEOUT,
+def create_command(disk: Path, partition: int, *, description: str, loader: str) -> Command:
+    """Return the command that adds a boot entry in front of the boot order."""
+    argv = (
+        "efibootmgr", "--quiet", "--create", "--disk", str(disk), "--part", str(partition),
+        "--label", description, "--loader", loader,
     )  # fmt: skip
+    return Command(argv, _TIMEOUT)
 
 
-def delete_entry(entry: BootEntry) -> None:
-    """Remove a boot entry. Raises: ToolError."""
-    run(["efibootmgr", "--quiet", "--bootnum", entry.number, "--delete-bootnum"], timeout=_TIMEOUT)
+def delete_command(number: str) -> Command:
+    """Return the command that removes the boot entry ``number`` (hex)."""
+    argv = ("efibootmgr", "--quiet", "--bootnum", number, "--delete-bootnum")
+    return Command(argv, _TIMEOUT)

@@ -1,6 +1,7 @@
 """The kernel's key service (keyrings(7)): trusted certificates and keys that only the kernel holds.
 
-Shared with the initrd: standard library only. A secret goes in through a buffer, never argv.
+Shared with the initrd: standard library and core only. A secret goes in through a buffer and never
+through argv.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos.core.secret import Secret
 from machineos.errors import MissingError, SignatureError, ToolError
 
 if TYPE_CHECKING:
@@ -61,9 +63,9 @@ def add_certificate(keyring: int, der: bytes, *, what: str) -> int:
     raise ToolError(f"{what}: add_key: {errno.errorcode.get(code, code)}")
 
 
-def add_secret(description: str, secret: bytes) -> int:
+def add_secret(description: str, secret: Secret) -> int:
     """Put a secret into root's user keyring, readable only by whoever possesses that keyring."""
-    serial, code = _add_key("user", description, secret, USER_KEYRING)
+    serial, code = _add_key("user", description, secret.reveal(), USER_KEYRING)
     if serial <= 0:
         raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
     _keyctl(_SETPERM, serial, _POSSESSOR_ALL, what=description)
@@ -82,12 +84,12 @@ def thread_key(description: str, payload: bytes) -> Iterator[None]:
         _keyctl(_UNLINK, serial, ctypes.c_int(THREAD_KEYRING), what=description)
 
 
-def read_secret(description: str) -> bytes:
+def read_secret(description: str) -> Secret:
     """Return a secret of root's user keyring. Raises: MissingError."""
     serial = _search(description)
     buffer = ctypes.create_string_buffer(4096)
     length = _keyctl(_READ, serial, buffer, ctypes.c_size_t(len(buffer)), what=description)
-    return buffer.raw[:length]
+    return Secret(buffer.raw[:length])
 
 
 def revoke_secret(description: str) -> None:

@@ -60,6 +60,15 @@ class Mounts(Protocol):
         ...
 
 
+@runtime_checkable
+class Holds(Protocol):
+    """A repository that can say more of a blob than that its name is there."""
+
+    def holds_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there and relied on; one that is not is stored again."""
+        ...
+
+
 def copy_graph(
     source: Repository,
     sink: Repository,
@@ -182,10 +191,15 @@ class _Copy:
                 self._source, graph.root.descriptor.digest, f"does not refer to {subject}"
             )
 
+    def _holds(self, blob: Descriptor) -> bool:
+        if isinstance(self._sink, Holds):
+            return self._sink.holds_blob(blob)
+        return self._sink.has_blob(blob.digest)
+
     def _blob(self, blob: Descriptor) -> None:
         if self._stop.is_set():
             raise _Stopped("stopped")
-        if self._sink.has_blob(blob.digest):
+        if self._holds(blob):
             self._note(blobs=1, bytes=blob.size, current=str(blob.digest))
             return
         if isinstance(self._sink, Mounts) and self._sink.mount_blob(blob, self._source):

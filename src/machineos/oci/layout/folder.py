@@ -56,7 +56,7 @@ from machineos.oci.model.reference import check_name, check_tag
 from machineos.oci.model.stream import CHUNK, Verified, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 MARKER = "oci-layout"
@@ -69,11 +69,22 @@ _SCAN_LIMIT = 64 << 20  # bytes of manifests read to answer one referrers() call
 
 
 class LayoutRepository:
-    """One image layout folder. Nothing is created before the first write."""
+    """One image layout folder. Nothing is created before the first write.
 
-    def __init__(self, path: Path, *, writable: bool = False) -> None:
+    ``check`` says of a regular file with a blob's name whether it is relied on when that blob is to
+    be stored, instead of a look at its size; one that is not is replaced whole.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        writable: bool = False,
+        check: Callable[[Path, Descriptor], bool] | None = None,
+    ) -> None:
         self._path = path
         self._writable = writable
+        self._check = check
 
     @property
     def name(self) -> str:
@@ -119,6 +130,20 @@ class LayoutRepository:
             return stat.S_ISREG(self.blob_path(digest).lstat().st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def holds_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there, so that it need not be stored: a regular file of its name that
+        has its size or, where there is a ``check``, passes it."""
+        path = self.blob_path(descriptor.digest)
+        try:
+            status = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        if self._check is not None:
+            return self._check(path, descriptor)
+        return status.st_size == descriptor.size
 
     def blob(self, descriptor: Descriptor, *, limit: int) -> bytes:
         """Return a small blob whole. Raises: MissingError, DigestError, DocumentError."""
@@ -167,12 +192,12 @@ class LayoutRepository:
             os.close(handle)
 
     def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
-        """Store a blob; a file with its name and size is taken as it is (``verify`` reads it).
+        """Store a blob, unless ``holds_blob`` finds it there.
 
         Raises: DigestError, SpaceError.
         """
         self._prepare(descriptor.digest.algorithm)
-        if self._has_size(descriptor):
+        if self.holds_blob(descriptor):
             return
         checked = verified(chunks, descriptor, self._what(descriptor.digest))
         with atomic(self.blob_path(descriptor.digest)) as file:
@@ -315,13 +340,6 @@ class LayoutRepository:
         raise DigestError(f"{what}: {status.st_size} bytes, expected {descriptor.size}")
 
     # -- writing
-
-    def _has_size(self, descriptor: Descriptor) -> bool:
-        try:
-            status = self.blob_path(descriptor.digest).lstat()
-        except FileNotFoundError:
-            return False
-        return stat.S_ISREG(status.st_mode) and status.st_size == descriptor.size
 
     def _prepare(self, algorithm: str) -> None:
         if not self._writable:

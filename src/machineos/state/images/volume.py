@@ -22,11 +22,14 @@ from machineos.host.kernel.superblock import (
     parse_superblock,
     round_up,
 )
+from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
+from machineos.oci.model.documents import parse_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from machineos.core.digest import Digest
     from machineos.oci.model.documents import Descriptor
 
 
@@ -64,6 +67,19 @@ def mount_image(image: ImageVolume, target: Path) -> None:
     """
     device = dmverity.open_volume(image.volume)
     mount(device, target, image.filesystem, Flag.RDONLY | Flag.NODEV | Flag.NOSUID)
+
+
+def mount_stored(source: Path, image: Digest, signature: bytes, folder: Path) -> None:
+    """Mount the one layer of an image in the layout ``source`` at ``folder``, which is made.
+
+    Raises: SignatureError, VerificationError, ConflictError, MissingError.
+    """
+    layout = LayoutRepository(source)
+    descriptor, data = layout.manifest(str(image))
+    layer = parse_manifest(data, name=str(image), media_type=descriptor.media_type).layers[0]
+    volume = image_volume(layout.blob_path(layer.digest), layer, signature=signature)
+    folder.mkdir(parents=True, exist_ok=True)
+    mount_image(volume, folder)
 
 
 def _superblock(blob: Path, filesystem: str, size: int, what: str) -> Superblock:

@@ -8,27 +8,26 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from machineos.host.disk import luks
-from machineos.state.volumes.header import LABEL as LABEL  # whoever makes one names it too
-from machineos.state.volumes.header import NAME, RECORD_OFFSET, header_record
-from machineos.state.volumes.header import passphrase as passphrase
+from machineos.host.disk import cryptsetup
+from machineos.host.disk.luks import LuksVolume
+from machineos.state.volumes.header import NAME, RECORD_OFFSET, header_record, passphrase
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from machineos.core.secret import Secret
 
-def format_config(key: bytes, device: Path, *, uuid: str) -> luks.LuksVolume:
+
+def format_config(key: Secret, device: Path, *, uuid: str) -> None:
     """Make the volume on ``device``, whose content is lost, and authenticate its header, durably.
 
     Raises: ToolError.
     """
-    volume = luks.LuksVolume(device, NAME)
-    luks.format_volume(volume, passphrase(key), uuid=uuid)
+    cryptsetup.format_volume(LuksVolume(device, NAME), passphrase(key), uuid=uuid)
     write_record(key, device)
-    return volume
 
 
-def write_record(key: bytes, device: Path) -> None:
+def write_record(key: Secret, device: Path) -> None:
     """Authenticate the header that is on ``device`` now, durably."""
     descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -37,3 +36,16 @@ def write_record(key: bytes, device: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def unlock_config(key: Secret, device: Path) -> Path:
+    """Open the volume that was just made on ``device`` and return its node.
+
+    For the installer only: nobody else may have written to that disk. Raises: VerificationError.
+    """
+    return cryptsetup.open_volume(LuksVolume(device, NAME), passphrase(key))
+
+
+def lock_config() -> None:
+    """Close the volume; one that is not open is no error. Raises: ToolError."""
+    cryptsetup.close_volume(NAME)

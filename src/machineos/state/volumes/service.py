@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from machineos.errors import ConflictError, ToolError
-from machineos.host.disk import lvm, mkfs
+from machineos.host.disk import lvm, tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Volumes(Protocol):
-    """A volume group (``host.disk.lvm.Group``). Every call raises ToolError."""
+    """A volume group (``host.disk.tools.VolumeGroup``). Every call raises ToolError."""
 
     @property
     def name(self) -> str:
@@ -94,7 +94,7 @@ class LogicalVolumes:
 
     def format(self, name: str, label: str) -> None:
         """Make an ext4 file system on a volume, whose content is lost. Raises: ToolError."""
-        mkfs.make_ext4(self._dev / name, label=label)
+        tools.make_filesystem("ext4", self._dev / name, label=label)
 
     def rename(self, name: str, new: str) -> None:
         """Rename a volume, unless it has been. Raises: ToolError."""

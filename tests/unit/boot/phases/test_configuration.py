@@ -12,6 +12,7 @@ from fakes.boot import FakeFirst, FakeHost, FakeMachine, HandedOverError, Restar
 from fakes.bootparts.disks import NULL, Disk, Volume, luks, luks_area
 from fakes.bootparts.files import Tree
 from machineos.boot.main import start
+from machineos.core.secret import Secret
 from machineos.document.between.handover import parse_handover
 from machineos.document.state import system
 from machineos.state.volumes.header import RECORD_OFFSET, header_record
@@ -75,7 +76,7 @@ def test_the_verified_copy_is_what_cryptsetup_is_given() -> None:
     """The disk shows another header once ours was read: it is not looked at again."""
     made = machine()
     evil = luks_area("any volume", KEY, cipher=NULL)
-    config_of(made).later = evil + header_record(b"\0" * 32, evil)
+    config_of(made).later = evil + header_record(Secret(bytes(32)), evil)
     host = handed_over(made).host
     (opening,) = [arguments for name, arguments in host.calls if name == "open_luks"]
     assert opening[:3] == (Path("/dev/vda2"), "machine-config", RUN / "luks-header")

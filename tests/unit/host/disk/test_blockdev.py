@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machineos.core.run import run
-from machineos.host.disk.blockdev import Disk, Partition, disks, optical, partitions, volume_label
+from machineos.host.disk.blockdev import disks, optical, partitions, volume_label
+from machineos.host.disk.device import Disk, Partition
 from machineos.host.pack.tools import make_fat
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from machineos.core.command import Command
 from machineos.errors import DocumentError
 from machineos.host.disk.lvm import Group, parse_volumes
 
@@ -29,13 +30,44 @@ def test_recorded_report() -> None:
     assert parse_volumes(b'{"report":[{"lv":[]}]}') == {}
 
 
-def test_every_command_sees_one_device_only() -> None:
-    """Row 16 of the attacks, for data: another disk with a group of the same name."""
-    argv = Group("machine-data", Path("/dev/vda4")).argv("lvs", "machine-data")
-    assert argv[:2] == ["lvm", "lvs"]
-    assert argv[argv.index("--devices") + 1] == "/dev/vda4"
-    assert argv[-1] == "machine-data"
-    assert "udev_sync=0" in argv[argv.index("--config") + 1]
+GROUP = Group("machine-data", Path("/dev/vda4"))
+CONFIG = (
+    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} activation{udev_sync=0 udev_rules=0}"
+)
+
+
+def lvm(command: str, *arguments: str) -> Command:
+    """Row 16 of the attacks, for data: another disk with a group of the same name is not seen."""
+    argv = ("lvm", command, "--config", CONFIG, "--devices", "/dev/vda4", *arguments)
+    return Command(argv, 120.0)
+
+
+def test_making_a_group() -> None:
+    assert GROUP.create_commands() == (
+        lvm("pvcreate", "--yes", "-ff", "/dev/vda4"),
+        lvm("vgcreate", "machine-data", "/dev/vda4"),
+    )
+
+
+def test_using_a_group() -> None:
+    group = "machine-data"
+    assert GROUP.activate_command() == lvm("vgchange", "--activate", "y", "--sysinit", group)
+    assert GROUP.report_command() == lvm(
+        "lvs",
+        "--reportformat",
+        "json",
+        "--units",
+        "b",
+        "--nosuffix",
+        "-o",
+        "lv_name,lv_size",
+        group,
+    )
+    assert GROUP.create_volume_command("a.new", 1 << 20) == lvm(
+        "lvcreate", "--yes", "--wipesignatures", "y", "-n", "a.new", "-L", "1048576b", group
+    )
+    assert GROUP.rename_volume_command("a.new", "a") == lvm("lvrename", group, "a.new", "a")
+    assert GROUP.remove_volume_command("a") == lvm("lvremove", "--yes", "machine-data/a")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +83,12 @@ def test_every_command_sees_one_device_only() -> None:
 def test_another_shape(data: bytes) -> None:
     with pytest.raises(DocumentError):
         parse_volumes(data)
+
+
+def test_what_is_said_of_another_shape() -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse_volumes(b"{}")
+    assert caught.value.message == "lvs report: 1 fault\n  report: has another shape"
 
 
 values = st.recursive(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from machineos.core.command import Command
 from machineos.core.run import run
 from machineos.errors import ToolError
-from machineos.host.disk.sfdisk import ESP, PartitionSpec, script, write_table
+from machineos.host.disk.sfdisk import ESP, PartitionSpec, script, table_command
+from machineos.host.disk.tools import write_table
 from machineos.install.plan import DATA_LABEL, LVM_TYPE, partition_plan
 from waiting import PATIENCE
 
@@ -20,6 +22,18 @@ def test_script() -> None:
         "label: gpt\nfirst-lba: 2048\n"
         f'size=524288KiB, type={ESP}, name="esp"\ntype={LVM_TYPE}, name="rest"\n'
     )
+
+
+def test_the_command() -> None:
+    parts = (PartitionSpec("esp", ESP, 1 << 20),)
+    argv = ("sfdisk", "--quiet", "--wipe", "always", "--wipe-partitions", "always", "/dev/vda")
+    expected = Command(argv, 120.0, input=script(parts).encode())
+    assert table_command(Path("/dev/vda"), parts) == expected
+
+
+def test_the_type_of_the_esp() -> None:
+    """UEFI 2.10, table 5.7."""
+    assert ESP == "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
 
 @pytest.mark.tool("sfdisk")

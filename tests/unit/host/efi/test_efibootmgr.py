@@ -1,6 +1,15 @@
 from __future__ import annotations
 
-from machineos.host.efi.efibootmgr import BootEntry, parse_entries
+from pathlib import Path
+
+from machineos.core.command import Command
+from machineos.host.efi.efibootmgr import (
+    BootEntry,
+    create_command,
+    delete_command,
+    list_command,
+    parse_entries,
+)
 
 # efibootmgr 18, the paths shortened.
 OUTPUT = """\
@@ -35,3 +44,16 @@ def test_the_older_program_prints_no_path() -> None:
 def test_nothing() -> None:
     assert parse_entries("") == ()
     assert parse_entries("No BootOrder is set; firmware will attempt recovery\n") == ()
+
+
+def test_commands() -> None:
+    assert list_command() == Command(("efibootmgr",), 60.0)
+    loader = "\\EFI\\machineos-a\\shimx64.efi"
+    made = create_command(Path("/dev/vda"), 1, description="machineos-a", loader=loader)
+    argv = (
+        "efibootmgr", "--quiet", "--create", "--disk", "/dev/vda", "--part", "1",
+        "--label", "machineos-a", "--loader", loader,
+    )  # fmt: skip
+    assert made == Command(argv, 60.0)
+    gone = ("efibootmgr", "--quiet", "--bootnum", "000A", "--delete-bootnum")
+    assert delete_command("000A") == Command(gone, 60.0)

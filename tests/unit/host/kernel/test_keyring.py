@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from machineos.core.secret import Secret
 from machineos.errors import MissingError, ToolError
 from machineos.host.kernel import keyring
 
@@ -52,12 +53,12 @@ def test_any_text(text: str) -> None:
 def test_a_secret_comes_back_until_it_is_revoked() -> None:
     name = f"machineos-test:{os.getpid()}"
     try:
-        keyring.add_secret(name, b"\x00\xffsecret")
+        keyring.add_secret(name, Secret(b"\x00\xffsecret"))
     except ToolError as error:
         if errno.errorcode[errno.EPERM] in error.message or "ENOSYS" in error.message:
             pytest.skip(f"no key service in this container: {error.message}")
         raise
-    assert keyring.read_secret(name) == b"\x00\xffsecret"
+    assert keyring.read_secret(name) == Secret(b"\x00\xffsecret")
     keyring.revoke_secret(name)
     with pytest.raises((MissingError, ToolError)):
         keyring.read_secret(name)

@@ -247,3 +247,23 @@ def test_memory_does_not_grow_with_the_blob(
     finally:
         tracemalloc.stop()
     assert peak < 24 << 20
+
+
+def test_a_blob_that_is_not_held_is_copied_although_its_name_is_there(
+    source: LayoutRepository, tmp_path: Path
+) -> None:
+    image = put_image(source, "1.0", (b"one", b"two"))
+    copy_graph(source, LayoutRepository(tmp_path / "sink", writable=True), "1.0", tag="1.0")
+    cut = LayoutRepository(tmp_path / "sink").blob_path(image.layers[0].digest)
+    cut.write_bytes(b"on")
+    flipped = LayoutRepository(tmp_path / "sink").blob_path(image.layers[1].digest)
+    flipped.write_bytes(b"TWO")
+    copy_graph(source, LayoutRepository(tmp_path / "sink", writable=True), "1.0", tag="1.0")
+    assert (cut.read_bytes(), flipped.read_bytes()) == (b"one", b"TWO")
+    checked = LayoutRepository(
+        tmp_path / "sink",
+        writable=True,
+        check=lambda path, blob: Digest.of(path.read_bytes()) == blob.digest,
+    )
+    copy_graph(source, checked, "1.0", tag="1.0")
+    assert (cut.read_bytes(), flipped.read_bytes()) == (b"one", b"two")

@@ -343,3 +343,41 @@ def test_skopeo_pulls_what_we_push(
 def test_a_missing_blob_says_so(layout: LayoutRepository) -> None:
     with pytest.raises(MachineOSError, match="is not there"):
         layout.blob(Descriptor(media_type=LAYER, digest=Digest.of(b"x"), size=1), limit=1)
+
+
+def test_a_blob_of_its_name_and_size_is_held(layout: LayoutRepository) -> None:
+    """On a developer's machine; ``verify`` reads it. A machine's store says more with a check."""
+    blob = put_bytes(layout, b"right")
+    path = layout.blob_path(blob.digest)
+    assert layout.holds_blob(blob)
+    path.write_bytes(b"wrong")
+    assert layout.holds_blob(blob)
+    for other in (b"wron", b"wrong!", b""):
+        path.write_bytes(other)
+        assert not layout.holds_blob(blob)
+    path.unlink()
+    assert not layout.holds_blob(blob)
+    path.mkdir()
+    assert not layout.holds_blob(blob)
+
+
+def test_a_check_decides_what_is_held_and_what_is_stored_again(tmp_path: Path) -> None:
+    plain = LayoutRepository(tmp_path / "layout", writable=True)
+    blob = put_bytes(plain, b"right")
+    asked: list[tuple[Path, Descriptor]] = []
+
+    def check(path: Path, descriptor: Descriptor) -> bool:
+        asked.append((path, descriptor))
+        return path.read_bytes() == b"right"
+
+    layout = LayoutRepository(tmp_path / "layout", writable=True, check=check)
+    path = layout.blob_path(blob.digest)
+    assert layout.holds_blob(blob)
+    path.write_bytes(b"wrong")
+    assert not layout.holds_blob(blob)
+    layout.put_blob(blob, [b"right"])
+    assert path.read_bytes() == b"right"
+    assert asked == [(path, blob)] * 3
+    path.unlink()
+    assert not layout.holds_blob(blob)
+    assert len(asked) == 3

@@ -10,6 +10,7 @@ import pytest
 from machineos.core.run import run
 from machineos.errors import ConflictError
 from machineos.state.config.store import BRANCH, GIT_FOLDER, create_store
+from waiting import PATIENCE
 
 FILES = {
     "manifest.yaml": b'{"version":1}\n',
@@ -22,7 +23,7 @@ FILES = {
 def git(folder: Path, *words: str, index: Path | None = None) -> str:
     # Our own folder may belong to another user than git expects: say that it is ours.
     argv = ["git", "-c", "safe.directory=*", f"--git-dir={folder / GIT_FOLDER}", *words]
-    return run(argv, timeout=30, env={"GIT_INDEX_FILE": str(index)} if index else None).text
+    return run(argv, timeout=PATIENCE, env={"GIT_INDEX_FILE": str(index)} if index else None).text
 
 
 @pytest.mark.tool("git")
@@ -36,7 +37,7 @@ def test_git_reads_what_was_written(tmp_path: Path) -> None:
     for name, data in FILES.items():
         argv = ["git", "-c", "safe.directory=*", f"--git-dir={tmp_path / GIT_FOLDER}",
                 "cat-file", "blob", f"HEAD:{name}"]  # fmt: skip
-        assert run(argv, timeout=30).stdout == data
+        assert run(argv, timeout=PATIENCE).stdout == data
         assert (tmp_path / name).read_bytes() == data
     assert "missing" not in git(tmp_path, "fsck", "--strict", "--full")
 
@@ -50,6 +51,25 @@ def test_the_work_tree_is_clean(tmp_path: Path) -> None:
     assert git(tmp_path, *status, index=index) == ""
     (tmp_path / "zz").write_text("changed")
     assert git(tmp_path, *status, index=index) == " M zz"
+
+
+def test_everything_is_synced_before_it_is_reported(tmp_path: Path) -> None:
+    synced: list[str] = []
+
+    def note(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append(str(path.relative_to(tmp_path)))
+
+    create_store(tmp_path, FILES, message="x", seconds=0, sync=note)
+    everything = {str(path.relative_to(tmp_path)) for path in (tmp_path / GIT_FOLDER).rglob("*")}
+    assert {f"{GIT_FOLDER}/HEAD", f"{GIT_FOLDER}/config"} < everything
+    assert sorted(synced) == sorted({*everything, GIT_FOLDER, "."})
+    assert synced[-2:] == [GIT_FOLDER, "."]
+
+
+def test_files_are_for_root_and_its_group(tmp_path: Path) -> None:
+    create_store(tmp_path, FILES, message="x", seconds=0)
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in FILES} == {0o640}
 
 
 def test_the_same_content_gives_the_same_commit(tmp_path: Path) -> None:
@@ -89,7 +109,7 @@ def test_objects_and_refs_are_synced(tmp_path: Path) -> None:
     folder = tmp_path / "config"
     folder.mkdir()
     run(["strace", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", log, sys.executable, "-c",
-         code, folder], timeout=120)  # fmt: skip
+         code, folder], timeout=PATIENCE)  # fmt: skip
     text = log.read_text()
     for part in ("objects/", "refs/heads/master", "/config>", "/manifest.git>", "/config/.a."):
         assert part in text, part

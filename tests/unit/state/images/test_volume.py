@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.build.recipe.filesystem import VerityLayer, make_layer
+from machineos.build.recipe.filesystem import make_layer
+from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.core.digest import Digest
 from machineos.core.run import run
 from machineos.errors import DocumentError, VerificationError
 from machineos.oci.model.atomfs import NEW_ROOT_HASH, OLD_ROOT_HASH
 from machineos.state.images.volume import image_volume
+from waiting import PATIENCE
 
 TOOLS = {"squashfs": "mksquashfs", "erofs": "mkfs.erofs"}
 
@@ -42,8 +44,8 @@ def test_the_tree_is_where_it_says(layer: VerityLayer) -> None:
     assert (volume.root_hash, volume.name) == (layer.root_hash, f"{layer.digest.hex}-verity")
     assert volume.signature == b"it"
     offset = volume.superblock.data_blocks * 4096
-    argv = ["veritysetup", "verify", f"--hash-offset={offset}", layer.path, layer.path]
-    run([*argv, volume.root_hash], timeout=60)
+    argv = ["veritysetup", "verify", f"--hash-offset={offset}", *[str(layer.path)] * 2]
+    run([*argv, volume.root_hash], timeout=PATIENCE)
 
 
 def refused(layer: VerityLayer, path: Path, part: str, **changes: object) -> None:

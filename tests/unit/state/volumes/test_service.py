@@ -15,6 +15,7 @@ import pytest
 from machineos.core.run import Running
 from machineos.errors import ConflictError, ToolError
 from machineos.host.disk.lvm import Group
+from machineos.host.disk.tools import VolumeGroup
 from machineos.state.volumes.service import LogicalVolumes, own_folder
 
 ME = {"uid": os.getuid(), "gid": os.getgid()}
@@ -110,7 +111,7 @@ def test_a_program_that_is_not_there_is_said_when_a_device_is_wanted(tmp_path: P
 
 
 def test_the_real_group_is_one_of_these(tmp_path: Path) -> None:
-    real = LogicalVolumes(Group("no-such-group", tmp_path / "no-device"))
+    real = LogicalVolumes(VolumeGroup(Group("no-such-group", tmp_path / "no-device")))
     assert real.folder == Path("/dev/no-such-group")
 
 

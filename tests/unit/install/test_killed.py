@@ -1,0 +1,201 @@
+"""Killed at every step: the power fails before each single write of an installation.
+
+The places are found by counting the writes of one installation that is left alone. What was not
+synced is lost, kept, or torn; then the machine counts as not installed, or it is installed whole,
+and installing once more succeeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from fakes.machine import FakeHost, FakeMachine
+from fakes.persistence import LOSSES, Loss, Persistence, PowerCutError
+from machineos.core.facts import Facts, Part
+from machineos.core.steps import Talk
+from machineos.install import source, stage, write
+from machineos.install.source import Wish
+from machineos.install.steps import Say, WriteTable
+from machineos.oci.model.place import Place
+from machineos.state.slots.steps import READ_BACK
+from unit.document.conftest import MemoryRepository
+
+from .conftest import KEY, NEWER, PLACE, Watched, install
+
+WRITING = write.PARTS
+
+
+@dataclass(frozen=True)
+class Writes:
+    """One step that persists: its fault point, and the numbers of its writes."""
+
+    point: str
+    numbers: range
+
+
+@dataclass
+class Bench:
+    """A machine that has fetched everything, again and again right before its disk is touched."""
+
+    machine: FakeMachine
+    kept: Persistence
+    facts: Facts
+    staged: MemoryRepository
+
+    @classmethod
+    def prepare(cls, machine: FakeMachine, place: Place) -> Bench:
+        machine.kept.operations = 0
+        watched = Watched(machine.boot())
+        facts = watched.run(Wish(place), (*source.PARTS, *stage.PARTS))
+        return cls(machine, machine.kept.copy(), facts, watched.host.staged[stage.LAYOUT])
+
+    def start(self, *, cut_at: int = -1) -> None:
+        """Have the disk as it was at first; the power fails before the write ``cut_at``."""
+        self.machine.kept = self.kept.copy()
+        self.machine.kept.cut_at = cut_at
+
+    def write(self, phases: tuple[Part, ...] = WRITING, *holding: str) -> Watched:
+        """Write to the disk, from a boot of its own."""
+        watched = Watched(self.machine.boot())
+        watched.host.staged[stage.LAYOUT] = self.staged
+        watched.take(phases, self.facts, *holding)
+        return watched
+
+    def document(self) -> str:
+        """Return the document that the machine runs, empty when it is not installed."""
+        return self.machine.installed(KEY, disk="vda")
+
+    def writes(self) -> list[Writes]:
+        """Write, and return every step that persists with its writes."""
+        self.start()
+        watched = self.write()
+        ends = [*watched.starts[1:], self.machine.kept.operations]
+        found = zip(watched.steps, watched.starts, ends, strict=True)
+        return [Writes(step.fault_point, range(start, end)) for step, start, end in found
+                if step.point]  # fmt: skip
+
+    def cut(self, number: int, loss: Loss) -> str:
+        """Cut before one write, look, install once more, and return what was seen."""
+        self.start(cut_at=number)
+        with pytest.raises(PowerCutError):
+            self.write()
+        self.machine.power_cut(loss)
+        seen = self.document()
+        self.write()
+        return seen
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.name}-{loss.seed}")
+@pytest.mark.parametrize("over", ["an empty disk", "an older installation"])
+def test_killed_at_every_step(machine: FakeMachine, loss: Loss, over: str) -> None:
+    if over == "an older installation":
+        install(machine)
+    bench = Bench.prepare(machine, NEWER)
+    before = bench.document()
+    steps = bench.writes()
+    after = bench.document()
+    assert before != after != ""
+    assert sum(len(step.numbers) for step in steps) == bench.machine.kept.operations
+    seen: list[str] = []
+    for step in steps:
+        assert step.numbers, f"{step.point} writes nothing"
+        for number in step.numbers:
+            what = f"cut at {step.point}, before write {number - step.numbers.start}"
+            try:
+                seen.append(bench.cut(number, loss))
+                assert bench.document() == after, "installing once more"
+            except (AssertionError, KeyError) as error:
+                raise AssertionError(f"{what}: {error!r}") from error
+    assert seen[0] == before
+    assert set(seen) <= {before, "", after}
+    if loss.name != "torn":  # the old machine, then none, then the new one; never back
+        order = {before: 0, "": 1, after: 2}
+        places = [order[one] for one in seen]
+        assert places == sorted(places)
+        assert set(places) >= {1, 2}
+
+
+def points_of(machine: FakeMachine) -> list[str]:
+    return [step.fault_point for step in install(machine).steps if step.point]
+
+
+def test_every_fault_point_of_an_installation(machine: FakeMachine) -> None:
+    """Those that are there, by name: a new one appears here."""
+    points = points_of(machine)
+    images = [point for point in points if point.startswith("image:")]
+    assert len(images) == 3
+    assert points == [
+        "table:vda",
+        "filesystem:ESP", "filesystem:machine-store", "volume-group:machine-data",
+        *images,
+        "configuration-volume", "filesystem:config", "first-commit",
+        "boot-file:EFI/machineos-a/grubx64.efi", "boot-file:EFI/machineos-a/shimx64.efi",
+        "boot-file:EFI/BOOT/grubx64.efi", "boot-file:EFI/BOOT/BOOTX64.EFI",
+        "boot-entry:machineos-a",
+    ]  # fmt: skip
+    assert points_of(machine) == [*points[:-1], "forget-entry:0000", "boot-entry:machineos-a"]
+
+
+def test_the_runner_announces_each_of_them_twice(machine: FakeMachine) -> None:
+    watched = install(machine)
+    names = [step.fault_point for step in watched.steps if step.point]
+    assert watched.points == [f"{when} {name}" for name in names for when in ("before", "after")]
+    assert len(set(names)) == len(names)
+
+
+class Sly(FakeHost):
+    """A host on which a line for people changes the disk."""
+
+    def say(self, text: str) -> None:
+        super().say(text)
+        self.kept.set_at_once(("table", "vda"), ())
+
+
+def test_a_step_that_persists_without_a_fault_point_fails(machine: FakeMachine) -> None:
+    with pytest.raises(AssertionError, match=r"Say.* persists and has no fault point"):
+        Watched(Sly(machine)).run(Wish(PLACE))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param((0, 1, 2, 3, 4, 6, 5, 7), id="the entry before the boot files"),
+        pytest.param((0, 1, 2, 3, 5, 4, 6, 7), id="the boot files before the configuration"),
+        pytest.param((0, 1, 2, 5, 3, 4, 6, 7), id="the boot files before the images"),
+    ],
+)
+def test_another_order_is_found_by_cutting(machine: FakeMachine, order: tuple[int, ...]) -> None:
+    """Without this, nobody would know whether the test above can fail. The runner refuses these
+    orders; here nothing is asked what it needs."""
+
+    def talk(facts: Facts) -> Talk[Facts]:
+        known = facts
+        for number in order:
+            known = known.merged((yield from WRITING[number].talk(known)))
+        return Facts()
+
+    bench = Bench.prepare(machine, PLACE)
+    everything = bench.facts.names() | {READ_BACK}
+    phases = (Part("all of it", everything, frozenset(), talk),)
+    bench.start()
+    writes = range(bench.write(phases, READ_BACK).host.kept.operations)
+    found = []
+    for number in writes:
+        bench.start(cut_at=number)
+        with pytest.raises(PowerCutError):
+            bench.write(phases, READ_BACK)
+        bench.machine.power_cut(Loss("lost"))
+        try:
+            bench.document()
+        except (AssertionError, KeyError) as error:
+            found.append(error)
+    assert found
+
+
+def test_nothing_is_written_before_all_has_been_verified(machine: FakeMachine) -> None:
+    steps = install(machine).steps
+    first = next(number for number, step in enumerate(steps) if step.point)
+    assert isinstance(steps[first], WriteTable)
+    assert steps[first - 1] == Say("writing to disk vda")
