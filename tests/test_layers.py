@@ -146,7 +146,6 @@ DECIDES = (
     "machineos.host.virt.qmp",
     "machineos.host.virt.swtpm",
     "machineos.host.virt.uefivars",
-    "machineos.launch.place",
     "machineos.launch.request",
     "machineos.host.unit.iproute",
     "machineos.host.unit.lxc",

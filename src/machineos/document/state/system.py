@@ -11,7 +11,7 @@ Owns the merge rule and the system file ``manifest.yaml`` of the configuration s
   belong to it.
 
 The system file is written as JSON, which is YAML too, so the initrd reads it without a YAML parser.
-Pure: whoever reads the store hands its files in (``state/reading.py``).
+Pure: whoever reads the store hands its files in.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def of_image(folders: Folders, digest: str) -> tuple[Act[object], ...]:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RemoveService(Part[World]):
     """A service that is not wanted, or that may not run any more."""
 
@@ -70,7 +70,7 @@ class RemoveService(Part[World]):
         return of_service(facts.policy.folders, self.service, unit=unit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RemoveImage(Part[World]):
     """An image that no service uses any more."""
 

@@ -9,7 +9,7 @@ import pytest
 from machineos.build.media import live
 from machineos.build.media.live import Placed
 from machineos.build.publish.source import parse_source
-from machineos.errors import UsageError
+from machineos.errors import DocumentError, UsageError
 
 
 def test_a_published_manifest_by_its_place() -> None:
@@ -23,8 +23,13 @@ def test_a_published_manifest_by_its_place() -> None:
     "text", ["oci:", "oci:dir", "oci:dir:name", "oci::name:tag", "oci:dir::tag", "dir:name:tag"]
 )
 def test_what_is_no_place(text: str) -> None:
-    with pytest.raises(UsageError, match="is not oci:DIR:PATH:TAG"):
+    with pytest.raises(DocumentError):
         live.parse_placed(text)
+
+
+def test_a_manifest_on_a_registry_is_not_put_on_a_medium() -> None:
+    with pytest.raises(UsageError, match="is not oci:DIR:PATH:TAG"):
+        live.parse_placed("host:5000/machine/install:1.0.0")
 
 
 def test_the_installers_own_root_is_the_keysets_hostfs_and_bootkit() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from machineos.core import yamldoc
 from machineos.core.digest import Digest
+from machineos.core.files import read_bounded
 from machineos.core.idrange import LAST_ID, RANGE
 from machineos.core.word import DocumentId
 from machineos.document.model.install import (
@@ -28,7 +29,6 @@ from machineos.document.model.install import (
     UpdateType,
 )
 from machineos.document.model.limits import FIRST_ID
-from machineos.document.state.reading import folder_reader
 from machineos.document.state.system import (
     IdMap,
     System,
@@ -379,7 +379,11 @@ def load(stored: Stored, authority: Authority, **changes: object) -> tuple[Verif
     arguments: dict[str, Any] = {
         "ca_pem": authority.pem, "at": NOW, "product": PRODUCT, **changes
     }  # fmt: skip
-    return load_verified(folder_reader(folder), file, **arguments)
+
+    def read(name: str, limit: int) -> bytes:
+        return read_bounded(folder / name, limit)
+
+    return load_verified(read, file, **arguments)
 
 
 def test_all_documents_are_verified_again(stored: Stored, authority: Authority) -> None:
