@@ -85,8 +85,6 @@ def test_no_mocks() -> None:
         assert not {"monkeypatch", "mocker"} & names, _name(path)
 
 
-# Their tests are being written anew; this goes when they are.
-REWRITTEN = re.compile(r"tests/unit/(?:install|service|daemon|state)/")
 LEAST_SECONDS = 60
 
 
@@ -109,7 +107,7 @@ def test_no_test_depends_on_how_fast_the_machine_is() -> None:
     found = [
         f"{_name(path)}:{node.lineno}: {ast.unparse(node)[:60]}"
         for path in TESTS
-        if not REWRITTEN.match(_name(path)) and path.name != "waiting.py"
+        if path.name != "waiting.py"
         for node in ast.walk(ast.parse(_text(path)))
         if isinstance(node, ast.Call) and _hasty(node)
     ]
