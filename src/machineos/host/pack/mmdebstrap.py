@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = "mmdebstrap"
-VARIANTS = ("extract", "custom", "essential", "minbase")
 _TIMEOUT = 3600.0
 
 

@@ -171,26 +171,6 @@ class LayoutRepository:
             chunks.close()
             os.close(handle)
 
-    @contextmanager
-    def open_verified_fd(self, descriptor: Descriptor) -> Iterator[int]:
-        """Yield a read-only file descriptor of a blob whose content was just hashed through it.
-
-        The name can be swapped afterwards without effect. A writer who still has the same file open
-        can change what is read later: whoever needs more than that puts dm-verity over it.
-        Raises: MissingError, DigestError.
-        """
-        handle = self._open(descriptor)
-        try:
-            chunks = Verified(
-                _read_chunks(handle, descriptor.size), descriptor, self._what(descriptor.digest)
-            )
-            for _ in chunks:
-                pass
-            os.lseek(handle, 0, os.SEEK_SET)
-            yield handle
-        finally:
-            os.close(handle)
-
     def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         """Store a blob, unless ``holds_blob`` finds it there.
 
