@@ -73,6 +73,13 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     assert not broken, f"{page.name}: these links lead nowhere: {broken}"
 
 
+def test_a_test_that_is_named_is_there() -> None:
+    for page in PAGES:
+        for name, function in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text()):
+            assert (ROOT / name).is_file(), f"{page}: {name}"
+            assert f"def {function}" in (ROOT / name).read_text(), f"{page}: {name}::{function}"
+
+
 def test_every_page_is_reached_from_readme() -> None:
     seen = {ROOT / "README.md"}
     left = list(seen)
