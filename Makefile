@@ -1,5 +1,5 @@
 # Every task of the project; each is a script in scripts/ that can also be called on its own.
-.PHONY: help demo setup test check unit system slow vm coverage mutants bench docs lock clean
+.PHONY: help demo setup test check unit system slow vm coverage mutants proofs bench docs lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -36,6 +36,9 @@ coverage: setup ## branch coverage where trust is decided, with its floors
 
 mutants: setup ## small faults in the code that decides, against the quick tests; writes docs/mutants.md (half an hour)
 	scripts/mutants
+
+proofs: setup ## tests that boot guests more than twice; writes docs/proofs.md (root; minutes each)
+	scripts/proofs
 
 vm: setup ## tests that boot guests (root or sudo)
 	scripts/vm

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from vm.guest import BOOT, PROBE, Boot, FileServer, Guest
 from waiting import PATIENCE
 
 READY = "ready"
+MOST_BOOTS = 2  # in one test; what needs more is a proof
 MARKS = (
     pytest.mark.vm,
     pytest.mark.root,
@@ -64,11 +65,32 @@ def files() -> Iterator[FileServer]:
 
 
 @pytest.fixture(scope="session")
-def boot(bench: Bench, files: FileServer) -> Boot:
+def boots() -> list[str]:
+    """Every start of a machine of the bench, by its name."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _few_boots(
+    request: pytest.FixtureRequest, boots: list[str], record_property: Callable[[str, object], None]
+) -> Iterator[None]:
+    """A test that boots more than twice costs minutes: it is a proof, and run as one."""
+    before = len(boots)
+    yield
+    count = len(boots) - before
+    record_property("boots", count)
+    if request.node.get_closest_marker("proof") is None:
+        assert count <= MOST_BOOTS, "mark it as a proof"
+
+
+@pytest.fixture(scope="session")
+def boot(bench: Bench, files: FileServer, boots: list[str]) -> Boot:
     """Start a machine of the bench for the length of a block."""
 
     @contextmanager
     def booted(name: str, *, snapshot: str = "", no_reboot: bool = False) -> Iterator[Guest]:
+        if not snapshot:
+            boots.append(name)
         port = bench.store.load(name).config.nics[0].ports[0].host.port
         options = StartOptions(snapshot=snapshot, no_reboot=no_reboot)
         with RunningMachine(bench.provider, name, CLOCK, options=options) as vm:

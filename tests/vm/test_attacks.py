@@ -176,6 +176,7 @@ def test_a_revoked_generation(
     assert b"machineos,2" in bytes.fromhex(victim.variables()["SbatLevel"]["data"])
 
 
+@pytest.mark.proof
 def test_a_kernel_image_on_the_deny_list(
     victim: Victim, ends: Ends, tmp_path: Path, bench: Bench
 ) -> None:
@@ -198,6 +199,7 @@ def test_a_kernel_image_on_the_deny_list(
 # --- what comes from beside the image (row 20)
 
 
+@pytest.mark.proof
 def test_what_lies_beside_the_image(
     victim: Victim, ends: Ends, bench: Bench, tmp_path: Path
 ) -> None:
