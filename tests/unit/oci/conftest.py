@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fakes.habits import habits
 from fakes.registry import FakeRegistry, fake_registry
 from fakes.repository import MemoryRegistry
 from machineos.core import run
@@ -107,7 +108,7 @@ def _port(log: Path) -> int | None:
         "memory",
         "layout",
         "fake",
-        "fake without referrers API",
+        *habits(),
         pytest.param("docker-registry", marks=pytest.mark.tool("docker-registry")),
     ]
 )
@@ -122,7 +123,8 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
             yield client
     else:
         fake = request.getfixturevalue("fake")
-        fake.faults.referrers_api = request.param == "fake"
+        if request.param != "fake":
+            habits()[request.param].keep(fake)
         with HttpRegistry(fake.host, limits=FAST) as client:
             yield client
 

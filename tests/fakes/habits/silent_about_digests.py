@@ -1,0 +1,13 @@
+"""Answers without ``Docker-Content-Digest``: proxies drop headers they do not know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fakes.registry import FakeRegistry
+
+
+def keep(registry: FakeRegistry) -> None:
+    """The header is there and empty."""
+    registry.faults.says = {"Docker-Content-Digest": ""}
