@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from machineos.document.product.image import resolve_user
+from machineos.document.rules.configs import USER_FILES
 from machineos.document.rules.storage import FOLDERS, KERNEL_FOLDERS, SCRATCH, Tree
-from machineos.errors import ArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from machineos.document.model.image import User
     from machineos.document.model.install import Mount
-    from machineos.service.plan.host import Inside, Sight
+    from machineos.service.plan.host import Inside
 
 PASSWD, GROUP, RESOLV_CONF = "/etc/passwd", "/etc/group", "/etc/resolv.conf"
 FILES = (PASSWD, GROUP, RESOLV_CONF)
@@ -49,20 +49,13 @@ def judge(inside: Inside, *, mounts: Sequence[Mount], user: str, image: str) -> 
     folders, files = dict(inside.folders), dict(inside.files)
     tree = Tree(lambda path: folders[path].problem, tuple(mounts))
     FOLDERS.require(tree, f"image {image}")
+    users = (files[PASSWD], files[GROUP])
+    USER_FILES.require([each.problem for each in users if not each.absent], f"image {image}")
+    passwd, group = (None if each.absent else each.data for each in users)
     resolv_conf = files[RESOLV_CONF]
     return Findings(
-        user=resolve_user(
-            user, _content(files[PASSWD], image), _content(files[GROUP], image), image=image
-        ),
+        user=resolve_user(user, passwd, group, image=image),
         scratch=tuple(path for path in SCRATCH if not folders[path].absent),
         # A link there is common (to /run/...) and harmless: the image looks after itself.
         resolves=not resolv_conf.absent and not resolv_conf.problem,
     )
-
-
-def _content(sight: Sight, image: str) -> bytes | None:
-    if sight.absent:
-        return None
-    if sight.problem:
-        raise ArchiveError(f"image {image}: {sight.problem}")
-    return sight.data

@@ -281,6 +281,13 @@ def mosd_linked(scene: Scene) -> None:
     gates.mosd_inside(scene, (Mount(dest="/data", label="data"),))
 
 
+def mosd_away(scene: Scene) -> None:
+    """Run an image whose users are in a file elsewhere."""
+    (rooted(scene) / "etc").mkdir()
+    (scene.folder / "root/etc/passwd").symlink_to("/etc/shadow")
+    gates.mosd_inside(scene)
+
+
 def mosd_nobody(scene: Scene) -> None:
     """Run an image as a user that it does not know."""
     rooted(scene)

@@ -31,6 +31,7 @@ from unit.document.rules.attacks import (
     manifest,
     many,
     mixed,
+    mosd_away,
     mosd_linked,
     mosd_nobody,
     mounts,
@@ -250,6 +251,7 @@ BAD: dict[str, Bad] = {
     "config-user": config(
         "'65536' is not a user and group that an image can have", User="65536"
     ),
+    "config-user-files": Bad("/etc/passwd is a symbolic link", {"mosd": mosd_away}),
     "config-user-known": Bad(
         "'app' is not a user and group of the image",
         {"mosd": mosd_nobody},

@@ -194,6 +194,12 @@ def test_an_image_without_files_knows_numbers_only() -> None:
     assert find_user(Account("0:web", None, None)) is None
 
 
+def test_files_of_users_that_cannot_be_read() -> None:
+    assert list(configs.USER_FILES.breaches(["", ""])) == []
+    found = list(configs.USER_FILES.breaches(["", "/etc/group is a link"]))
+    assert found == [("", "/etc/group is a link")]
+
+
 def test_the_first_entry_counts() -> None:
     twice = b"app:x:1:2::/one:\napp:x:3:4::/two:\n"
     assert find_user(Account("app", twice, None)) == User(1, 2, "/one")

@@ -62,7 +62,7 @@ def test_what_a_machine_refuses_the_publisher_refuses_first() -> None:
         # which documents come together, and when, is known on the machine
         "product-complete", "product-publisher", "product-same-name",
         # the image has to be unpacked
-        "config-user-known",
+        "config-user-files", "config-user-known",
         # the machine's own files
         "system-count", "system-document", "system-document-once", "system-group",
         "system-group-once", "id-range-inside", "id-range-apart", "id-range-free",

@@ -94,6 +94,6 @@ def test_the_files_of_users(name: str) -> None:
     assert findings({f"/etc/{name}": ABSENT}, user="5:6").user.uid == 5
     with pytest.raises(ArchiveError) as caught:
         findings({f"/etc/{name}": LINK}, user="5:6")
-    assert str(caught.value) == "image i: it is a link"
+    assert (str(caught.value), caught.value.rule) == ("image i: it is a link", "config-user-files")
     with pytest.raises(DocumentError, match=r"^image i: "):
         findings(user="nobody")
