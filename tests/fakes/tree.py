@@ -15,7 +15,7 @@ def see_folder(tree: Tree, path: str) -> Sight:
     """Look for a folder as ``act.rootfs`` does."""
     names = _components(path)
     if names is None:
-        return Sight(f"{path[:120]!r} is not a plain absolute path")
+        return Sight(f"{path[:120]!r} is no path inside an image")
     current = "/"
     for name in names:
         current = posixpath.join(current, name)
@@ -33,7 +33,7 @@ def see_file(tree: Tree, path: str) -> Sight:
     """Read a file as ``act.rootfs`` does."""
     names = _components(path)
     if not names:
-        return Sight(f"{path[:120]!r} is not a plain absolute path")
+        return Sight(f"{path[:120]!r} is no path inside an image")
     above = see_folder(tree, "/" + "/".join(names[:-1]))
     if above.absent:
         return above

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from machineos.core.facts import Fact, Facts, Part
 from machineos.core.size import show_size
 from machineos.core.steps import ask
+from machineos.document.rules.images import check_image
 from machineos.document.rules.product import BOOTS, COMPLETE
 from machineos.document.rules.subject import declared
-from machineos.document.verify.images import check_image, image_name, require_signatures
+from machineos.document.verify.images import image_name, require_signatures
 from machineos.errors import SpaceError
 from machineos.install.source import IDENTITY, PLACE, REACHABLE, RUN
 from machineos.install.steps import (

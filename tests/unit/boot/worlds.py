@@ -135,6 +135,7 @@ class MemoryRegistry:
 
 HOSTFS = image_content(SYSTEMD, folders=("etc", "var", "usr/lib/modules", "config", "atomfs-store",
                                         "dev", "proc", "sys", "run"))  # fmt: skip
+ZOT = (b"hsqs a service",)
 BOOTKIT = image_content(folders=(f"usr/lib/modules/{KERNEL}",))
 
 
@@ -144,13 +145,12 @@ def publish_content(
     product: UUID = PRODUCT,
     hostfs: bytes = HOSTFS,
     bootkit: bytes = BOOTKIT,
-    zot: tuple[bytes, ...] = (b"hsqs a service",),
     erofs: str = "",
     by: str = "publisher",
 ) -> Content:
     """Publish a manifest and the images that it names, in memory; ``erofs`` is one's name."""
     images = MemoryRepository()
-    for name, contents in (("zot", zot), ("hostfs", (hostfs,)), ("bootkit", (bootkit,))):
+    for name, contents in (("zot", ZOT), ("hostfs", (hostfs,)), ("bootkit", (bootkit,))):
         put_image(
             cast("LayoutRepository", images),
             name,
@@ -188,9 +188,24 @@ def signed_again(install: Install, what: Content) -> Content:
     repository = MemoryRepository()
     for artifact in (made.certificate, made.signature):
         artifact.store(cast("Repository", repository))
-    made.install.store(cast("Repository", repository), tag="again")
-    found = fetch_verified(repository, "again", ca_pem=ca_pem(), at=NOW, product=PRODUCT)
-    return Content(what.repositories, found)
+    made.install.store(cast("Repository", repository), tag="1.0.0")
+    found = fetch_verified(repository, "1.0.0", ca_pem=ca_pem(), at=NOW, product=PRODUCT)
+    return Content({**what.repositories, "machine/install": repository}, found)
+
+
+def with_image(name: str, contents: tuple[bytes, ...]) -> Content:
+    """Return the content with another image for a target, which publishing might refuse."""
+    repositories = content().copied()
+    store = cast("LayoutRepository", repositories["mos"])
+    image = put_image(store, "another", contents=contents)
+    targets = tuple(
+        msgspec.structs.replace(one, digest=str(image.digest), size=image.size)
+        if one.service_name == name
+        else one
+        for one in content().install.targets
+    )
+    install = msgspec.structs.replace(content().install, targets=targets)
+    return signed_again(install, Content(repositories, content().fetched))
 
 
 @functools.cache
@@ -428,7 +443,7 @@ def two_documents(second: Content) -> FakeMachine:
     files, extra = config_of(made).plain.tree, configuration(second)
     stored = system.parse_system(files.entries[system.SYSTEM_FILE].data)
     sha256 = second.fetched.verified.sha256
-    both = msgspec.structs.replace(stored, manifests=(*stored.manifests, sha256))
+    both = msgspec.structs.replace(stored, manifests=(*stored.manifests, str(sha256)))
     for name in system.document_files(sha256):
         files.put(name, extra.entries[name].data)
     files.put(system.SYSTEM_FILE, both.to_bytes())

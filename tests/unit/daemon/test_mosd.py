@@ -183,7 +183,7 @@ def test_without_units_nobody_is_asked(machine: Machine) -> None:
     found = machine.status()
     assert (found.settled, found.good) == (True, False)
     assert found.services[0].state == "refused"
-    assert machine.lines[1].startswith("bad: refused: bad: image configuration")
+    assert machine.lines[1].startswith("bad: refused: configuration of the image of bad")
 
 
 def test_a_machine_without_services_is_good(machine: Machine) -> None:

@@ -28,6 +28,7 @@ from machineos.install.steps import perform
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.oci.model.place import Place
+from machineos.oci.model.repository import Registry
 from unit.document.conftest import (
     PRODUCT,
     SOURCE,
@@ -103,7 +104,7 @@ def machine(shelf: MemoryRegistry, authority: Authority) -> FakeMachine:
     return make_machine(shelf, authority)
 
 
-def make_machine(registry: MemoryRegistry, authority: Authority) -> FakeMachine:
+def make_machine(registry: Registry, authority: Authority) -> FakeMachine:
     index = MediumIndex(version=VERSION, live="machine/live:1", install="machine/install:1.0.0")
     return FakeMachine(
         disks=(VDA,),

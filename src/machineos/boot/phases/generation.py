@@ -1,4 +1,7 @@
-"""Read what this machine runs out of its configuration, and verify every document of it again."""
+"""Read what this machine runs out of its configuration, and verify every document of it again.
+
+Invariant: what comes out has a hostfs and a bootkit.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,7 @@ class _Phase(Phase, frozen=True):
             product=facts[IDENTITY].product,
         )
         merged = system.merge(verified)
+        system.require_bootable(merged)
         yield from ask(Say(f"generation {merged.manifests[-1][:12]} verified"))
         publishers = {document.sha256: document.publisher for document in verified}
         sources = tuple(Source(entry.target, publishers[entry.source]) for entry in merged.targets)

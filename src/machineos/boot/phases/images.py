@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from machineos.boot.facts import BOOTS, IMAGES, SOURCES, STORE, Facts, Image, Phase
 from machineos.boot.steps import ReadImage
 from machineos.core.steps import Talk, ask
-from machineos.document.verify.images import check_image, image_name, require_signatures
+from machineos.document.rules.images import check_image
+from machineos.document.verify.images import image_name, require_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

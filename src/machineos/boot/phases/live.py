@@ -1,4 +1,7 @@
-"""Verify the manifest of the installer's own root: signed for this machine's product."""
+"""Verify the manifest of the installer's own root: signed for this machine's product.
+
+Invariant: what comes out has a hostfs and a bootkit.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from machineos.boot.facts import (
 from machineos.boot.steps import FetchManifest, Say
 from machineos.core.steps import Talk, ask
 from machineos.document.between.medium import LAYOUTS
+from machineos.document.rules.product import BOOTS
+from machineos.document.rules.subject import together
 from machineos.document.verify.images import REPOSITORY
 
 
@@ -29,9 +34,13 @@ class _Phase(Phase, frozen=True):
         verified = yield from ask(
             FetchManifest(layouts, name, tag, facts[ANCHORS].manifest_ca, facts[IDENTITY].product)
         )
-        yield from ask(Say(f"install medium {medium.device} verified"))
+        install = verified.install
+        # Whatever else was left out of it: it has to be a root of its own.
+        what = f"install medium {medium.device}"
+        BOOTS.require(together(install.product, install.targets, ()), what)
+        yield from ask(Say(f"{what} verified"))
         publisher = verified.publisher
-        sources = tuple(Source(target, publisher) for target in verified.install.targets)
+        sources = tuple(Source(target, publisher) for target in install.targets)
         return (
             Facts()
             .plus(SOURCES, sources)

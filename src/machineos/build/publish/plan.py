@@ -27,7 +27,6 @@ from machineos.document.product.image import parse_image_config
 from machineos.document.rules import images, publisher
 from machineos.document.rules.product import BOOTS
 from machineos.document.rules.subject import declared
-from machineos.document.verify.images import check_image
 from machineos.document.verify.published import verify_install
 from machineos.errors import MissingError
 from machineos.oci.graph.walk import platform_name
@@ -222,7 +221,7 @@ class _Resolver:
             repository, found = converter.convert(repository, str(descriptor.digest), mounts)
             descriptor, data = repository.manifest(str(found.digest))
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
-        check_image(document, what)
+        images.check_image(document, what)
         config = repository.blob(document.config, limit=MAX_CONFIG)
         name = f"configuration of {what}"
         if wanted.service_type == "container":

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from machineos.document.model.image import User
 from machineos.document.model.limits import MAX_USER, MAX_WORDS
 from machineos.document.rules.rule import Rule
+from machineos.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from machineos.document.model.image import Run
     from machineos.document.rules.rule import Gate
@@ -125,6 +126,12 @@ def _unknown(account: Account) -> Found:
         yield "config.User", f"{account.text[:80]!r} is not a user and group of the image"
 
 
+def _files(problems: Sequence[str]) -> Found:
+    for problem in problems:
+        if problem:
+            yield "", problem
+
+
 def _folder(run: Run) -> Found:
     if run.folder and not is_plain_path(run.folder):
         yield "config.WorkingDir", f"{run.folder[:80]!r} is not a plain absolute path"
@@ -146,7 +153,15 @@ RULES: tuple[Rule[Run], ...] = (
     Rule("config-signal", "A signal to stop with is one that has a name or number.", _ANY, _signal),
 )
 
-# The image has to be unpacked for this, so only who mounts it can tell.
+# The image has to be unpacked for these, so only who mounts it can tell. Of each file that knows
+# users: why it cannot be read, empty when it can or is not there.
+USER_FILES: Rule[Sequence[str]] = Rule(
+    "config-user-files",
+    "What an image says of its users is in plain files.",
+    ("mosd",),
+    _files,
+    ArchiveError,
+)
 USER_KNOWN: Rule[Account] = Rule(
     "config-user-known",
     "An image knows the user that its command runs as.",

@@ -77,6 +77,12 @@ def _root_hash(manifest: Manifest) -> Found:
             yield "", error.message
 
 
+def check_image(manifest: Manifest, name: str) -> None:
+    """Raise VerificationError unless it is an image that a machine mounts; ``name`` says which."""
+    for rule in RULES:
+        rule.require(manifest, name)
+
+
 # What the signed document says of the bytes; who signs it writes what is there.
 NAMED: tuple[Rule[Named], ...] = (
     Rule(

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from machineos.document.model.limits import MAX_PORT, MAX_PORTS
 from machineos.document.rules.rule import DOCUMENT, Rule
 from machineos.document.rules.subject import Declaration, DeclaredTarget
+from machineos.errors import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from machineos.document.model.install import Network
     from machineos.document.rules.rule import Gate
-    from machineos.errors import Fault
 
     Found = Iterator[tuple[str, str]]
 
@@ -29,8 +29,8 @@ BRIDGE = "mos0"
 GATEWAY4 = ipaddress.IPv4Interface("10.0.3.1/24")
 # From the unique local range (RFC 4193); it never leaves the machine, being masqueraded.
 GATEWAY6 = ipaddress.IPv6Interface("fd6d:6f73:3000:3::1/64")
-# Where automatic addresses start, as the predecessor had it.
-FIRST_FREE = 3
+# Host numbers that are given out: the predecessor's began at 3 too, the last is for broadcast.
+NUMBERS = range(3, GATEWAY4.network.num_addresses - 1)
 EXAMPLES = {4: "10.0.3.99/24", 6: "fd6d:6f73:3000:3::99/64"}
 _ALL: tuple[Gate, ...] = (*DOCUMENT, "mosd")
 
@@ -51,10 +51,9 @@ def parse_address(text: str, version: int) -> Interface | None:
 
 
 def automatic_addresses() -> Iterator[ipaddress.IPv4Address]:
-    """Yield the addresses that are given to who asks for none, in order."""
-    network = GATEWAY4.network
-    for host in range(FIRST_FREE, network.num_addresses - 1):
-        yield network.network_address + host
+    """Yield the addresses that are given to who asks for none."""
+    for number in NUMBERS:
+        yield GATEWAY4.network.network_address + number
 
 
 def address_taken(address: Address, owner: str) -> str:
@@ -67,23 +66,28 @@ def port_taken(protocol: str, port: int, owner: str) -> str:
     return f"{protocol} port {port} of the host is taken by {owner}"
 
 
-def refusals(services: Sequence[tuple[str, Network]]) -> dict[str, Fault]:
+def refusals(
+    services: Sequence[tuple[str, Network]], settled: Collection[str] = ()
+) -> dict[str, Fault]:
     """Return by name what is wrong with the networks of services that are to run together.
 
     A service is refused alone: what it asks for is not kept from the others. Of two that want the
-    same, the first gets it.
+    same, the first gets it. Where addresses run out, those in ``settled``, who have one, keep it.
+    The paths of the faults begin within the service.
     """
     found: dict[str, Fault] = {}
     for name, fault in _of_services(services, ALONE):
         found.setdefault(name, fault)
     while True:
         left = [(name, network) for name, network in services if name not in found]
-        refused = _of_services(left, TOGETHER)
+        refused = _of_services(left, (ADDRESS_ONCE, PORT_ONCE))
         if not refused:
-            return found
+            break
         # One by one: who was refused takes nothing from those behind.
         name, fault = refused[0]
         found[name] = fault
+    left.sort(key=lambda item: item[0] not in settled)
+    return {**found, **dict(_of_services(left, (ADDRESS_ROOM,)))}
 
 
 def _of_services(
@@ -92,14 +96,16 @@ def _of_services(
     """Return the faults of services with their names, in the order of the services."""
     targets = tuple(DeclaredTarget(name, "", "container", network) for name, network in services)
     declaration = Declaration(version=1, product="", complete=False, targets=targets, storage=())
-    found = [fault for rule in rules for fault in rule.faults(declaration)]
-    found.sort(key=_index)
-    return [(services[_index(fault)][0], fault) for fault in found]
+    found = [_split(fault) for rule in rules for fault in rule.faults(declaration)]
+    found.sort(key=lambda item: item[0])
+    return [(services[index][0], fault) for index, fault in found]
 
 
-def _index(fault: Fault) -> int:
-    """Return which target a fault is about."""
-    return int(fault.path.removeprefix("targets[").partition("]")[0])
+def _split(fault: Fault) -> tuple[int, Fault]:
+    """Return which target a fault is about, and the fault with its path within that target."""
+    target, _, path = fault.path.partition(".")
+    index = int(target.removeprefix("targets[").removesuffix("]"))
+    return index, Fault(path, fault.line, fault.message, fault.rule)
 
 
 def _texts(declaration: Declaration) -> Iterator[tuple[str, DeclaredTarget, int, str]]:
@@ -236,14 +242,13 @@ ALONE: tuple[Rule[Declaration], ...] = (
     Rule("ports-kind", "Only a network of type simple forwards ports.", _ALL, _ports_kind),
     Rule("port", f"A port is between 1 and {MAX_PORT}.", _ALL, _port),
 )  # fmt: skip
-TOGETHER: tuple[Rule[Declaration], ...] = (
-    Rule("address-once", "No two targets have the same address.", _ALL, _address_once),
-    Rule(
-        "address-room",
-        "There are addresses for all targets that ask for none.",
-        _ALL,
-        _address_room,
-    ),
-    Rule("port-once", "A port of the host leads to one target.", _ALL, _port_once),
+ADDRESS_ONCE: Rule[Declaration] = Rule(
+    "address-once", "No two targets have the same address.", _ALL, _address_once
 )
-RULES = (*ALONE, *TOGETHER)
+ADDRESS_ROOM: Rule[Declaration] = Rule(
+    "address-room", "There are addresses for all targets that ask for none.", _ALL, _address_room
+)
+PORT_ONCE: Rule[Declaration] = Rule(
+    "port-once", "A port of the host leads to one target.", _ALL, _port_once
+)
+RULES = (*ALONE, ADDRESS_ONCE, ADDRESS_ROOM, PORT_ONCE)

@@ -42,6 +42,7 @@ RULES: tuple[Rule[Any], ...] = (
     *images.NAMED,
     *images.RULES,
     *configs.RULES,
+    configs.USER_FILES,
     configs.USER_KNOWN,
     roothash.SIGNED,
     storage.FOLDERS,

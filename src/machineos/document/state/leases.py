@@ -18,6 +18,7 @@ import msgspec
 
 from machineos.core.jsondoc import decode_json
 from machineos.core.serviceid import ServiceId
+from machineos.document.rules.product import KNOWN_VERSION
 from machineos.errors import DocumentError, Fault
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ NO_LEASES = Leases(VERSION)
 def parse_leases(data: bytes, *, name: str = "leases") -> Leases:
     """Return stored leases. Raises: DocumentError with every fault."""
     stored = decode_json(data, Leases, name=name, limit=MAX_SIZE)
-    faults: list[Fault] = []
-    if stored.version != VERSION:
-        faults.append(Fault("version", 0, f"is {stored.version}, only {VERSION} is known"))
+    faults = KNOWN_VERSION.faults(stored.version)
     seen: set[tuple[str, str]] = set()
     for index, lease in enumerate(stored.leases):
         path = f"leases[{index}]"
@@ -65,7 +64,7 @@ def parse_leases(data: bytes, *, name: str = "leases") -> Leases:
         faults += _address_faults(lease, path)
         for key, value in msgspec.structs.asdict(lease).items():
             if value and (key, value) in seen:
-                faults.append(Fault(f"{path}.{key}", 0, f"{value[:80]!r} is there twice"))
+                faults.append(Fault(f"{path}.{key}", 0, f"{value[:80]!r} is leased twice"))
             seen.add((key, value))
     if faults:
         raise DocumentError(name, faults)

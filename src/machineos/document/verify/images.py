@@ -116,14 +116,8 @@ def verify_target(repository: Repository, target: Target) -> Manifest:
     for rule in images.NAMED:
         rule.require(named, name)
     manifest = parse_manifest(data, name=name, media_type=descriptor.media_type)
-    check_image(manifest, name)
+    images.check_image(manifest, name)
     return manifest
-
-
-def check_image(manifest: Manifest, name: str) -> None:
-    """Raise VerificationError unless it is an image that a machine mounts (``rules.images``)."""
-    for rule in images.RULES:
-        rule.require(manifest, name)
 
 
 def read_config(repository: Repository, manifest: Manifest, name: str) -> ImageConfig:

@@ -80,7 +80,7 @@ def see_file(root: Path, path: str, *, limit: int = MAX_READ) -> Sight:
 
 
 def _not_plain(path: str) -> Sight:
-    return Sight(f"{path[:120]!r} is not a plain absolute path")
+    return Sight(f"{path[:120]!r} is no path inside an image")
 
 
 def _components(path: str) -> list[str] | None:

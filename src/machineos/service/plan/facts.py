@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from machineos.core.steps import Answers
     from machineos.document.between.handover import Handover, Service
+    from machineos.document.model.image import ImageConfig
     from machineos.host.unit.systemctl import UnitState
     from machineos.service.plan.host import Around, Mounted
-    from machineos.service.plan.image import Image, ImageConfig
+    from machineos.service.plan.image import Image
     from machineos.service.plan.inside import Findings
     from machineos.service.plan.model import Folders, ServiceSpec
     from machineos.service.plan.network import Attachment, NetworkPlan

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from machineos.document.rules.network import BRIDGE, GATEWAY4, GATEWAY6
 from machineos.errors import ToolError
 from machineos.host.unit import lxc
-from machineos.service.plan.network import BRIDGE, GATEWAY4, GATEWAY6
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from machineos.document.rules.network import BRIDGE
 from machineos.document.state.leases import NO_LEASES, parse_leases
 from machineos.errors import DocumentError
 from machineos.service.plan import network, removal, steps
@@ -204,13 +205,13 @@ def making_folders(folders: Folders) -> tuple[Act[object], ...]:
 def forwarding(forwards: Sequence[Forward]) -> tuple[Act[object], ...]:
     """Return the steps that make exactly ``forwards`` hold."""
     return (
-        steps.MakeBridge(network.BRIDGE, network.BRIDGE_ADDRESSES),
+        steps.MakeBridge(BRIDGE, network.BRIDGE_ADDRESSES),
         steps.ApplyRules(network.render_table(forwards)),
         # After the table: its first chain is what makes route_localnet harmless.
         steps.SwitchOn("ipv4/ip_forward"),
         # A kernel may have been started without IPv6.
         steps.SwitchOn("ipv6/conf/all/forwarding", optional=True),
-        steps.SwitchOn(f"ipv4/conf/{network.BRIDGE}/route_localnet"),
+        steps.SwitchOn(f"ipv4/conf/{BRIDGE}/route_localnet"),
     )
 
 

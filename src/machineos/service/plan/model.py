@@ -14,14 +14,10 @@ if TYPE_CHECKING:
 
     from machineos.core.idrange import IdRange
     from machineos.core.serviceid import ServiceId
-    from machineos.service.plan.image import User
+    from machineos.document.model.image import User
     from machineos.service.plan.network import Attachment
 
-# Folders of a container that are writable and forgotten at its end.
-SCRATCH = ("/tmp", "/run", "/var/tmp")  # noqa: S108 (paths inside the container)
 MAX_TEXT = 4 << 20  # of a file that we wrote
-# Folders that LXC mounts over: without them the image cannot run.
-NEEDED = ("/proc", "/sys", "/dev")
 
 
 class Folders(msgspec.Struct, frozen=True):

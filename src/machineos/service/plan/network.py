@@ -1,9 +1,10 @@
 """Addresses and port forwarding: who gets which address, and the nftables table that follows.
 
-Pure. The bridge ``mos0`` carries 10.0.3.1/24, the predecessor's subnet, and a unique local IPv6
-prefix. All of it is in one table, ``inet machineos``, that is replaced as a whole, so applying it
-twice, or after a crash, gives the same result. The predecessor's defects that tests keep away: TCP
-only, unreachable from the host itself, port clashes unseen, no address left to choose.
+Pure. What a network may be, and of which networks the bridge is, are rules
+(``document.rules.network``). All of it is in one table, ``inet machineos``, that is replaced as a
+whole, so applying it twice, or after a crash, gives the same result. The predecessor's defects that
+tests keep away: TCP only, unreachable from the host itself, port clashes unseen, no address left to
+choose.
 
 A forwarded port is reachable from outside, from the host by any of its addresses, from the host by
 127.0.0.1, and from other services. Not by ::1: the kernel has no route_localnet for IPv6.
@@ -18,8 +19,8 @@ import msgspec
 from msgspec.structs import replace
 
 from machineos.core.serviceid import ServiceId
+from machineos.document.rules.network import BRIDGE, GATEWAY4, GATEWAY6, NUMBERS, refusals
 from machineos.document.state.leases import NO_LEASES, Lease, Leases, Space, assign_addresses
-from machineos.errors import ConflictError, DocumentError, Fault, MachineOSError, SpaceError
 from machineos.host.unit import nft
 
 if TYPE_CHECKING:
@@ -27,18 +28,14 @@ if TYPE_CHECKING:
 
     from machineos.document.model.install import Network, NetworkType
 
-BRIDGE = "mos0"
 FAMILY = "inet"
 TABLE = "machineos"
-GATEWAY4 = IPv4Interface("10.0.3.1/24")
-# From the unique local range (RFC 4193); it never leaves the machine, being masqueraded.
-GATEWAY6 = IPv6Interface("fd6d:6f73:3000:3::1/64")
 BRIDGE_ADDRESSES = (str(GATEWAY4), str(GATEWAY6))
-# Where addresses are chosen from: the predecessor's began at 3 too; the last is for broadcast.
+# Where addresses are chosen from; the rule that there are enough counts the same numbers.
 SPACE = Space(
     ipv4=GATEWAY4.network,
     ipv6=GATEWAY6.network,
-    numbers=range(3, GATEWAY4.network.num_addresses - 1),
+    numbers=NUMBERS,
     taken=frozenset({GATEWAY4.ip, GATEWAY6.ip}),
 )
 
@@ -69,15 +66,21 @@ class Forward(msgspec.Struct, frozen=True):
     ipv6: IPv6Address
 
 
-class NetworkPlan(msgspec.Struct, frozen=True):
-    """What each service gets; ``refused`` says why a service gets nothing and cannot run.
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a service gets no network and cannot run; ``rule`` is the name of the rule that says so
+    (``document.rules``)."""
 
-    ``leases`` are to be kept for the next plan.
-    """
+    service: ServiceId
+    rule: str
+    why: str
+
+
+class NetworkPlan(msgspec.Struct, frozen=True):
+    """What each service gets; ``leases`` are to be kept for the next plan."""
 
     attachments: tuple[tuple[ServiceId, Attachment], ...]
     forwards: tuple[Forward, ...]
-    refused: tuple[tuple[ServiceId, str], ...]
+    refused: tuple[Refusal, ...]
     leases: Leases
 
     def attachment(self, service: ServiceId) -> Attachment | None:
@@ -86,7 +89,7 @@ class NetworkPlan(msgspec.Struct, frozen=True):
 
     def why(self, service: ServiceId) -> str:
         """Return why a service is refused, empty when it is not."""
-        return dict(self.refused).get(service, "")
+        return next((each.why for each in self.refused if each.service == service), "")
 
 
 def plan_network(
@@ -96,12 +99,26 @@ def plan_network(
 
     A service that contradicts an earlier one, or asks for the impossible, is refused alone.
     """
-    planner = _Planner()
-    # Addresses that were asked for come first, so that no automatic one takes them.
+    # Who names an address is looked at first.
     ordered = sorted(services, key=lambda item: not (item[1].ipv4 or item[1].ipv6))
-    for service, network in ordered:
-        planner.try_add(service, network)
-    return planner.finish(leases)
+    settled = {lease.service for lease in leases.leases if lease.ipv4}
+    faults = refusals([(service.text, network) for service, network in ordered], settled)
+    fit = [(service, network) for service, network in ordered if service.text not in faults]
+    simple = [(service, network) for service, network in fit if network.type == "simple"]
+    chosen = _choose(simple, leases)
+    addresses = _addresses(simple, chosen)
+    return NetworkPlan(
+        attachments=tuple(
+            (service, Attachment(network.type, *addresses.get(service, ())))
+            for service, network in fit
+        ),
+        forwards=_forwards(simple, addresses),
+        refused=tuple(
+            Refusal(ServiceId(name), fault.rule, f"service {name}: {fault}")
+            for name, fault in faults.items()
+        ),
+        leases=chosen,
+    )
 
 
 def render_table(forwards: Iterable[Forward]) -> str:
@@ -163,143 +180,43 @@ def _dnat(forward: Forward) -> tuple[str, str]:
     )
 
 
-class _Wish(msgspec.Struct):
-    """A service that was not refused so far; an address is None where one is to be chosen."""
+def _choose(services: Sequence[tuple[ServiceId, Network]], leases: Leases) -> Leases:
+    """Return the leases when these services, which fit together, have what they do not name."""
+    four = {IPv4Interface(network.ipv4).ip for _, network in services if network.ipv4}
+    six = {IPv6Interface(network.ipv6).ip for _, network in services if network.ipv6}
+    return assign_addresses(
+        leases,
+        ipv4={service for service, network in services if not network.ipv4},
+        ipv6={service for service, network in services if not network.ipv6},
+        space=replace(SPACE, taken=SPACE.taken | four | six),
+    )
 
-    network: Network
-    ipv4: IPv4Interface | None = None
-    ipv6: IPv6Interface | None = None
 
-
-class _Planner:
-    """What is taken so far."""
-
-    def __init__(self) -> None:
-        self._wishes: dict[ServiceId, _Wish] = {}
-        self._refused: dict[ServiceId, str] = {}
-        self._ports: dict[tuple[str, int], str] = {}
-        self._taken: dict[IPv4Address | IPv6Address, str] = dict.fromkeys(SPACE.taken, "the host")
-
-    def try_add(self, service: ServiceId, network: Network) -> None:
-        """Take what the service names, or refuse it."""
-        try:
-            wish = self._checked(service, network)
-        except MachineOSError as error:
-            self._refused[service] = str(error)
-            return
-        self._wishes[service] = wish
-        for interface in (wish.ipv4, wish.ipv6):
-            if interface is not None:
-                self._taken[interface.ip] = service.text
-        for port in network.ports or ():
-            self._ports[port.protocol, port.host] = service.text
-
-    def finish(self, leases: Leases) -> NetworkPlan:
-        """Choose what was left open."""
-        simple = {name: wish for name, wish in self._wishes.items() if _is_simple(wish)}
-        chosen = assign_addresses(
-            leases,
-            ipv4={name for name, wish in simple.items() if wish.ipv4 is None},
-            ipv6={name for name, wish in simple.items() if wish.ipv6 is None},
-            space=replace(SPACE, taken=frozenset(self._taken)),
+def _addresses(
+    services: Sequence[tuple[ServiceId, Network]], leases: Leases
+) -> dict[ServiceId, tuple[IPv4Interface, IPv6Interface]]:
+    """Return the addresses of services: what each names, and its lease where it names nothing."""
+    own = {lease.service: lease for lease in leases.leases}
+    found = {}
+    for service, network in services:
+        lease = own.get(service.text, Lease(service.text))
+        found[service] = (
+            IPv4Interface(network.ipv4 or f"{lease.ipv4}/{SPACE.ipv4.prefixlen}"),
+            IPv6Interface(network.ipv6 or f"{lease.ipv6}/{SPACE.ipv6.prefixlen}"),
         )
-        for lease in chosen.leases:
-            _fill(simple, lease)
-        attachments, forwards = {}, []
-        for service, wish in self._wishes.items():
-            if not _is_simple(wish):
-                attachments[service] = Attachment(wish.network.type)
-            elif wish.ipv4 is None or wish.ipv6 is None:
-                error = SpaceError(f"service {service}: no address is free in {SPACE.ipv4}")
-                self._refused[service] = str(error)
-            else:
-                attachments[service] = Attachment("simple", wish.ipv4, wish.ipv6)
-                forwards += _forwards(service, wish.network, wish.ipv4.ip, wish.ipv6.ip)
-        return NetworkPlan(
-            attachments=tuple(attachments.items()),
-            forwards=tuple(sorted(forwards, key=lambda item: (item.protocol, item.host))),
-            refused=tuple(self._refused.items()),
-            leases=chosen,
-        )
-
-    def _checked(self, service: ServiceId, network: Network) -> _Wish:
-        ports = network.ports or ()
-        if network.type != "simple":
-            if ports:
-                message = f"a network of type {network.type} forwards no ports"
-                raise _fault(service, "ports", message)
-            return _Wish(network)
-        wanted = [(port.protocol, port.host) for port in ports]
-        for index, key in enumerate(wanted):
-            owner = self._ports.get(key) or (service.text if key in wanted[:index] else "")
-            if owner:
-                raise ConflictError(
-                    f"service {service}: {key[0]} port {key[1]} of the host is taken by {owner}",
-                    hint="give one of them another host port in the manifest",
-                )
-        return _Wish(
-            network, self._address4(service, network.ipv4), self._address6(service, network.ipv6)
-        )
-
-    def _address4(self, service: ServiceId, text: str) -> IPv4Interface | None:
-        if not text:
-            return None
-        try:
-            interface = IPv4Interface(text)
-        except ValueError as error:
-            raise _fault(service, "ipv4", f"{text[:60]!r} is not an IPv4 address") from error
-        if interface.ip in (SPACE.ipv4.network_address, SPACE.ipv4.broadcast_address):
-            raise _fault(service, "ipv4", f"{interface.ip} is not the address of one host")
-        self._check(service, "ipv4", interface)
-        return interface
-
-    def _address6(self, service: ServiceId, text: str) -> IPv6Interface | None:
-        if not text:
-            return None
-        try:
-            interface = IPv6Interface(text)
-        except ValueError as error:
-            raise _fault(service, "ipv6", f"{text[:60]!r} is not an IPv6 address") from error
-        self._check(service, "ipv6", interface)
-        return interface
-
-    def _check(
-        self, service: ServiceId, key: str, interface: IPv4Interface | IPv6Interface
-    ) -> None:
-        network = SPACE.ipv4 if interface.version == 4 else SPACE.ipv6
-        if interface.network != network:
-            raise _fault(service, key, f"{interface} is not in {network}, the network of {BRIDGE}")
-        owner = self._taken.get(interface.ip)
-        if owner is not None:
-            raise ConflictError(
-                f"service {service}: address {interface.ip} is taken by {owner}",
-                hint="give it another address, or none to have one chosen",
-            )
-
-
-def _is_simple(wish: _Wish) -> bool:
-    return wish.network.type == "simple"
-
-
-def _fill(wishes: Mapping[ServiceId, _Wish], lease: Lease) -> None:
-    """Give a service the addresses of its lease, where it named none."""
-    wish = wishes.get(ServiceId(lease.service))
-    if wish is None:
-        return
-    if wish.ipv4 is None and lease.ipv4:
-        wish.ipv4 = IPv4Interface(f"{lease.ipv4}/{SPACE.ipv4.prefixlen}")
-    if wish.ipv6 is None and lease.ipv6:
-        wish.ipv6 = IPv6Interface(f"{lease.ipv6}/{SPACE.ipv6.prefixlen}")
+    return found
 
 
 def _forwards(
-    service: ServiceId, network: Network, ipv4: IPv4Address, ipv6: IPv6Address
-) -> list[Forward]:
-    return [
-        Forward(service, port.protocol, port.host, port.container, ipv4, ipv6)
-        for port in network.ports or ()
-    ]
-
-
-def _fault(service: ServiceId, key: str, message: str) -> DocumentError:
-    return DocumentError(f"service {service}", [Fault(f"network.{key}", 0, message)])
+    services: Sequence[tuple[ServiceId, Network]],
+    addresses: Mapping[ServiceId, tuple[IPv4Interface, IPv6Interface]],
+) -> tuple[Forward, ...]:
+    """Return where the ports of services lead to, by protocol and number."""
+    found = []
+    for service, network in services:
+        ipv4, ipv6 = addresses[service]
+        found += [
+            Forward(service, port.protocol, port.host, port.container, ipv4.ip, ipv6.ip)
+            for port in network.ports or ()
+        ]
+    return tuple(sorted(found, key=lambda item: (item.protocol, item.host)))

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from machineos.core.digest import Digest
+from machineos.document.model.limits import MAX_CONFIG
+from machineos.document.product.image import parse_image_config
 from machineos.host.kernel.flags import Flag
 from machineos.oci.model.documents import MAX_MANIFEST
 from machineos.service.plan import inside, lxc, removal, steps, unit, volumes
 from machineos.service.plan.facts import Part, Progress, TextFile, known
 from machineos.service.plan.host import Mounted
-from machineos.service.plan.image import MAX_CONFIG, check_blob, check_manifest, parse_config
+from machineos.service.plan.image import check_blob, check_manifest, image_name
 from machineos.service.plan.model import MAX_TEXT, ServiceSpec, Volume
 
 if TYPE_CHECKING:
@@ -45,8 +47,7 @@ class Manifest(Part[Progress]):
     def learn(self, facts: Progress, answers: Answers) -> Progress:
         """Check it."""
         step = self._blob(facts)
-        what = f"{facts.service.name}: image manifest"
-        data = check_blob(answers.to(step), step.digest, what=what)
+        data = check_blob(answers.to(step), step.digest, what=image_name(facts.service))
         return replace(facts, image=check_manifest(facts.service, data))
 
 
@@ -67,11 +68,11 @@ class Configuration(Part[Progress]):
     def learn(self, facts: Progress, answers: Answers) -> Progress:
         """Check it."""
         step = self._blob(facts)
-        what = f"{facts.service.name}: image configuration"
+        what = f"configuration of the {image_name(facts.service)}"
         data = check_blob(answers.to(step), step.digest, what=what)
         if not facts.is_container:
             return facts
-        return replace(facts, config=parse_config(data, name=what))
+        return replace(facts, config=parse_image_config(data, name=what))
 
 
 class ImageSeen(Part[Progress]):
@@ -191,7 +192,7 @@ class ImageLooked(Part[Progress]):
     gives = frozenset({"inside"})
 
     def _look(self, facts: Progress) -> steps.LookInside:
-        folders = inside.folders_to_see([mount.dest for mount in facts.service.storage])
+        folders = inside.folders_to_see(facts.service.storage)
         return steps.LookInside(facts.image_folder, folders, inside.FILES)
 
     def plan(self, facts: Progress) -> tuple[Act[object], ...]:
@@ -204,7 +205,7 @@ class ImageLooked(Part[Progress]):
             return facts
         found = inside.judge(
             answers.to(self._look(facts)),
-            dests=[mount.dest for mount in facts.service.storage],
+            mounts=facts.service.storage,
             user=known(facts.config).user,
             image=facts.image_name,
         )

@@ -15,6 +15,7 @@ from fakes.boot import FakeMachine
 from fakes.bootparts.files import blobs, image_content
 from fakes.bootparts.kernel import FakeKernel, sign_policy_text
 from machineos.boot.phases.fresh import machine_id
+from machineos.document.model.install import UpdateType
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
 from machineos.host.kernel.ipe import policy_text
 from machineos.oci.model.documents import parse_manifest
@@ -30,11 +31,13 @@ from unit.boot.worlds import (
     image_of,
     layer_of,
     machine,
+    medium,
     publish_content,
     signed_again,
     store_of,
     system_disk,
     two_documents,
+    with_image,
 )
 from unit.document.conftest import MemoryRepository
 from vectors.certificates import NOW, PRODUCT, key, publisher
@@ -68,9 +71,10 @@ def test_an_image_that_is_not_there() -> None:
 
 
 def test_an_image_with_two_layers() -> None:
-    what = publish_content(zot=(b"hsqs one", b"hsqs two"))
+    """Publishing does not let that happen: it is signed here."""
+    what = with_image("zot", (b"hsqs one", b"hsqs two"))
     made = machine(disks=[system_disk(what=what)])
-    assert refusal(made) == "the image of zot has 2 layers"
+    assert refusal(made) == "image of zot: has 2 layers, a machine mounts only one"
 
 
 def spoil_signatures(store: MemoryRepository, change: Callable[[bytes], bytes | None]) -> int:
@@ -94,7 +98,7 @@ def test_an_image_without_a_signed_root_hash() -> None:
     made = machine()
     assert spoil_signatures(store_of(made), lambda _: None) == 3
     reason = refusal(made)
-    assert reason.startswith("the image of zot: nobody signed the root hash of sha256:")
+    assert reason.startswith("image of zot: nobody signed the root hash of layer sha256:")
 
 
 def test_a_service_without_a_signed_root_hash() -> None:
@@ -106,7 +110,7 @@ def test_a_service_without_a_signed_root_hash() -> None:
         if subject is not None and subject.digest == zot:
             store._manifests.pop(descriptor.digest)
     layer = layer_of("zot", made).digest
-    assert refusal(made) == f"the image of zot: nobody signed the root hash of {layer}"
+    assert refusal(made) == f"image of zot: nobody signed the root hash of layer {layer}"
 
 
 # -- enforce
@@ -223,7 +227,18 @@ def test_a_generation_without(needed: str) -> None:
     targets = tuple(one for one in content().install.targets if one.service_name != needed)
     install = msgspec.structs.replace(content().install, targets=targets)
     made = machine(disks=[system_disk(what=signed_again(install, content()))])
-    assert refusal(made) == f"the generation has no {needed}"
+    assert refusal(made) == f"the manifests together: has no target {needed}"
+
+
+@pytest.mark.parametrize("needed", ["hostfs", "bootkit"])
+@pytest.mark.parametrize("kind", ["complete", "partial"])
+def test_an_install_medium_without(needed: str, kind: UpdateType) -> None:
+    """No document can leave out what the installer runs from, not even one that may be partial."""
+    targets = tuple(one for one in content().install.targets if one.service_name != needed)
+    install = msgspec.structs.replace(content().install, targets=targets, update_type=kind)
+    again = signed_again(install, content())
+    made = machine("install", disks=[medium(again)])
+    assert refusal(made) == f"install medium /dev/sr0: has no target {needed}"
 
 
 def test_a_bootkit_for_another_kernel() -> None:

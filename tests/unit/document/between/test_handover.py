@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE, IdRange
 from machineos.core.serviceid import ServiceId
 from machineos.document.between.handover import MAX_SIZE, VERSION, encode_handover, parse_handover
+from machineos.document.model.names import ServiceName
 from machineos.errors import DocumentError
 
 DIGEST = "sha256:" + "a" * 64
@@ -85,8 +86,11 @@ def test_messages() -> None:
     cases = {
         "1 is among the host's own ids": document(hostid=1),
         f"{LAST_ID} leaves no room for 65536 ids": document(hostid=LAST_ID),
-        "'A B' is not a service name": document(name="A B"),
-        "'zot' is there twice": {**document(), "services": document()["services"] * 2},
+        f"'A B' is not {ServiceName.WHAT}": document(name="A B"),
+        "'zot' is the name of services[0] already": {
+            **document(),
+            "services": document()["services"] * 2,
+        },
         "is 2, only 1 is known": {**document(), "version": 2},
     }
     for words, body in cases.items():

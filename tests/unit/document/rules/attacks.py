@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from pathlib import Path
 
 import msgspec
 
@@ -15,13 +15,13 @@ from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.document.model.install import Mount
 from machineos.document.rules.rule import DOCUMENT, Gate
+from machineos.document.rules.storage import KERNEL_FOLDERS
 from machineos.document.state.system import merge, system_file
 from machineos.document.verify.images import verify_target
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.oci.model.documents import MANIFEST, Descriptor, parse_manifest
 from machineos.oci.model.repository import Repository
-from machineos.service.act.rootfs import require_folders
 from unit.build import images
 from unit.build.tarmaker import END, folder, symlink
 from unit.document.conftest import SQUASHFS, put_image, signed
@@ -30,7 +30,6 @@ from unit.document.rules import gates
 from unit.document.rules.gates import Change, Json, Scene
 
 Attack = Callable[[Scene], object]
-Status = Literal["name", "words", "open"]
 
 
 @dataclass(frozen=True)
@@ -277,10 +276,30 @@ def linked(scene: Scene) -> None:
 
 def mosd_linked(scene: Scene) -> None:
     """Mount a volume in the root of an image that has a link there."""
-    root = scene.folder / "root"
-    root.mkdir()
+    root = rooted(scene)
     (root / "data").symlink_to("/etc")
-    require_folders(root, ["/data"], image="x")
+    gates.mosd_inside(scene, (Mount(dest="/data", label="data"),))
+
+
+def mosd_away(scene: Scene) -> None:
+    """Run an image whose users are in a file elsewhere."""
+    (rooted(scene) / "etc").mkdir()
+    (scene.folder / "root/etc/passwd").symlink_to("/etc/shadow")
+    gates.mosd_inside(scene)
+
+
+def mosd_nobody(scene: Scene) -> None:
+    """Run an image as a user that it does not know."""
+    rooted(scene)
+    gates.mosd_inside(scene, user="app")
+
+
+def rooted(scene: Scene) -> Path:
+    """Make the root of an image that has what every image needs."""
+    root = scene.folder / "root"
+    for name in KERNEL_FOLDERS:
+        (root / name.strip("/")).mkdir(parents=True)
+    return root
 
 
 def system(change: Change, words: str) -> Bad:

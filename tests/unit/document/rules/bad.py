@@ -1,7 +1,6 @@
 """One bad input for each rule of the registry, on its way to every gate that can see it.
 
-Who adds a rule adds a row here. ``NOT_YET`` has the gates whose room still refuses by itself: the
-test holds them to that, so a row that is no longer true fails.
+Who adds a rule adds a row here.
 """
 
 from __future__ import annotations
@@ -13,15 +12,12 @@ from machineos.document.model.names import (
     ServiceName,
     Version,
 )
-from machineos.document.rules.rule import Gate
 from machineos.document.state.system import assign_idmaps, merge, system_file
-from machineos.service.plan.image import resolve_user
 from unit.document.conftest import OTHER_PRODUCT, PRODUCT, put_image, signed
 from unit.document.product.test_install import SEED
 from unit.document.rules import gates
 from unit.document.rules.attacks import (
     Bad,
-    Status,
     after,
     bad_conversion,
     config,
@@ -35,7 +31,9 @@ from unit.document.rules.attacks import (
     manifest,
     many,
     mixed,
+    mosd_away,
     mosd_linked,
+    mosd_nobody,
     mounts,
     network,
     other_config,
@@ -253,9 +251,10 @@ BAD: dict[str, Bad] = {
     "config-user": config(
         "'65536' is not a user and group that an image can have", User="65536"
     ),
+    "config-user-files": Bad("/etc/passwd is a symbolic link", {"mosd": mosd_away}),
     "config-user-known": Bad(
         "'app' is not a user and group of the image",
-        {"mosd": lambda _scene: resolve_user("app", None, None, image="x")},
+        {"mosd": mosd_nobody},
     ),
     "config-folder": config("'etc' is not a plain absolute path", WorkingDir="etc"),
     "config-signal": config("'TERM' is not a signal", StopSignal="TERM"),
@@ -330,40 +329,3 @@ BAD: dict[str, Bad] = {
         {"mosd": lambda scene: gates.mosd_image(scene, digest=DIGEST)},
     ),
 }  # fmt: skip
-
-
-# The gates that refuse by a rule of their own until they are switched to the registry: "name" with
-# the same words, "words" with others, "open" not at all.
-NOT_YET: dict[tuple[Gate, str], Status] = {
-    ("boot", "product-boots"): "open",
-    ("boot", "root-hash-signed"): "words",
-    ("install", "product-boots"): "name",
-    ("install", "product-complete"): "words",
-    ("install", "root-hash-signed"): "name",
-    ("mosd", "address"): "words",
-    ("mosd", "address-free"): "name",
-    ("mosd", "address-host"): "name",
-    ("mosd", "address-inside"): "name",
-    ("mosd", "address-kind"): "open",
-    ("mosd", "address-once"): "name",
-    ("mosd", "address-room"): "name",
-    ("mosd", "config-command"): "name",
-    ("mosd", "config-env"): "name",
-    ("mosd", "config-folder"): "name",
-    ("mosd", "config-signal"): "name",
-    ("mosd", "config-text"): "name",
-    ("mosd", "config-user"): "open",
-    ("mosd", "config-user-known"): "name",
-    ("mosd", "config-words"): "name",
-    ("mosd", "handover-config"): "name",
-    ("mosd", "handover-layer"): "name",
-    ("mosd", "image-config"): "open",
-    ("mosd", "image-config-size"): "words",
-    ("mosd", "image-folders"): "name",
-    ("mosd", "image-layer-type"): "words",
-    ("mosd", "image-one-layer"): "words",
-    ("mosd", "image-root-hash"): "name",
-    ("mosd", "port"): "open",
-    ("mosd", "port-once"): "name",
-    ("mosd", "ports-kind"): "name",
-}

@@ -22,23 +22,31 @@ from machineos.build.recipe.convert import convert_image
 from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.core.files import read_bounded
-from machineos.core.steps import Talk
+from machineos.core.serviceid import ServiceId
+from machineos.core.steps import Runner, Talk
 from machineos.core.word import DocumentId
 from machineos.document.between.bootsettings import Anchors
 from machineos.document.between.handover import Layer, Service, parse_handover
-from machineos.document.model.install import Network, Port
+from machineos.document.model.install import Mount, Network, Port
 from machineos.document.state.system import SYSTEM_FILE, document_files
 from machineos.document.verify.images import root_hash_signatures, verify_target
 from machineos.document.verify.published import Fetched, fetch_verified
-from machineos.errors import MachineOSError
-from machineos.install.stage import stage
+from machineos.errors import VerificationError
+from machineos.install import source, stage
+from machineos.install.source import Wish
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import NEW_ROOT_HASH
 from machineos.oci.model.documents import Descriptor, parse_manifest
-from machineos.service.plan.image import load_image
+from machineos.service.act.manager import performing
+from machineos.service.act.rootfs import see_file, see_folder
+from machineos.service.plan import inside, service
+from machineos.service.plan.facts import Progress
+from machineos.service.plan.host import Inside
 from machineos.service.plan.network import plan_network
 from machineos.trust.verify.chain import DeviceIdentity
 from unit.document.conftest import NOW, PRODUCT, World
+from unit.install.conftest import PLACE, Watched, make_machine
+from unit.service.bed import POLICY, Bed
 
 Json = dict[str, Any]
 Change = Callable[[Json], object]
@@ -152,17 +160,12 @@ def install(scene: Scene, document: Json) -> None:
 
 def install_signed(scene: Scene) -> None:
     """The same of what is in the registry already."""
-    stage(
-        scene.world.registry,
-        "machine/install",
-        "1.0.0",
-        LayoutRepository(scene.folder / "staged", writable=True),
-        ca_pem=scene.world.authority.pem,
-        at=NOW,
-        product=PRODUCT,
-        room=1 << 40,
-        say=lambda _line: None,
-    )
+    machine = make_machine(scene.world.registry, scene.world.authority)
+    untouched = machine.kept.snapshot()
+    try:
+        Watched(machine.boot()).run(Wish(PLACE), (*source.PARTS, *stage.PARTS))
+    finally:
+        assert machine.kept.snapshot() == untouched
 
 
 def store_config(scene: Scene, *documents: bytes, change: Change = lambda _system: None) -> Path:
@@ -232,9 +235,11 @@ def mosd(_scene: Scene, document: Json) -> None:
         if target["service_type"] == "container":
             values = dict(target["network"])
             ports = tuple(Port(**port) for port in values.pop("ports", ()))
-            services.append((target["service_name"], Network(ports=ports, **values)))
-    for error in plan_network(services).refused.values():
-        raise cast("MachineOSError", error)
+            network = Network(ports=ports, **values)
+            services.append((ServiceId(target["service_name"]), network))
+    # It raises nothing: each service is refused alone, and the others run.
+    for refusal in plan_network(services).refused:
+        raise VerificationError(refusal.why, rule=refusal.rule)
 
 
 # -- images
@@ -263,7 +268,7 @@ def mosd_image(scene: Scene, **changes: str) -> None:
         "root_hash": layer.annotations.get(NEW_ROOT_HASH, ""),
         **changes,
     }
-    service = Service(
+    item = Service(
         name="zot",
         version="1",
         type="container",
@@ -272,7 +277,21 @@ def mosd_image(scene: Scene, **changes: str) -> None:
         layer=Layer(values["digest"], values["root_hash"], blob="b", signature="s"),
         network=Network(type="none"),
     )
-    load_image(store.path, service)
+    bed = Bed()
+    for digest in (found.digest, manifest.config.digest):
+        bed.host.blobs[digest] = store.blob_path(digest).read_bytes()
+    runner: Runner[Progress] = Runner(performing(bed.host))
+    runner.run(service.PHASES[:2], Progress(item, bed.handover(item), POLICY))
+
+
+def mosd_inside(scene: Scene, mounts: tuple[Mount, ...] = (), user: str = "") -> None:
+    """The service manager looks into a mounted image; the folder ``root`` stands for it."""
+    root = scene.folder / "root"
+    looked = Inside(
+        tuple((path, see_folder(root, path)) for path in inside.folders_to_see(mounts)),
+        tuple((path, see_file(root, path)) for path in inside.FILES),
+    )
+    inside.judge(looked, mounts=mounts, user=user, image="zot")
 
 
 def convert(scene: Scene) -> None:

@@ -16,8 +16,9 @@ from unit.document.rules.samples import rule
 PASSWD = (
     b"root:x:0:0:r:/root:/bin/sh\nbroken\napp:x:1000:1001:a:/srv/app:/bin/sh\n"
     b"big:x:70000:0::/:\ngid:x:5:70000::/:\nodd:x:7:8::rel:\n#app2:x:9:9::/:\n"
+    b":x:11:11:a:/a:/bin/sh\n\xff:x:12:12:a:/a:/bin/sh\nlast:x:65535:65535:l:/l:/bin/sh\n"
 )
-GROUP = b"root:x:0:\nweb:x:33:app\nbig:x:70000:\n"
+GROUP = b"root:x:0:\nweb:x:33:app\nbig:x:70000:\n#x:x:1:\ny:1\n"
 
 
 def said(**changes: object) -> dict[str, list[tuple[str, str]]]:
@@ -115,6 +116,22 @@ def test_a_signal_has_a_name_or_a_number(signal: str) -> None:
     assert said(signal=signal) == {"config-signal": [("config.StopSignal", message)]}
 
 
+def test_what_is_long_is_cut_in_the_message() -> None:
+    assert said(cmd=("\0" * 99,))["config-text"] == [
+        ("config", f"{chr(0) * 80!r} is not text for a command line")
+    ]
+    assert said(folder="x" * 99)["config-folder"] == [
+        ("config.WorkingDir", f"{'x' * 80!r} is not a plain absolute path")
+    ]
+    assert said(signal="x" * 99)["config-signal"] == [
+        ("config.StopSignal", f"{'x' * 40!r} is not a signal")
+    ]
+    long = Account("x" * 99, None, None)
+    assert list(rule("config-user-known").breaches(long)) == [
+        ("config.User", f"{'x' * 80!r} is not a user and group of the image")
+    ]
+
+
 @pytest.mark.parametrize("signal", ["", "SIGTERM", "9", "15", "SIG" + "A" * 12])
 def test_signals_that_there_are(signal: str) -> None:
     assert said(signal=signal) == {}
@@ -136,7 +153,11 @@ def test_signals_that_there_are(signal: str) -> None:
         (":web", User(0, 33, "/root")),
         ("5000", User(5000, 0, "/")),
         ("5000:6000", User(5000, 6000, "/")),
-        ("65535:65535", User(65535, 65535, "/")),
+        ("65534:65535", User(65534, 65535, "/")),
+        ("65535:65535", User(65535, 65535, "/l")),
+        ("last", User(65535, 65535, "/l")),
+        ("11", User(11, 0, "/")),
+        ("\ufffd", User(12, 12, "/a")),
         ("odd", User(7, 8, "/")),
         ("gid:7", User(5, 7, "/")),
         ("70000", None),  # the number of big, and too high for anybody
@@ -147,6 +168,9 @@ def test_signals_that_there_are(signal: str) -> None:
         ("broken", None),
         ("app:", None),
         ("app:nogroup", None),
+        ("app:x", None),
+        ("app:#x", None),
+        ("app:y", None),
         ("app:big", None),
         ("-1", None),
         ("65536", None),
@@ -168,6 +192,12 @@ def test_an_image_without_files_knows_numbers_only() -> None:
     assert find_user(Account("", None, None)) == User(0, 0, "/")
     assert find_user(Account("app", None, None)) is None
     assert find_user(Account("0:web", None, None)) is None
+
+
+def test_files_of_users_that_cannot_be_read() -> None:
+    assert list(configs.USER_FILES.breaches(["", ""])) == []
+    found = list(configs.USER_FILES.breaches(["", "/etc/group is a link"]))
+    assert found == [("", "/etc/group is a link")]
 
 
 def test_the_first_entry_counts() -> None:

@@ -216,8 +216,23 @@ def test_a_service_is_refused_alone_and_the_first_gets_what_two_want() -> None:
         ("f", "port-once", "tcp port 81 of the h"),
     ]
     assert found["f"].message == "tcp port 81 of the host is taken by d"
+    assert [(fault.path, fault.line) for fault in found.values()] == [
+        ("network.ipv4", 0),
+        ("network.ipv6", 0),
+        ("network.ports[0].host", 0),
+        ("network.ports[0].host", 0),
+    ]
 
 
 def test_many_services_are_more_than_there_are_addresses() -> None:
     many = [(f"t{number}", Network(type="simple")) for number in range(254)]
-    assert sorted(network.refusals(many)) == ["t252", "t253"]
+    found = network.refusals(many)
+    assert sorted(found) == ["t252", "t253"]
+    fault = found["t253"]
+    assert (fault.path, fault.message) == ("network", "no address is free in 10.0.3.0/24")
+
+
+def test_who_has_an_address_is_not_refused_for_one_who_has_none() -> None:
+    many = [(f"t{number}", Network(type="simple")) for number in range(254)]
+    settled = {f"t{number}" for number in range(2, 254)}
+    assert sorted(network.refusals(many, settled)) == ["t0", "t1"]

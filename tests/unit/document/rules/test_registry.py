@@ -62,12 +62,13 @@ def test_what_a_machine_refuses_the_publisher_refuses_first() -> None:
         # which documents come together, and when, is known on the machine
         "product-complete", "product-publisher", "product-same-name",
         # the image has to be unpacked
-        "config-user-known",
+        "config-user-files", "config-user-known",
         # the machine's own files
         "system-count", "system-document", "system-document-once", "system-group",
         "system-group-once", "id-range-inside", "id-range-apart", "id-range-free",
         "id-range-given", "handover-name", "handover-once", "handover-digest",
-        "handover-root-hash", "handover-ids", "handover-config", "handover-layer",
+        "handover-root-hash", "handover-ids", "handover-label", "handover-config",
+        "handover-layer",
     }  # fmt: skip
     for one in RULES:
         if one.name not in alone and set(one.gates) & MACHINE:

@@ -256,7 +256,7 @@ def test_nothing_is_there_twice(key: str) -> None:
     with pytest.raises(DocumentError) as caught:
         parse_leases(data)
     assert [str(fault) for fault in caught.value.faults] == [
-        f"leases[1].{key}: {first[key]!r} is there twice"
+        f"leases[1].{key}: {first[key]!r} is leased twice"
     ]
 
 

@@ -15,9 +15,9 @@ from machineos.document.model.install import Target
 from machineos.document.model.limits import MAX_SMALL
 from machineos.document.product import artifacts
 from machineos.document.product.artifacts import LAYER_DIGEST, LAYER_ROOT_HASH
+from machineos.document.rules.images import check_image
 from machineos.document.verify.images import (
     VerifiedImage,
-    check_image,
     read_config,
     require_signatures,
     root_hash_signatures,

@@ -87,7 +87,7 @@ def test_a_refused_service_that_still_runs_is_stopped(bed: Bed) -> None:
     assert "dport 81 " in bed.host.tables[0]
     found = bed.status(manager)
     assert found["web"].state == "refused"
-    assert found["web"].why.startswith("web: the image's configuration is ")
+    assert found["web"].why.startswith("image of web: the image's configuration is ")
     assert (found["web"].unit, found["web"].pid) == ("", 0)
     assert found["other"].state == "running"
     assert manager.problems == ()
@@ -112,7 +112,7 @@ def test_a_service_whose_network_is_refused_is_stopped_before_anything_of_it_is_
     manager.reconcile()
     assert WEB not in bed.host.known
     assert bed.status(manager)["web"].why == (
-        "service web: tcp port 80 of the host is taken by first"
+        "service web: network.ports[0].host: tcp port 80 of the host is taken by first"
     )
     assert len([step for step in taken if isinstance(step, steps.ReadBlob)]) == 2
 
@@ -159,7 +159,7 @@ def test_each_service_is_refused_alone_with_its_reason(bed: Bed) -> None:
     assert found["label"].why == "storage nowhere is not defined by any manifest"
     assert "/dev is a symbolic link" in found["link"].why
     assert "is not in the store" in found["absent"].why
-    assert "is not a plain absolute path" in found["zero"].why
+    assert "is no path inside an image" in found["zero"].why
     assert bed.host.started == ["machineos-good.service"]
     for name, one in found.items():
         if name in bad:

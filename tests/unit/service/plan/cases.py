@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from machineos.core.idrange import IdRange
 from machineos.core.serviceid import ServiceId
-from machineos.service.plan.image import User
+from machineos.document.model.image import User
 from machineos.service.plan.model import ServiceSpec, Volume
 from machineos.service.plan.network import Attachment, Forward
 

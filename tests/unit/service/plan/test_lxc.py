@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from fakes.units import decode_command
 from machineos.core.serviceid import ServiceId
+from machineos.document.model.image import User
 from machineos.errors import ToolError
 from machineos.host.unit.lxc import fits_in_file
 from machineos.service.plan import lxc, unit
-from machineos.service.plan.image import User
 from machineos.service.plan.model import ServiceSpec
 from machineos.service.plan.network import Attachment
 from unit.service.plan.cases import LXC, PLAIN, SPECS

@@ -222,7 +222,9 @@ def test_a_service_begins_with_its_network_or_its_refusal() -> None:
     assert first.network == known(found.network).attachment(item("web").id)
     assert (first.why, first.policy, first.handover) == ("", POLICY, found.handover)
     assert second.network is None
-    assert second.why == "service late: tcp port 80 of the host is taken by web"
+    assert (
+        second.why == "service late: network.ports[0].host: tcp port 80 of the host is taken by web"
+    )
 
 
 def test_errands_for_what_is_not_wanted() -> None:

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from machineos.core.serviceid import ServiceId
 from machineos.document.model.install import Network, Port
-from machineos.document.state.leases import NO_LEASES, Leases
+from machineos.document.rules.network import GATEWAY4, automatic_addresses
+from machineos.document.state.leases import NO_LEASES, Lease, Leases
 from machineos.service.plan.network import (
-    BRIDGE,
     BRIDGE_ADDRESSES,
-    GATEWAY4,
     SPACE,
     Attachment,
     Forward,
     NetworkPlan,
+    Refusal,
     plan_network,
     render_table,
 )
@@ -43,13 +43,13 @@ def addresses(found: NetworkPlan) -> dict[str, tuple[str, str]]:
 
 
 def whys(found: NetworkPlan) -> dict[str, str]:
-    return {str(name): why for name, why in found.refused}
+    return {str(each.service): each.why for each in found.refused}
 
 
 def test_the_network_of_the_services() -> None:
-    assert BRIDGE == "mos0"
     assert BRIDGE_ADDRESSES == ("10.0.3.1/24", "fd6d:6f73:3000:3::1/64")
     assert (SPACE.numbers.start, SPACE.numbers.stop) == (3, 255)
+    assert [SPACE.ipv4[number] for number in SPACE.numbers] == list(automatic_addresses())
     assert SPACE.taken == {IPv4Address("10.0.3.1"), IPv6Address("fd6d:6f73:3000:3::1")}
 
 
@@ -88,8 +88,8 @@ def test_hardware_addresses_follow_from_the_address() -> None:
 def test_there_are_252_automatic_addresses_and_then_none() -> None:
     found = plan({f"s{i}": simple() for i in range(253)})
     assert len(found.attachments) == 252
-    ((name, why),) = found.refused
-    assert why == f"service {name}: no address is free in 10.0.3.0/24"
+    why = "service s252: network: no address is free in 10.0.3.0/24"
+    assert found.refused == (Refusal(ServiceId("s252"), "address-room", why),)
     assert {int(str(one.ipv4)[7:-3]) for _, one in found.attachments} == set(range(3, 255))
 
 
@@ -97,37 +97,61 @@ def test_a_port_of_one_without_an_address_leads_nowhere() -> None:
     ports = simple("", "", Port(host=80, container=1))
     full = {f"s{i}": simple() for i in range(252)}
     found = plan({**full, "late": ports, "s252": simple()})
-    named = {str(name) for name, _ in found.refused}
-    assert len(named) == 2
-    assert {str(each.service) for each in found.forwards} == {"late"} - named
+    assert set(whys(found)) == {"late", "s252"}
+    assert found.forwards == ()
+
+
+def test_who_has_an_address_keeps_it_when_there_are_too_few() -> None:
+    full = {f"s{i}": simple() for i in range(252)}
+    first = plan(full)
+    found = plan({"new": simple(), **full}, first.leases)
+    assert set(whys(found)) == {"new"}
+    assert addresses(found) == addresses(first)
+    # An address that only IPv6 was leased with is none of those that run out.
+    six = Leases(1, (Lease("s251", ipv6="fd6d:6f73:3000:3::9"),))
+    assert set(whys(plan({"new": simple(), **full}, six))) == {"s251"}
 
 
 @pytest.mark.parametrize(
     ("network", "why"),
     [
-        (simple("10.0.3.1/24"), "service second: address 10.0.3.1 is taken by the host"),
-        (simple("10.0.3.99/24"), "service second: address 10.0.3.99 is taken by first"),
+        (
+            simple("10.0.3.1/24"),
+            "service second: network.ipv4: address 10.0.3.1 is taken by the host",
+        ),
+        (
+            simple("10.0.3.99/24"),
+            "service second: network.ipv4: address 10.0.3.99 is taken by first",
+        ),
         (simple("10.0.4.9/24"), "network.ipv4: 10.0.4.9/24 is not in 10.0.3.0/24, the network of"),
         (simple("10.0.3.9/16"), "network.ipv4: 10.0.3.9/16 is not in 10.0.3.0/24, the network of"),
         (simple("10.0.3.0/24"), "network.ipv4: 10.0.3.0 is not the address of one host"),
         (simple("10.0.3.255/24"), "network.ipv4: 10.0.3.255 is not the address of one host"),
-        (simple("10.0.3/24"), "network.ipv4: '10.0.3/24' is not an IPv4 address"),
-        (simple("x" * 99), f"network.ipv4: {'x' * 60!r} is not an IPv4 address"),
-        (simple("", "y" * 99), f"network.ipv6: {'y' * 60!r} is not an IPv6 address"),
+        (simple("10.0.3/24"), "network.ipv4: '10.0.3/24' is not an IPv4 address with prefix"),
+        (simple("10.0.3.9"), "network.ipv4: '10.0.3.9' is not an IPv4 address with prefix"),
+        (simple("", "y" * 9), f"network.ipv6: {'y' * 9!r} is not an IPv6 address with prefix"),
         (simple("", "fd00::9/64"), "network.ipv6: fd00::9/64 is not in fd6d:6f73:3000:3::/64"),
         (simple("", "fd6d:6f73:3000:3::1/64"), "fd6d:6f73:3000:3::1 is taken by the host"),
         (simple("", "fd6d:6f73:3000:3::63/64"), "fd6d:6f73:3000:3::63 is taken by first"),
         (
             simple("", "", Port(host=80, container=1)),
-            "service second: tcp port 80 of the host is taken by first",
+            "service second: network.ports[0].host: tcp port 80 of the host is taken by first",
         ),
         (
             simple("", "", Port(host=90, container=1), Port(host=90, container=2)),
-            "service second: tcp port 90 of the host is taken by second",
+            "service second: network.ports[1].host: tcp port 90 of the host is taken by second",
         ),
         (
             Network(type="host", ports=(Port(host=1, container=1),)),
             "network.ports: a network of type host forwards no ports",
+        ),
+        (
+            Network(type="none", ipv4="10.0.3.9/24"),
+            "network.ipv4: a network of type none takes no address",
+        ),
+        (
+            simple("", "", Port(host=0, container=1)),
+            "network.ports[0].host: 0 is not a port (1 to 65535)",
         ),
     ],
 )
@@ -136,10 +160,19 @@ def test_contradictions_are_refused_alone(network: Network, why: str) -> None:
     found = plan({"first": first, "second": network, "third": simple()})
     assert why in found.why(ServiceId("second"))
     assert "line " not in found.why(ServiceId("second"))
-    assert [str(name) for name, _ in found.refused] == ["second"]
+    assert list(whys(found)) == ["second"]
     assert found.attachment(ServiceId("second")) is None
     assert {str(name) for name, _ in found.attachments} == {"first", "third"}
     assert [str(item.service) for item in found.forwards] == ["first"]
+
+
+def test_who_names_an_address_is_looked_at_first() -> None:
+    port = Port(host=80, container=1)
+    for named in (simple("10.0.3.7/24", "", port), simple("", "fd6d:6f73:3000:3::7/64", port)):
+        found = plan({"a": simple("", "", port), "b": named})
+        assert whys(found) == {
+            "a": "service a: network.ports[0].host: tcp port 80 of the host is taken by b"
+        }
 
 
 def test_what_is_asked_for_comes_first_wherever_it_stands() -> None:

@@ -187,10 +187,10 @@ def another_layer(bed: Bed, item: Service) -> Service:
 @pytest.mark.parametrize(
     ("change", "words", "count"),
     [
-        (wrong_bytes, "web: image manifest: digest is ", 1),
-        (no_configuration, "web: image configuration: sha256:", 2),
-        (wrong_configuration, "web: image configuration: digest is ", 2),
-        (another_layer, "web: the image's layer is not the one handed over", 1),
+        (wrong_bytes, "image of web: digest is ", 1),
+        (no_configuration, "configuration of the image of web: sha256:", 2),
+        (wrong_configuration, "configuration of the image of web: digest is ", 2),
+        (another_layer, "image of web: the image's layer is not the one handed over", 1),
     ],
 )
 def test_nothing_is_opened_before_the_documents_are_checked(

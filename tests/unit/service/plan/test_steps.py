@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path, PurePath
@@ -15,6 +16,7 @@ from machineos.core.digest import Digest
 from machineos.core.idrange import IdRange
 from machineos.core.serviceid import ServiceId
 from machineos.core.steps import Runner, Step
+from machineos.document.model.image import ImageConfig, User
 from machineos.host.kernel.flags import Flag
 from machineos.service.act.manager import performing
 from machineos.service.plan import machine, service, steps
@@ -34,7 +36,7 @@ LEAVES = (
     str, bytes, int, bool, float, type(None), PurePath, enum.Enum, range,
     IPv4Address, IPv4Interface, IPv6Address, IPv6Interface,
 )  # fmt: skip
-FROZEN = (Digest, IdRange, ServiceId)
+FROZEN = (Digest, IdRange, ServiceId, ImageConfig, User)
 POINTS = {
     "CreateVolume": "volume created",
     "FormatVolume": "volume formatted",
@@ -52,7 +54,11 @@ def thaw(value: object, path: str) -> list[str]:
         return [bad for index, each in enumerate(value) for bad in thaw(each, f"{path}[{index}]")]
     if isinstance(value, FROZEN):
         parameters = vars(type(value))["__dataclass_params__"]
-        return [] if parameters.frozen else [f"{path}: not frozen"]
+        thawed = [] if parameters.frozen else [f"{path}: not frozen"]
+        names = [field.name for field in dataclasses.fields(value)]
+        return thawed + [
+            bad for name in names for bad in thaw(getattr(value, name), f"{path}.{name}")
+        ]
     if isinstance(value, msgspec.Struct) and value.__struct_config__.frozen:
         fields: dict[str, Any] = msgspec.structs.asdict(value)
         return [bad for key, each in fields.items() for bad in thaw(each, f"{path}.{key}")]
