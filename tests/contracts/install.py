@@ -350,9 +350,9 @@ def a_volume_group_is_made_whatever_was_there(rig: Rig) -> None:
     device = device_of(rig, "machine-data")
     rig.host.make_filesystem("ext4", device, label="old")
     for _ in range(2):
-        rig.host.make_group("machine-data", device)
+        rig.host.make_group("contract-data", device)
     refused(lambda: rig.host.mount(device, rig.work("m"), "ext4", read_only=True), ToolError)
-    refused(lambda: rig.host.make_group("machine-data", Path("/dev/machineos-none")), ToolError)
+    refused(lambda: rig.host.make_group("contract-data", Path("/dev/machineos-none")), ToolError)
 
 
 # -- the firmware
