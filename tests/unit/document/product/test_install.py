@@ -93,6 +93,11 @@ def test_the_seeds_document_is_written_byte_for_byte_and_read_back() -> None:
     assert parse_install(PRINTED) == SEED
 
 
+def test_a_target_is_found_by_its_name() -> None:
+    assert [SEED.target(one.service_name) for one in SEED.targets] == list(SEED.targets)
+    assert SEED.target("absent") is None
+
+
 def test_the_predecessors_later_form_with_null_storage_is_read() -> None:
     body = base()
     body["storage"] = None
