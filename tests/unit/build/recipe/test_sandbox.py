@@ -113,7 +113,7 @@ def runs(argument: bytes) -> bool:
 
 def test_processes_left_behind_are_ended(root: Path) -> None:
     script(root, "#!/bin/sh\nsleep 1234567 &\n")
-    assert not runs(b"1234567")
+    wait_for(lambda: not runs(b"1234567"), what="the kernel ends what the script left")
 
 
 def test_a_script_that_takes_too_long_is_ended(root: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_interrupt_ends_everything(root: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         script(root, "#!/bin/sh\nsleep 1234568\n")
     assert names(root) == ["bin"]
-    assert not runs(b"1234568")
+    wait_for(lambda: not runs(b"1234568"), what="the kernel ends what the script left")
 
 
 @pytest.mark.parametrize("name", ["proc", "dev", "stacker"])
