@@ -2,7 +2,7 @@
 
 First those that are about the module by their name, then those of its folder, then the others; the
 quick before the slow. What acts at import has no line of its own that a test comes by, so there all
-tests are asked that run anything of the module or of what imports it, or whose file imports it.
+tests are asked that run anything of the module or of what imports it, or whose file imports either.
 """
 
 from __future__ import annotations
@@ -68,9 +68,10 @@ class Chooser:
     def _tests(self, mutant: Mutant) -> set[str]:
         if not mutant.at_import:
             return self._records.tests_of(mutant.path, mutant.lines)
-        dotted = ".".join(Path(mutant.path).relative_to(PACKAGE.parent).with_suffix("").parts)
+        dotted = _dotted(mutant.path)
         paths = {mutant.path, *self._importers.get(dotted, set())}
-        files = {file for file, imported in self._files.items() if dotted in imported}
+        names = {dotted, *(_dotted(path) for path in paths)}
+        files = {file for file, imported in self._files.items() if names & imported}
         files |= {file for file in self._files if distance(mutant.path, file) == 0}
         about = {name for file in files for name in self._records.files[file]}
         running = (self._records.tests_of_module(path) for path in paths)
@@ -99,6 +100,11 @@ def _imports(path: Path) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return frozenset(found)
+
+
+def _dotted(path: str) -> str:
+    """Return the name by which one of our modules is imported."""
+    return ".".join(Path(path).relative_to(PACKAGE.parent).with_suffix("").parts)
 
 
 def _path(top: Path, dotted: str) -> str:

@@ -114,6 +114,11 @@ def test_ties_are_decided_by_name_and_needs_by_nothing_else() -> None:
     assert plan.ordered([]) == ()
 
 
+def test_what_needs_all_that_is_known_can_come_next() -> None:
+    two = [phase("a", ["x"]), phase("b", [*GIVEN], ["x"])]
+    assert [one.name for one in plan.ordered(two)] == ["b", "a"]
+
+
 def test_what_cannot_be_put_in_order_is_refused() -> None:
     """By the runner, before the first step."""
     circle = plan.ordered([phase("a", ["x"], ["y"]), phase("b", ["y"], ["x"]), phase("c")])

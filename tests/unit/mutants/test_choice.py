@@ -15,6 +15,7 @@ MODULE = "src/machineos/trust/keys/x509.py"
 ABOUT = "tests/unit/trust/keys/test_x509.py"
 NEAR = "tests/unit/trust/keys/test_signer.py"
 FAR = "tests/unit/cli/test_trust.py"
+OVER = "tests/unit/cli/test_user.py"
 MUTANT = Mutant(MODULE, "k", "f", 5, 0, 1, b"", range(5, 7), False, "", "")
 
 
@@ -26,6 +27,7 @@ def top(tmp_path: Path) -> Path:
         (ABOUT, ""),
         (NEAR, "from machineos.trust.keys.x509 import issue"),
         (FAR, "import machineos.trust"),
+        (OVER, "from machineos.trust.keys.user import SOMETHING"),
     ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +36,7 @@ def top(tmp_path: Path) -> Path:
 
 
 def records(lines: dict[str, dict[int, list[str]]], **seconds: float) -> Records:
-    known = {"about": ABOUT, "near": NEAR, "far": FAR}
+    known = {"about": ABOUT, "near": NEAR, "far": FAR, "over": OVER}
     names = {name: f"{known[name.partition('_')[0]]}::{name}" for name in seconds}
     files = {file: sorted(one for one in names.values() if file in one) for file in known.values()}
     return Records(
@@ -104,16 +106,16 @@ def test_all_together_may_not_take_for_ever(top: Path) -> None:
 
 
 def test_what_acts_at_import_is_asked_of_all_that_use_it(top: Path) -> None:
-    """By running the module or what imports it, by importing it, or by being about it."""
+    """By running the module or what imports it, by importing either, or by being about it."""
     at_import = replace(MUTANT, at_import=True)
     lines = {
         MODULE: {90: ["far_runs"]},
         "src/machineos/trust/keys/user.py": {1: ["far_uses"]},
         "src/machineos/other.py": {1: ["far_other"]},
     }
-    known = records(lines, far_runs=1, far_uses=2, far_other=3, about_it=4, near_it=5)
+    known = records(lines, far_runs=1, far_uses=2, far_other=3, about_it=4, near_it=5, over_it=6)
     asked = {name for stage in chosen(top, known, at_import) for name in stage}
-    assert asked == {"far_runs", "far_uses", "about_it", "near_it"}
+    assert asked == {"far_runs", "far_uses", "about_it", "near_it", "over_it"}
 
 
 def test_a_test_that_does_not_pass_is_not_asked(top: Path) -> None:

@@ -14,9 +14,12 @@ import pytest
 from fakes.boot import FakeMachine
 from fakes.bootparts.files import blobs, image_content
 from fakes.bootparts.kernel import FakeKernel, sign_policy_text
+from machineos.boot.facts import Image
 from machineos.boot.phases.fresh import machine_id
+from machineos.boot.phases.images import choose_layer
 from machineos.document.model.install import UpdateType
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
+from machineos.errors import SignatureError, VerificationError
 from machineos.host.kernel.ipe import policy_text
 from machineos.oci.model.documents import parse_manifest
 from machineos.trust.verify.chain import verify_sudi
@@ -49,6 +52,23 @@ Change = Callable[[FakeMachine], object]
 
 
 # -- images
+
+
+def test_an_image_is_judged_whoever_read_it() -> None:
+    """The host has looked at it too; the phase relies on nobody."""
+    found = content()
+    target = next(one for one in found.fetched.verified.install.targets if one.nsgroup)
+    manifest = parse_manifest(blobs(store_of(machine()))[target.image], name="image")
+    (layer,) = manifest.layers
+    signatures = {layer.digest: b"signature"}
+    assert choose_layer(target, manifest, signatures) == Image(
+        target, layer, manifest.config, b"signature"
+    )
+    two = msgspec.structs.replace(manifest, layers=(layer, layer))
+    with pytest.raises(VerificationError, match="has 2 layers, a machine mounts only one"):
+        choose_layer(target, two, signatures)
+    with pytest.raises(SignatureError, match="nobody signed the root hash"):
+        choose_layer(target, manifest, {})
 
 
 @pytest.mark.parametrize("name", ["hostfs", "bootkit", "zot"])

@@ -66,6 +66,14 @@ def test_what_is_written_is_read() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("service", [False, True])
+def test_a_key_that_nobody_knows(service: bool) -> None:
+    body = json.loads(encode(machine("running")))
+    (body["services"][0] if service else body)["extra"] = 1
+    with pytest.raises(DocumentError, match="extra"):
+        parse_status(json.dumps(body).encode())
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b" " * (MAX_SIZE + 1)])
 def test_another_shape(data: bytes) -> None:
     with pytest.raises(DocumentError, match=r"^here: "):
