@@ -149,18 +149,11 @@ class _Copy:
                 futures = [pool.submit(self._blob, blob) for blob in ordered]
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             except BaseException:
-                self._stop.set()
-                pool.shutdown(cancel_futures=True)
+                self._stop.set()  # what has not begun ends at once, too
                 raise
-            failed = [future for future in done if future.exception() is not None]
-            if failed:
+            if any(future.exception() is not None for future in done):
                 self._stop.set()
-                pool.shutdown(cancel_futures=True)
-        errors = [
-            error
-            for future in futures
-            if not future.cancelled() and (error := future.exception()) is not None
-        ]
+        errors = [error for future in futures if (error := future.exception()) is not None]
         for error in sorted(errors, key=lambda item: isinstance(item, _Stopped)):
             raise error
 

@@ -202,6 +202,22 @@ def test_one_worker_takes_them_in_the_order_of_the_image(
     assert blobs[1:] == [f"blob {short(data)}" for data in (b"a", b"bbb", b"cc")]
 
 
+@pytest.mark.parametrize(("layers", "alone"), [(0, True), (1, False)])
+def test_one_blob_needs_no_other_thread(source: Source, layers: int, alone: bool) -> None:
+    threads: set[int] = set()
+
+    class Watched(Sink):
+        def has_blob(self, digest: Digest) -> bool:
+            threads.add(threading.get_ident())
+            return super().has_blob(digest)
+
+    blobs = tuple(put_bytes(source, b"%d" % number) for number in range(layers))
+    manifest = Manifest(media_type=MANIFEST, config=put_bytes(source, b"{}"), layers=blobs)
+    source.put_manifest(manifest.to_bytes(), media_type=MANIFEST, tag="1.0")
+    copy_graph(source, Watched(), "1.0", workers=4)
+    assert (threads == {threading.get_ident()}) is alone
+
+
 # -- what is there already
 
 

@@ -49,6 +49,7 @@ def fault(body: object, media_type: str = "") -> str:
         parse(body, media_type)
     assert caught.value.name == "doc"
     (found,) = caught.value.faults
+    assert found.line == 0  # JSON in one line has none to tell
     return f"{found.path}: {found.message}"
 
 
