@@ -138,3 +138,7 @@ class MemoryRegistry:
         """Return the repository ``name``."""
         check_name(name)
         return self._repositories.setdefault(name, MemoryRepository(f"memory/{name}"))
+
+    def empty(self) -> None:
+        """Forget everything."""
+        self._repositories.clear()

@@ -233,7 +233,7 @@ def unsigned(gate: Attack) -> Attack:
         store = scene.world.registry.repository("mos")
         found = scene.images.resolve("zot")
         for entry in store.referrers(found.digest):
-            store.blob_path(entry.digest).unlink()
+            del store.blobs[entry.digest]
         gate(scene)
 
     return attack

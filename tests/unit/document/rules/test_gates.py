@@ -6,7 +6,6 @@ without a rule is found from the source: see the last test.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from machineos.errors import DocumentError, MachineOSError
 from unit.document.conftest import World
 from unit.document.rules import gates
 from unit.document.rules.bad import BAD
-from unit.document.rules.gates import Scene
+from unit.document.rules.gates import MemoryWorld, Scene
 
 EVERYTHING = [(gate, rule.name) for rule in RULES for gate in rule.gates]
 
@@ -26,7 +25,7 @@ EVERYTHING = [(gate, rule.name) for rule in RULES for gate in rule.gates]
 def scene(world: World, tmp_path: Path) -> Scene:
     folder = tmp_path / "scene"
     folder.mkdir()
-    return Scene(world, folder)
+    return Scene(MemoryWorld(world.images, world.root, world.authority), folder)
 
 
 def test_every_rule_has_a_bad_input_for_every_gate() -> None:
@@ -43,7 +42,7 @@ def test_what_is_good_passes_every_gate(scene: Scene) -> None:
     gates.mosd_image(scene)
     gates.mosd_handover(scene, lambda _document: None)
     for gate in (gates.verify, gates.install, gates.boot):
-        shutil.rmtree(scene.world.root)
+        scene.world.memory.empty()
         gate(scene, good)
 
 
