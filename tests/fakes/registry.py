@@ -62,6 +62,7 @@ class Faults:
     encoding: str = ""
     status: int = 0  # of every answer
     says: dict[str, str] = field(default_factory=dict)  # headers of every answer instead of its own
+    hides: frozenset[str] = frozenset()  # headers that no answer has
     documents: str = ""  # bodies of everything but blobs: stall, drip, die, endless
 
 
@@ -223,7 +224,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(length)}.items():
-            self.send_header(key, value)
+            if key not in faults.hides:
+                self.send_header(key, value)
         self.end_headers()
         if faults.drip:
             self._drip(data)
@@ -430,7 +432,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = {} if status == 204 else {"Content-Length": str(len(body))}
         self.send_response(status)
         for key, value in {**(headers or {}), **length, **faults.says}.items():
-            self.send_header(key, value)
+            if key not in faults.hides:
+                self.send_header(key, value)
         self.end_headers()
         self.close_connection |= bool(faults.says)
         if self.command == "HEAD" or not body:

@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 
 def keep(registry: FakeRegistry) -> None:
-    """The header is there and empty."""
-    registry.faults.says = {"Docker-Content-Digest": ""}
+    """No answer has the header."""
+    registry.faults.hides = frozenset({"Docker-Content-Digest"})
