@@ -106,3 +106,17 @@ def test_what_is_checked_already_is_not_hashed_again() -> None:
     plain = verified(SMALL, descriptor(SMALL), "it")
     assert isinstance(plain, Verified)
     assert b"".join(plain) == b"onetwothree"
+
+
+@pytest.mark.parametrize(("size", "count"), [((8 << 20) - 1, 0), (8 << 20, 1)])
+def test_from_which_size_on_a_thread_hashes(size: int, count: int) -> None:
+    chunks = (bytes(size - 1), b"\0")
+    with_thread: list[int] = []
+
+    def watched() -> Iterator[bytes]:
+        for chunk in chunks:
+            with_thread.append(len(threads()))
+            yield chunk
+
+    assert list(Verified(watched(), descriptor(chunks), "it")) == list(chunks)
+    assert with_thread == [count, count]
