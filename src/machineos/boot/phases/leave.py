@@ -29,7 +29,7 @@ class _Phase(Phase, frozen=True):
         for source in departure.mounts:
             yield from ask(Move(source, SYSROOT / source.relative_to("/")))
         yield from ask(Say(departure.text))
-        if not (yield from ask(IsProgram(SYSROOT / INIT.lstrip("/")))):
+        if not (yield from ask(IsProgram(SYSROOT / INIT.removeprefix("/")))):
             raise BootError(f"the root file system has no {INIT}")
         for source in _KERNEL:
             yield from ask(Move(source, SYSROOT / source.relative_to("/")))

@@ -56,6 +56,9 @@ def test_archives_need_somebody_who_converts_them() -> None:
         "target x: has tar layers, which cannot be mounted under dm-verity"
     )
     assert caught.value.hint == "convert it first: no converter is at hand here"
+    assert [
+        path for path, _ in rule("source-convertible").breaches(publisher.Source(tar, False))
+    ] == [""]
 
 
 def test_every_layer_is_signed() -> None:
