@@ -75,7 +75,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 def test_a_test_that_is_named_is_there() -> None:
     for page in PAGES:
-        for name, function in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text()):
+        for name, function in re.findall(r"\b(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text()):
             assert (ROOT / name).is_file(), f"{page}: {name}"
             assert f"def {function}" in (ROOT / name).read_text(), f"{page}: {name}::{function}"
 

@@ -28,7 +28,7 @@ GUEST = {"src/machineos/build/os/hostfs/finish"}  # its paths are those of the i
 
 
 def _files() -> list[Path]:
-    folders = ("src", "tests", "scripts", "docs", "examples", "layers", ".ci")
+    folders = ("src", "tests", "bench", "scripts", "docs", "examples", ".ci")
     found = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     found += [path for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".")]
     return sorted(path for path in found if path.suffix != ".pyc")

@@ -1,7 +1,4 @@
-"""The main chain in a guest: Secure Boot, TPM, verified root, a service that answers.
-
-Issue 2, parts 8, 9 and 11, and "the demo's service".
-"""
+"""The main chain in a guest: Secure Boot, TPM, verified root, a service that answers."""
 
 from __future__ import annotations
 

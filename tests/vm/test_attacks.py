@@ -1,7 +1,6 @@
 """Attacks on an installed machine: its TPM, its firmware's variables, its EFI partition.
 
-Each is refused with one line that says why, or has no effect. Issue 2, "What bad input gets"; peers
-section 5, rows 19 and 20. Each works on its own copy.
+Each is refused with one line that says why, or has no effect. Each works on its own copy.
 """
 
 from __future__ import annotations
@@ -144,7 +143,7 @@ def test_another_kernel_image_of_the_same_keyset(victim: Victim, ends: Ends, ben
     assert "the disk with the device identity" in reason(ends())
 
 
-# --- revocation (row 19)
+# --- revocation
 
 
 def next_generation(text: bytes) -> bytes:
@@ -196,7 +195,7 @@ def test_a_kernel_image_on_the_deny_list(
     assert ends() == RUNS
 
 
-# --- what comes from beside the image (row 20)
+# --- what comes from beside the image
 
 
 @pytest.mark.proof

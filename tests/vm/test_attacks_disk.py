@@ -1,6 +1,6 @@
 """Attacks on what is on the disk of an installed machine: configuration volume and store.
 
-Issue 2, "What bad input gets"; peers section 5, rows 14 and 16. Each works on its own copy.
+Each works on its own copy.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def test_headers_that_this_machine_did_not_write(
     victim: Victim, ends: Ends, bench: Bench, tmp_path: Path
 ) -> None:
     """Each on a disk of its own, all before the machine's: it takes its own, and without that one
-    it names every other with the reason. Rows 14 (null cipher), 15 (re-encryption) and 16."""
+    it names every other with the reason: null ciphers, a re-encryption, strangers' and flipped."""
     own = victim.partition("machine-config")
     area = own.read(0, HEADER_SIZE)
     strange = luks_of_an_attacker(tmp_path)

@@ -1,8 +1,7 @@
 """What the installer refuses, and that it writes nothing until all has been verified.
 
-Issue 2, part 8 and "What bad input gets": unsigned, wrongly signed, expired and other-product
-manifests, wrong digests, no space. The installer's own command runs in the running appliance, with
-two empty disks for it to spoil.
+Unsigned, wrongly signed, expired and other-product manifests, wrong digests, no space. The
+installer's own command runs in the running appliance, with two empty disks for it to spoil.
 """
 
 from __future__ import annotations

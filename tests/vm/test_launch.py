@@ -1,7 +1,7 @@
 """``trust launch`` from a registry that dies half-way, and the machine that it makes.
 
-Issue 2, part 8; peers section 5, row 18. It is the second machine of its keyset and product, so it
-is also the one that an attacker puts another's disk into.
+It is the second machine of its keyset and product, so it is also the one that an attacker puts
+another's disk into.
 """
 
 from __future__ import annotations

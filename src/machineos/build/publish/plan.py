@@ -222,6 +222,7 @@ class _Resolver:
             descriptor, data = repository.manifest(str(found.digest))
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
         images.check_image(document, what)
+        images.CONFIG_SIZE.require(document, what)
         config = repository.blob(document.config, limit=MAX_CONFIG)
         name = f"configuration of {what}"
         if wanted.service_type == "container":

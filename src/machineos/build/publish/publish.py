@@ -1,8 +1,8 @@
 """Publishing: ``plan.prepare`` decides, then all of it is written, the tag last.
 
 Images and their root hash signatures go to the repository ``mos``, certificate and signature to the
-manifest's own, and last the manifest with its tag. So a tag never names something incomplete or
-something no machine accepts.
+manifest's own, and last the manifest with its tag. So a tag never names something incomplete, or
+something that breaks a rule which can be judged here (docs/rules.md says what cannot, yet).
 
 Invariant: the same input gives the same bytes; publishing it again changes nothing.
 """

@@ -45,6 +45,10 @@ def verify_images(
     return tuple(images)
 
 
+# A registry that has a blob of the right name and size is not sent it again.
+_REPAIR = "remove the damaged blobs from the registry or the layout, then publish it again"
+
+
 def _require_blobs(store: Repository, image: VerifiedImage) -> None:
     for blob in (image.config, image.layer):
         if not store.has_blob(blob.digest):
@@ -56,4 +60,4 @@ def _require_whole(store: Repository, images: list[VerifiedImage]) -> None:
     damage = check(store, names, referrers=False)
     if damage:
         lines = "".join(f"\n  {names[one.root]}: {one}" for one in damage)
-        raise VerificationError(f"{store.name}: is damaged{lines}", hint="publish it again")
+        raise VerificationError(f"{store.name}: is damaged{lines}", hint=_REPAIR)

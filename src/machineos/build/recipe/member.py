@@ -93,7 +93,6 @@ class Header:
     mtime: int
     link: bytes
     xattrs: dict[str, bytes]
-    pax_size: int | None = None
 
 
 _KINDS = {

@@ -119,5 +119,9 @@ def shown(*, plain: bool = False) -> Iterator[Watch]:
         return
     from rich.console import Console
 
-    with Drawn(Console(stderr=True)) as drawn:
+    console = Console(stderr=True)
+    if console.is_dumb_terminal:  # it cannot take a line back, so each stands at once
+        yield Lines()
+        return
+    with Drawn(console) as drawn:
         yield drawn

@@ -8,7 +8,7 @@ import click
 
 from machineos.cli import app, options
 from machineos.cli.developer import machine_shape
-from machineos.errors import UsageError
+from machineos.errors import DocumentError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,10 +75,14 @@ def launch(
         disk_size = parse_size(disk)
     except ValueError as error:
         raise UsageError(f"--disk: {error}") from error
+    try:
+        place = Place.parse(url, plain_http=plain_http)
+    except DocumentError as error:
+        raise UsageError(error.message) from error
     keyset, project = find_project(app.home().keysets, project_name)
     environ = app.environment()
     request = Request(
-        name, Place.parse(url, plain_http=plain_http), keyset, project,
+        name, place, keyset, project,
         serial=serial, disk=disk_size, memory=memory, cpus=cpus, install=not skip_install,
         passphrase=app.read_passphrase(passphrase_file),
     )  # fmt: skip

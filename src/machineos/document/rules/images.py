@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Found = Iterator[tuple[str, str]]
 
 _ALL: tuple[Gate, ...] = ("publish", "verify", "install", "boot", "mosd")
+# Who reads a configuration: at boot nobody does, and one bad service must not stop the machine.
+_READ: tuple[Gate, ...] = ("publish", "verify", "mosd")
 _SIGNED: tuple[Gate, ...] = ("verify", "install", "boot")
 
 
@@ -103,12 +105,11 @@ NAMED: tuple[Rule[Named], ...] = (
 CONFIG_SIZE: Rule[Manifest] = Rule(
     "image-config-size",
     f"The configuration of an image has at most {MAX_CONFIG} bytes.",
-    _ALL,
+    _READ,
     _config_size,
 )
 RULES: tuple[Rule[Manifest], ...] = (
     Rule("image-config", "An image has the configuration of an image.", _ALL, _config),
-    CONFIG_SIZE,
     Rule(
         "image-layer-type",
         "A layer is a file system that the kernel can check block by block.",

@@ -41,6 +41,7 @@ RULES: tuple[Rule[Any], ...] = (
     *publisher.SOURCES,
     *images.NAMED,
     *images.RULES,
+    images.CONFIG_SIZE,
     *configs.RULES,
     configs.USER_FILES,
     configs.USER_KNOWN,

@@ -123,8 +123,10 @@ def verify_target(repository: Repository, target: Target) -> Manifest:
 def read_config(repository: Repository, manifest: Manifest, name: str) -> ImageConfig:
     """Return what the image asks for, of which a container is to be made.
 
-    Raises: MissingError, TransferError, DigestError, DocumentError (nothing to run, ...).
+    Raises: MissingError, TransferError, DigestError, VerificationError (too large), DocumentError
+    (nothing to run, ...).
     """
+    images.CONFIG_SIZE.require(manifest, name)
     data = repository.blob(manifest.config, limit=MAX_CONFIG)
     return parse_image_config(data, name=f"configuration of the {name}")
 

@@ -33,7 +33,6 @@ _UMOUNT_NOFOLLOW = 8
 _ATTR_RDONLY = 0x1
 _ATTR_NOSUID = 0x2
 _ATTR_NODEV = 0x4
-_ATTR_NOEXEC = 0x8
 _ATTR_IDMAP = 0x100000
 
 # mountinfo(5) writes space, tab, newline and backslash as three octal digits.

@@ -2,7 +2,7 @@
 
 One message is one line of JSON. A server says hello first; then every request gets one answer, and
 events may stand between them (QEMU, "QEMU Machine Protocol Specification"). Also reads the event
-log that QEMU writes to a file (see ``vm/plan.py``), which tells an orderly end from a crash after
+log that QEMU writes to a file (``vm/qemu/plan.py``), which tells an orderly end from a crash after
 QEMU has gone. Nothing here opens anything: ``qmpsocket`` does.
 """
 

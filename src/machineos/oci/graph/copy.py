@@ -133,6 +133,7 @@ class _Copy:
 
     def blobs(self, blobs: Sequence[Descriptor]) -> None:
         """Copy blobs in parallel; the first failure stops all and is raised."""
+        self._stop.clear()  # it may be on since a referrer that was skipped
         self._note(blobs_total=len(blobs), bytes_total=sum(blob.size for blob in blobs))
         if self._workers > 1 and len(blobs) > 1:
             self._parallel(blobs)
@@ -143,7 +144,6 @@ class _Copy:
     def _parallel(self, blobs: Sequence[Descriptor]) -> None:
         # The largest first, so that no worker is left alone with it at the end.
         ordered = sorted(blobs, key=lambda blob: (-blob.size, blob.digest))
-        self._stop.clear()
         with ThreadPoolExecutor(self._workers, thread_name_prefix="oci-copy") as pool:
             try:
                 futures = [pool.submit(self._blob, blob) for blob in ordered]
@@ -202,7 +202,9 @@ class _Copy:
             self._sink.put_blob(blob, (blob.data,))
             self._note(blobs=1, bytes=blob.size, current=str(blob.digest))
             return
-        for attempt in range(_TRIES):
+        left = _TRIES
+        while True:
+            left -= 1
             passed = 0
 
             def count(size: int) -> None:
@@ -222,7 +224,7 @@ class _Copy:
             except TransferError:
                 # The transport has tried again by itself where it could; a lost upload session
                 # needs the blob from its start.
-                if attempt == _TRIES - 1:
+                if not left:
                     raise
                 self._note(bytes=-passed)
             else:

@@ -13,7 +13,7 @@ import msgspec
 
 from machineos.core.digest import Digest
 from machineos.document.rules import handover
-from machineos.document.rules.images import check_image
+from machineos.document.rules.images import CONFIG_SIZE, check_image
 from machineos.errors import DigestError, MissingError
 from machineos.oci.model.atomfs import FilesystemKind, layer_type_of, root_hash_of
 from machineos.oci.model.documents import parse_manifest
@@ -67,6 +67,7 @@ def check_manifest(service: Service, data: bytes) -> Image:
     name = image_name(service)
     manifest = parse_manifest(data, name=name)
     check_image(manifest, name)
+    CONFIG_SIZE.require(manifest, name)
     handed = service.layer
     mounted = handover.Mounted(manifest, service.config, handed.digest, handed.root_hash)
     for rule in handover.IMAGE:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _LONGEST_LABEL = 16  # of ext4
+_UNFINISHED = (
+    "+new"  # LVM takes the plus and no label has one: what ends so is never somebody's volume
+)
 _FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC  # LXC keeps what the source has, and adds nothing
 
 
@@ -82,7 +85,7 @@ def making(
 def _new(volume: Volume, folders: Folders, names: Sequence[str]) -> list[Act[object]]:
     if volume.label in names:
         raise MissingError(f"storage {volume.label}: {folders.group} does not show its volume")
-    unfinished = f"{volume.label}.new"
+    unfinished = f"{volume.label}{_UNFINISHED}"
     return [
         *([steps.RemoveVolume(unfinished)] if unfinished in names else []),
         steps.CreateVolume(unfinished, volume.size * _MIB),

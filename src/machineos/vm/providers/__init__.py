@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from machineos.errors import DocumentError
+from machineos.errors import DocumentError, MachineError
 
 if TYPE_CHECKING:
     from machineos.core.clock import Clock
@@ -36,6 +36,6 @@ def provider_of(name: str, store: MachineStore, clock: Clock) -> Provider:
     """
     try:
         kind = store.load(name).type
-    except DocumentError:
+    except (DocumentError, MachineError, OSError):
         kind = DEFAULT
     return provider_for(kind, store, clock)

@@ -61,7 +61,9 @@ def test_only_deep_reads_the_layers(published_world: World) -> None:
     lines = caught.value.message.split("\n")
     assert lines[0] == f"{store.name}: is damaged"
     assert lines[1].startswith(f"  image of zot: {LAYER}: {store.name}: blob {LAYER}: digest is")
-    assert caught.value.hint == "publish it again"
+    assert caught.value.hint == (
+        "remove the damaged blobs from the registry or the layout, then publish it again"
+    )
 
 
 def test_deep_tells_all_damage_of_the_images_and_not_of_what_refers_to_them(

@@ -143,20 +143,23 @@ def after(*steps: Attack) -> Attack:
     return attack
 
 
-def image(put: Callable[[Scene], object], words: str) -> Bad:
+def image(
+    put: Callable[[Scene], object],
+    words: str,
+    *,
+    at: tuple[Gate, ...] = ("publish", "verify", "install", "boot", "mosd"),
+) -> Bad:
     """A bad image, which the publisher finds and which somebody signs all the same."""
 
     careless = gates.publish_carelessly
-    return Bad(
-        words,
-        {
-            "publish": after(put, gates.publish_image),
-            "verify": after(put, careless, gates.verify_signed),
-            "install": after(put, careless, gates.install_signed),
-            "boot": after(put, careless, gates.boot_signed),
-            "mosd": after(put, gates.mosd_image),
-        },
-    )
+    everywhere: dict[Gate, Attack] = {
+        "publish": after(put, gates.publish_image),
+        "verify": after(put, careless, gates.verify_signed),
+        "install": after(put, careless, gates.install_signed),
+        "boot": after(put, careless, gates.boot_signed),
+        "mosd": after(put, gates.mosd_image),
+    }
+    return Bad(words, {gate: everywhere[gate] for gate in at})
 
 
 def stored(

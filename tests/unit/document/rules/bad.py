@@ -221,7 +221,8 @@ BAD: dict[str, Bad] = {
         other_config, "is not an image: its configuration is 'application/x'"
     ),
     "image-config-size": image(
-        stored(run={"Env": ["A=" + "b" * (1 << 20)]}), "bytes, at most 1048576 are read"
+        stored(run={"Env": ["A=" + "b" * (1 << 20)]}), "bytes, at most 1048576 are read",
+        at=("publish", "verify", "mosd"),
     ),
     "image-layer-type": image(
         bad_conversion, "is 'application/x', not squashfs or EROFS with dm-verity"

@@ -202,6 +202,31 @@ def test_one_worker_takes_them_in_the_order_of_the_image(
     assert blobs[1:] == [f"blob {short(data)}" for data in (b"a", b"bbb", b"cc")]
 
 
+def test_a_broken_referrer_does_not_stop_the_next(source: Source, sink: Sink) -> None:
+    """Which has one blob, so that no thread is needed for it."""
+    root = put_image(source).root
+    gone = [Descriptor(media_type=LAYER, digest=Digest.of(b"%d" % n), size=1) for n in range(2)]
+    whole = put_bytes(source, b"{}")
+    listed = []
+    for config, layers in ((gone[0], (gone[1],)), (whole, ())):
+        body = Manifest(media_type=MANIFEST, config=config, layers=layers, subject=root)
+        listed.append(source.put_manifest(body.to_bytes(), media_type=MANIFEST))
+
+    class Lists(Source):
+        def referrers(self, digest: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+            return tuple(listed) if digest == root.digest else ()
+
+    lists = Lists()
+    lists.blobs, lists.types, lists.named = source.blobs, source.types, source.named
+    seen: list[Progress] = []
+    copy_graph(lists, sink, "1.0", tag="1.0", referrers=True, progress=seen.append)
+    assert sink.tags() == ("1.0",)
+    assert listed[1].digest in sink.types
+    assert [text.partition(":")[2].partition(":")[0] for text in seen[-1].skipped] == [
+        listed[0].digest.hex
+    ]
+
+
 @pytest.mark.parametrize(("layers", "alone"), [(0, True), (1, False)])
 def test_one_blob_needs_no_other_thread(source: Source, layers: int, alone: bool) -> None:
     threads: set[int] = set()

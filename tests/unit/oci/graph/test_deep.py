@@ -43,6 +43,15 @@ def test_what_is_whole_has_no_damage(source: MemoryRepository) -> None:
     )
 
 
+def test_what_is_named_twice_is_read_once(source: MemoryRepository) -> None:
+    image = put_image(source, None).root
+    put_list(source, image, image)
+    assert check(source) == ()
+    assert len(source.asked) == len(set(source.asked))
+    del source.blobs[image.digest]
+    assert objects(check(source)) == [str(image.digest)]
+
+
 def test_every_changed_byte_and_every_missing_blob_is_found(source: MemoryRepository) -> None:
     root = put_index(source, "multi", "amd64", "arm64")
     for digest, data in list(source.blobs.items()):

@@ -114,7 +114,7 @@ def much_has_changed() -> Scene:
 def unfinished_volume() -> Scene:
     """A boot before this one was cut while it made a volume."""
     bed = Bed()
-    bed.host.create_volume("blobs.new", 1)
+    bed.host.create_volume("blobs+new", 1)
     return Scene(bed, (bed.service("web", storage=(Mount(dest="/data", label="blobs"),)),))
 
 
@@ -216,9 +216,9 @@ def test_every_volume_has_its_fault_points() -> None:
     assert points(SCENES["unfinished_volume"]) == [
         f"{moment} {point}"
         for point in (
-            "volume removed:blobs.new",
-            "volume created:blobs.new",
-            "volume formatted:blobs.new",
+            "volume removed:blobs+new",
+            "volume created:blobs+new",
+            "volume formatted:blobs+new",
             "volume named:blobs",
             "volume folder:/data/blobs/volume",
         )

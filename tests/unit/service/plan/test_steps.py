@@ -182,10 +182,10 @@ def test_a_fault_point_names_its_volume() -> None:
         if "blobs" in step.fault_point
     }
     assert found == {
-        "volume created:blobs.new",
-        "volume formatted:blobs.new",
+        "volume created:blobs+new",
+        "volume formatted:blobs+new",
         "volume named:blobs",
-        "volume removed:blobs.new",
+        "volume removed:blobs+new",
         "volume folder:/data/blobs/volume",
     }
 

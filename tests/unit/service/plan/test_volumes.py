@@ -57,23 +57,23 @@ def test_a_mounted_volume_only_needs_its_folder() -> None:
 
 def test_a_volume_with_a_device_is_mounted_and_never_made() -> None:
     seen = Seen(KEPT, mounted=False, device=True)
-    assert volumes.making(seen, FOLDERS, ("kept", "kept.new"), **OWN) == MOUNTED
+    assert volumes.making(seen, FOLDERS, ("kept", "kept+new"), **OWN) == MOUNTED
 
 
 def test_a_new_volume_gets_its_name_last() -> None:
     assert volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("other",), **OWN) == (
-        steps.CreateVolume("kept.new", 30 << 20),
-        steps.FormatVolume("kept.new", "kept"),
-        steps.RenameVolume("kept.new", "kept"),
+        steps.CreateVolume("kept+new", 30 << 20),
+        steps.FormatVolume("kept+new", "kept"),
+        steps.RenameVolume("kept+new", "kept"),
         *MOUNTED,
     )
 
 
 def test_an_unfinished_volume_is_begun_again() -> None:
-    found = volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("kept.new",), **OWN)
+    found = volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("kept+new",), **OWN)
     assert found[:2] == (
-        steps.RemoveVolume("kept.new"),
-        steps.CreateVolume("kept.new", 30 << 20),
+        steps.RemoveVolume("kept+new"),
+        steps.CreateVolume("kept+new", 30 << 20),
     )
 
 
@@ -97,4 +97,4 @@ def test_memory_has_its_size_and_no_device() -> None:
 def test_a_label_of_a_file_system_is_cut_to_what_ext4_takes() -> None:
     volume = Volume("a" * 17, persistent=True, size=1)
     found = volumes.making(Seen(volume, mounted=False), FOLDERS, (), **OWN)
-    assert steps.FormatVolume("a" * 17 + ".new", "a" * 16) in found
+    assert steps.FormatVolume("a" * 17 + "+new", "a" * 16) in found
