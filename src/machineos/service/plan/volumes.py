@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _LONGEST_LABEL = 16  # of ext4
-_UNFINISHED = (
-    "+new"  # LVM takes the plus and no label has one: what ends so is never somebody's volume
-)
+_UNFINISHED = "+new"  # LVM takes it and no label ends so: never the volume of somebody else
 _FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC  # LXC keeps what the source has, and adds nothing
 
 
