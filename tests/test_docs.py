@@ -80,6 +80,20 @@ def test_a_test_that_is_named_is_there() -> None:
             assert f"def {function}" in (ROOT / name).read_text(), f"{page}: {name}::{function}"
 
 
+def test_the_pages_of_long_runs_are_about_this_tree() -> None:
+    """They are written by hand of a target, so they can be forgotten."""
+    mutants, proofs = (ROOT / f"docs/{name}.md" for name in ("mutants", "proofs"))
+    for name in re.findall(r"\bsrc/machineos/[\w/]+\.py", mutants.read_text()):
+        assert (ROOT / name).is_file(), name
+    (share,) = re.findall(r"were noticed \(([\d.]+)%\)", mutants.read_text())
+    assert float(share) >= 95
+    guests = "".join(path.read_text() for path in (ROOT / "tests/vm").glob("test_*.py"))
+    marked = re.findall(r"@pytest\.mark\.proof\ndef (\w+)", guests)
+    assert sorted(re.findall(r"^\| `(\w+)` .* holds \|$", proofs.read_text(), re.M)) == sorted(
+        marked
+    )
+
+
 def test_every_page_is_reached_from_readme() -> None:
     seen = {ROOT / "README.md"}
     left = list(seen)
