@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from machineos.core.clock import SystemClock
 from machineos.core.steps import Runner
-from machineos.errors import DocumentError, UsageError
+from machineos.errors import UsageError
 from machineos.install.host import LinuxHost
 from machineos.install.phases import PHASES, given
 from machineos.install.source import Wish
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 
 
 def wish_of(source: str, *, from_medium: bool, disk: str, plain_http: bool) -> Wish:
-    """Return what the command line asks for. Raises: UsageError."""
+    """Return what the command line asks for. Raises: UsageError, DocumentError."""
     if from_medium == bool(source):
         raise UsageError("say either SOURCE or --from-medium")
-    try:
-        place = None if from_medium else Place.parse_remote(source, plain_http=plain_http)
-    except DocumentError as error:
-        raise UsageError(error.message) from error
+    place = None if from_medium else Place.parse_remote(source, plain_http=plain_http)
     return Wish(place, disk)
 
 

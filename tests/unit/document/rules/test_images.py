@@ -39,8 +39,9 @@ def image(*layers: Descriptor, **config: object) -> Manifest:
 
 def said(manifest: Manifest) -> dict[str, list[str]]:
     """Return what each rule says."""
-    found = {one.name: [message for _, message in one.breaches(manifest)] for one in images.RULES}
-    paths = {path for one in images.RULES for path, _ in one.breaches(manifest)}
+    rules = (*images.RULES, images.CONFIG_SIZE)
+    found = {one.name: [message for _, message in one.breaches(manifest)] for one in rules}
+    paths = {path for one in rules for path, _ in one.breaches(manifest)}
     assert paths <= {""}
     return {name: messages for name, messages in found.items() if messages}
 
@@ -102,6 +103,10 @@ def test_an_image_that_does_not(manifest: Manifest, name: str, message: str) -> 
         rule(name).require(manifest, "image of x")
     assert caught.value.message == f"image of x: {message}"
     assert caught.value.rule == name
+
+
+def test_a_configuration_that_nobody_reads_at_boot_stops_no_machine() -> None:
+    images.check_image(image(size=1 << 40), "image of x")
 
 
 def test_every_layer_is_looked_at() -> None:

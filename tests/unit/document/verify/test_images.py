@@ -447,5 +447,5 @@ def test_a_configuration_that_cannot_run_names_its_image(world: World) -> None:
 def test_a_large_configuration_is_not_read(store: LayoutRepository, target: Target) -> None:
     manifest = verify_target(store, target)
     large = msgspec.structs.replace(manifest.config, size=(1 << 20) + 1)
-    with pytest.raises(DocumentError, match="at most 1048576"):
+    with pytest.raises(VerificationError, match="at most 1048576"):
         read_config(store, msgspec.structs.replace(manifest, config=large), "it")

@@ -47,7 +47,8 @@ def test_what_is_named_twice_is_read_once(source: MemoryRepository) -> None:
     image = put_image(source, None).root
     put_list(source, image, image)
     assert check(source) == ()
-    assert len(source.asked) == len(set(source.asked))
+    blobs = [one for one in source.asked if one not in source.types]
+    assert len(blobs) == len(set(blobs))
     del source.blobs[image.digest]
     assert objects(check(source)) == [str(image.digest)]
 
