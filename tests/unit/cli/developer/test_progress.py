@@ -37,11 +37,11 @@ def test_without_a_terminal_there_are_lines_and_no_rich() -> None:
     assert done.stdout == "result\nrich False\n"
 
 
-def on_a_terminal(*words: str, columns: int = 80) -> tuple[str, str]:
+def on_a_terminal(*words: str, columns: int = 80, term: str = "xterm") -> tuple[str, str]:
     """Run the work with a terminal as its standard error; return what both streams got."""
     controller, terminal = pty.openpty()
     try:
-        env = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
+        env = {**os.environ, "TERM": term, "COLUMNS": str(columns)}
         child = subprocess.Popen(
             [sys.executable, "-c", WORK, *words], stdout=subprocess.PIPE, stderr=terminal, env=env
         )
@@ -60,6 +60,12 @@ def on_a_terminal(*words: str, columns: int = 80) -> tuple[str, str]:
         return result.decode(), shown.decode()
     finally:
         os.close(controller)
+
+
+def test_a_terminal_that_takes_no_line_back_gets_each_at_once() -> None:
+    result, shown = on_a_terminal(term="dumb")
+    assert shown.splitlines() == ["first [b]line[/b]", "skip one: broken", "last line"]
+    assert "result" in result
 
 
 def test_on_a_terminal_the_last_line_moves_and_every_line_stays_once() -> None:
