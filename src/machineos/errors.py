@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
 __all__ = [
     "ArchiveError",
@@ -72,6 +73,18 @@ class MachineOSError(Exception):
         self.message = message
         self.hint = hint
         self.rule = rule
+
+    def about(self, what: str) -> Self:
+        """Return the same error with a message that begins with ``what``.
+
+        Its class, hint, rule and all else that it carries stay: who adds on which object it was
+        must not lose what it is.
+        """
+        message = f"{what}: {self.message}"
+        told = type(self).__new__(type(self), message)
+        told.__dict__.update(self.__dict__)
+        told.message = message
+        return told
 
 
 class OrderError(MachineOSError):

@@ -329,7 +329,7 @@ class FakeHost:
         self.machine.tpm.open(policies, policy_key)
 
     def read_sealed(self, index: Index) -> Secret:
-        return Secret(self.machine.tpm.read(index, self._policy_key))
+        return self.machine.tpm.read(index, self._policy_key)
 
     def close_sealed(self) -> None:
         self.machine.tpm.close()

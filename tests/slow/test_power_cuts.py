@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from fakes.swtpm import Cut, PowerCutError, Recorder, SoftwareTpm, software_tpm
+from machineos.core.secret import Secret
 from machineos.errors import (
     ConflictError,
 )
@@ -67,9 +68,11 @@ def test_a_power_cut_at_every_command(chip: SoftwareTpm) -> None:
         made.boot()
         with chip.open() as tpm:
             with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
-                assert sealed.read(Index.SUDI_KEY) == SUDI_KEY
-                assert sealed.read(Index.SUDI_CERT) == SUDI_CERT
-                assert len({sealed.read(Index.CONFIGURATION_KEY), bytes(32)}) == 2
+                assert sealed.read(Index.SUDI_KEY) == Secret(SUDI_KEY)
+                assert sealed.read(Index.SUDI_CERT) == Secret(SUDI_CERT)
+                key = sealed.read(Index.CONFIGURATION_KEY)
+                assert len(key) == 32
+                assert key != Secret(bytes(32))
     # it counts as provisioned from one command on, and never before everything is there
     first = outcomes.index(State.PROVISIONED)
     assert set(outcomes[first:]) == {State.PROVISIONED}

@@ -21,6 +21,7 @@ from contracts.trust import KERNELS
 from machineos.build.os.bootkit import Anchored
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.veritylayer import VerityLayer
+from machineos.core.word import RootHash
 from machineos.host.kernel.ipe import policy_text
 from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.trust.keys.signer import FileSigner
@@ -106,8 +107,8 @@ def given(guest: Guest, bench: Bench, layer: VerityLayer) -> None:
     files = {
         "layer": layer.path.read_bytes(),
         "about.json": json.dumps(about).encode(),
-        "good.p7s": publisher.sign_root_hash(layer.root_hash),
-        "stranger.p7s": device.sign_root_hash(layer.root_hash),
+        "good.p7s": publisher.sign_root_hash(RootHash(layer.root_hash)),
+        "stranger.p7s": device.sign_root_hash(RootHash(layer.root_hash)),
         "publisher.der": bench.project.pair.certificate_der(),
         "stranger.der": bench.project.list_sudis()[0].pair.certificate_der(),
         "policy.p7s": Anchored(keyset).signer("uefi-db").sign_content(policy_text(version="1.9.0")),

@@ -10,6 +10,7 @@ import pytest
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.core.run import run
+from machineos.core.word import RootHash
 from machineos.trust.keys.keyset import key_pair
 from machineos.trust.keys.signer import FileSigner
 from vm.appliance import Bench
@@ -71,15 +72,15 @@ def test_only_a_layer_of_the_publisher_opens(
     sudi = FileSigner.open(bench.project.list_sudis()[0].pair)
     refused = "required key not available|key was rejected|not available|rejected"
     for who, signer in (("stranger", stranger), ("device", sudi)):
-        live.put(signer.sign_root_hash(layer.root_hash), "/run/sig")
+        live.put(signer.sign_root_hash(RootHash(layer.root_hash)), "/run/sig")
         done = opening(live, layer, "--root-hash-signature=/run/sig")
         assert done.status != 0, who
         assert live.sh("test -e /dev/mapper/probe").status != 0
         assert any(words in done.output.lower() for words in refused.split("|")), done.output
     other = layer.root_hash[:-1] + ("0" if layer.root_hash[-1] != "0" else "1")
-    live.put(publisher.sign_root_hash(other), "/run/sig")
+    live.put(publisher.sign_root_hash(RootHash(other)), "/run/sig")
     assert opening(live, layer, "--root-hash-signature=/run/sig").status != 0
-    live.put(publisher.sign_root_hash(layer.root_hash), "/run/sig")
+    live.put(publisher.sign_root_hash(RootHash(layer.root_hash)), "/run/sig")
     good = opening(live, layer, "--root-hash-signature=/run/sig")
     assert good.status == 0, good.output
     live.must("mkdir -p /run/mnt && mount -t squashfs -o ro /dev/mapper/probe /run/mnt")
@@ -98,7 +99,7 @@ def test_our_own_way_of_opening_says_why_it_refuses(
     publisher = FileSigner.open(bench.project.pair)
     device = FileSigner.open(bench.project.list_sudis()[0].pair)
     for name, signer in (("good", publisher), ("device", device)):
-        live.put(signer.sign_root_hash(layer.root_hash), f"/run/{name}.p7s")
+        live.put(signer.sign_root_hash(RootHash(layer.root_hash)), f"/run/{name}.p7s")
     lines = live.python(OPENING.format(digest=layer.root_hash, offset=layer.data_size)).splitlines()
     assert "no key that it trusts made it" in lines[0]
     assert "does not match its root hash" in lines[1] or "cannot be opened under" in lines[1]

@@ -195,7 +195,7 @@ class Machine:
     def read_sealed(self, index: Index) -> Secret:
         if self._sealed is None:
             raise BootError("the TPM was not asked to open what it seals")
-        return Secret(self._sealed.read(index))
+        return self._sealed.read(index)
 
     def close_sealed(self) -> None:
         self._sealed = None
@@ -212,7 +212,7 @@ class Machine:
                 luks_policy_key=given.policy_key,
                 admin_policy_key=given.admin_policy_key,
                 sudi_cert=given.certificate,
-                sudi_key=given.private_key.reveal(),
+                sudi_key=given.private_key,
                 policy_version=given.policy_version,
                 random=os.urandom,
             )

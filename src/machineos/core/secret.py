@@ -22,6 +22,10 @@ class Secret:
         """Return the bytes; hand them only to what needs them."""
         return self._value
 
+    def __len__(self) -> int:
+        """Return how many bytes: every place that keeps a secret shows as much."""
+        return len(self._value)
+
     def __repr__(self) -> str:
         return "Secret(hidden)"
 

@@ -14,14 +14,22 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.core.word import Word
 from machineos.errors import DocumentError, Fault
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address
 
-PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
 UNIT_PREFIX = "machineos-"
 _UNIT_SUFFIX = ".service"
+
+
+class ServiceName(Word):
+    """The name of a target within a manifest; at most 63 characters, as a host name has."""
+
+    __slots__ = ()
+    PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+    WHAT = f"a service name ({PATTERN})"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,9 +39,9 @@ class ServiceId:
     text: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(PATTERN, self.text):
-            fault = Fault("", 0, f"{self.text[:80]!r} is not a service id ({PATTERN})")
-            raise DocumentError("service", [fault])
+        problem = ServiceName.problem(self.text)
+        if problem:
+            raise DocumentError("service", [Fault("", 0, problem)])
 
     def __str__(self) -> str:
         return self.text
@@ -78,4 +86,4 @@ class ServiceId:
     @classmethod
     def of_folder(cls, name: str) -> ServiceId | None:
         """Return whose folder ``name`` is, None when it is the folder of no service."""
-        return cls(name) if re.fullmatch(PATTERN, name) else None
+        return None if ServiceName.problem(name) else cls(name)

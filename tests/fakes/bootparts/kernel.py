@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from machineos.core.digest import Digest
 from machineos.document.verify.images import signed_by
 from machineos.errors import BootError, SignatureError, ToolError, VerificationError
-from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
+from machineos.oci.model.atomfs import layer_type_of, root_hash_of
 from machineos.oci.model.documents import Descriptor
 from machineos.trust.verify.chain import Publisher
 
@@ -94,9 +94,7 @@ class FakeKernel:
 
         Raises: VerificationError, SignatureError.
         """
-        kind = parse_layer_type(layer.media_type)
-        if kind is None:
-            raise VerificationError(f"layer {layer.digest}: cannot be mounted")
+        kind = layer_type_of(layer)
         root_hash = root_hash_of(layer)
         if not any(signed_by(signature, layer, _as_publisher(one)) for one in self.trusted):
             raise SignatureError(f"the kernel refuses the signature of root hash {root_hash}")

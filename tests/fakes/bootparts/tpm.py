@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from machineos.boot.steps import ProvisionTpm
+from machineos.core.secret import Secret
 from machineos.errors import BootError, ConflictError, PolicyError, TpmError
 from machineos.host.tpm.wire import sha256
 from machineos.trust.measure.tpm_policy import (
@@ -99,7 +100,7 @@ class FakeTpm:
         self._verify(chosen, key_pem)
         self._session = chosen
 
-    def read(self, index: Index, key_pem: bytes) -> bytes:
+    def read(self, index: Index, key_pem: bytes) -> Secret:
         """Return a secret, in the session."""
         if self._session is None:
             raise BootError("the TPM was not asked to open what it seals")
@@ -111,7 +112,7 @@ class FakeTpm:
         now = self._now(self._session, self._session.version or "", name)
         if now != self._session.policy and not self.lying:
             raise PolicyError("this boot does not fulfil its signed policy: PCR changed")
-        return self.nv[index]
+        return Secret(self.nv[index])
 
     def close(self) -> None:
         """End the session."""

@@ -25,6 +25,7 @@ from machineos.host.disk.luks import LuksVolume, format_command
 from machineos.host.kernel.flags import Flag
 from machineos.host.tpm.transport import SocketTransport
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
+from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import Descriptor
 from machineos.state.volumes.config import write_record
 from machineos.state.volumes.header import passphrase
@@ -121,8 +122,8 @@ class FakeKernelBed(FakeBed):
         blob = self.folder / which
         self.plant(blob, data)
         label = "stranger" if which == "stranger" else "publisher"
-        root_hash = next(iter(descriptor.annotations.values()))
-        return Layer(blob, descriptor, signer(PRODUCT, label).sign_root_hash(root_hash))
+        signature = signer(PRODUCT, label).sign_root_hash(root_hash_of(descriptor))
+        return Layer(blob, descriptor, signature)
 
     def certificate(self, which: Literal["publisher", "stranger"]) -> bytes:
         if which == "stranger":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
+from fakes.boot import FakeFirst, HandedOverError
 from machineos.boot import facts
 from machineos.boot.facts import (
     ALWAYS,
@@ -15,6 +18,7 @@ from machineos.boot.facts import (
     DISK_FLAGS,
     DISK_SECONDS,
     ENFORCING,
+    GIVEN,
     INSTALLS,
     KEY,
     PROVISIONS,
@@ -27,13 +31,15 @@ from machineos.boot.facts import (
     Facts,
     Phase,
 )
-from machineos.boot.plan import found
-from machineos.boot.runner import run
+from machineos.boot.plan import found, plan
+from machineos.boot.runner import perform, run
 from machineos.boot.steps import Say
 from machineos.core.secret import Secret
-from machineos.core.steps import Talk, ask
+from machineos.core.steps import Runner, Step, Talk, ask
+from machineos.document.between.bootsettings import Mode
 from machineos.errors import OrderError
 from machineos.host.kernel.flags import Flag
+from machineos.trust.seal.layout import Index
 from unit.boot.worlds import machine, settings
 
 KNOWN = Facts().plus(DISK, "vda").plus(STORE, Path("/store"))
@@ -113,3 +119,47 @@ def test_modes_places_and_limits() -> None:
     assert flags == DISK_FLAGS
     assert Departure((), "x").arguments == ()
     assert SETTINGS.upper() == "SETTINGS"
+
+
+class Watched:
+    """A phase that says with which facts it was begun."""
+
+    def __init__(self, phase: Phase, seen: list[object]) -> None:
+        self._phase = phase
+        self._seen = seen
+        self.name, self.needs, self.gives = phase.name, phase.needs, phase.gives
+
+    def act(self, known: Facts) -> Talk[Facts]:
+        self._seen += [known, *(known[Fact[object](name)] for name in sorted(known.names()))]
+        return self._phase.act(known)
+
+
+@pytest.mark.parametrize("mode", get_args(Mode))
+def test_no_step_no_answer_and_no_fact_of_a_boot_shows_a_secret(mode: Mode) -> None:
+    made = machine(mode)
+    host = made.power_on()
+    first = FakeFirst(host)
+    first.mount_pseudo()
+    first.load_drivers(settings(mode))
+    seen: list[object] = []
+
+    def watching(step: Step[object]) -> object:
+        answer = perform(first.host(), step)
+        seen.extend((step, answer))
+        return answer
+
+    runner: Runner[Facts] = Runner(watching)
+    with suppress(HandedOverError):
+        runner.run(
+            [Watched(phase, seen) for phase in plan(mode)],
+            Facts().plus(SETTINGS, settings(mode)),
+            given=GIVEN,
+        )
+    text = "\n".join(map(repr, seen))
+    assert "Secret(hidden)" in text
+    public = {Index.SUDI_CERT, Index.POLICY_VERSION, Index.LAYOUT}
+    secrets = [data for index, data in made.tpm.nv.items() if index not in public]
+    assert len(secrets) == 4
+    for secret in secrets:
+        assert repr(secret)[2:-1] not in text
+        assert secret.hex() not in text

@@ -29,6 +29,11 @@ def test_it_cannot_be_pickled_hashed_or_given_attributes() -> None:
         setattr(Secret(HIDDEN), "note", "x")  # noqa: B010 (a type checker refuses the other way)
 
 
+def test_its_length_is_no_secret() -> None:
+    assert len(Secret(HIDDEN)) == 11
+    assert not Secret(b"")
+
+
 def test_equality() -> None:
     assert Secret(HIDDEN) == Secret(HIDDEN)
     assert Secret(HIDDEN) != Secret(b"other")

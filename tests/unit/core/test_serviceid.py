@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.core.serviceid import PATTERN, UNIT_PREFIX, ServiceId
+from machineos.core.serviceid import UNIT_PREFIX, ServiceId, ServiceName
 from machineos.errors import DocumentError
 
-IDS = st.from_regex(PATTERN, fullmatch=True).map(ServiceId)
+IDS = st.from_regex(ServiceName.PATTERN, fullmatch=True).map(ServiceId)
 SOURCE = Path(__file__).resolve().parents[3] / "src/machineos"
 
 
@@ -50,7 +50,8 @@ def test_names_lead_back_and_fit(service: ServiceId) -> None:
 def test_what_is_no_id(text: str) -> None:
     with pytest.raises(DocumentError) as caught:
         ServiceId(text)
-    assert str(caught.value) == f"service: {text[:80]!r} is not a service id ({PATTERN})"
+    wrong = f"{text[:80]!r} is not a service name ([a-z0-9][a-z0-9._-]{{0,62}})"
+    assert str(caught.value) == f"service: {wrong if text else 'is missing or empty'}"
     assert ServiceId.of_folder(text) is None
     assert ServiceId.of_unit(f"machineos-{text}.service") is None
 

@@ -61,8 +61,10 @@ def test_a_document_is_named_by_the_sha256_of_its_bytes() -> None:
 def test_a_root_hash_is_hex_and_not_all_zero() -> None:
     assert RootHash("0" * 63 + "1") == "0" * 63 + "1"
     assert RootHash.problem("1" + "0" * 63) == ""
-    for bad in ("0" * 64, "a" * 63, "a" * 65, "A" * 64):
+    for bad in ("00", "0" * 64, "a" * 63, "a" * 65, "A" * 64, "a" * 64 + "\n"):
         assert RootHash.problem(bad) == f"{bad!r} is not a verity root hash"
+    sha512 = "a" * 128
+    assert RootHash.problem(sha512) == f"{sha512[:80]!r} is not a verity root hash"
 
 
 def test_a_word_is_written_as_a_string_with_the_hook() -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -20,6 +20,7 @@ from machineos.build.publish.plan import Defaults, Publishing, with_defaults
 from machineos.build.publish.publish import Place, Published, publish
 from machineos.build.publish.source import parse_source
 from machineos.core.digest import Checker, Digest
+from machineos.core.word import RootHash
 from machineos.document.model.install import Install, Target
 from machineos.document.product.artifacts import install_artifacts, root_hash_artifact
 from machineos.document.verify.published import (
@@ -268,10 +269,11 @@ class World:
         store = self.registry.repository("mos")
         copy_graph(source, store, str(image.digest), tag=image.digest.hex)
         manifest = parse_manifest(store.manifest(str(image.digest))[1], name="image")
+        # Whatever is named: no rule is asked whether it is a root hash.
         signed = tuple(
-            (layer.digest, root_hash, self.authority.publisher.sign_root_hash(root_hash))
+            (layer.digest, named, self.authority.publisher.sign_root_hash(cast("RootHash", named)))
             for layer in manifest.layers
-            if (root_hash := layer.annotations.get(NEW_ROOT_HASH)) is not None
+            if (named := layer.annotations.get(NEW_ROOT_HASH)) is not None
         )
         root_hash_artifact(image, signed).store(store)
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from fakes.swtpm import SoftwareTpm
+from machineos.core.secret import Secret
 from machineos.host.tpm.commands import Tpm
 from machineos.host.tpm.transport import Transport
 from machineos.trust.measure.tpm_policy import (
@@ -97,6 +98,7 @@ class Machine:
         key: bytes = LUKS,
         between: Callable[[Transport], Transport] = lambda wire: wire,
     ) -> bytes:
+        """Return a secret in clear, for a test to look at."""
         with self.chip.open(between) as tpm:
             return unseal(
                 tpm,
@@ -104,7 +106,7 @@ class Machine:
                 policies=[signed()] if policies is None else policies,
                 policy_key_pem=key,
                 srk_name=self.report.srk_name if self.pinned else None,
-            )
+            ).reveal()
 
     def admin_password(self) -> bytes:
         return self.unseal(Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN)
@@ -127,9 +129,9 @@ def give(
         luks_policy_key=luks_policy_key,
         admin_policy_key=admin_policy_key,
         sudi_cert=sudi_cert,
-        sudi_key=sudi_key,
+        sudi_key=Secret(sudi_key),
         random=os.urandom,
         policy_version=policy_version,
         again=again,
-        lockout_auth=lockout_auth,
+        lockout_auth=Secret(lockout_auth),
     )

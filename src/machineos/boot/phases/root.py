@@ -23,7 +23,7 @@ from machineos.boot.facts import (
 )
 from machineos.boot.steps import Bind, IsFolder, LoadModules, MakeFolder, MountImage
 from machineos.core.steps import Talk, ask
-from machineos.errors import BootError, MachineOSError, VerificationError
+from machineos.errors import BootError, MachineOSError
 from machineos.oci.model.atomfs import parse_layer_type
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _mount(store: Path, image: Image, target: Path) -> Talk[None]:
         step = MountImage(blob_path(store, image), image.layer, image.signature, target)
         yield from ask(step)
     except MachineOSError as error:
-        raise VerificationError(f"{image.target.service_name}: {error.message}") from error
+        raise error.about(image.target.service_name) from error
 
 
 PHASE = _Phase(

@@ -5,16 +5,8 @@ They become file names, unit names, host names and volume names later, so their 
 
 from __future__ import annotations
 
-from machineos.core import serviceid
+from machineos.core.serviceid import ServiceName as ServiceName  # the machine's names follow it
 from machineos.core.word import Word
-
-
-class ServiceName(Word):
-    """The name of a target within a manifest; at most 63 characters, as a host name has."""
-
-    __slots__ = ()
-    PATTERN = serviceid.PATTERN
-    WHAT = f"a service name ({PATTERN})"
 
 
 class Version(Word):

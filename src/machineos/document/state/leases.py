@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from machineos.core.jsondoc import decode_json
-from machineos.core.serviceid import ServiceId
+from machineos.core.serviceid import ServiceId, ServiceName
 from machineos.document.rules.product import KNOWN_VERSION
 from machineos.errors import DocumentError, Fault
 
@@ -59,8 +59,9 @@ def parse_leases(data: bytes, *, name: str = "leases") -> Leases:
     seen: set[tuple[str, str]] = set()
     for index, lease in enumerate(stored.leases):
         path = f"leases[{index}]"
-        if ServiceId.of_folder(lease.service) is None:
-            faults.append(Fault(f"{path}.service", 0, f"{lease.service[:80]!r} is no service id"))
+        problem = ServiceName.problem(lease.service)
+        if problem:
+            faults.append(Fault(f"{path}.service", 0, problem))
         faults += _address_faults(lease, path)
         for key, value in msgspec.structs.asdict(lease).items():
             if value and (key, value) in seen:

@@ -23,7 +23,7 @@ from machineos.host.kernel.superblock import (
     round_up,
 )
 from machineos.oci.layout.folder import LayoutRepository
-from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
+from machineos.oci.model.atomfs import layer_type_of, root_hash_of
 from machineos.oci.model.documents import parse_manifest
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def image_volume(blob: Path, layer: Descriptor, *, signature: bytes) -> ImageVol
     Raises: VerificationError.
     """
     what = f"layer {layer.digest}"
-    kind = parse_layer_type(layer.media_type)
-    if kind is None:
-        raise VerificationError(f"{what}: {layer.media_type!r:.80} cannot be mounted")
+    kind = layer_type_of(layer)
     root_hash = root_hash_of(layer)
     superblock = _superblock(blob, kind.filesystem, layer.size, what)
     name = f"{layer.digest.hex}-verity"

@@ -7,14 +7,13 @@ IPE policies. All are deterministic: the same input gives the same bytes.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from machineos.errors import DigestError, SignatureError
+from machineos.errors import SignatureError
 from machineos.trust.keys.x509 import certificate_pem
 
 if TYPE_CHECKING:
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     from machineos.core.secret import Secret
+    from machineos.core.word import RootHash
     from machineos.trust.keys.keyset import KeyPair
-
-_ROOT_HASH = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{128})")
 
 
 class Signer(Protocol):
@@ -39,9 +37,9 @@ class Signer(Protocol):
         """Return the raw RSA PKCS#1 v1.5 SHA-256 signature of ``data``."""
         ...
 
-    def sign_root_hash(self, root_hash_hex: str) -> bytes:
+    def sign_root_hash(self, root_hash: RootHash) -> bytes:
         """Return the PKCS#7 DER that dm-verity wants for a root hash: detached, over its hex text,
-        without certificate. Raises: DigestError when it is not a root hash."""
+        without certificate."""
         ...
 
     def sign_content(self, data: bytes) -> bytes:
@@ -80,12 +78,10 @@ class FileSigner:
         """Return the raw RSA PKCS#1 v1.5 SHA-256 signature of ``data``."""
         return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
-    def sign_root_hash(self, root_hash_hex: str) -> bytes:
-        """Return the PKCS#7 DER that dm-verity wants. Raises: DigestError."""
-        if not _ROOT_HASH.fullmatch(root_hash_hex):
-            raise DigestError(f"{root_hash_hex[:80]!r} is not a dm-verity root hash in hex")
+    def sign_root_hash(self, root_hash: RootHash) -> bytes:
+        """Return the PKCS#7 DER that dm-verity wants."""
         return self._pkcs7(
-            root_hash_hex.encode("ascii"),
+            root_hash.encode("ascii"),
             [pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.NoCerts],
         )
 

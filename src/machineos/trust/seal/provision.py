@@ -4,7 +4,8 @@ Invariant: until the very last command the lockout hierarchy has no password, so
 interrupted anywhere is repaired by running again (which clears); that last command sets it, and
 with it the TPM counts as provisioned (``layout.state``). The layout version is written just
 before: were it written after, a power cut between the two would leave a TPM that nobody can clear.
-No secret ever crosses the bus in clear, and none is returned.
+No secret ever crosses the bus in clear, and none is returned: each is a ``Secret`` until the
+command that takes it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.core.secret import Secret
 from machineos.errors import ConflictError, MachineError, TpmError, UsageError
 from machineos.host.tpm.code import Rc
 from machineos.host.tpm.session import Auth, Session
@@ -63,10 +65,10 @@ class Report:
     layout_version: str
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class _Item:
     public: NvPublic
-    data: bytes
+    data: Secret
 
 
 def provision(
@@ -75,11 +77,11 @@ def provision(
     luks_policy_key: bytes,
     admin_policy_key: bytes,
     sudi_cert: bytes,
-    sudi_key: bytes,
+    sudi_key: Secret,
     random: Callable[[int], bytes],
     policy_version: str = "0001",
     again: bool = False,
-    lockout_auth: bytes = b"",
+    lockout_auth: Secret | None = None,
 ) -> Report:
     """Clear ``tpm`` and give it everything that a machine needs to boot.
 
@@ -96,10 +98,10 @@ def provision(
     _refuse_owned(tpm, again=again, lockout_auth=lockout_auth)
     _clear(tpm, lockout_auth)
 
-    def fresh(count: int) -> bytes:
-        return sha256(random(KEY_SIZE), tpm.get_random(KEY_SIZE))[:count]
+    def fresh(count: int) -> Secret:
+        return Secret(sha256(random(KEY_SIZE), tpm.get_random(KEY_SIZE))[:count])
 
-    password = b"trust-" + fresh(13).hex().encode()
+    password = Secret(b"trust-" + fresh(13).reveal().hex().encode())
     items = _items(luks, admin, sudi_cert, sudi_key, password, fresh)
     storage_key = _make_storage_key(tpm)
     with tpm.session(SessionKind.HMAC, storage_key) as session:
@@ -107,36 +109,37 @@ def provision(
             MAX_TRIES, RECOVERY_SECONDS, LOCKOUT_RECOVERY_SECONDS, Auth(session)
         )
         for item in items:
-            _store(tpm, item, session, b"")
+            _store(tpm, item, Auth(session, decrypt=True))
         _store_version(tpm, luks, policy_version, session, storage_key)
         empty = Auth(session, decrypt=True)
-        tpm.hierarchy_change_auth(Hierarchy.ENDORSEMENT, password, empty)
-        tpm.hierarchy_change_auth(Hierarchy.OWNER, password, empty)
+        tpm.hierarchy_change_auth(Hierarchy.ENDORSEMENT, password.reveal(), empty)
+        tpm.hierarchy_change_auth(Hierarchy.OWNER, password.reveal(), empty)
         layout = NvPublic(Index.LAYOUT, _LAYOUT, b"", len(LAYOUT_VERSION))
-        _store(tpm, _Item(layout, LAYOUT_VERSION), session, password)
-        tpm.hierarchy_change_auth(Hierarchy.LOCKOUT, password, empty)
+        owner = Auth(session, password.reveal(), decrypt=True)
+        _store(tpm, _Item(layout, Secret(LAYOUT_VERSION)), owner)
+        tpm.hierarchy_change_auth(Hierarchy.LOCKOUT, password.reveal(), empty)
     if state(tpm) is not State.PROVISIONED:
         raise MachineError("the TPM did not keep what it was given", hint="provision it again")
     return Report(storage_key.name, policy_version, LAYOUT_VERSION.decode())
 
 
-def _check(tpm: Tpm, sudi_cert: bytes, sudi_key: bytes) -> None:
+def _check(tpm: Tpm, sudi_cert: bytes, sudi_key: Secret) -> None:
     """Refuse what cannot work before anything is changed."""
     if not set(BOOT_PCRS) <= tpm.pcr_banks().get(ALG_SHA256, frozenset()):
         raise MachineError(
             "the TPM has no SHA-256 bank of PCRs", hint="switch SHA-256 on in the firmware setup"
         )
     limit = tpm.property(Property.NV_INDEX_MAX)
-    for name, data in (("certificate", sudi_cert), ("key", sudi_key)):
-        if not data:
+    for name, size in (("certificate", len(sudi_cert)), ("key", len(sudi_key))):
+        if not size:
             raise UsageError(f"the device identity's {name} is empty")
-        if len(data) > limit:
+        if size > limit:
             raise MachineError(
-                f"the device identity's {name} has {len(data)} bytes, the TPM holds {limit} at most"
+                f"the device identity's {name} has {size} bytes, the TPM holds {limit} at most"
             )
 
 
-def _refuse_owned(tpm: Tpm, *, again: bool, lockout_auth: bytes) -> None:
+def _refuse_owned(tpm: Tpm, *, again: bool, lockout_auth: Secret | None) -> None:
     found = state(tpm)
     if found in {State.PROVISIONED, State.FOREIGN} and not again:
         raise ConflictError(
@@ -155,7 +158,7 @@ def _refuse_owned(tpm: Tpm, *, again: bool, lockout_auth: bytes) -> None:
         )
 
 
-def _clear(tpm: Tpm, lockout_auth: bytes) -> None:
+def _clear(tpm: Tpm, lockout_auth: Secret | None) -> None:
     if not lockout_auth:
         tpm.clear(Hierarchy.LOCKOUT)
         return
@@ -163,7 +166,7 @@ def _clear(tpm: Tpm, lockout_auth: bytes) -> None:
     key = tpm.create_primary(Hierarchy.NULL)
     try:
         with tpm.session(SessionKind.HMAC, key) as session:
-            tpm.clear(Hierarchy.LOCKOUT, Auth(session, lockout_auth, new_value=b""))
+            tpm.clear(Hierarchy.LOCKOUT, Auth(session, lockout_auth.reveal(), new_value=b""))
     except TpmError as error:
         if error.code in {Rc.AUTH_FAIL, Rc.BAD_AUTH, Rc.LOCKOUT}:
             raise ConflictError(
@@ -192,15 +195,15 @@ def _items(
     luks: PolicyKey,
     admin: PolicyKey,
     sudi_cert: bytes,
-    sudi_key: bytes,
-    password: bytes,
-    fresh: Callable[[int], bytes],
+    sudi_key: Secret,
+    password: Secret,
+    fresh: Callable[[int], Secret],
 ) -> list[_Item]:
     # The configuration key alone may be replaced under the policy (a reset makes a new one).
     replaceable = _SECRET | NvAttribute.POLICYWRITE
     rows = (
         (Index.ADMIN_PASSWORD, _SECRET, admin, password),
-        (Index.SUDI_CERT, _SECRET, luks, sudi_cert),
+        (Index.SUDI_CERT, _SECRET, luks, Secret(sudi_cert)),
         (Index.SUDI_KEY, _SECRET, luks, sudi_key),
         (Index.STORAGE_KEY, _SECRET, luks, fresh(KEY_SIZE)),
         (Index.CONFIGURATION_KEY, replaceable, luks, fresh(KEY_SIZE)),
@@ -211,8 +214,7 @@ def _items(
     ]
 
 
-def _store(tpm: Tpm, item: _Item, session: Session, owner_auth: bytes) -> None:
-    auth = Auth(session, owner_auth, decrypt=True)
+def _store(tpm: Tpm, item: _Item, auth: Auth) -> None:
     try:
         tpm.nv_define(item.public, auth)
     except TpmError as error:
@@ -222,7 +224,7 @@ def _store(tpm: Tpm, item: _Item, session: Session, owner_auth: bytes) -> None:
                 hint="delete the NV indexes that the firmware or another system left",
             ) from error
         raise
-    tpm.nv_write(item.public, item.data, auth, by=_OWNER)
+    tpm.nv_write(item.public, item.data.reveal(), auth, by=_OWNER)
 
 
 def _store_version(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from machineos.core.secret import Secret
 from machineos.errors import BootError, PolicyError, TpmError
 from machineos.host.tpm.code import Rc
 from machineos.host.tpm.session import Auth
@@ -80,21 +81,21 @@ class Sealed:
     def _version_index(self) -> NvPublic:
         return _public(self._tpm, Index.POLICY_VERSION)
 
-    def read(self, index: Index) -> bytes:
+    def read(self, index: Index) -> Secret:
         """Return a secret. Raises: BootError, PolicyError."""
         with _explained():
             public = self._guarded(index)
             auth = Auth(self._session, encrypt=True)
-            return self._tpm.nv_read(public, auth, prepare=self._satisfy)
+            return Secret(self._tpm.nv_read(public, auth, prepare=self._satisfy))
 
-    def write(self, index: Index, data: bytes) -> None:
+    def write(self, index: Index, data: Secret) -> None:
         """Replace a secret that is writable by policy. Raises: BootError, PolicyError."""
         with _explained():
             public = self._guarded(index)
             if len(data) != public.size:
                 raise PolicyError(f"{_show(index)} has {public.size} bytes, not {len(data)}")
             auth = Auth(self._session, decrypt=True)
-            self._tpm.nv_write(public, data, auth, prepare=self._satisfy)
+            self._tpm.nv_write(public, data.reveal(), auth, prepare=self._satisfy)
 
     def write_version(self, version: str) -> None:
         """Replace the floor of policy versions. Raises: BootError, PolicyError."""
@@ -161,7 +162,7 @@ def unseal(
     policies: Sequence[SignedPolicy],
     policy_key_pem: bytes,
     srk_name: bytes | None = None,
-) -> bytes:
+) -> Secret:
     """Return one secret; see ``opened``, which is quicker for several.
 
     Raises: BootError, PolicyError, DocumentError.

@@ -9,6 +9,7 @@ import msgspec
 from fakes.boot import FakeMachine
 from fakes.bootparts.files import image_content
 from fakes.bootparts.tpm import FakeTpm
+from machineos.core.secret import Secret
 from machineos.document.between.handover import parse_handover
 from machineos.errors import PolicyError
 from machineos.trust.seal.layout import Index
@@ -112,7 +113,7 @@ def test_a_tpm_that_opens_behind_the_door_and_gives_nothing() -> None:
             super().close_door()
             self.shut = self.lying = True
 
-        def read(self, index: Index, key_pem: bytes) -> bytes:
+        def read(self, index: Index, key_pem: bytes) -> Secret:
             if self.shut:
                 raise PolicyError("this boot does not fulfil its signed policy")
             return super().read(index, key_pem)

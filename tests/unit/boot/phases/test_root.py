@@ -14,12 +14,14 @@ import pytest
 from fakes.boot import FakeMachine
 from fakes.bootparts.files import blobs, image_content
 from fakes.bootparts.kernel import FakeKernel, sign_policy_text
-from machineos.boot.facts import Image
+from machineos.boot.facts import IMAGES, SETTINGS, STORE, Facts, Image
+from machineos.boot.phases import root
 from machineos.boot.phases.fresh import machine_id
 from machineos.boot.phases.images import choose_layer
+from machineos.boot.steps import MountImage
 from machineos.document.model.install import UpdateType
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
-from machineos.errors import SignatureError, VerificationError
+from machineos.errors import MachineOSError, SignatureError, ToolError, VerificationError
 from machineos.host.kernel.ipe import policy_text
 from machineos.oci.model.documents import parse_manifest
 from machineos.trust.verify.chain import verify_sudi
@@ -36,6 +38,7 @@ from unit.boot.worlds import (
     machine,
     medium,
     publish_content,
+    settings,
     signed_again,
     store_of,
     system_disk,
@@ -239,6 +242,34 @@ def test_a_publisher_that_the_kernel_does_not_know() -> None:
 
     reason = refusal(machine(kernel=change))
     assert reason.startswith("hostfs: the kernel refuses the signature of root hash ")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        SignatureError("nobody signed it", hint="publish it again", rule="image-signed"),
+        ToolError("no such device", hint="load its driver"),
+    ],
+)
+def test_a_mount_that_fails_is_told_with_its_class_hint_and_rule(
+    refused: MachineOSError, place: int
+) -> None:
+    names = ("hostfs", "bootkit")
+    targets = {one.service_name: one for one in content().install.targets}
+    layers = {name: layer_of(name, machine()) for name in names}
+    images = tuple(Image(targets[name], layers[name], layers[name], b"s") for name in names)
+    facts = Facts().plus(SETTINGS, settings()).plus(STORE, Path("/store")).plus(IMAGES, images)
+    talk = root.PHASE.talk(facts)
+    step = next(talk)
+    while not (isinstance(step, MountImage) and step.layer == layers[names[place]]):
+        step = talk.send(None)
+    with pytest.raises(MachineOSError) as caught:
+        talk.throw(refused)
+    assert type(caught.value) is type(refused)
+    assert caught.value.message == f"{names[place]}: {refused.message}"
+    assert (caught.value.hint, caught.value.rule) == (refused.hint, refused.rule)
+    assert caught.value.__cause__ is refused
 
 
 @pytest.mark.parametrize("needed", ["hostfs", "bootkit"])

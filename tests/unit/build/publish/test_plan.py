@@ -24,6 +24,7 @@ from machineos.build.publish.plan import (
 )
 from machineos.build.publish.source import ImageTarget, Source
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.document.model.install import Mount, Network, Storage, UpdateType
 from machineos.errors import (
     DigestError,
@@ -172,7 +173,7 @@ def test_what_is_planned(images: MemoryRepository) -> None:
 
 def test_the_root_hash_of_the_layer_is_signed(images: MemoryRepository) -> None:
     (one,) = plan(images).images
-    root_hash = Digest.of(b"rootzot").hex
+    root_hash = RootHash(Digest.of(b"rootzot").hex)
     (entry,) = one.signatures.manifest.layers
     assert entry.annotations["io.machineos.layer.roothash"] == root_hash
     assert entry.annotations["io.machineos.layer.digest"] == str(Digest.of(b"zot"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.core.serviceid import ServiceId
+from machineos.core.serviceid import ServiceId, ServiceName
 from machineos.document.state.leases import (
     NO_LEASES,
     Lease,
@@ -232,13 +232,14 @@ def test_what_is_written_is_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "path", "words"),
     [
-        ({"service": "../x"}, "leases[0].service", "'../x' is no service id"),
+        ({"service": "../x"}, "leases[0].service", f"'../x' is not {ServiceName.WHAT}"),
         ({"ipv4": "10.0.3.300"}, "leases[0].ipv4", "'10.0.3.300' is no IPv4Address"),
         ({"ipv4": "fd00::4"}, "leases[0].ipv4", "'fd00::4' is no IPv4Address"),
         ({"ipv6": "10.0.3.4"}, "leases[0].ipv6", "'10.0.3.4' is no IPv6Address"),
         ({"ipv6": "fd00:0::4"}, "leases[0].ipv6", "'fd00:0::4' is no IPv6Address"),
         ({"ipv4": "x" * 99}, "leases[0].ipv4", f"{'x' * 80!r} is no IPv4Address"),
-        ({"service": "X" * 99}, "leases[0].service", f"{'X' * 80!r} is no service id"),
+        ({"service": "X" * 99}, "leases[0].service", f"{'X' * 80!r} is not {ServiceName.WHAT}"),
+        ({"service": ""}, "leases[0].service", "is missing or empty"),
     ],
 )
 def test_faults_name_their_path(changes: dict[str, object], path: str, words: str) -> None:

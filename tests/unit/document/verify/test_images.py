@@ -261,7 +261,7 @@ def test_an_image_that_nobody_signed_is_refused(
         verify_image(store, lonely, published.publisher)
     # A stranger's signature changes nothing, the publisher's does.
     first = verify_target(store, lonely).layers[0]
-    attach(store, lonely, entry(stranger.publisher.sign_root_hash("a" * 64), first))
+    attach(store, lonely, entry(stranger.publisher.sign_root_hash(RootHash("a" * 64)), first))
     with pytest.raises(SignatureError, match=str(first.digest)):
         verify_image(store, lonely, published.publisher)
 
@@ -327,7 +327,7 @@ def test_a_signature_says_of_what_it_is_one(
 ) -> None:
     bare = changed(store, target, lambda m: notes(m))
     manifest = verify_target(store, bare)
-    ours = published_world.authority.publisher.sign_root_hash("a" * 64)
+    ours = published_world.authority.publisher.sign_root_hash(RootHash("a" * 64))
     attach(store, bare, entry(ours, manifest.layers[0], **change))
     expected = {manifest.layers[0].digest: ours} if found else {}
     assert root_hash_signatures(store, bare, manifest, published.publisher) == expected

@@ -64,7 +64,8 @@ def test_what_is_refused(layer: VerityLayer, tmp_path: Path) -> None:
     refused(layer, copy, "not a verity root hash", annotations={NEW_ROOT_HASH: "AB" * 32})
     two = {NEW_ROOT_HASH: "ab" * 32, OLD_ROOT_HASH: "cd" * 32}
     refused(layer, copy, "annotations differ", annotations=two)
-    refused(layer, copy, "cannot be mounted", media_type="application/vnd.oci.image.layer.v1.tar")
+    tar = "application/vnd.oci.image.layer.v1.tar"
+    refused(layer, copy, f"'{tar}', not squashfs or EROFS with dm-verity", media_type=tar)
     refused(layer, copy, "cut off", size=layer.data_size)
     copy.write_bytes(data[:50])
     refused(layer, copy, "is not")

@@ -9,11 +9,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from machineos.core import run
-from machineos.errors import DigestError, MissingError, SignatureError
+from machineos.core.word import RootHash
+from machineos.errors import MissingError, SignatureError
 from machineos.trust.keys.keyset import KeyPair, Keyset
 from machineos.trust.keys.signer import FileSigner, Signer
 
-ROOT_HASH = "0123456789abcdef" * 4
+ROOT_HASH = RootHash("0123456789abcdef" * 4)
 POLICY = b"policy_name=demo policy_version=0.0.1\nDEFAULT action=ALLOW\n"
 
 
@@ -65,21 +66,6 @@ def test_raw_signature_is_what_the_documented_openssl_command_verifies(
         timeout=120,
     )
     assert result.text == "Verified OK"
-
-
-@pytest.mark.parametrize(
-    "text", ["", "00", ROOT_HASH.upper(), ROOT_HASH + "\n", ROOT_HASH[:-1], ROOT_HASH + "0" * 63]
-)
-def test_only_root_hashes_are_signed_as_such(text: str, pair: KeyPair) -> None:
-    with pytest.raises(DigestError) as caught:
-        FileSigner.open(pair).sign_root_hash(text)
-    assert caught.value.message == f"{text[:80]!r} is not a dm-verity root hash in hex"
-
-
-@pytest.mark.tool("openssl")
-def test_a_root_hash_may_be_of_sha_512(pair: KeyPair) -> None:
-    ours = FileSigner.open(pair).sign_root_hash(ROOT_HASH * 2)
-    assert ours == openssl(pair, ROOT_HASH.encode() * 2, "-nocerts")
 
 
 def test_key_and_certificate_must_belong_together(one: Keyset, two: Keyset) -> None:

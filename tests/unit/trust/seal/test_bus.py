@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fakes.swtpm import Editor, Recorder, SoftwareTpm, code_of
+from machineos.core.secret import Secret
 from machineos.errors import (
     BootError,
 )
@@ -67,7 +68,7 @@ def test_what_goes_to_and_fro_is_hidden(machine: Machine) -> None:
         with opened(tpm, policies=[signed(version="0002")], policy_key_pem=LUKS) as sealed:
             before = len(probes[0].commands)
             sealed.read(Index.SUDI_KEY)
-            sealed.write(Index.CONFIGURATION_KEY, bytes(32))
+            sealed.write(Index.CONFIGURATION_KEY, Secret(bytes(32)))
             sealed.write_version("0002")
     commands = probes[0].commands[before:]
     assert attributes(commands, Command.NV_READ) == {0x41}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fakes.swtpm import Editor, Recorder, SoftwareTpm, code_of
+from machineos.core.secret import Secret
 from machineos.errors import (
     ConflictError,
     DocumentError,
@@ -33,7 +34,7 @@ from machineos.host.tpm.wire import (
 )
 from machineos.trust.measure.tpm_policy import policy_key, version_index
 from machineos.trust.seal.layout import STORAGE_ROOT
-from machineos.trust.seal.provision import Report, provision
+from machineos.trust.seal.provision import Report, _items, provision
 from machineos.trust.seal.unseal import Index, State, read_floor, state
 from unit.trust.sealing import (
     ADMIN,
@@ -105,7 +106,7 @@ def test_the_first_policy_version_is_0001(chip: SoftwareTpm) -> None:
             luks_policy_key=LUKS,
             admin_policy_key=ADMIN,
             sudi_cert=SUDI_CERT,
-            sudi_key=SUDI_KEY,
+            sudi_key=Secret(SUDI_KEY),
             random=bytes,
         )
     assert report.policy_version == "0001"
@@ -135,7 +136,7 @@ def test_secrets_are_made_of_our_randomness_and_the_tpms(chip: SoftwareTpm) -> N
                 luks_policy_key=LUKS,
                 admin_policy_key=ADMIN,
                 sudi_cert=SUDI_CERT,
-                sudi_key=SUDI_KEY,
+                sudi_key=Secret(SUDI_KEY),
                 random=random,
             )
         )
@@ -158,6 +159,19 @@ def test_secrets_are_made_of_our_randomness_and_the_tpms(chip: SoftwareTpm) -> N
     assert machine.admin_password() == b"trust-" + secrets[0][:13].hex().encode()
     assert machine.unseal(Index.STORAGE_KEY) == secrets[1]
     assert machine.unseal(Index.CONFIGURATION_KEY) == secrets[2]
+
+
+def test_no_item_shows_its_secret() -> None:
+    key, password, made = b"key of the device", b"trust-password", b"made by the TPM"
+    luks, admin = policy_key(LUKS), policy_key(ADMIN)
+    items = _items(luks, admin, b"c", Secret(key), Secret(password), lambda _: Secret(made))
+    assert [item.data for item in items] == [
+        Secret(one) for one in (password, b"c", key, made, made)
+    ]
+    shown = repr(items)
+    assert shown.count("data=Secret(hidden)") == 5
+    for secret in (key, password, made):
+        assert secret.decode() not in shown
 
 
 def test_the_lockout_password_comes_last_and_the_layout_before_it(chip: SoftwareTpm) -> None:
@@ -237,9 +251,9 @@ def test_the_right_password_is_not_tried_without_being_asked(machine: Machine) -
             luks_policy_key=LUKS,
             admin_policy_key=ADMIN,
             sudi_cert=SUDI_CERT,
-            sudi_key=SUDI_KEY,
+            sudi_key=Secret(SUDI_KEY),
             random=bytes,
-            lockout_auth=password,
+            lockout_auth=Secret(password),
         )
 
 

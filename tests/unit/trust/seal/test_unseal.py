@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from fakes.swtpm import Editor, SoftwareTpm, code_of
+from machineos.core.secret import Secret
 from machineos.errors import (
     BootError,
     DocumentError,
@@ -86,13 +87,13 @@ def test_what_was_provisioned_comes_back(machine: Machine) -> None:
 def test_several_secrets_in_one_opening(machine: Machine) -> None:
     with machine.chip.open() as tpm:
         with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
-            assert sealed.read(Index.SUDI_KEY) == SUDI_KEY
-            assert sealed.read(Index.SUDI_CERT) == SUDI_CERT
-            new = bytes(range(32))
+            assert sealed.read(Index.SUDI_KEY) == Secret(SUDI_KEY)
+            assert sealed.read(Index.SUDI_CERT) == Secret(SUDI_CERT)
+            new = Secret(bytes(range(32)))
             sealed.write(Index.CONFIGURATION_KEY, new)
             assert sealed.read(Index.CONFIGURATION_KEY) == new
             with pytest.raises(PolicyError, match="has 32 bytes, not 3"):
-                sealed.write(Index.CONFIGURATION_KEY, b"abc")
+                sealed.write(Index.CONFIGURATION_KEY, Secret(b"abc"))
             with pytest.raises(BootError, match="AUTH_UNAVAILABLE"):
                 sealed.write(Index.STORAGE_KEY, new)
         assert tpm.handles(0x03000000) == tpm.handles(0x80000000) == ()

@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from machineos.core.word import RootHash
 from machineos.trust.keys.signer import FileSigner
 from machineos.trust.verify.pkcs7 import detached
 from vectors.certificates import key
 
-ROOT_HASH = "0123456789abcdef" * 4
+ROOT_HASH = RootHash("0123456789abcdef" * 4)
 KEYS = {bits: key("pkcs7", bits) for bits in (1024, 2048, 3072)}
 OIDS = st.sampled_from(
     [x509.NameOID.COMMON_NAME, x509.NameOID.ORGANIZATION_NAME, x509.NameOID.SERIAL_NUMBER]
