@@ -69,6 +69,7 @@ DECIDES = (
     "machineos.build.publish.verify",
     "machineos.build.media.live",
     "machineos.build.os.bootimage",
+    "machineos.build.os.imports",
     "machineos.build.os.initrdplan",
     "machineos.build.os.uki",
     "machineos.build.os.workshop",

@@ -66,7 +66,7 @@ class Memory:
     unused: int
 
 
-STAGED: Fact[Staged] = Fact("staged")
+STAGED: Fact[Staged] = Fact(store.STAGED)
 
 
 def size_of(image: Manifest) -> int:
@@ -212,6 +212,7 @@ class MakeGroup(Step[None]):
     """Make a volume group on ``device``, durably; what was on it is lost."""
 
     point: ClassVar[str] = "volume-group"
+    after: ClassVar[frozenset[str]] = frozenset({volumes.TABLE})
     name: str
     device: Path
 

@@ -40,7 +40,9 @@ from machineos.install.steps import (
 from machineos.state.config.steps import FIRST_MESSAGE, CreateStore, first_files
 from machineos.state.images.steps import MountImage
 from machineos.state.slots.steps import (
+    CONFIGURED,
     READ_BACK,
+    STORED,
     ListEntries,
     Slot,
     check_read_back,
@@ -51,6 +53,7 @@ from machineos.state.slots.steps import (
 )
 from machineos.state.store.steps import StoreImage
 from machineos.state.volumes.steps import (
+    TABLE,
     FormatConfig,
     LockConfig,
     MakeFilesystem,
@@ -89,8 +92,7 @@ class Devices:
 CONFIG_UUID: Fact[str] = Fact("uuid of the configuration volume")
 SLOT: Fact[Slot] = Fact("slot")
 DEVICES: Fact[Devices] = Fact("devices")
-TABLE, FILESYSTEMS = "partition table", "file systems"
-STORED, CONFIGURED, BOOTS = "images stored", "configuration stored", "boot entry"
+FILESYSTEMS, BOOTS = "file systems", "boot entry"
 
 
 def find_devices(partitions: tuple[Partition, ...], disk: str) -> Devices:
@@ -204,13 +206,13 @@ def _end(facts: Facts) -> Talk[Facts]:
 PARTS = (
     Part("divide the disk", frozenset({DISK, STAGED}), frozenset({TABLE}), _divide),
     Part("find the partitions", frozenset({DISK, TABLE}), frozenset({DEVICES}), _find),
-    Part("make file systems", frozenset({DEVICES}), frozenset({FILESYSTEMS}), _format),
+    Part("make file systems", frozenset({DEVICES, TABLE}), frozenset({FILESYSTEMS}), _format),
     Part(
         "store the images", frozenset({DEVICES, STAGED, FILESYSTEMS}), frozenset({STORED}), _store
     ),
     Part(
         "store the configuration",
-        frozenset({DEVICES, STAGED, KEY, CONFIG_UUID}),
+        frozenset({DEVICES, TABLE, STAGED, KEY, CONFIG_UUID}),
         frozenset({CONFIGURED}),
         _configure,
     ),

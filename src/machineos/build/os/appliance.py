@@ -49,7 +49,7 @@ def build_hostfs(keyset: Path, shop: Workshop) -> Descriptor:
     _require_variant(keyset, shop.variant)
     context = shop.cache / f"hostfs-context-{shop.variant}"
     shutil.rmtree(context, ignore_errors=True)
-    source = Path(machineos.__file__).parent
+    source = _package()
     shutil.copytree(source / "build/os/hostfs", context)
     contents.copy(source, contents.APPLIANCE, context / "machineos")
     recipe = parse_recipe(
@@ -130,7 +130,7 @@ def boot_root(shop: Workshop) -> Path:
 
 def initrd_base(root: Path, kernel: str, shop: Workshop) -> initrdplan.Base:
     """Return the initrd's product-independent part, built when our code or the tree changed."""
-    folder = shop.cache / initrd_name(root.name, kernel, shop.epoch, source_digest())
+    folder = shop.cache / initrd_name(root.name, kernel, shop.epoch, initrd_source(_package()))
     stamp = folder / "base.json"
     if stamp.is_file():
         return msgspec.json.decode(stamp.read_bytes(), type=initrdplan.StoredBase).base(folder)
@@ -149,12 +149,14 @@ def initrd_base(root: Path, kernel: str, shop: Workshop) -> initrdplan.Base:
     return base
 
 
-def source_digest() -> str:
+def initrd_source(package: Path) -> str:
     """Return a digest over the source that the initrd is made of, and made by."""
-    package = Path(machineos.__file__).parent
-    return contents.digest(
-        package, (*contents.INITRD, "build/os/initrd.py", "build/os/initrdplan.py")
-    )
+    return contents.digest(package, ("build/os/initrd.py",), contents.INITRD)
+
+
+def bootkit_source(package: Path) -> str:
+    """Return a digest over the source that a bootkit is made by, from signing to packing."""
+    return contents.digest(package, ("build/os/appliance.py",))
 
 
 def _require_variant(keyset: Path, variant: str) -> None:
@@ -163,5 +165,8 @@ def _require_variant(keyset: Path, variant: str) -> None:
 
 def _key(anchored: bootkit.Anchored, base: initrdplan.Base, shop: Workshop) -> str:
     certificates = [anchored.keyset.key(role).certificate_pem() for role in ANCHORS]
-    source = contents.digest(Path(machineos.__file__).parent, ("build/os",))
-    return bootkit_key(shop, base.archive.parent.name, certificates, source)
+    return bootkit_key(shop, base.archive.parent.name, certificates, bootkit_source(_package()))
+
+
+def _package() -> Path:
+    return Path(machineos.__file__).parent

@@ -1,7 +1,8 @@
 """What each shipped artifact holds of this package: whole rooms, and nothing beside them.
 
 The tables are the only place that says so. What an artifact may import is proved from them: the
-contract of the same name in ``pyproject.toml`` has the same rooms (``tests/test_layers.py``).
+contract of the same name in ``pyproject.toml`` has the same rooms (``tests/test_layers.py``). The
+code that makes an artifact is not listed: it is what its maker imports.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 from typing import TYPE_CHECKING
+
+from machineos.build.os.imports import followed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +43,18 @@ def sources(package: Path, rooms: Sequence[str]) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-def digest(package: Path, rooms: Sequence[str]) -> str:
-    """Return a digest (hex) over names and content of the files of ``rooms``."""
+def digest(package: Path, makers: Sequence[str], rooms: Sequence[str] = ()) -> str:
+    """Return a digest (hex) over names and content of all files that an artifact depends on.
+
+    These are the files of ``rooms``, which it holds, and those that make it: ``makers`` with all
+    that they import. Each is read once.
+    """
+    files = package.rglob("*.py")
+    read = {path.relative_to(package).as_posix(): path.read_bytes() for path in files}
+    held = {path.relative_to(package).as_posix() for path in sources(package, rooms)}
     hasher = hashlib.sha256()
-    for path in sources(package, rooms):
-        hasher.update(f"{path.relative_to(package)} ".encode() + path.read_bytes())
+    for name in sorted(held | followed(read, makers)):
+        hasher.update(f"{name} {len(read[name])} ".encode() + read[name])
     return hasher.hexdigest()
 
 

@@ -2,8 +2,9 @@
 
 A slot is one folder on the EFI partition with a shim and the kernel image that this shim loads,
 which is called ``grubx64.efi`` because shim knows no other name. Invariant: the file that the
-firmware starts is written last, and a boot entry is made only after every file was read back from
-the disk; so what an entry points to is whole (shim's README, "fallback"; UEFI 2.10, 3.5.1.1).
+firmware starts is written last, after all that such a boot needs; and a boot entry is made only
+after every file was read back from the disk; so what an entry points to is whole (shim's README,
+"fallback"; UEFI 2.10, 3.5.1.1).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-READ_BACK = "boot files read back"  # a fact that holds
+# Facts that hold: what a boot finds is there, and what the firmware starts is whole.
+STORED, CONFIGURED = "images stored", "configuration stored"
+READ_BACK = "boot files read back"
 PREFIX = "machineos-"
 _SLOT = re.compile(rf"{PREFIX}[a-z0-9]{{1,64}}")
 _SHIM, _KERNEL = "bootkit/shim.efi", "bootkit/kernel.efi"
@@ -76,6 +79,7 @@ class CopyFile(Step[Digest]):
     needs; the answer is the digest of what was written."""
 
     point: ClassVar[str] = "boot-file"
+    after: ClassVar[frozenset[str]] = frozenset({STORED, CONFIGURED})
     source: Path
     root: Path
     name: str
@@ -104,6 +108,7 @@ class DeleteEntry(Step[None]):
     """Remove the boot entry ``number`` (hex)."""
 
     point: ClassVar[str] = "forget-entry"
+    after: ClassVar[frozenset[str]] = frozenset({READ_BACK})
     number: str
 
     @property

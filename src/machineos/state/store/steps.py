@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+STAGED = "staged"  # a fact: all images are there and verified
+
 
 @dataclass(frozen=True, slots=True)
 class StoreImage(Step[tuple[Digest, ...]]):
@@ -20,6 +22,7 @@ class StoreImage(Step[tuple[Digest, ...]]):
     disk and hashed first; the answer names those that were damaged and are whole now."""
 
     point: ClassVar[str] = "image"
+    after: ClassVar[frozenset[str]] = frozenset({STAGED})
     source: Path
     store: Path
     image: Digest

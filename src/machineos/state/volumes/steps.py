@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from machineos.core.secret import Secret
 
+TABLE = "partition table"  # a fact that holds: what was on the disk before is given up
 Kind = Literal["ext4", "vfat"]
 
 
@@ -21,6 +22,7 @@ class MakeFilesystem(Step[None]):
     """Make a file system on ``device``, durably; what was on it is lost."""
 
     point: ClassVar[str] = "filesystem"
+    after: ClassVar[frozenset[str]] = frozenset({TABLE})
     kind: Kind
     device: Path
     label: str
@@ -54,6 +56,7 @@ class FormatConfig(Step[None]):
     """Make the configuration volume on ``device``, durably; what was on it is lost."""
 
     point: ClassVar[str] = "configuration-volume"
+    after: ClassVar[frozenset[str]] = frozenset({TABLE})
     key: Secret
     device: Path
     uuid: str

@@ -1,19 +1,92 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import machineos
+from effects import read_modules
 from machineos.build.media import installmedia
 from machineos.build.os import appliance
+from machineos.build.os.imports import followed
 from machineos.errors import MissingError
 from machineos.trust.keys.keyset import Keyset
 from vectors.clock import FixedClock
 
+PACKAGE = Path(machineos.__file__).parent
 
-def test_the_digest_of_the_source_is_stable() -> None:
-    assert appliance.source_digest() == appliance.source_digest()
-    assert len(appliance.source_digest()) == 64
+
+# What was once forgotten, or could be: of each way on which a maker comes to its code.
+INITRD_MADE_BY = (
+    "build/os/initrd.py", "build/os/initrdplan.py", "build/os/contents.py", "build/os/imports.py",
+    "build/os/__init__.py", "build/__init__.py", "host/pack/tools.py", "host/pack/depmod.py",
+    "host/pack/elf.py", "host/pack/mmdebstrap.py", "core/run.py", "errors.py", "__init__.py",
+)  # fmt: skip
+INITRD_HOLDS = ("boot/main.py", "boot/phases/unseal.py", "trust/verify/chain.py")
+BOOTKIT_MADE_BY = (
+    "build/os/appliance.py", "build/os/bootkit.py", "build/os/workshop.py", "build/os/uki.py",
+    "host/pack/shim.py", "host/pack/sbsign.py", "trust/keys/efi.py", "trust/keys/signer.py",
+    "trust/measure/secureboot.py", "trust/measure/tpm_policy.py", "build/recipe/filesystem.py",
+    "build/recipe/config.py", "host/pack/tools.py", "host/kernel/ipe.py",
+)  # fmt: skip
+UNRELATED = (
+    "cli/app.py", "cli/developer/mosb.py", "vm/qemu/plan.py", "vm/document.py", "install/write.py",
+    "service/plan/steps.py", "daemon/loop.py", "build/publish/plan.py",
+)  # fmt: skip
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    shutil.copytree(PACKAGE, tmp_path / "machineos", ignore=shutil.ignore_patterns("*.pyc"))
+    return tmp_path / "machineos"
+
+
+def changing(package: Path, names: tuple[str, ...], digest: Callable[[Path], str]) -> set[str]:
+    """Return those of the files whose change changes the digest."""
+    before, found = digest(package), set()
+    for name in names:
+        text = (package / name).read_bytes()
+        (package / name).write_bytes(text + b"#")
+        found |= {name} if digest(package) != before else set()
+        (package / name).write_bytes(text)
+    assert digest(package) == before
+    return found
+
+
+def test_a_change_of_what_makes_or_fills_the_initrd_is_another_initrd(package: Path) -> None:
+    related = INITRD_MADE_BY + INITRD_HOLDS
+    assert changing(package, related + UNRELATED, appliance.initrd_source) == set(related)
+
+
+def test_a_change_of_what_makes_the_bootkit_is_another_bootkit(package: Path) -> None:
+    names = BOOTKIT_MADE_BY + UNRELATED
+    assert changing(package, names, appliance.bootkit_source) == set(BOOTKIT_MADE_BY)
+
+
+@pytest.mark.parametrize("maker", ["initrd", "bootkit", "appliance"])
+def test_nothing_that_a_maker_imports_is_left_out(maker: str) -> None:
+    """Found a second time, by what finds the effects of modules."""
+    modules, waiting = read_modules(), {f"machineos.build.os.{maker}"}
+    reached: set[str] = set()
+    while waiting:
+        reached |= waiting
+        waiting = {n for one in waiting for n in modules[one].imports if n in modules} - reached
+    files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    names = {
+        dotted(file)
+        for file in followed(
+            {name: path.read_bytes() for name, path in files.items()}, [f"build/os/{maker}.py"]
+        )
+    }
+    assert reached <= names
+    assert all(modules[name].lines <= 1 for name in names - reached), "only what marks a folder"
+
+
+def dotted(file: str) -> str:
+    path = file.removesuffix(".py").removesuffix("__init__").strip("/")
+    return f"machineos.{path.replace('/', '.')}".strip(".")
 
 
 def test_media_need_a_bootkit(one: Keyset, tmp_path: Path) -> None:

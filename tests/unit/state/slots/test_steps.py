@@ -12,8 +12,10 @@ from machineos.core.digest import Digest
 from machineos.errors import BootError, UsageError
 from machineos.host.efi.efibootmgr import BootEntry
 from machineos.state.slots.steps import (
+    CONFIGURED,
     PREFIX,
     READ_BACK,
+    STORED,
     CopyFile,
     CreateEntry,
     DeleteEntry,
@@ -121,4 +123,10 @@ def test_fault_points() -> None:
 
 
 def test_an_entry_is_made_only_for_what_was_read_back() -> None:
-    assert CreateEntry.after == {READ_BACK}
+    assert CreateEntry.after == DeleteEntry.after == {READ_BACK} == {"boot files read back"}
+
+
+def test_the_firmware_finds_nothing_before_a_boot_finds_all_that_it_needs() -> None:
+    assert CopyFile.after == {STORED, CONFIGURED}
+    assert (STORED, CONFIGURED) == ("images stored", "configuration stored")
+    assert ReadBack.after == frozenset()

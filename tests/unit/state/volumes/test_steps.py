@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from machineos.core.secret import Secret
-from machineos.state.volumes.steps import FormatConfig, MakeFilesystem, Mount, UnlockConfig
+from machineos.state.volumes.steps import TABLE, FormatConfig, MakeFilesystem, Mount, UnlockConfig
 
 
 def test_fault_points() -> None:
@@ -11,6 +11,11 @@ def test_fault_points() -> None:
     made = FormatConfig(Secret(b"k"), Path("/dev/vda2"), "uuid")
     assert made.fault_point == "configuration-volume"
     assert Mount(Path("/dev/vda3"), Path("/m"), "ext4").fault_point == ""
+
+
+def test_what_is_on_a_partition_is_lost_only_once_it_is_divided() -> None:
+    assert MakeFilesystem.after == FormatConfig.after == {TABLE} == {"partition table"}
+    assert Mount.after == frozenset()
 
 
 def test_mounts_are_for_writing_unless_they_say_so() -> None:
