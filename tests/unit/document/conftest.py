@@ -20,6 +20,7 @@ from machineos.build.publish.plan import Defaults, Publishing, with_defaults
 from machineos.build.publish.publish import Place, Published, publish
 from machineos.build.publish.source import parse_source
 from machineos.core.digest import Checker, Digest
+from machineos.core.word import RootHash
 from machineos.document.model.install import Install, Target
 from machineos.document.product.artifacts import install_artifacts, root_hash_artifact
 from machineos.document.verify.published import (
@@ -172,7 +173,8 @@ def put_image(
     layers = []
     for content in contents or (b"hsqs" + tag.encode() * 1000,):
         digest = Digest.of(content)
-        notes = root_hash_annotations(Digest.of(b"root" + content).hex) if annotated else {}
+        root_hash = RootHash(Digest.of(b"root" + content).hex)
+        notes = root_hash_annotations(root_hash) if annotated else {}
         layer = Descriptor(
             media_type=media_type, digest=digest, size=len(content), annotations=notes
         )
@@ -268,11 +270,10 @@ class World:
         store = self.registry.repository("mos")
         copy_graph(source, store, str(image.digest), tag=image.digest.hex)
         manifest = parse_manifest(store.manifest(str(image.digest))[1], name="image")
-        signed = tuple(
-            (layer.digest, root_hash, self.authority.publisher.sign_root_hash(root_hash))
-            for layer in manifest.layers
-            if (root_hash := layer.annotations.get(NEW_ROOT_HASH)) is not None
-        )
+        named = [(each.digest, each.annotations.get(NEW_ROOT_HASH)) for each in manifest.layers]
+        hashes = [(layer, RootHash(text)) for layer, text in named if text is not None]
+        sign = self.authority.publisher.sign_root_hash
+        signed = tuple((layer, root_hash, sign(root_hash)) for layer, root_hash in hashes)
         root_hash_artifact(image, signed).store(store)
 
     def sign(self, data: bytes, *, tag: str = "1.0.0") -> Descriptor:

@@ -19,6 +19,7 @@ from machineos.oci.model.atomfs import FilesystemKind, layer_type_of, root_hash_
 from machineos.oci.model.documents import parse_manifest
 
 if TYPE_CHECKING:
+    from machineos.core.word import RootHash
     from machineos.document.between.handover import Service
 
 
@@ -28,7 +29,7 @@ class Layer(msgspec.Struct, frozen=True):
     digest: Digest
     size: int
     media_type: str
-    root_hash: str
+    root_hash: RootHash
 
 
 class Image(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from machineos.build.publish.plan import (
 )
 from machineos.build.publish.source import ImageTarget, Source
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.document.model.install import Mount, Network, Storage, UpdateType
 from machineos.errors import (
     DigestError,
@@ -68,7 +69,7 @@ def image(
     config = msgspec.json.encode(body)
     layers = []
     for content in contents or (tag.encode(),):
-        notes = root_hash_annotations(Digest.of(b"root" + content).hex)
+        notes = root_hash_annotations(RootHash(Digest.of(b"root" + content).hex))
         layers.append(
             Descriptor(
                 media_type=kind, digest=Digest.of(content), size=len(content), annotations=notes
