@@ -69,7 +69,9 @@ def check_manifest(service: Service, data: bytes) -> Image:
     manifest = parse_manifest(data, name=name)
     check_image(manifest, name)
     handed = service.layer
-    mounted = handover.Mounted(manifest, service.config, handed.digest, handed.root_hash)
+    mounted = handover.Mounted(
+        manifest, service.config_digest, handed.blob_digest, handed.verity_hash
+    )
     for rule in handover.IMAGE:
         rule.require(mounted, name)
     layer = manifest.layers[0]
