@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from contracts.service import FOLDER, TREE
 from machineos.core.digest import Digest
 from machineos.core.run import find, run
+from machineos.core.word import RootHash
 from machineos.errors import ToolError
 from machineos.host.disk import tools
 from machineos.host.kernel import loopdev, mount
@@ -39,8 +40,8 @@ class PlainLayers:
                 self.devices[name] = loopdev.attach(file.fileno(), label=blob.name[:20])
         return self.devices[name].path
 
-    def close(self, digest: str) -> None:
-        device = self.devices.pop(digest, None)
+    def close(self, digest: Digest) -> None:
+        device = self.devices.pop(digest.hex, None)
         if device is not None:
             device.close()
 
@@ -122,7 +123,9 @@ class LinuxPlace:
         self.blob = Path("blobs/sha256") / digest.hex
         self.signature = Path("signature.p7s")
         (self.store / self.signature).write_bytes(b"not looked at without dm-verity")
-        self.layer = Layer(digest, len(image), layer_media_type("squashfs", "zstd"), "1" * 64)
+        self.layer = Layer(
+            digest, len(image), layer_media_type("squashfs", "zstd"), RootHash("1" * 64)
+        )
 
     def put_blob(self, data: bytes) -> Digest:
         digest = Digest.of(data)

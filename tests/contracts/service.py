@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from machineos.core.digest import Digest
 from machineos.core.idrange import IdRange
+from machineos.document.model.names import Label, Unfinished
 from machineos.errors import ConflictError, DocumentError, MachineOSError, MissingError, ToolError
 from machineos.host.kernel.flags import Flag
 from machineos.host.unit.unitfile import exec_line
@@ -225,7 +226,7 @@ def check_a_layer_is_mounted_and_shown_with_other_owners(place: Place) -> None:
         host.unmount(path)
         host.remove_folder(path)
     for _ in range(2):
-        host.close_layer(place.layer.digest.hex)
+        host.close_layer(place.layer.digest)
 
 
 def check_nothing_is_seen_through_a_link(place: Place) -> None:
@@ -263,23 +264,24 @@ def check_nothing_is_seen_through_a_link(place: Place) -> None:
     ]
     host.unmount(image)
     host.remove_folder(image)
-    host.close_layer(place.layer.digest.hex)
+    host.close_layer(place.layer.digest)
 
 
 def check_a_volume_from_nothing_to_its_folder(place: Place) -> None:
     host, folders = place.host, place.folders
     before = host.volumes()
     assert "contract" not in before
-    assert not host.volume_device("contract")
+    label, unfinished = Label("contract"), Unfinished("contract+new")
+    assert not host.volume_device(label)
     for _ in range(2):
-        host.create_volume("contract.new", 8 * MIB)
+        host.create_volume(unfinished, 8 * MIB)
     assert set(host.volumes()) == {*before, "contract.new"}
     for _ in range(2):
-        host.format_volume("contract.new", "contract")
+        host.format_volume(unfinished, label)
     for _ in range(2):
-        host.rename_volume("contract.new", "contract")
+        host.rename_volume(unfinished, label)
     assert set(host.volumes()) == {*before, "contract"}
-    assert host.volume_device("contract")
+    assert host.volume_device(label)
     target = folders.data / "contract"
     own = target / "volume"
     mount_volume(place, target)
@@ -296,7 +298,7 @@ def check_a_volume_from_nothing_to_its_folder(place: Place) -> None:
     host.unmount(target)
     host.remove_folder(target)
     for _ in range(2):
-        host.remove_volume("contract")
+        host.remove_volume(label)
     assert host.volumes() == before
 
 

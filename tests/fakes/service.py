@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from contracts.service import TREE
 from fakes.tree import Tree, see_file, see_folder
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.errors import (
     ConflictError,
     DocumentError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from machineos.core.idrange import IdRange
+    from machineos.document.model.names import Label, Unfinished, VolumeName
 
 WORDS = {"ro": Flag.RDONLY, "nosuid": Flag.NOSUID, "nodev": Flag.NODEV, "noexec": Flag.NOEXEC}
 _KINDS = frozenset({"tmpfs", "squashfs", "erofs", "ext4"})
@@ -243,34 +245,34 @@ class MemoryHost:
             raise MissingError(f"{blob} does not exist")
         return self.layers.setdefault(name, Path(f"/dev/layer/{name}"))
 
-    def close_layer(self, digest: str) -> None:
-        if any(each.tree == digest for each in self.mounts.values()):
-            raise ToolError(f"{digest}: device busy")
-        self.layers.pop(digest, None)
+    def close_layer(self, digest: Digest) -> None:
+        if any(each.tree == digest.hex for each in self.mounts.values()):
+            raise ToolError(f"{digest.hex}: device busy")
+        self.layers.pop(digest.hex, None)
 
-    def volume_device(self, label: str) -> bool:
+    def volume_device(self, label: Label) -> bool:
         return label in self.group
 
     def volumes(self) -> tuple[str, ...]:
         return tuple(sorted(self.group))
 
-    def create_volume(self, name: str, size: int) -> None:
+    def create_volume(self, name: Unfinished, size: int) -> None:
         self.group.setdefault(name, Disk(size))
 
-    def format_volume(self, name: str, label: str) -> None:
+    def format_volume(self, name: Unfinished, label: Label) -> None:
         disk = self.group.get(name)
         if disk is None:
             raise ToolError(f"{name} does not exist")
         disk.label, disk.owners = label, {}
 
-    def rename_volume(self, name: str, new: str) -> None:
+    def rename_volume(self, name: Unfinished, new: Label) -> None:
         if new in self.group and name not in self.group:
             return
         if new in self.group or name not in self.group:
             raise ToolError(f"{name} cannot become {new}")
         self.group[new] = self.group.pop(name)
 
-    def remove_volume(self, name: str) -> None:
+    def remove_volume(self, name: VolumeName) -> None:
         self.group.pop(name, None)
 
     def own_folder(self, path: Path, uid: int, gid: int) -> None:
@@ -416,7 +418,7 @@ class MemoryPlace:
         )
         digest = Digest.of(b"the image")
         self.host.trees[digest.hex] = dict(TREE)
-        self.layer = Layer(digest, 9, layer_media_type("squashfs", "zstd"), "1" * 64)
+        self.layer = Layer(digest, 9, layer_media_type("squashfs", "zstd"), RootHash("1" * 64))
         self.blob, self.signature = Path("blob"), Path("signature")
 
     @property

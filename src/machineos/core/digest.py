@@ -48,6 +48,13 @@ class Digest:
         """Return the sha256 digest of ``data``."""
         return cls("sha256", hashlib.sha256(data).hexdigest())
 
+    @classmethod
+    def of_hex(cls, text: str) -> Digest | None:
+        """Return the digest that is ``text`` in hex, whose length says of which algorithm; None
+        when it is that of none."""
+        found = (name for name, shape in _SHAPE.items() if shape.fullmatch(text))
+        return next((cls(name, text) for name in found), None)
+
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
 

@@ -95,7 +95,7 @@ def _fetch_images(facts: Facts) -> Talk[Facts]:
     staged = Staged(fetched, tuple(images))
     check_images(staged, facts[ROOM])
     for target, inspected in staged.images:
-        yield from ask(Say(f"fetching {target.service_name} {target.version}"))
+        yield from ask(Say(f"fetching {target.name} {target.release}"))
         yield from ask(FetchImage(place, target, inspected.signatures, LAYOUT))
     return Facts().plus(STAGED, staged)
 

@@ -14,6 +14,7 @@ from machineos.core.digest import Digest
 from machineos.core.facts import Fact
 from machineos.core.secret import Secret
 from machineos.core.steps import Step
+from machineos.core.word import RootHash
 from machineos.document.verify.published import Fetched
 from machineos.host.disk.device import Disk, Partition
 from machineos.state.config import steps as config
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from machineos.oci.model.place import Place
     from machineos.trust.verify.chain import Publisher
 
-Signatures = tuple[tuple[Digest, str, bytes], ...]  # layer, root hash, PKCS#7 of it
+Signatures = tuple[tuple[Digest, RootHash, bytes], ...]  # layer, root hash, PKCS#7 of it
 
 
 @dataclass(frozen=True, slots=True)

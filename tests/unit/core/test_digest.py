@@ -37,6 +37,14 @@ def test_what_is_no_digest(text: str) -> None:
     assert len(caught.value.message) < 250
 
 
+@pytest.mark.parametrize("name", ["sha256", "sha512"])
+def test_the_length_of_the_hex_says_which_algorithm(name: str) -> None:
+    text = hashlib.new(name, b"x").hexdigest()
+    assert Digest.of_hex(text) == Digest(name, text)
+    for other in (text[:-1], f"{text}0", text.upper(), f"{text}\n", f"{name}:{text}", "", "lost"):
+        assert Digest.of_hex(other) is None
+
+
 @given(st.text(max_size=100))
 def test_any_text(text: str) -> None:
     try:

@@ -173,7 +173,8 @@ def put_image(
     layers = []
     for content in contents or (b"hsqs" + tag.encode() * 1000,):
         digest = Digest.of(content)
-        notes = root_hash_annotations(Digest.of(b"root" + content).hex) if annotated else {}
+        root_hash = RootHash(Digest.of(b"root" + content).hex)
+        notes = root_hash_annotations(root_hash) if annotated else {}
         layer = Descriptor(
             media_type=media_type, digest=digest, size=len(content), annotations=notes
         )

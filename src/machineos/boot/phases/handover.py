@@ -69,7 +69,7 @@ def make_handover(
             _service(generation, image, kind, store) for image, kind in services_of(images)
         ),
         volumes=tuple(
-            handover.Volume(item.storage.label, item.storage.persistent, item.storage.size)
+            handover.Volume(item.storage.name, item.storage.persistent, item.storage.size)
             for item in generation.system.storage
         ),
     )
@@ -78,10 +78,10 @@ def make_handover(
 def _service(generation: Generation, image: Image, kind: Kind, store: Path) -> handover.Service:
     target = image.target
     return handover.Service(
-        name=target.service_name,
-        version=target.version,
+        name=target.name,
+        version=target.release,
         type=kind,
-        image=target.digest,
+        image=str(target.image),
         config=str(image.config.digest),
         layer=handover.Layer(
             digest=str(image.layer.digest),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
+    from machineos.core.word import RootHash
+
 TOOLS: Final[Mapping[FilesystemKind, ModuleType]] = {"squashfs": squashfs, "erofs": erofs}
 _CHUNK = 1 << 20
 
@@ -106,7 +108,7 @@ def data_size_of(path: Path, kind: FilesystemKind, *, what: str) -> int:
         return superblock.data_size(kind, file.read(superblock.BLOCK), what=what)
 
 
-def verify_layer(path: Path, kind: FilesystemKind, *, root_hash: str, what: str) -> None:
+def verify_layer(path: Path, kind: FilesystemKind, *, root_hash: RootHash, what: str) -> None:
     """Check every block of a layer file against ``root_hash``.
 
     Raises: VerificationError, also for bytes that the hash tree does not cover; MissingToolError.

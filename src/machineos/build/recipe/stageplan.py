@@ -15,6 +15,7 @@ import msgspec
 from machineos.build.recipe.config import ImageConfig, architecture
 from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.errors import DigestError, DocumentError, Fault, PolicyError
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ class LayerMeta(msgspec.Struct, frozen=True):
     def of(cls, layer: VerityLayer) -> LayerMeta:
         """Return what to remember of ``layer``."""
         return cls(
-            layer.size, str(layer.digest), layer.root_hash, layer.media_type, layer.data_size
+            layer.size,
+            str(layer.digest),
+            str(layer.root_hash),
+            layer.media_type,
+            layer.data_size,
         )
 
     def layer(self, path: Path) -> VerityLayer:
@@ -56,7 +61,7 @@ class LayerMeta(msgspec.Struct, frozen=True):
             path=path,
             size=self.size,
             digest=Digest.parse(self.digest),
-            root_hash=self.root_hash,
+            root_hash=RootHash(self.root_hash),
             media_type=self.media_type,
             data_size=self.data_size,
         )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.digest import Digest
+    from machineos.core.word import RootHash
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class VerityLayer:
     path: Path
     size: int
     digest: Digest
-    root_hash: str
+    root_hash: RootHash
     media_type: str
     data_size: int
 

@@ -2,7 +2,8 @@
 
 The initrd verified the signatures; this document names by digest what it verified, and mosd checks
 every byte it reads from the store against it. ``boot`` writes and ``service`` reads it, and those
-two never import each other. Unknown keys and versions are errors.
+two never import each other. Unknown keys and versions are errors. What is judged stands in
+strings, as in ``document.model.install``; who needs one that was judged asks for it by its type.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from typing import Literal
 
 import msgspec
 
+from machineos.core.digest import Digest
 from machineos.core.idrange import RANGE, IdRange, needs_range
 from machineos.core.jsondoc import decode_json
 from machineos.core.serviceid import ServiceId
+from machineos.core.word import RootHash
 from machineos.document.model.install import Mount, Network
+from machineos.document.model.names import Label
 from machineos.document.rules.handover import LABELS, RULES, Handed
 from machineos.document.rules.product import KNOWN_VERSION
 from machineos.errors import DocumentError
@@ -34,6 +38,16 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root_hash: str
     blob: str
     signature: str
+
+    @property
+    def blob_digest(self) -> Digest:
+        """The digest of the blob. Raises: DigestError (not after ``parse_handover``)."""
+        return Digest.parse(self.digest)
+
+    @property
+    def verity_hash(self) -> RootHash:
+        """The root hash. Raises: VerificationError (not after ``parse_handover``)."""
+        return RootHash(self.root_hash)
 
 
 class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +74,16 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ServiceId(self.name)
 
     @property
+    def image_digest(self) -> Digest:
+        """The digest of its manifest. Raises: DigestError (not after ``parse_handover``)."""
+        return Digest.parse(self.image)
+
+    @property
+    def config_digest(self) -> Digest:
+        """The digest of its configuration. Raises: DigestError (not after ``parse_handover``)."""
+        return Digest.parse(self.config)
+
+    @property
     def ids(self) -> IdRange | None:
         """The ids of its user namespace, None when it runs with those of the host."""
         return IdRange(self.hostid, RANGE) if needs_range(self.nsgroup) else None
@@ -72,6 +96,11 @@ class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label: str
     persistent: bool
     size: int
+
+    @property
+    def name(self) -> Label:
+        """The label. Raises: VerificationError (not after ``parse_handover``)."""
+        return Label(self.label)
 
 
 class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

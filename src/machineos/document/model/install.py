@@ -2,7 +2,8 @@
 
 Follows the document that seed 002 prints and section 2.2 of the predecessor's formats. Names and
 digests are strings here, because a document is read whole and then judged (``document.rules``), so
-that all its faults are told at once; who needs one that was judged asks for ``Target.image``.
+that all its faults are told at once; who needs one that was judged asks for it by its type
+(``Target.image``, ``Target.name``, ``Storage.name``, ...).
 
 Written form: compact JSON, keys in the order of seed 002, ``ports`` null when there are none. The
 predecessor's later releases added ``storage`` (of the file and of a target), and we added
@@ -18,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from machineos.core.digest import Digest
+from machineos.document.model.names import Label, ProductName, ServiceName, Version
 
 VERSION = 1
 UpdateType = Literal["complete", "partial"]
@@ -49,6 +51,11 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     dest: str
     label: str
 
+    @property
+    def name(self) -> Label:
+        """The label. Raises: VerificationError (not once it was judged)."""
+        return Label(self.label)
+
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A volume that targets can mount; ``size`` in MiB."""
@@ -57,6 +64,11 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     persistent: bool
     nsgroup: str
     size: int
+
+    @property
+    def name(self) -> Label:
+        """The label. Raises: VerificationError (not once it was judged)."""
+        return Label(self.label)
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +82,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     digest: str
     size: int
     storage: tuple[Mount, ...] | None = ()
+
+    @property
+    def name(self) -> ServiceName:
+        """The name of the service. Raises: VerificationError (not once it was judged)."""
+        return ServiceName(self.service_name)
+
+    @property
+    def release(self) -> Version:
+        """The version. Raises: VerificationError (not once it was judged)."""
+        return Version(self.version)
 
     @property
     def image(self) -> Digest:
@@ -90,6 +112,11 @@ class Install(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     targets: tuple[Target, ...]
     update_type: UpdateType
     storage: tuple[Storage, ...] | None = ()
+
+    @property
+    def name(self) -> ProductName:
+        """The name of the product. Raises: VerificationError (not once it was judged)."""
+        return ProductName(self.product)
 
     @property
     def is_complete(self) -> bool:

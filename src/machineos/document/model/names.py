@@ -5,6 +5,8 @@ They become file names, unit names, host names and volume names later, so their 
 
 from __future__ import annotations
 
+from typing import Self
+
 from machineos.core.serviceid import ServiceName as ServiceName  # the machine's names follow it
 from machineos.core.word import Word
 
@@ -25,12 +27,34 @@ class GroupName(Word):
     WHAT = f"a group name ({PATTERN})"
 
 
-class Label(Word):
+class VolumeName(Word):
+    """What LVM calls a volume: its label, or that of one which is not finished."""
+
+    __slots__ = ()
+    PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
+    WHAT = f"a name of a volume ({PATTERN})"
+
+
+class Label(VolumeName):
     """The label of a volume; at most 36 characters, as a GPT partition has."""
 
     __slots__ = ()
     PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}"
     WHAT = f"a label ({PATTERN})"
+
+
+class Unfinished(VolumeName):
+    """The name of a volume until it is whole: a label with an ending that LVM takes and no label
+    has, so it is never the volume of somebody else."""
+
+    __slots__ = ()
+    PATTERN = rf"{Label.PATTERN}\+new"
+    WHAT = f"a name of an unfinished volume ({PATTERN})"
+
+    @classmethod
+    def of(cls, label: Label) -> Self:
+        """Return the name that the volume ``label`` has first."""
+        return cls(f"{label}+new")
 
 
 class ProductName(Word):

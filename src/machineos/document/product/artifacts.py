@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from machineos.core.word import RootHash
     from machineos.oci.model.repository import Repository
 
 INSTALL = "application/vnd.machine.install"
@@ -97,7 +98,7 @@ def install_artifacts(
 
 
 def root_hash_artifact(
-    subject: Descriptor, signatures: tuple[tuple[Digest, str, bytes], ...]
+    subject: Descriptor, signatures: tuple[tuple[Digest, RootHash, bytes], ...]
 ) -> Artifact:
     """Return the artifact with the root hash signatures of the image ``subject``.
 

@@ -40,9 +40,9 @@ class Mounted:
     """The image manifest in the store, and what was handed over about it."""
 
     manifest: Manifest
-    config: str
-    layer: str
-    root_hash: str
+    config: Digest
+    layer: Digest
+    root_hash: RootHash
 
 
 def _each(services: Sequence[Handed]) -> Iterator[tuple[str, Handed]]:
@@ -100,7 +100,7 @@ def _labels(labels: Sequence[str]) -> Found:
 
 def _same_config(mounted: Mounted) -> Found:
     found = mounted.manifest.config.digest
-    if str(found) != mounted.config:
+    if found != mounted.config:
         yield "", f"the image's configuration is {found}, not {mounted.config}"
 
 
@@ -108,7 +108,7 @@ def _same_layer(mounted: Mounted) -> Found:
     handed = (mounted.layer, mounted.root_hash)
     for layer in mounted.manifest.layers:
         try:
-            found = (str(layer.digest), root_hash_of(layer))
+            found = (layer.digest, root_hash_of(layer))
         except VerificationError as error:
             yield "", error.message
             continue

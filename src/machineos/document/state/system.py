@@ -31,7 +31,7 @@ from machineos.document.model.limits import (
     MAX_SMALL,
 )
 from machineos.document.model.limits import MAX_SYSTEM as MAX_SYSTEM
-from machineos.document.model.names import GroupName
+from machineos.document.model.names import GroupName, Label, ProductName, ServiceName
 from machineos.document.rules.product import (
     BOOTS,
     KNOWN_VERSION,
@@ -79,7 +79,7 @@ class SystemStorage:
 class System:
     """Everything that a machine runs, and for which product."""
 
-    product: str
+    product: ProductName
     publisher: UUID
     targets: tuple[SystemTarget, ...]
     storage: tuple[SystemStorage, ...]
@@ -137,23 +137,23 @@ def merge(verified: Sequence[VerifiedInstall]) -> System:
     if not verified:
         raise DocumentError(_TOGETHER, COUNT.faults(Stored((), ())))
     _check_product(verified)
-    targets: dict[str, SystemTarget] = {}
-    volumes: dict[str, SystemStorage] = {}
+    targets: dict[ServiceName, SystemTarget] = {}
+    volumes: dict[Label, SystemStorage] = {}
     for document in verified:
         install = document.install
         if install.update_type == "complete":
             targets, volumes = {}, {}
         # What is replaced moves to the end: so the order depends only on what is left.
         for target in install.targets:
-            targets.pop(target.service_name, None)
-            targets[target.service_name] = SystemTarget(target, document.sha256)
+            targets.pop(target.name, None)
+            targets[target.name] = SystemTarget(target, document.sha256)
         for item in install.storage or ():
-            volumes.pop(item.label, None)
-            volumes[item.label] = SystemStorage(item, document.sha256)
+            volumes.pop(item.name, None)
+            volumes[item.name] = SystemStorage(item, document.sha256)
     used = {entry.source for entry in targets.values()}
     used |= {entry.source for entry in volumes.values()}
     merged = System(
-        product=verified[-1].install.product,
+        product=verified[-1].install.name,
         publisher=verified[-1].publisher.product,
         targets=tuple(targets.values()),
         storage=tuple(volumes.values()),

@@ -21,6 +21,7 @@ from machineos.host.kernel.superblock import BLOCK, Superblock
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from machineos.core.word import RootHash
     from machineos.host.kernel.devicemapper import DeviceMapper, Table
     from machineos.host.kernel.loopdev import LoopDevice
 
@@ -32,11 +33,11 @@ _NO_KEY = frozenset({errno.ENOKEY, errno.EKEYREJECTED, errno.EBADMSG, errno.EKEY
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A file with appended verity data. ``root_hash`` in hex, ``signature`` of it in PKCS#7."""
+    """A file with appended verity data; ``signature`` is that of ``root_hash`` in PKCS#7."""
 
     image: Path
     name: str
-    root_hash: str
+    root_hash: RootHash
     superblock: Superblock
     signature: bytes
 

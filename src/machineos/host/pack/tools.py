@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from machineos.core.word import RootHash
     from machineos.host.kernel.superblock import Superblock
 
 
@@ -48,14 +49,14 @@ def make_fat(
         perform(command)
 
 
-def format_verity(path: Path, *, data_size: int, salt: str, uuid: str) -> str:
+def format_verity(path: Path, *, data_size: int, salt: str, uuid: str) -> RootHash:
     """Append a hash tree to ``path`` and return its root hash; for the arguments see
     ``verity.format_command``. Raises: ToolError, MissingToolError."""
     command = verity.format_command(path, data_size=data_size, salt=salt, uuid=uuid)
     return verity.parse_format(perform(command).text)
 
 
-def verify_verity(path: Path, *, data_size: int, root_hash: str, what: str) -> Superblock:
+def verify_verity(path: Path, *, data_size: int, root_hash: RootHash, what: str) -> Superblock:
     """Check every block of ``path``, whose file system takes ``data_size`` bytes.
 
     Raises: VerificationError when there is no tree, when it is not of our kind, when it does not

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from machineos.core.command import Command
+from machineos.core.word import RootHash
 from machineos.errors import ToolError, VerificationError
 from machineos.host.kernel.superblock import (
     BLOCK,
@@ -47,18 +48,18 @@ def format_command(path: Path, *, data_size: int, salt: str, uuid: str) -> Comma
     return Command(argv, _TIMEOUT)
 
 
-def verify_command(path: Path, *, data_size: int, root_hash: str) -> Command:
+def verify_command(path: Path, *, data_size: int, root_hash: RootHash) -> Command:
     """Return the command that checks every block of ``path`` against ``root_hash``."""
     options = (f"--hash-offset={data_size}", str(path), str(path), root_hash)
     return Command(("veritysetup", "verify", *options), _TIMEOUT, success=None)
 
 
-def parse_format(text: str) -> str:
+def parse_format(text: str) -> RootHash:
     """Return the root hash that ``veritysetup format`` printed. Raises: ToolError."""
     match = _ROOT_HASH.search(text)
     if match is None:
         raise ToolError(f"veritysetup format printed no root hash: {text[:200]!r}")
-    return match[1]
+    return RootHash(match[1])
 
 
 def parse_tree(head: bytes, *, offset: int, size: int, what: str) -> Superblock:
@@ -74,7 +75,7 @@ def parse_tree(head: bytes, *, offset: int, size: int, what: str) -> Superblock:
     return superblock
 
 
-def require_match(result: Result, *, root_hash: str, what: str) -> None:
+def require_match(result: Result, *, root_hash: RootHash, what: str) -> None:
     """Read what ``verify_command`` left. Raises: VerificationError when a block does not match."""
     if result.status != 0:
         reason = result.complaint[-200:]

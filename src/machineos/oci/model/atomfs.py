@@ -67,9 +67,9 @@ def layer_type_of(descriptor: Descriptor) -> LayerType:
     return found
 
 
-def root_hash_annotations(root_hash: str) -> dict[str, str]:
+def root_hash_annotations(root_hash: RootHash) -> dict[str, str]:
     """Return the annotations under both names, for readers of both generations."""
-    return {OLD_ROOT_HASH: root_hash, NEW_ROOT_HASH: root_hash}
+    return {OLD_ROOT_HASH: str(root_hash), NEW_ROOT_HASH: str(root_hash)}
 
 
 def root_hash_of(descriptor: Descriptor) -> RootHash:

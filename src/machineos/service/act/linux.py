@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from machineos.core.digest import Digest
     from machineos.core.idrange import IdRange
+    from machineos.document.model.names import Label, Unfinished, VolumeName
     from machineos.host.kernel.flags import Flag
     from machineos.host.unit.systemctl import UnitState
     from machineos.service.plan.image import Layer
@@ -39,7 +40,7 @@ class Layers(Protocol):
         """Return the device; one that is open already is used again if it is the same."""
         ...
 
-    def close(self, digest: str) -> None:
+    def close(self, digest: Digest) -> None:
         """Give the device of a layer up, if it is open."""
         ...
 
@@ -47,7 +48,7 @@ class Layers(Protocol):
 class Volumes(Protocol):
     """Persistent volumes (``state.volumes.service.LogicalVolumes``)."""
 
-    def has_device(self, label: str) -> bool:
+    def has_device(self, label: VolumeName) -> bool:
         """Return whether a volume has a device, once those that exist have theirs."""
         ...
 
@@ -55,19 +56,19 @@ class Volumes(Protocol):
         """Return the names of all volumes."""
         ...
 
-    def create(self, name: str, size: int) -> None:
+    def create(self, name: VolumeName, size: int) -> None:
         """Make a volume of ``size`` bytes, unless it is there."""
         ...
 
-    def format(self, name: str, label: str) -> None:
+    def format(self, name: VolumeName, label: Label) -> None:
         """Make a file system on it."""
         ...
 
-    def rename(self, name: str, new: str) -> None:
+    def rename(self, name: VolumeName, new: VolumeName) -> None:
         """Rename it, unless it has been."""
         ...
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: VolumeName) -> None:
         """Remove it, unless it is gone."""
         ...
 
@@ -199,11 +200,11 @@ class LinuxHost:
         where = self._store
         return self._layers.open(layer, blob=where / blob, signature=where / signature)
 
-    def close_layer(self, digest: str) -> None:
+    def close_layer(self, digest: Digest) -> None:
         """Give up the device of a layer. Raises: ToolError (in use)."""
         self._layers.close(digest)
 
-    def volume_device(self, label: str) -> bool:
+    def volume_device(self, label: Label) -> bool:
         """Return whether a persistent volume has a device. Raises: ToolError."""
         return self._volumes.has_device(label)
 
@@ -211,19 +212,19 @@ class LinuxHost:
         """Return the names of all persistent volumes. Raises: ToolError."""
         return self._volumes.names()
 
-    def create_volume(self, name: str, size: int) -> None:
+    def create_volume(self, name: Unfinished, size: int) -> None:
         """Make a volume. Raises: ToolError (no room)."""
         self._volumes.create(name, size)
 
-    def format_volume(self, name: str, label: str) -> None:
+    def format_volume(self, name: Unfinished, label: Label) -> None:
         """Make a file system on it. Raises: ToolError."""
         self._volumes.format(name, label)
 
-    def rename_volume(self, name: str, new: str) -> None:
+    def rename_volume(self, name: Unfinished, new: Label) -> None:
         """Give it its final name. Raises: ToolError."""
         self._volumes.rename(name, new)
 
-    def remove_volume(self, name: str) -> None:
+    def remove_volume(self, name: VolumeName) -> None:
         """Remove it. Raises: ToolError (in use)."""
         self._volumes.remove(name)
 

@@ -13,6 +13,7 @@ from machineos.state.images.volume import image_volume
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from machineos.core.digest import Digest
     from machineos.service.plan.image import Layer
 
 _MAX_SIGNATURE = 64 << 10
@@ -32,9 +33,9 @@ class VerityLayers:
         pkcs7 = read_bounded(signature, _MAX_SIGNATURE)
         return dmverity.open_volume(image_volume(blob, described, signature=pkcs7).volume)
 
-    def close(self, digest: str) -> None:
+    def close(self, digest: Digest) -> None:
         """Close the device of a layer; one that is not open is no error.
 
         Raises: ToolError (in use).
         """
-        dmverity.close_volume(f"{digest}-verity")
+        dmverity.close_volume(f"{digest.hex}-verity")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from machineos.core.digest import Digest
     from machineos.core.idrange import IdRange
+    from machineos.document.model.names import Label, Unfinished, VolumeName
     from machineos.host.kernel.flags import Flag
     from machineos.host.unit.systemctl import UnitState
     from machineos.service.plan.image import Layer
@@ -127,11 +128,11 @@ class Host(Protocol):
         absolute or relative to the store. Raises: VerificationError, ConflictError."""
         ...
 
-    def close_layer(self, digest: str) -> None:
-        """Give up the device of a layer (digest in hex). Raises: ToolError (in use)."""
+    def close_layer(self, digest: Digest) -> None:
+        """Give up the device of a layer. Raises: ToolError (in use)."""
         ...
 
-    def volume_device(self, label: str) -> bool:
+    def volume_device(self, label: Label) -> bool:
         """Return whether the persistent volume has a device, once all that exist have theirs."""
         ...
 
@@ -139,19 +140,19 @@ class Host(Protocol):
         """Return the names of all persistent volumes."""
         ...
 
-    def create_volume(self, name: str, size: int) -> None:
+    def create_volume(self, name: Unfinished, size: int) -> None:
         """Make a volume of ``size`` bytes; one that is there is left as it is."""
         ...
 
-    def format_volume(self, name: str, label: str) -> None:
+    def format_volume(self, name: Unfinished, label: Label) -> None:
         """Make a file system on a volume, whose content is lost."""
         ...
 
-    def rename_volume(self, name: str, new: str) -> None:
+    def rename_volume(self, name: Unfinished, new: Label) -> None:
         """Give a volume its final name, if it has not got it."""
         ...
 
-    def remove_volume(self, name: str) -> None:
+    def remove_volume(self, name: VolumeName) -> None:
         """Remove a volume and what is on it, if it is there."""
         ...
 

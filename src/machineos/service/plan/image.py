@@ -19,6 +19,7 @@ from machineos.oci.model.atomfs import FilesystemKind, layer_type_of, root_hash_
 from machineos.oci.model.documents import parse_manifest
 
 if TYPE_CHECKING:
+    from machineos.core.word import RootHash
     from machineos.document.between.handover import Service
 
 
@@ -28,7 +29,7 @@ class Layer(msgspec.Struct, frozen=True):
     digest: Digest
     size: int
     media_type: str
-    root_hash: str
+    root_hash: RootHash
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -69,7 +70,9 @@ def check_manifest(service: Service, data: bytes) -> Image:
     check_image(manifest, name)
     CONFIG_SIZE.require(manifest, name)
     handed = service.layer
-    mounted = handover.Mounted(manifest, service.config, handed.digest, handed.root_hash)
+    mounted = handover.Mounted(
+        manifest, service.config_digest, handed.blob_digest, handed.verity_hash
+    )
     for rule in handover.IMAGE:
         rule.require(mounted, name)
     layer = manifest.layers[0]

@@ -44,14 +44,14 @@ def _stopping(service: ServiceId, path: Path) -> tuple[Act[object], ...]:
     )
 
 
-def of_image(folders: Folders, digest: str) -> tuple[Act[object], ...]:
+def of_image(folders: Folders, digest: Digest) -> tuple[Act[object], ...]:
     """Return the steps that unmount an image and give up its device."""
-    folder = folders.images / digest
+    folder = folders.images / digest.hex
     return (
         steps.Unmount(folder),
         steps.CloseLayer(digest),
         steps.RemoveFolder(folder),
-        steps.Say(f"unmounted the image {digest}"),
+        steps.Say(f"unmounted the image {digest.hex}"),
     )
 
 
@@ -74,7 +74,7 @@ class RemoveService(Part[World]):
 class RemoveImage(Part[World]):
     """An image that no service uses any more."""
 
-    digest: str
+    digest: Digest
     name = "remove an image"
     needs = frozenset({"what is there"})
     gives = frozenset({"removed"})
@@ -86,10 +86,11 @@ class RemoveImage(Part[World]):
 
 def leftovers(world: World) -> tuple[RemoveService | RemoveImage, ...]:
     """Return what there is that the hand-over does not name: services first, then images."""
-    layers = {Digest.parse(service.layer.digest).hex for service in world.handover.services}
+    wanted = {service.layer.blob_digest for service in world.handover.services}
+    images = (Digest.of_hex(name) for name in known(world.around).images)
     return (
         *(RemoveService(service) for service in sorted(_stale(world))),
-        *(RemoveImage(name) for name in known(world.around).images if name not in layers),
+        *(RemoveImage(image) for image in images if image is not None and image not in wanted),
     )
 
 

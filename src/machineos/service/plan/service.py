@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from machineos.core.digest import Digest
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.image import parse_image_config
 from machineos.host.kernel.flags import Flag
@@ -25,6 +24,7 @@ from machineos.service.plan.model import MAX_TEXT, ServiceSpec, Volume
 
 if TYPE_CHECKING:
     from machineos.core.steps import Answers, Phase
+    from machineos.document.model.names import Label
     from machineos.service.plan.steps import Act
 
 HOST_IDS = "runs with the host's user ids: give it an nsgroup"
@@ -38,7 +38,7 @@ class Manifest(Part[Progress]):
     gives = frozenset({"manifest"})
 
     def _blob(self, facts: Progress) -> steps.ReadBlob:
-        return steps.ReadBlob(Digest.parse(facts.service.image), MAX_MANIFEST)
+        return steps.ReadBlob(facts.service.image_digest, MAX_MANIFEST)
 
     def plan(self, facts: Progress) -> tuple[Act[object], ...]:
         """Read it."""
@@ -219,19 +219,19 @@ class VolumesSeen(Part[Progress]):
     needs = frozenset({"inside"})
     gives = frozenset({"volumes seen"})
 
-    def _see(self, facts: Progress, label: str) -> steps.SeeMount:
+    def _see(self, facts: Progress, label: Label) -> steps.SeeMount:
         return steps.SeeMount(facts.policy.folders.data / label)
 
     def plan(self, facts: Progress) -> tuple[Act[object], ...]:
         """Look."""
         wanted = volumes.wanted(facts.service.storage, facts.handover.volumes)
-        return tuple(self._see(facts, volume.label) for volume in wanted)
+        return tuple(self._see(facts, volume.name) for volume in wanted)
 
     def learn(self, facts: Progress, answers: Answers) -> Progress:
         """Keep them."""
         wanted = volumes.wanted(facts.service.storage, facts.handover.volumes)
         seen = tuple(
-            volumes.Seen(each, answers.to(self._see(facts, each.label)) is not None)
+            volumes.Seen(each, answers.to(self._see(facts, each.name)) is not None)
             for each in wanted
         )
         return replace(facts, volumes=seen)
@@ -246,12 +246,12 @@ class DevicesSeen(Part[Progress]):
 
     def plan(self, facts: Progress) -> tuple[Act[object], ...]:
         """Look for those that are not mounted."""
-        return tuple(steps.SeeVolume(seen.volume.label) for seen in facts.volumes if seen.missing)
+        return tuple(steps.SeeVolume(seen.volume.name) for seen in facts.volumes if seen.missing)
 
     def learn(self, facts: Progress, answers: Answers) -> Progress:
         """Keep them."""
         seen = tuple(
-            replace(each, device=answers.to(steps.SeeVolume(each.volume.label)))
+            replace(each, device=answers.to(steps.SeeVolume(each.volume.name)))
             if each.missing
             else each
             for each in facts.volumes
@@ -393,7 +393,7 @@ def spec(facts: Progress) -> ServiceSpec:
         ids=service.ids,
         network=network,
         volumes=tuple(
-            Volume(volumes.source(policy.folders, mount.label), mount.dest)
+            Volume(volumes.source(policy.folders, mount.name), mount.dest)
             for mount in service.storage
         ),
         scratch=found.scratch,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from machineos.core.digest import Digest
     from machineos.core.idrange import IdRange
+    from machineos.document.model.names import Label, Unfinished
     from machineos.host.kernel.flags import Flag
     from machineos.host.unit.systemctl import UnitState
     from machineos.service.plan.host import Around, Host, Inside, Mounted
@@ -182,7 +183,7 @@ class OpenLayer(msgspec.Struct, Act["Path"], frozen=True):
 class CloseLayer(msgspec.Struct, Act[None], frozen=True):
     """The device of a layer, away."""
 
-    digest: str
+    digest: Digest
 
     def on(self, host: Host) -> None:
         host.close_layer(self.digest)
@@ -191,7 +192,7 @@ class CloseLayer(msgspec.Struct, Act[None], frozen=True):
 class SeeVolume(msgspec.Struct, Act[bool], frozen=True):
     """Whether a persistent volume has a device."""
 
-    label: str
+    label: Label
 
     def on(self, host: Host) -> bool:
         return host.volume_device(self.label)
@@ -208,7 +209,7 @@ class CreateVolume(msgspec.Struct, Act[None], frozen=True):
     """A persistent volume, empty."""
 
     point: ClassVar[str] = "volume created"
-    name: str
+    name: Unfinished
     size: int
 
     @property
@@ -223,8 +224,8 @@ class FormatVolume(msgspec.Struct, Act[None], frozen=True):
     """A file system on a new volume."""
 
     point: ClassVar[str] = "volume formatted"
-    name: str
-    label: str
+    name: Unfinished
+    label: Label
 
     @property
     def where(self) -> str:
@@ -238,8 +239,8 @@ class RenameVolume(msgspec.Struct, Act[None], frozen=True):
     """The final name of a volume, which says that it is whole."""
 
     point: ClassVar[str] = "volume named"
-    name: str
-    new: str
+    name: Unfinished
+    new: Label
 
     @property
     def where(self) -> str:
@@ -253,7 +254,7 @@ class RemoveVolume(msgspec.Struct, Act[None], frozen=True):
     """An unfinished volume, away."""
 
     point: ClassVar[str] = "volume removed"
-    name: str
+    name: Unfinished
 
     @property
     def where(self) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from machineos.document.model.names import Label, Unfinished
 from machineos.errors import MissingError
 from machineos.host.kernel.flags import Flag
 from machineos.service.plan import steps
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _LONGEST_LABEL = 16  # of ext4
-_UNFINISHED = "+new"  # LVM takes it and no label ends so: never the volume of somebody else
 _FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC  # LXC keeps what the source has, and adds nothing
 
 
@@ -55,7 +55,7 @@ def wanted(mounts: Sequence[Mount], volumes: Sequence[Volume]) -> tuple[Volume, 
     return tuple(found.values())
 
 
-def source(folders: Folders, label: str) -> Path:
+def source(folders: Folders, label: Label) -> Path:
     """Return the folder that a service gets: one in the volume, so that what the file system keeps
     for itself (lost+found) stays out of sight."""
     return folders.data / label / "volume"
@@ -70,30 +70,30 @@ def making(
     Raises: MissingError (LVM has it and does not show it).
     """
     volume = seen.volume
-    target = folders.data / volume.label
+    target = folders.data / volume.name
     found: list[Act[object]] = []
     if seen.missing:
         found += _new(volume, folders, names)
     if not seen.mounted:
         found += [steps.MakeFolder(folders.data, 0o711), steps.MakeFolder(target, 0o711)]
         found.append(_mount(volume, folders, target))
-    return (*found, steps.OwnFolder(source(folders, volume.label), uid, gid))
+    return (*found, steps.OwnFolder(source(folders, volume.name), uid, gid))
 
 
 def _new(volume: Volume, folders: Folders, names: Sequence[str]) -> list[Act[object]]:
     if volume.label in names:
         raise MissingError(f"storage {volume.label}: {folders.group} does not show its volume")
-    unfinished = f"{volume.label}{_UNFINISHED}"
+    unfinished = Unfinished.of(volume.name)
     return [
         *([steps.RemoveVolume(unfinished)] if unfinished in names else []),
         steps.CreateVolume(unfinished, volume.size * _MIB),
-        steps.FormatVolume(unfinished, volume.label[:_LONGEST_LABEL]),
-        steps.RenameVolume(unfinished, volume.label),
+        steps.FormatVolume(unfinished, Label(volume.name[:_LONGEST_LABEL])),
+        steps.RenameVolume(unfinished, volume.name),
     ]
 
 
 def _mount(volume: Volume, folders: Folders, target: Path) -> Act[object]:
     if volume.persistent:
-        return steps.Mount(str(folders.group / volume.label), target, "ext4", _FLAGS)
+        return steps.Mount(str(folders.group / volume.name), target, "ext4", _FLAGS)
     data = f"size={volume.size}m,mode=0711"
     return steps.Mount("tmpfs", target, "tmpfs", _FLAGS, data)

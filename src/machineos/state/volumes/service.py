@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from machineos.core.run import Running
+    from machineos.document.model.names import Label, VolumeName
 
 
 class Volumes(Protocol):
@@ -37,15 +38,15 @@ class Volumes(Protocol):
         """Return the volumes and their sizes."""
         ...
 
-    def create_volume(self, name: str, size: int) -> None:
+    def create_volume(self, name: VolumeName, size: int) -> None:
         """Make a volume."""
         ...
 
-    def rename_volume(self, name: str, new: str) -> None:
+    def rename_volume(self, name: VolumeName, new: VolumeName) -> None:
         """Rename a volume."""
         ...
 
-    def remove_volume(self, name: str) -> None:
+    def remove_volume(self, name: VolumeName) -> None:
         """Remove a volume."""
         ...
 
@@ -72,7 +73,7 @@ class LogicalVolumes:
         with suppress(ToolError):
             self._activation = self._group.begin_activation()
 
-    def has_device(self, label: str) -> bool:
+    def has_device(self, label: VolumeName) -> bool:
         """Return whether a volume has a device, once those that exist have theirs.
 
         Raises: ToolError (the group cannot be made available).
@@ -87,21 +88,21 @@ class LogicalVolumes:
         """Return the names of all volumes. Raises: ToolError."""
         return tuple(sorted(self._group.volumes()))
 
-    def create(self, name: str, size: int) -> None:
+    def create(self, name: VolumeName, size: int) -> None:
         """Make a volume of ``size`` bytes, unless it is there. Raises: ToolError (no room)."""
         with self._unless(lambda names: name in names):
             self._group.create_volume(name, size)
 
-    def format(self, name: str, label: str) -> None:
+    def format(self, name: VolumeName, label: Label) -> None:
         """Make an ext4 file system on a volume, whose content is lost. Raises: ToolError."""
         tools.make_filesystem("ext4", self._dev / name, label=label)
 
-    def rename(self, name: str, new: str) -> None:
+    def rename(self, name: VolumeName, new: VolumeName) -> None:
         """Rename a volume, unless it has been. Raises: ToolError."""
         with self._unless(lambda names: new in names and name not in names):
             self._group.rename_volume(name, new)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: VolumeName) -> None:
         """Remove a volume and what is on it, unless it is gone. Raises: ToolError (in use)."""
         with self._unless(lambda names: name not in names):
             self._group.remove_volume(name)

@@ -69,7 +69,7 @@ def image(
     config = msgspec.json.encode(body)
     layers = []
     for content in contents or (tag.encode(),):
-        notes = root_hash_annotations(Digest.of(b"root" + content).hex)
+        notes = root_hash_annotations(RootHash(Digest.of(b"root" + content).hex))
         layers.append(
             Descriptor(
                 media_type=kind, digest=Digest.of(content), size=len(content), annotations=notes

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from machineos.build.recipe import stageplan
@@ -14,6 +15,7 @@ from machineos.build.recipe.recipe import Import, ScratchBase, Stage
 from machineos.build.recipe.stageplan import LayerMeta
 from machineos.build.recipe.veritylayer import VerityLayer, salt_and_uuid
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.errors import DigestError, DocumentError, PolicyError
 
 STAGE = Stage("web", ScratchBase(), run="make", environment=(("A", "1"),))
@@ -96,9 +98,10 @@ def replace_run(config: ImageConfig, **more: object) -> ImageConfig:
 
 
 def test_a_layer_is_remembered_without_its_place() -> None:
-    layer = VerityLayer(Path("/a"), 12, Digest.of(b"x"), "ab" * 32, "m/t", 8)
-    again = LayerMeta.of(layer).layer(Path("/b"))
-    assert again == VerityLayer(Path("/b"), 12, Digest.of(b"x"), "ab" * 32, "m/t", 8)
+    layer = VerityLayer(Path("/a"), 12, Digest.of(b"x"), RootHash("ab" * 32), "m/t", 8)
+    remembered = msgspec.json.encode(LayerMeta.of(layer))
+    again = msgspec.json.decode(remembered, type=LayerMeta).layer(Path("/b"))
+    assert again == VerityLayer(Path("/b"), 12, Digest.of(b"x"), RootHash("ab" * 32), "m/t", 8)
 
 
 def test_salt_and_uuid_come_from_the_data() -> None:

@@ -19,6 +19,7 @@ from machineos.cli.developer.mosb_manifest import manifest
 from machineos.core import run
 from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.errors import (
     DocumentError,
     MachineOSError,
@@ -56,7 +57,7 @@ def put_image(folder: Path, tag: str, label: str = "") -> None:
         media_type="application/vnd.stacker.image.layer.squashfs+zstd+verity",
         digest=Digest.of(content),
         size=len(content),
-        annotations=root_hash_annotations(Digest.of(content + b"root").hex),
+        annotations=root_hash_annotations(RootHash(Digest.of(content + b"root").hex)),
     )
     labels = {"org.opencontainers.image.version": label}
     data = msgspec.json.encode(

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE, IdRange
 from machineos.core.serviceid import ServiceId
+from machineos.core.word import RootHash
 from machineos.document.between.handover import MAX_SIZE, VERSION, encode_handover, parse_handover
-from machineos.document.model.names import ServiceName
+from machineos.document.model.names import Label, ServiceName
 from machineos.errors import DocumentError
 
 DIGEST = "sha256:" + "a" * 64
-LAYER = {"digest": DIGEST, "root_hash": "b" * 64, "blob": "/b", "signature": "/s"}
+LAYER = {"digest": "sha256:" + "d" * 64, "root_hash": "b" * 64, "blob": "/b", "signature": "/s"}
 
 
 def document(**changes: object) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def document(**changes: object) -> dict[str, Any]:
         "version": "1.0.0",
         "type": "container",
         "image": DIGEST,
-        "config": DIGEST,
+        "config": "sha256:" + "c" * 64,
         "layer": LAYER,
         "network": {"type": "simple", "ports": [{"host": 80, "container": 5000}]},
         "nsgroup": "zot",
@@ -40,6 +41,7 @@ def document(**changes: object) -> dict[str, Any]:
         "data": "/data",
         "data_device": "/dev/vda4",
         "services": [service],
+        "volumes": [{"label": "blobs", "persistent": True, "size": 1}],
     }
 
 
@@ -50,6 +52,12 @@ def test_what_is_written_is_read() -> None:
     (service,) = handover.services
     assert service.id == ServiceId("zot")
     assert service.ids == IdRange(100000, 65536)
+    digests = (service.image_digest, service.config_digest, service.layer.blob_digest)
+    assert [str(digest) for digest in digests] == [f"sha256:{each * 64}" for each in "acd"]
+    assert service.layer.verity_hash == RootHash("b" * 64)
+    assert type(service.layer.verity_hash) is RootHash
+    (volume,) = handover.volumes
+    assert (volume.name, type(volume.name)) == ("blobs", Label)
     for group in ("", "none"):
         bare = parse_handover(json.dumps(document(nsgroup=group, hostid=0)).encode())
         assert bare.services[0].ids is None

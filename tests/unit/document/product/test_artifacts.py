@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.document.product.artifacts import (
     CREATED,
     LAYER_DIGEST,
@@ -83,7 +84,7 @@ def test_root_hash_artifact_names_each_layer_and_its_root_hash(count: int) -> No
         annotations={"org.opencontainers.image.ref.name": "tag"},
     )
     signed = tuple(
-        (Digest.of(b"layer%d" % n), Digest.of(b"root%d" % n).hex, b"p7s%d" % n)
+        (Digest.of(b"layer%d" % n), RootHash(Digest.of(b"root%d" % n).hex), b"p7s%d" % n)
         for n in range(count)
     )
     artifact = root_hash_artifact(image, signed)

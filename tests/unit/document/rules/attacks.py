@@ -13,6 +13,7 @@ from machineos.build.recipe.conversion import Conversion
 from machineos.build.recipe.convert import convert_image
 from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.document.model.install import Mount
 from machineos.document.rules.rule import DOCUMENT, Gate
 from machineos.document.rules.storage import KERNEL_FOLDERS
@@ -202,7 +203,7 @@ def mixed(scene: Scene) -> None:
     """An image with one layer of each kind."""
     found = parse_manifest(scene.images.manifest("two")[1], name="two")
     first, second = found.layers
-    notes = root_hash_annotations(Digest.of(b"root").hex)
+    notes = root_hash_annotations(RootHash(Digest.of(b"root").hex))
     layers = (first, msgspec.structs.replace(second, media_type="tar", annotations=notes))
     bad = msgspec.structs.replace(found, layers=layers)
     scene.images.put_manifest(bad.to_bytes(), media_type=MANIFEST, tag="zot")

@@ -8,6 +8,7 @@ import pytest
 
 from machineos.core.digest import Digest
 from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE
+from machineos.core.word import RootHash
 from machineos.document.model.names import Label, ServiceName
 from machineos.document.rules.handover import IMAGE, LABELS, RULES, Handed, Mounted
 from machineos.oci.model.atomfs import NEW_ROOT_HASH
@@ -87,28 +88,27 @@ def test_the_labels_of_volumes() -> None:
 def test_the_image_in_the_store_is_the_one_handed_over() -> None:
     manifest = image()
 
-    def found(**changes: str) -> dict[str, list[str]]:
-        values = {
-            "config": str(manifest.config.digest), "layer": str(D), "root_hash": "a" * 64, **changes
-        }  # fmt: skip
-        mounted = Mounted(manifest, **values)
+    def found(**changes: object) -> dict[str, list[str]]:
+        handed: dict[str, Any] = {"config": manifest.config.digest, "layer": D}
+        handed |= {"root_hash": RootHash("a" * 64), **changes}
+        mounted = Mounted(manifest, **handed)
         said = {one.name: list(one.breaches(mounted)) for one in IMAGE}
         assert all(path == "" for breaches in said.values() for path, _ in breaches)
         return {name: [text for _, text in found] for name, found in said.items() if found}
 
     assert found() == {}
-    other = str(Digest.of(b"other"))
+    other = Digest.of(b"other")
     assert found(config=other) == {
         "handover-config": [f"the image's configuration is {manifest.config.digest}, not {other}"]
     }
     message = ["the image's layer is not the one handed over"]
     assert found(layer=other) == {"handover-layer": message}
-    assert found(root_hash="b" * 64) == {"handover-layer": message}
+    assert found(root_hash=RootHash("b" * 64)) == {"handover-layer": message}
 
 
 def test_a_layer_without_a_root_hash_is_none_that_was_handed_over() -> None:
     bare = image(layer(annotations={NEW_ROOT_HASH: "x"}))
-    mounted = Mounted(bare, str(bare.config.digest), str(D), "x")
+    mounted = Mounted(bare, bare.config.digest, D, RootHash("a" * 64))
     assert [list(one.breaches(mounted)) for one in IMAGE] == [
         [],
         [("", f"layer {D}: 'x' is not a verity root hash")],

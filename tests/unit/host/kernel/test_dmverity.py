@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from machineos.core.word import RootHash
 from machineos.errors import ConflictError, MissingError, VerificationError
 from machineos.host.kernel.devicemapper import Table
 from machineos.host.kernel.dmverity import Volume, check_same, open_volume, parameters
 from machineos.host.kernel.superblock import Superblock
 
-HASH = "ab" * 32
+HASH = RootHash("ab" * 32)
 SALT = "cd" * 32
 VOLUME = Volume(Path("/store/blob"), "x-verity", HASH, Superblock(2, SALT, "0" * 32), b"s")
 # What the kernel of a guest printed for such a volume.

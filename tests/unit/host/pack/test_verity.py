@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from machineos.core.command import Command, Result
+from machineos.core.word import RootHash
 from machineos.errors import ToolError, VerificationError
 from machineos.host.kernel.superblock import Superblock
 from machineos.host.pack import tools, verity
 
 SALT = "ab" * 32
+HASH = RootHash("cd" * 32)
 UUID = "6d6f7300-0000-4000-8000-000000000001"
 
 # Printed by veritysetup 2.6.1 for 64 KiB of zeros, with SALT and UUID; only the path is shortened.
@@ -28,9 +30,9 @@ Root hash:      \t3d622efcbecc5c7a385604aef1578a2aeb620ed5ad1df248c953ab7d05c56e
 
 
 def test_reads_the_root_hash_that_veritysetup_prints() -> None:
-    assert verity.parse_format(RECORDED) == (
-        "3d622efcbecc5c7a385604aef1578a2aeb620ed5ad1df248c953ab7d05c56e7b"
-    )
+    found = verity.parse_format(RECORDED)
+    assert isinstance(found, RootHash)
+    assert found == "3d622efcbecc5c7a385604aef1578a2aeb620ed5ad1df248c953ab7d05c56e7b"
     with pytest.raises(ToolError, match="no root hash"):
         verity.parse_format("Root hash: nonsense")
 
@@ -44,8 +46,8 @@ def test_the_commands() -> None:
         ),
         1800.0,
     )  # fmt: skip
-    assert verity.verify_command(Path("p"), data_size=8192, root_hash="ab") == Command(
-        ("veritysetup", "verify", "--hash-offset=8192", "p", "p", "ab"), 1800.0, success=None
+    assert verity.verify_command(Path("p"), data_size=8192, root_hash=HASH) == Command(
+        ("veritysetup", "verify", "--hash-offset=8192", "p", "p", HASH), 1800.0, success=None
     )
 
 
@@ -53,16 +55,16 @@ def test_only_status_0_is_a_match() -> None:
     def left(status: int, stderr: bytes) -> Result:
         return Result(("veritysetup",), status, b"", stderr)
 
-    verity.require_match(left(0, b"noise"), root_hash="ab", what="layer")
+    verity.require_match(left(0, b"noise"), root_hash=HASH, what="layer")
     for status in (1, -9):
         with pytest.raises(VerificationError) as caught:
-            verity.require_match(left(status, b" a" * 150 + b" \n"), root_hash="ab", what="layer")
+            verity.require_match(left(status, b" a" * 150 + b" \n"), root_hash=HASH, what="layer")
         reason = (" a" * 150)[-200:]
-        assert caught.value.message == f"layer: does not match its root hash ab: {reason}"
+        assert caught.value.message == f"layer: does not match its root hash {HASH}: {reason}"
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> tuple[Path, str]:
+def made(tmp_path: Path) -> tuple[Path, RootHash]:
     path = tmp_path / "data"
     path.write_bytes(bytes(range(256)) * 16 * 200)
     root_hash = tools.format_verity(path, data_size=819200, salt=SALT, uuid=UUID)
@@ -70,7 +72,7 @@ def made(tmp_path: Path) -> tuple[Path, str]:
 
 
 @pytest.mark.tool("veritysetup")
-def test_format_is_repeatable_and_verifies(made: tuple[Path, str], tmp_path: Path) -> None:
+def test_format_is_repeatable_and_verifies(made: tuple[Path, RootHash], tmp_path: Path) -> None:
     path, root_hash = made
     other = tmp_path / "other"
     other.write_bytes(bytes(range(256)) * 16 * 200)
@@ -83,7 +85,7 @@ def test_format_is_repeatable_and_verifies(made: tuple[Path, str], tmp_path: Pat
 
 @pytest.mark.tool("veritysetup")
 @pytest.mark.parametrize("where", [0, 400_000, 819_199, 819_200 + 4096, 819_200 + 3 * 4096])
-def test_one_flipped_bit_is_found(made: tuple[Path, str], where: int) -> None:
+def test_one_flipped_bit_is_found(made: tuple[Path, RootHash], where: int) -> None:
     path, root_hash = made
     data = bytearray(path.read_bytes())
     data[where] ^= 1
@@ -93,10 +95,10 @@ def test_one_flipped_bit_is_found(made: tuple[Path, str], where: int) -> None:
 
 
 @pytest.mark.tool("veritysetup")
-def test_another_salt_root_hash_or_size_is_found(made: tuple[Path, str]) -> None:
+def test_another_salt_root_hash_or_size_is_found(made: tuple[Path, RootHash]) -> None:
     path, root_hash = made
     with pytest.raises(VerificationError, match="does not match"):
-        tools.verify_verity(path, data_size=819200, root_hash="1" * 64, what="layer")
+        tools.verify_verity(path, data_size=819200, root_hash=RootHash("1" * 64), what="layer")
     with pytest.raises(VerificationError, match="no dm-verity data behind"):
         tools.verify_verity(path, data_size=819200 - 4096, root_hash=root_hash, what="layer")
     data = path.read_bytes()

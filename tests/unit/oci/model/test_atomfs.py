@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.errors import VerificationError
 from machineos.oci.model.atomfs import (
     NEW_ROOT_HASH,
@@ -65,7 +66,9 @@ def test_other_media_types_are_none_of_ours(text: str) -> None:
 def test_what_we_write_can_be_read() -> None:
     assert layer_media_type("squashfs", "zstd") == PREFIX + "squashfs+zstd+verity"
     assert layer_media_type("erofs", "lz4hc") == PREFIX + "erofs+lz4hc"
-    assert set(root_hash_annotations(HASH)) == {OLD_ROOT_HASH, NEW_ROOT_HASH}
+    written = root_hash_annotations(RootHash(HASH))
+    assert written == {OLD_ROOT_HASH: HASH, NEW_ROOT_HASH: HASH}
+    assert {type(value) for value in written.values()} == {str}  # else nobody could encode them
 
 
 def test_either_annotation_or_both_equal() -> None:

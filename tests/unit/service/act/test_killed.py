@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from machineos.document.model.install import Mount, Network, Port
+from machineos.document.model.names import Unfinished
 from machineos.service.act.manager import performing
 from machineos.service.plan import steps
 from unit.service.bed import TREE, Bed
@@ -114,7 +115,7 @@ def much_has_changed() -> Scene:
 def unfinished_volume() -> Scene:
     """A boot before this one was cut while it made a volume."""
     bed = Bed()
-    bed.host.create_volume("blobs+new", 1)
+    bed.host.create_volume(Unfinished("blobs+new"), 1)
     return Scene(bed, (bed.service("web", storage=(Mount(dest="/data", label="blobs"),)),))
 
 

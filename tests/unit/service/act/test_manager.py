@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from contracts.service import FOLDER
+from fakes.service import Disk
 from machineos.core.idrange import IdRange
 from machineos.core.steps import Step
 from machineos.document.between.handover import Volume
@@ -356,7 +357,7 @@ def test_a_volume_that_lvm_has_and_does_not_show_is_refused(bed: Bed) -> None:
     def hiding(step: Step[object]) -> object:
         return False if isinstance(step, steps.SeeVolume) else perform(step)
 
-    bed.host.create_volume("blobs", 30 << 20)
+    bed.host.group["blobs"] = Disk(30 << 20)
     web = bed.service("web", storage=(Mount(dest="/data", label="blobs"),))
     manager = bed.manager(web, perform=hiding)
     manager.reconcile()

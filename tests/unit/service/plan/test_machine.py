@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from machineos.core.digest import Digest
 from machineos.core.steps import Answers, check_order
 from machineos.document.between.handover import Service
 from machineos.document.model.install import Network, Port
@@ -235,7 +236,7 @@ def test_errands_for_what_is_not_wanted() -> None:
     assert [errand.what for errand in found] == ["removing what is no longer wanted"] * 2
     assert [errand.phases[1] for errand in found] == [
         removal.RemoveService(item("old").id),
-        removal.RemoveImage("1" * 64),
+        removal.RemoveImage(Digest("sha256", "1" * 64)),
     ]
     assert all(isinstance(errand.phases[0], machine.Looking) for errand in found)
     for errand in (*found, machine.stopping(item("web"))):

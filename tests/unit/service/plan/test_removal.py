@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from machineos.core.digest import Digest
 from machineos.core.serviceid import ServiceId
 from machineos.service.plan import removal, steps
 from machineos.service.plan.facts import World
@@ -15,6 +16,7 @@ from unit.service.bed import FOLDERS, POLICY, Bed
 BED = Bed()
 BUILT = BED.image()
 WEB = ServiceId("web")
+ONE, TWO = Digest("sha256", "1" * 64), Digest("sha512", "2" * 128)
 UNIT = "machineos-web.service"
 FILES = (
     steps.RemoveFile(Path("/run/machineos/lxc/web/config")),
@@ -45,13 +47,13 @@ def test_a_service_stops_before_anything_of_it_goes(unit: bool, expected: object
 
 def test_an_image_is_unmounted_before_its_device_goes() -> None:
     expected = (
-        steps.Unmount(Path("/run/machineos/images/123")),
-        steps.CloseLayer("123"),
-        steps.RemoveFolder(Path("/run/machineos/images/123")),
-        steps.Say("unmounted the image 123"),
+        steps.Unmount(FOLDERS.images / ("1" * 64)),
+        steps.CloseLayer(ONE),
+        steps.RemoveFolder(FOLDERS.images / ("1" * 64)),
+        steps.Say(f"unmounted the image {'1' * 64}"),
     )
-    assert removal.of_image(FOLDERS, "123") == expected
-    assert removal.RemoveImage("123").plan(world(Around())) == expected
+    assert removal.of_image(FOLDERS, ONE) == expected
+    assert removal.RemoveImage(ONE).plan(world(Around())) == expected
 
 
 def test_what_is_wanted_stays() -> None:
@@ -67,14 +69,19 @@ def test_what_is_wanted_stays() -> None:
         (Around(homes=("web",)), [removal.RemoveService(WEB)]),
         (Around(roots=("web",)), [removal.RemoveService(WEB)]),
         (Around(units=(UNIT,), homes=("web",), roots=("web",)), [removal.RemoveService(WEB)]),
-        (Around(images=("2", "1")), [removal.RemoveImage("2"), removal.RemoveImage("1")]),
-        (Around(units=("ssh.service", "machineos-.service"), roots=("X", ".x")), []),
+        (Around(images=(TWO.hex, ONE.hex)), [removal.RemoveImage(TWO), removal.RemoveImage(ONE)]),
         (
-            Around(units=(UNIT,), roots=("a",), images=("1",)),
+            Around(
+                units=("ssh.service", "machineos-.service"), roots=("X", ".x"), images=("123", "x")
+            ),
+            [],
+        ),
+        (
+            Around(units=(UNIT,), roots=("a",), images=(ONE.hex,)),
             [
                 removal.RemoveService(ServiceId("a")),
                 removal.RemoveService(WEB),
-                removal.RemoveImage("1"),
+                removal.RemoveImage(ONE),
             ],
         ),
     ],

@@ -13,6 +13,7 @@ from machineos.core.digest import Digest
 from machineos.core.steps import Runner, Step, check_order
 from machineos.document.between.handover import Layer, Service
 from machineos.document.model.install import Mount, Network
+from machineos.document.model.names import Label
 from machineos.errors import MachineOSError, OrderError
 from machineos.service.act.manager import performing
 from machineos.service.plan import service, steps
@@ -358,7 +359,7 @@ def test_lvm_is_asked_only_for_what_has_no_mount(bed: Bed) -> None:
     booted = replace_host(bed)
     _, found = run(booted, bed.service("one", storage=storage))
     assert [step for step in found if isinstance(step, steps.SeeVolume)] == [
-        steps.SeeVolume("blobs")
+        steps.SeeVolume(Label("blobs"))
     ]
     assert "ListVolumes" not in kinds(found)
 

@@ -16,7 +16,9 @@ from machineos.core.digest import Digest
 from machineos.core.idrange import IdRange
 from machineos.core.serviceid import ServiceId
 from machineos.core.steps import Runner, Step
+from machineos.core.word import RootHash
 from machineos.document.model.image import ImageConfig, User
+from machineos.document.model.names import Label, Unfinished
 from machineos.host.kernel.flags import Flag
 from machineos.service.act.manager import performing
 from machineos.service.plan import machine, service, steps
@@ -109,7 +111,8 @@ ANSWERED = {
 PATH, OTHER = Path("/path"), Path("/other")
 FLAGS = Flag.RDONLY | Flag.NOSUID
 DIGEST = Digest("sha256", "1" * 64)
-LAYER = Layer(DIGEST, 7, "type", "2" * 64)
+LAYER = Layer(DIGEST, 7, "type", RootHash("2" * 64))
+LABEL, UNFINISHED = Label("a"), Unfinished("a+new")
 CALLS: dict[steps.Act[Any], tuple[object, ...]] = {
     steps.Say("text"): ("say", "text"),
     steps.Look(FOLDERS): ("look", FOLDERS),
@@ -126,13 +129,13 @@ CALLS: dict[steps.Act[Any], tuple[object, ...]] = {
     steps.Unmount(PATH): ("unmount", PATH),
     steps.LookInside(PATH, ("/a",), ("/b",)): ("look_inside", PATH, ("/a",), ("/b",)),
     steps.OpenLayer(LAYER, PATH, OTHER): ("open_layer", LAYER, PATH, OTHER),
-    steps.CloseLayer("1"): ("close_layer", "1"),
-    steps.SeeVolume("a"): ("volume_device", "a"),
+    steps.CloseLayer(DIGEST): ("close_layer", DIGEST),
+    steps.SeeVolume(LABEL): ("volume_device", LABEL),
     steps.ListVolumes(): ("volumes",),
-    steps.CreateVolume("a", 7): ("create_volume", "a", 7),
-    steps.FormatVolume("a", "b"): ("format_volume", "a", "b"),
-    steps.RenameVolume("a", "b"): ("rename_volume", "a", "b"),
-    steps.RemoveVolume("a"): ("remove_volume", "a"),
+    steps.CreateVolume(UNFINISHED, 7): ("create_volume", UNFINISHED, 7),
+    steps.FormatVolume(UNFINISHED, LABEL): ("format_volume", UNFINISHED, LABEL),
+    steps.RenameVolume(UNFINISHED, LABEL): ("rename_volume", UNFINISHED, LABEL),
+    steps.RemoveVolume(UNFINISHED): ("remove_volume", UNFINISHED),
     steps.OwnFolder(PATH, 1, 2): ("own_folder", PATH, 1, 2),
     steps.MakeBridge("b", ("x",)): ("make_bridge", "b", ("x",)),
     steps.ApplyRules("s"): ("apply_rules", "s"),

@@ -8,6 +8,7 @@ import pytest
 
 from machineos.document.between.handover import Volume
 from machineos.document.model.install import Mount
+from machineos.document.model.names import Label, Unfinished
 from machineos.errors import MissingError
 from machineos.host.kernel.flags import Flag
 from machineos.service.plan import steps, volumes
@@ -15,6 +16,7 @@ from machineos.service.plan.volumes import Seen
 from unit.service.bed import FOLDERS
 
 KEPT = Volume("kept", persistent=True, size=30)
+LABEL, UNFINISHED = Label("kept"), Unfinished("kept+new")
 MEMORY = Volume("memory", persistent=False, size=5)
 FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
 OWN = {"uid": 166536, "gid": 165569}
@@ -62,9 +64,9 @@ def test_a_volume_with_a_device_is_mounted_and_never_made() -> None:
 
 def test_a_new_volume_gets_its_name_last() -> None:
     assert volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("other",), **OWN) == (
-        steps.CreateVolume("kept+new", 30 << 20),
-        steps.FormatVolume("kept+new", "kept"),
-        steps.RenameVolume("kept+new", "kept"),
+        steps.CreateVolume(UNFINISHED, 30 << 20),
+        steps.FormatVolume(UNFINISHED, LABEL),
+        steps.RenameVolume(UNFINISHED, LABEL),
         *MOUNTED,
     )
 
@@ -72,8 +74,8 @@ def test_a_new_volume_gets_its_name_last() -> None:
 def test_an_unfinished_volume_is_begun_again() -> None:
     found = volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("kept+new",), **OWN)
     assert found[:2] == (
-        steps.RemoveVolume("kept+new"),
-        steps.CreateVolume("kept+new", 30 << 20),
+        steps.RemoveVolume(UNFINISHED),
+        steps.CreateVolume(UNFINISHED, 30 << 20),
     )
 
 
@@ -91,10 +93,10 @@ def test_memory_has_its_size_and_no_device() -> None:
         steps.Mount("tmpfs", target, "tmpfs", FLAGS, "size=5m,mode=0711"),
         steps.OwnFolder(target / "volume", 166536, 165569),
     )
-    assert volumes.source(FOLDERS, "memory") == target / "volume"
+    assert volumes.source(FOLDERS, Label("memory")) == target / "volume"
 
 
 def test_a_label_of_a_file_system_is_cut_to_what_ext4_takes() -> None:
     volume = Volume("a" * 17, persistent=True, size=1)
     found = volumes.making(Seen(volume, mounted=False), FOLDERS, (), **OWN)
-    assert steps.FormatVolume("a" * 17 + "+new", "a" * 16) in found
+    assert steps.FormatVolume(Unfinished("a" * 17 + "+new"), Label("a" * 16)) in found

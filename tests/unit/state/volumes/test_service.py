@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from machineos.core.run import Running
+from machineos.document.model.names import VolumeName
 from machineos.errors import ConflictError, ToolError
 from machineos.host.disk.lvm import Group
 from machineos.host.disk.tools import VolumeGroup
@@ -38,7 +39,7 @@ class MemoryGroup:
         self.asked.append("list")
         return dict(self.sizes)
 
-    def create_volume(self, name: str, size: int) -> None:
+    def create_volume(self, name: VolumeName, size: int) -> None:
         self.asked.append(f"create {name}")
         if name in self.sizes:
             raise ToolError(f"{name} already exists")
@@ -46,13 +47,13 @@ class MemoryGroup:
             raise ToolError("insufficient free space")
         self.sizes[name] = size
 
-    def rename_volume(self, name: str, new: str) -> None:
+    def rename_volume(self, name: VolumeName, new: VolumeName) -> None:
         self.asked.append(f"rename {name} {new}")
         if name not in self.sizes or new in self.sizes:
             raise ToolError(f"cannot rename {name}")
         self.sizes[new] = self.sizes.pop(name)
 
-    def remove_volume(self, name: str) -> None:
+    def remove_volume(self, name: VolumeName) -> None:
         self.asked.append(f"remove {name}")
         if name not in self.sizes:
             raise ToolError(f"no {name}")
@@ -79,8 +80,8 @@ def test_devices_are_looked_for_once_lvm_has_shown_them(
     assert group.asked == ["activate"]
     (tmp_path / "group").mkdir()
     (tmp_path / "group/there").touch()
-    assert volumes.has_device("there")
-    assert not volumes.has_device("absent")
+    assert volumes.has_device(VolumeName("there"))
+    assert not volumes.has_device(VolumeName("absent"))
     assert group.asked == ["activate"]
 
 
@@ -88,7 +89,7 @@ def test_without_a_beginning_it_is_begun_when_a_device_is_wanted(
     volumes: LogicalVolumes, group: MemoryGroup
 ) -> None:
     for _ in range(2):
-        assert not volumes.has_device("absent")
+        assert not volumes.has_device(VolumeName("absent"))
     assert group.asked == ["activate"]
 
 
@@ -98,7 +99,7 @@ def test_a_failure_is_said_each_time_a_device_is_wanted(tmp_path: Path) -> None:
     volumes.begin()
     for _ in range(2):
         with pytest.raises(ToolError, match="no such group"):
-            volumes.has_device("kept")
+            volumes.has_device(VolumeName("kept"))
     assert group.asked == ["activate", "activate"]
 
 
@@ -107,7 +108,7 @@ def test_a_program_that_is_not_there_is_said_when_a_device_is_wanted(tmp_path: P
     volumes = LogicalVolumes(group, tmp_path)
     volumes.begin()
     with pytest.raises(ToolError, match="not installed"):
-        volumes.has_device("kept")
+        volumes.has_device(VolumeName("kept"))
 
 
 def test_the_real_group_is_one_of_these(tmp_path: Path) -> None:
@@ -117,13 +118,13 @@ def test_the_real_group_is_one_of_these(tmp_path: Path) -> None:
 
 def test_each_call_can_be_repeated(volumes: LogicalVolumes, group: MemoryGroup) -> None:
     for _ in range(2):
-        volumes.create("a.new", 7)
+        volumes.create(VolumeName("a.new"), 7)
     assert volumes.names() == ("a.new",)
     for _ in range(2):
-        volumes.rename("a.new", "a")
+        volumes.rename(VolumeName("a.new"), VolumeName("a"))
     assert group.sizes == {"a": 7}
     for _ in range(2):
-        volumes.remove("a")
+        volumes.remove(VolumeName("a"))
     assert group.sizes == {}
 
 
@@ -131,22 +132,22 @@ def test_lvm_is_asked_what_it_has_only_when_it_refuses(
     volumes: LogicalVolumes, group: MemoryGroup
 ) -> None:
     """A question takes a second at boot."""
-    volumes.create("a.new", 7)
-    volumes.rename("a.new", "a")
-    volumes.remove("a")
+    volumes.create(VolumeName("a.new"), 7)
+    volumes.rename(VolumeName("a.new"), VolumeName("a"))
+    volumes.remove(VolumeName("a"))
     assert group.asked == ["create a.new", "rename a.new a", "remove a"]
 
 
 def test_what_lvm_really_refuses_is_an_error(volumes: LogicalVolumes, group: MemoryGroup) -> None:
     with pytest.raises(ToolError, match="insufficient free space"):
-        volumes.create("a", 2000)
+        volumes.create(VolumeName("a"), 2000)
     with pytest.raises(ToolError, match="cannot rename a"):
-        volumes.rename("a", "b")
+        volumes.rename(VolumeName("a"), VolumeName("b"))
     group.sizes = {"a": 1, "b": 2, "busy": 3}
     with pytest.raises(ToolError, match="cannot rename a"):
-        volumes.rename("a", "b")
+        volumes.rename(VolumeName("a"), VolumeName("b"))
     with pytest.raises(ToolError, match="in use"):
-        volumes.remove("busy")
+        volumes.remove(VolumeName("busy"))
     assert volumes.names() == ("a", "b", "busy")
 
 
