@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from contracts.service import FOLDER, TREE
 from machineos.core.digest import Digest
 from machineos.core.run import find, run
+from machineos.core.word import RootHash
 from machineos.errors import ToolError
 from machineos.host.disk import tools
 from machineos.host.kernel import loopdev, mount
-from machineos.oci.model.atomfs import layer_media_type
+from machineos.oci.model.atomfs import Layer, layer_media_type
 from machineos.service.act.linux import LinuxHost
-from machineos.service.plan.image import Layer
 from machineos.service.plan.model import Folders
 
 if TYPE_CHECKING:
@@ -122,7 +122,9 @@ class LinuxPlace:
         self.blob = Path("blobs/sha256") / digest.hex
         self.signature = Path("signature.p7s")
         (self.store / self.signature).write_bytes(b"not looked at without dm-verity")
-        self.layer = Layer(digest, len(image), layer_media_type("squashfs", "zstd"), "1" * 64)
+        self.layer = Layer(
+            digest, len(image), layer_media_type("squashfs", "zstd"), RootHash("1" * 64)
+        )
 
     def put_blob(self, data: bytes) -> Digest:
         digest = Digest.of(data)

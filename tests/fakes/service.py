@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from contracts.service import TREE
 from fakes.tree import Tree, see_file, see_folder
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.errors import (
     ConflictError,
     DocumentError,
@@ -23,9 +24,8 @@ from machineos.errors import (
 )
 from machineos.host.kernel.flags import Flag
 from machineos.host.unit.systemctl import UnitState
-from machineos.oci.model.atomfs import layer_media_type
+from machineos.oci.model.atomfs import Layer, layer_media_type
 from machineos.service.plan.host import Around, Inside, Mounted
-from machineos.service.plan.image import Layer
 from machineos.service.plan.model import Folders
 
 if TYPE_CHECKING:
@@ -416,7 +416,7 @@ class MemoryPlace:
         )
         digest = Digest.of(b"the image")
         self.host.trees[digest.hex] = dict(TREE)
-        self.layer = Layer(digest, 9, layer_media_type("squashfs", "zstd"), "1" * 64)
+        self.layer = Layer(digest, 9, layer_media_type("squashfs", "zstd"), RootHash("1" * 64))
         self.blob, self.signature = Path("blob"), Path("signature")
 
     @property

@@ -12,6 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
+from machineos.core.digest import Digest
 from machineos.core.word import RootHash
 from machineos.errors import VerificationError
 
@@ -37,6 +40,24 @@ class LayerType:
 
     filesystem: FilesystemKind
     compression: str
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """A layer to be mounted: what its descriptor says that matters for that, and nothing else.
+
+    So it can stand in a plan: a descriptor holds tables that anybody could change.
+    """
+
+    digest: Digest
+    size: int
+    media_type: str
+    root_hash: RootHash
+
+    @classmethod
+    def of(cls, descriptor: Descriptor) -> Layer:
+        """Return the layer of a descriptor. Raises: VerificationError (see ``root_hash_of``)."""
+        root_hash = root_hash_of(descriptor)
+        return cls(descriptor.digest, descriptor.size, descriptor.media_type, root_hash)
 
 
 def layer_media_type(filesystem: FilesystemKind, compression: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from machineos.core.idrange import IdRange
     from machineos.host.kernel.flags import Flag
     from machineos.host.unit.systemctl import UnitState
-    from machineos.service.plan.image import Layer
+    from machineos.oci.model.atomfs import Layer
     from machineos.service.plan.model import Folders
 
 

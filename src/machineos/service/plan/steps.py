@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from machineos.core.idrange import IdRange
     from machineos.host.kernel.flags import Flag
     from machineos.host.unit.systemctl import UnitState
+    from machineos.oci.model.atomfs import Layer
     from machineos.service.plan.host import Around, Host, Inside, Mounted
-    from machineos.service.plan.image import Layer
     from machineos.service.plan.model import Folders
 
 A = TypeVar("A", covariant=True)

@@ -21,6 +21,7 @@ from machineos.document.model.install import UpdateType
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
 from machineos.errors import SignatureError, VerificationError
 from machineos.host.kernel.ipe import policy_text
+from machineos.oci.model.atomfs import Layer
 from machineos.oci.model.documents import parse_manifest
 from machineos.trust.verify.chain import verify_sudi
 from unit.boot.ends import handed_over, refusal
@@ -62,7 +63,7 @@ def test_an_image_is_judged_whoever_read_it() -> None:
     (layer,) = manifest.layers
     signatures = {layer.digest: b"signature"}
     assert choose_layer(target, manifest, signatures) == Image(
-        target, layer, manifest.config, b"signature"
+        target, Layer.of(layer), manifest.config.digest, b"signature"
     )
     two = msgspec.structs.replace(manifest, layers=(layer, layer))
     with pytest.raises(VerificationError, match="has 2 layers, a machine mounts only one"):

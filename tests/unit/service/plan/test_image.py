@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.errors import DigestError, DocumentError, MissingError, VerificationError
-from machineos.oci.model.atomfs import OLD_ROOT_HASH
+from machineos.oci.model.atomfs import OLD_ROOT_HASH, Layer
 from machineos.oci.model.documents import CONFIG
 from machineos.service.plan.image import (
-    Layer,
     check_blob,
     check_manifest,
     image_name,
@@ -62,7 +62,7 @@ SERVICE = msgspec.structs.replace(
 def test_a_manifest_says_what_was_handed_over() -> None:
     assert image_name(SERVICE) == "image of web"
     found = check_manifest(SERVICE, manifest())
-    assert found.layer == Layer(Digest("sha256", "1" * 64), 4096, TYPE, "2" * 64)
+    assert found.layer == Layer(Digest("sha256", "1" * 64), 4096, TYPE, RootHash("2" * 64))
     assert found.filesystem == "squashfs"
     assert found.config == blob(b"c")
 
