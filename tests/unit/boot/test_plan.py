@@ -248,7 +248,7 @@ def test_every_step_is_frozen_all_the_way_down() -> None:
     ] == []
     seen = {type(step) for found in everything.values() for step in found}
     # In a machine whose clock is right and whose disks are there at once; they take a number.
-    assert {*kinds()} - seen == {steps.SetClock, steps.Sleep}
+    assert {kind.__name__ for kind in kinds() if kind not in seen} == {"SetClock", "Sleep"}
 
 
 def test_every_kind_of_step_is_frozen() -> None:
