@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import PurePath
 from uuid import UUID
 
@@ -13,7 +14,10 @@ import msgspec
 
 from machineos.core.secret import Secret
 
-_LEAVES = (str, bytes, int, float, bool, type(None), PurePath, UUID, datetime, Enum, Secret)
+_LEAVES = (
+    str, bytes, int, float, bool, type(None), PurePath, UUID, datetime, Enum, Secret, range,
+    IPv4Address, IPv4Interface, IPv6Address, IPv6Interface,
+)  # fmt: skip
 
 
 def faults(value: object, at: str = "") -> Iterator[str]:

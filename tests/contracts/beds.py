@@ -16,7 +16,7 @@ from uuid import UUID
 from machineos.boot.host import Host
 from machineos.document.model.install import Target
 from machineos.host.kernel.flags import Flag
-from machineos.oci.model.documents import Descriptor
+from machineos.oci.model import atomfs
 from machineos.trust.measure.tpm_policy import SignedPolicy
 from machineos.trust.verify.chain import Publisher
 
@@ -71,7 +71,7 @@ class Layer:
     """A volume in a file, and what its signature is by whom."""
 
     blob: Path
-    descriptor: Descriptor
+    described: atomfs.Layer
     signature: bytes
 
 

@@ -16,9 +16,8 @@ from machineos.core.word import RootHash
 from machineos.errors import ToolError
 from machineos.host.disk import tools
 from machineos.host.kernel import loopdev, mount
-from machineos.oci.model.atomfs import layer_media_type
+from machineos.oci.model.atomfs import Layer, layer_media_type
 from machineos.service.act.linux import LinuxHost
-from machineos.service.plan.image import Layer
 from machineos.service.plan.model import Folders
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from machineos.host.kernel import ipe, keyring, loopdev
 from machineos.host.kernel.flags import Flag
 from machineos.host.kernel.mount import mounts
 from machineos.host.tpm.transport import DeviceTransport, Transport
+from machineos.oci.model import atomfs
 from machineos.oci.model.documents import Descriptor
 from machineos.state.volumes.config import write_record
 from machineos.state.volumes.header import passphrase
@@ -105,14 +106,16 @@ class GuestBed(RealBed):
         digest = Digest.of(bytes(data))
         blob = self.folder / digest.hex
         blob.write_bytes(bytes(data))
-        descriptor = Descriptor(
-            media_type=self._about["media_type"],
-            digest=digest,
-            size=len(data),
-            annotations=self._about["annotations"],
+        described = atomfs.Layer.of(
+            Descriptor(
+                media_type=self._about["media_type"],
+                digest=digest,
+                size=len(data),
+                annotations=self._about["annotations"],
+            )
         )
         signer = "stranger" if which == "stranger" else "good"
-        return Layer(blob, descriptor, (self._given / f"{signer}.p7s").read_bytes())
+        return Layer(blob, described, (self._given / f"{signer}.p7s").read_bytes())
 
     def certificate(self, which: Literal["publisher", "stranger"]) -> bytes:
         """Return a certificate that the kernel's keys vouch for, or one that they do not."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.host.unit.systemctl import UnitState
+    from machineos.oci.model.atomfs import Layer
     from machineos.service.plan.host import Host
-    from machineos.service.plan.image import Layer
     from machineos.service.plan.model import Folders
 
 FOLDER, FIFO = "folder", "fifo"

@@ -145,7 +145,7 @@ def a_signed_volume_opens_and_no_other(bed: KernelBed) -> None:
 
     def mount(layer: Layer, signature: bytes | None = None) -> None:
         signed = layer.signature if signature is None else signature
-        bed.host.mount_image(layer.blob, layer.descriptor, signed, target)
+        bed.host.mount_image(layer.blob, layer.described, signed, target)
 
     good, stranger = bed.layer("good"), bed.layer("stranger")
     refused(SignatureError, lambda: mount(stranger))

@@ -41,7 +41,8 @@ from machineos.document.verify.published import VerifiedInstall, fetch_verified
 from machineos.errors import MissingError, ToolError
 from machineos.host.disk.device import Partition
 from machineos.host.kernel.flags import Flag
-from machineos.oci.model.documents import Descriptor, Manifest
+from machineos.oci.model.atomfs import Layer
+from machineos.oci.model.documents import Manifest
 from machineos.trust.measure.tpm_policy import SignedPolicy
 from machineos.trust.seal.layout import Index
 from machineos.trust.verify.chain import Publisher
@@ -289,7 +290,7 @@ class FakeHost:
     def mount_overlay(self, target: Path, upper: Path, work: Path, flags: Flag) -> None:
         self.names.overlay(target, upper, work, flags)
 
-    def mount_image(self, blob: Path, layer: Descriptor, signature: bytes, target: Path) -> None:
+    def mount_image(self, blob: Path, layer: Layer, signature: bytes, target: Path) -> None:
         data = self.names.read(blob, 1 << 30)
         kind = self.kernel.open_verity(data, layer, signature)
         self.kernel.check_filesystem(kind)

@@ -22,7 +22,6 @@ from machineos.core.digest import Digest
 from machineos.core.secret import Secret
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
 from machineos.document.product.install import Target
-from machineos.document.verify.images import signed_by
 from machineos.document.verify.published import Fetched
 from machineos.errors import (
     ConflictError,
@@ -40,11 +39,13 @@ from machineos.install import fetch
 from machineos.install.steps import Inspected, Memory, Signatures
 from machineos.oci.graph.walk import walk
 from machineos.oci.layout.listing import list_manifest
+from machineos.oci.model.atomfs import Layer
 from machineos.oci.model.documents import INDEX, Descriptor, parse_manifest
 from machineos.oci.model.place import Place
 from machineos.oci.model.repository import Registry
 from machineos.state.volumes.steps import Kind
 from machineos.trust.verify.chain import Publisher
+from machineos.trust.verify.roothash import is_signature
 from unit.document.conftest import NOW, MemoryRepository
 
 MAPPED = Path("/dev/mapper/machine-config")
@@ -292,8 +293,9 @@ class FakeHost:
     def mount_image(self, source: Path, image: Digest, signature: bytes, folder: Path) -> None:
         staged = self.staged[source]
         manifest = parse_manifest(staged.manifest(str(image))[1], name=str(image))
-        layer = manifest.layers[0]
-        if not any(signed_by(signature, layer, _publisher(der)) for der in self.trusted):
+        layer = Layer.of(manifest.layers[0])
+        known = map(_publisher, self.trusted)
+        if not any(is_signature(signature, layer.root_hash, one) for one in known):
             raise SignatureError(f"layer {layer.digest}: no key that the kernel trusts signed it")
         self.images[folder] = {
             f"bootkit/{name}.efi": signed_file(name, str(layer.digest))

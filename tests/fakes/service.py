@@ -24,9 +24,8 @@ from machineos.errors import (
 )
 from machineos.host.kernel.flags import Flag
 from machineos.host.unit.systemctl import UnitState
-from machineos.oci.model.atomfs import layer_media_type
+from machineos.oci.model.atomfs import Layer, layer_media_type
 from machineos.service.plan.host import Around, Inside, Mounted
-from machineos.service.plan.image import Layer
 from machineos.service.plan.model import Folders
 
 if TYPE_CHECKING:

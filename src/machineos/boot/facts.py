@@ -21,13 +21,14 @@ from machineos.host.kernel.flags import Flag
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from machineos.core.digest import Digest
     from machineos.core.secret import Secret
     from machineos.core.steps import Talk
     from machineos.document.between.bootsettings import Anchors, Mode, Settings
     from machineos.document.between.medium import MediumIndex
     from machineos.document.product.install import Target
     from machineos.document.state.system import System
-    from machineos.oci.model.documents import Descriptor
+    from machineos.oci.model.atomfs import Layer
     from machineos.trust.measure.tpm_policy import SignedPolicy
     from machineos.trust.verify.chain import DeviceIdentity, Publisher
 
@@ -63,11 +64,12 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Image(msgspec.Struct, frozen=True):
-    """The verified image of one target. ``signature`` is that of its layer's root hash."""
+    """The verified image of one target: its one layer, the digest of its configuration, and the
+    signature of the layer's root hash."""
 
     target: Target
-    layer: Descriptor
-    config: Descriptor
+    layer: Layer
+    config: Digest
     signature: bytes
 
 

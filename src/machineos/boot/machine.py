@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from machineos.host.disk.device import Partition
     from machineos.host.kernel.flags import Flag
     from machineos.host.tpm.transport import Transport
-    from machineos.oci.model.documents import Descriptor, Manifest
+    from machineos.oci.model.atomfs import Layer
+    from machineos.oci.model.documents import Manifest
     from machineos.trust.measure.tpm_policy import SignedPolicy
     from machineos.trust.seal.layout import Index
     from machineos.trust.verify.chain import Publisher
@@ -153,7 +154,7 @@ class Machine:
         options = f"lowerdir={target},upperdir={upper},workdir={work}"
         mount.mount("overlay", target, "overlay", flags, options)
 
-    def mount_image(self, blob: Path, layer: Descriptor, signature: bytes, target: Path) -> None:
+    def mount_image(self, blob: Path, layer: Layer, signature: bytes, target: Path) -> None:
         mount_image(image_volume(blob, layer, signature=signature), target)
 
     def bind(self, source: Path, target: Path) -> None:

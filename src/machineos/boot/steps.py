@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from machineos.document.verify.published import VerifiedInstall
     from machineos.host.disk.device import Partition
     from machineos.host.kernel.flags import Flag
-    from machineos.oci.model.documents import Descriptor, Manifest
+    from machineos.oci.model.atomfs import Layer
+    from machineos.oci.model.documents import Manifest
     from machineos.trust.measure.tpm_policy import SignedPolicy
     from machineos.trust.seal.layout import Index
     from machineos.trust.verify.chain import Publisher
@@ -216,7 +217,7 @@ class MountImage(msgspec.Struct, Step[None], frozen=True):
 
     after: ClassVar[frozenset[str]] = frozenset({ENFORCING})
     blob: Path
-    layer: Descriptor
+    layer: Layer
     signature: bytes
     target: Path
 

@@ -12,11 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from machineos.core.digest import Digest
-from machineos.document.verify.images import signed_by
 from machineos.errors import BootError, SignatureError, ToolError, VerificationError
-from machineos.oci.model.atomfs import layer_type_of, root_hash_of
-from machineos.oci.model.documents import Descriptor
+from machineos.oci.model.atomfs import Layer, layer_type_of
 from machineos.trust.verify.chain import Publisher
+from machineos.trust.verify.roothash import is_signature
 
 BUILT_IN = frozenset({"ext4", "squashfs", "tmpfs"})
 
@@ -89,14 +88,14 @@ class FakeKernel:
         if self.permissive:
             raise BootError("the kernel has IPE in permissive mode")
 
-    def open_verity(self, data: bytes, layer: Descriptor, signature: bytes) -> str:
+    def open_verity(self, data: bytes, layer: Layer, signature: bytes) -> str:
         """Open a volume and return its type of file system.
 
         Raises: VerificationError, SignatureError.
         """
         kind = layer_type_of(layer)
-        root_hash = root_hash_of(layer)
-        if not any(signed_by(signature, layer, _as_publisher(one)) for one in self.trusted):
+        root_hash, known = layer.root_hash, map(_as_publisher, self.trusted)
+        if not any(is_signature(signature, root_hash, one) for one in known):
             raise SignatureError(f"the kernel refuses the signature of root hash {root_hash}")
         if content_hash(data) != root_hash:
             raise VerificationError(f"does not match its root hash {root_hash}")

@@ -25,7 +25,7 @@ from machineos.host.disk.luks import LuksVolume, format_command
 from machineos.host.kernel.flags import Flag
 from machineos.host.tpm.transport import SocketTransport
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
-from machineos.oci.model.atomfs import root_hash_of
+from machineos.oci.model import atomfs
 from machineos.oci.model.documents import Descriptor
 from machineos.state.volumes.config import write_record
 from machineos.state.volumes.header import passphrase
@@ -115,15 +115,15 @@ class FakeKernelBed(FakeBed):
         self.running.make_folder(self.folder, 0o755)
 
     def layer(self, which: Literal["good", "stranger", "changed"]) -> Layer:
-        descriptor = layer_of("bootkit", self.running.machine)
-        data = blobs(store_of(self.running.machine))[descriptor.digest]
+        described = atomfs.Layer.of(layer_of("bootkit", self.running.machine))
+        data = blobs(store_of(self.running.machine))[described.digest]
         if which == "changed":
             data = data.replace(b"modules", b"modulez")
         blob = self.folder / which
         self.plant(blob, data)
         label = "stranger" if which == "stranger" else "publisher"
-        signature = signer(PRODUCT, label).sign_root_hash(root_hash_of(descriptor))
-        return Layer(blob, descriptor, signature)
+        signature = signer(PRODUCT, label).sign_root_hash(described.root_hash)
+        return Layer(blob, described, signature)
 
     def certificate(self, which: Literal["publisher", "stranger"]) -> bytes:
         if which == "stranger":

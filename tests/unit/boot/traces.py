@@ -18,7 +18,7 @@ from machineos.core.digest import Digest
 from machineos.core.secret import Secret
 from machineos.document.between.bootsettings import Anchors, Mode
 from machineos.document.product.install import Target
-from machineos.oci.model.documents import Descriptor
+from machineos.oci.model.atomfs import Layer
 from machineos.trust.measure.tpm_policy import SignedPolicy
 from machineos.trust.verify.chain import Publisher
 from unit.boot.worlds import (
@@ -78,7 +78,7 @@ def shown(value: object, names: dict[object, str]) -> str:
             return f"<{names.get(value, 'bytes')}>"
         case Secret():
             return "<secret>"
-        case Descriptor(digest=digest):
+        case Layer(digest=digest):
             return f"<{names.get(digest.hex, 'blob')}>"
         case Target():
             return f"<target {value.service_name}>"

@@ -19,7 +19,8 @@ from machineos.install import source, stage, write
 from machineos.install.source import Wish
 from machineos.install.steps import Say, WriteTable
 from machineos.oci.model.place import Place
-from machineos.state.slots.steps import READ_BACK
+from machineos.state.slots.steps import CONFIGURED, READ_BACK, STORED
+from machineos.state.volumes.steps import TABLE
 from unit.document.conftest import MemoryRepository
 
 from .conftest import KEY, NEWER, PLACE, Watched, install
@@ -177,16 +178,15 @@ def test_another_order_is_found_by_cutting(machine: FakeMachine, order: tuple[in
         return Facts()
 
     bench = Bench.prepare(machine, PLACE)
-    held = frozenset().union(*(part.gives for part in WRITING)) | {READ_BACK}
-    everything = bench.facts.names() | held
-    phases = (Part("all of it", everything, frozenset(), talk),)
+    holding = (TABLE, STORED, CONFIGURED, READ_BACK)
+    phases = (Part("all of it", bench.facts.names() | {*holding}, frozenset(), talk),)
     bench.start()
-    writes = range(bench.write(phases, *held).host.kept.operations)
+    writes = range(bench.write(phases, *holding).host.kept.operations)
     found = []
     for number in writes:
         bench.start(cut_at=number)
         with pytest.raises(PowerCutError):
-            bench.write(phases, *held)
+            bench.write(phases, *holding)
         bench.machine.power_cut(Loss("lost"))
         try:
             bench.document()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -54,22 +54,6 @@ def test_every_step_is_taken_by_an_installation(machine: FakeMachine) -> None:
     for step in taken:
         assert list(faults(step)) == []
     assert {type(step) for step in taken} | {steps.Sleep} == STEPS
-
-
-def test_what_is_no_data_is_found() -> None:
-    @dataclass(frozen=True)
-    class Bad(Step[None]):
-        point: ClassVar[str] = ""
-        names: list[str] = field(default_factory=list)
-
-    @dataclass
-    class Loose:
-        name: str = ""
-
-    assert list(faults(Bad())) == ["Bad.names: a list"]
-    assert list(faults((Loose(),))) == ["tuple[0]: Loose is not frozen"]
-    assert list(faults({})) == ["dict: a dict"]
-    assert list(faults(print)) == ["builtin_function_or_method: a builtin_function_or_method"]
 
 
 def test_hosts_have_nothing_that_is_not_asked_for() -> None:

@@ -29,7 +29,6 @@ from machineos.boot.phases.store import partition_of
 from machineos.boot.steps import MakeFolder, WriteFile
 from machineos.core.steps import Talk, ask
 from machineos.document.between import handover
-from machineos.oci.model.atomfs import root_hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,10 +81,10 @@ def _service(generation: Generation, image: Image, kind: Kind, store: Path) -> h
         version=target.release,
         type=kind,
         image=str(target.image),
-        config=str(image.config.digest),
+        config=str(image.config),
         layer=handover.Layer(
             digest=str(image.layer.digest),
-            root_hash=root_hash_of(image.layer),
+            root_hash=image.layer.root_hash,
             blob=str(blob_path(store, image)),
             signature=str(signature_file(image)),
         ),

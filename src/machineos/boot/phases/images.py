@@ -13,6 +13,7 @@ from machineos.boot.steps import ReadImage
 from machineos.core.steps import Talk, ask
 from machineos.document.rules.images import check_image
 from machineos.document.verify.images import image_name, require_signatures
+from machineos.oci.model.atomfs import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +28,8 @@ def choose_layer(target: Target, manifest: Manifest, signatures: Mapping[Digest,
     name = image_name(target)
     check_image(manifest, name)
     require_signatures(manifest, signatures, name)
-    layer = manifest.layers[0]
-    return Image(target, layer, manifest.config, signatures[layer.digest])
+    layer = Layer.of(manifest.layers[0])
+    return Image(target, layer, manifest.config.digest, signatures[layer.digest])
 
 
 class _Phase(Phase, frozen=True):

@@ -142,8 +142,7 @@ def root_hash_signatures(
 
     Raises: TransferError.
     """
-    layers = {layer.digest: layer for layer in manifest.layers}
-    expected = {digest: root_hash_of(layer) for digest, layer in layers.items()}
+    expected = {layer.digest: root_hash_of(layer) for layer in manifest.layers}
     found: dict[Digest, bytes] = {}
     referrers = Referrers(repository, target.image, ROOT_HASH_SIGNATURE)
     for artifact in referrers.manifests():
@@ -153,19 +152,11 @@ def root_hash_signatures(
             if digest is None or digest in found:
                 continue
             blob = referrers.blob(entry)
-            if blob is not None and signed_by(blob, layers[digest], publisher):
+            if blob is not None and is_signature(blob, expected[digest], publisher):
                 found[digest] = blob
     if referrers.broken is not None and len(found) < len(expected):
         raise referrers.broken
     return found
-
-
-def signed_by(candidate: bytes, layer: Descriptor, publisher: Publisher) -> bool:
-    """Whether a candidate is the publisher's signature of the layer's root hash, and nothing else.
-
-    Raises: VerificationError (the layer has none).
-    """
-    return is_signature(candidate, root_hash_of(layer), publisher)
 
 
 def require_signatures(manifest: Manifest, signatures: Mapping[Digest, bytes], name: str) -> None:

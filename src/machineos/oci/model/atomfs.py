@@ -12,6 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
+from machineos.core.digest import Digest
 from machineos.core.word import RootHash
 from machineos.errors import VerificationError
 
@@ -39,6 +42,24 @@ class LayerType:
     compression: str
 
 
+class Layer(msgspec.Struct, frozen=True):
+    """A layer to be mounted: what its descriptor says that matters for that, and nothing else.
+
+    So it can stand in a plan: a descriptor holds tables that anybody could change.
+    """
+
+    digest: Digest
+    size: int
+    media_type: str
+    root_hash: RootHash
+
+    @classmethod
+    def of(cls, descriptor: Descriptor) -> Layer:
+        """Return the layer of a descriptor. Raises: VerificationError (see ``root_hash_of``)."""
+        root_hash = root_hash_of(descriptor)
+        return cls(descriptor.digest, descriptor.size, descriptor.media_type, root_hash)
+
+
 def layer_media_type(filesystem: FilesystemKind, compression: str) -> str:
     """Return the media type that we write: each family as the predecessor's readers know it."""
     suffix = "+verity" if filesystem == "squashfs" else ""
@@ -56,7 +77,7 @@ def parse_layer_type(media_type: str) -> LayerType | None:
     return LayerType(kind, match[2] or "")
 
 
-def layer_type_of(descriptor: Descriptor) -> LayerType:
+def layer_type_of(descriptor: Descriptor | Layer) -> LayerType:
     """Return what the media type of a layer says. Raises: VerificationError, if it cannot mount."""
     found = parse_layer_type(descriptor.media_type)
     if found is None:

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
 from machineos.host.kernel import dmverity
-from machineos.oci.model.atomfs import root_hash_annotations
-from machineos.oci.model.documents import Descriptor
 from machineos.state.images.volume import image_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.digest import Digest
-    from machineos.service.plan.image import Layer
+    from machineos.oci.model.atomfs import Layer
 
 _MAX_SIGNATURE = 64 << 10
 
@@ -24,14 +22,8 @@ class VerityLayers:
 
     def open(self, layer: Layer, *, blob: Path, signature: Path) -> Path:
         """Return the device of ``layer``. Raises: VerificationError, ConflictError, ToolError."""
-        described = Descriptor(
-            media_type=layer.media_type,
-            digest=layer.digest,
-            size=layer.size,
-            annotations=root_hash_annotations(layer.root_hash),
-        )
         pkcs7 = read_bounded(signature, _MAX_SIGNATURE)
-        return dmverity.open_volume(image_volume(blob, described, signature=pkcs7).volume)
+        return dmverity.open_volume(image_volume(blob, layer, signature=pkcs7).volume)
 
     def close(self, digest: Digest) -> None:
         """Close the device of a layer; one that is not open is no error.

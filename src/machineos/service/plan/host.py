@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from machineos.document.model.names import Label, Unfinished, VolumeName
     from machineos.host.kernel.flags import Flag
     from machineos.host.unit.systemctl import UnitState
-    from machineos.service.plan.image import Layer
+    from machineos.oci.model.atomfs import Layer
     from machineos.service.plan.model import Folders
 
 

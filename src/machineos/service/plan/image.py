@@ -15,21 +15,11 @@ from machineos.core.digest import Digest
 from machineos.document.rules import handover
 from machineos.document.rules.images import CONFIG_SIZE, check_image
 from machineos.errors import DigestError, MissingError
-from machineos.oci.model.atomfs import FilesystemKind, layer_type_of, root_hash_of
+from machineos.oci.model.atomfs import FilesystemKind, Layer, layer_type_of
 from machineos.oci.model.documents import parse_manifest
 
 if TYPE_CHECKING:
-    from machineos.core.word import RootHash
     from machineos.document.between.handover import Service
-
-
-class Layer(msgspec.Struct, frozen=True):
-    """The one layer: what its descriptor says of it."""
-
-    digest: Digest
-    size: int
-    media_type: str
-    root_hash: RootHash
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -76,5 +66,4 @@ def check_manifest(service: Service, data: bytes) -> Image:
     for rule in handover.IMAGE:
         rule.require(mounted, name)
     layer = manifest.layers[0]
-    found = Layer(layer.digest, layer.size, layer.media_type, root_hash_of(layer))
-    return Image(found, layer_type_of(layer).filesystem, manifest.config.digest)
+    return Image(Layer.of(layer), layer_type_of(layer).filesystem, manifest.config.digest)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from machineos.document.model.names import Label, Unfinished
     from machineos.host.kernel.flags import Flag
     from machineos.host.unit.systemctl import UnitState
+    from machineos.oci.model.atomfs import Layer
     from machineos.service.plan.host import Around, Host, Inside, Mounted
-    from machineos.service.plan.image import Layer
     from machineos.service.plan.model import Folders
 
 A = TypeVar("A", covariant=True)

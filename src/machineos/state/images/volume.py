@@ -23,14 +23,13 @@ from machineos.host.kernel.superblock import (
     round_up,
 )
 from machineos.oci.layout.folder import LayoutRepository
-from machineos.oci.model.atomfs import layer_type_of, root_hash_of
+from machineos.oci.model.atomfs import Layer, layer_type_of
 from machineos.oci.model.documents import parse_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.digest import Digest
-    from machineos.oci.model.documents import Descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class ImageVolume:
     filesystem: str
 
 
-def image_volume(blob: Path, layer: Descriptor, *, signature: bytes) -> ImageVolume:
+def image_volume(blob: Path, layer: Layer, *, signature: bytes) -> ImageVolume:
     """Return the volume of ``layer``, whose bytes are in the file ``blob``.
 
     ``signature`` is that of its root hash (PKCS#7). What the headers in the file say is only used
@@ -51,10 +50,9 @@ def image_volume(blob: Path, layer: Descriptor, *, signature: bytes) -> ImageVol
     """
     what = f"layer {layer.digest}"
     kind = layer_type_of(layer)
-    root_hash = root_hash_of(layer)
     superblock = _superblock(blob, kind.filesystem, layer.size, what)
     name = f"{layer.digest.hex}-verity"
-    volume = dmverity.Volume(blob, name, root_hash, superblock, signature)
+    volume = dmverity.Volume(blob, name, layer.root_hash, superblock, signature)
     return ImageVolume(volume, kind.filesystem)
 
 
@@ -74,7 +72,8 @@ def mount_stored(source: Path, image: Digest, signature: bytes, folder: Path) ->
     """
     layout = LayoutRepository(source)
     descriptor, data = layout.manifest(str(image))
-    layer = parse_manifest(data, name=str(image), media_type=descriptor.media_type).layers[0]
+    manifest = parse_manifest(data, name=str(image), media_type=descriptor.media_type)
+    layer = Layer.of(manifest.layers[0])
     volume = image_volume(layout.blob_path(layer.digest), layer, signature=signature)
     folder.mkdir(parents=True, exist_ok=True)
     mount_image(volume, folder)

@@ -23,6 +23,7 @@ from machineos.document.model.install import UpdateType
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
 from machineos.errors import MachineOSError, SignatureError, ToolError, VerificationError
 from machineos.host.kernel.ipe import policy_text
+from machineos.oci.model.atomfs import Layer
 from machineos.oci.model.documents import parse_manifest
 from machineos.trust.verify.chain import verify_sudi
 from unit.boot.ends import handed_over, refusal
@@ -65,7 +66,7 @@ def test_an_image_is_judged_whoever_read_it() -> None:
     (layer,) = manifest.layers
     signatures = {layer.digest: b"signature"}
     assert choose_layer(target, manifest, signatures) == Image(
-        target, layer, manifest.config, b"signature"
+        target, Layer.of(layer), manifest.config.digest, b"signature"
     )
     two = msgspec.structs.replace(manifest, layers=(layer, layer))
     with pytest.raises(VerificationError, match="has 2 layers, a machine mounts only one"):
@@ -257,8 +258,8 @@ def test_a_mount_that_fails_is_told_with_its_class_hint_and_rule(
 ) -> None:
     names = ("hostfs", "bootkit")
     targets = {one.service_name: one for one in content().install.targets}
-    layers = {name: layer_of(name, machine()) for name in names}
-    images = tuple(Image(targets[name], layers[name], layers[name], b"s") for name in names)
+    layers = {name: Layer.of(layer_of(name, machine())) for name in names}
+    images = tuple(Image(targets[name], layers[name], layers[name].digest, b"s") for name in names)
     facts = Facts().plus(SETTINGS, settings()).plus(STORE, Path("/store")).plus(IMAGES, images)
     talk = root.PHASE.talk(facts)
     step = next(talk)

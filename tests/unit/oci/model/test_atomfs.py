@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from frozen import faults
 from machineos.core.digest import Digest
 from machineos.core.word import RootHash
 from machineos.errors import VerificationError
 from machineos.oci.model.atomfs import (
     NEW_ROOT_HASH,
     OLD_ROOT_HASH,
+    Layer,
     LayerType,
     layer_media_type,
     parse_layer_type,
@@ -94,3 +96,14 @@ def test_either_annotation_or_both_equal() -> None:
 def test_refuses_every_other_root_hash(annotations: dict[str, str], message: str) -> None:
     with pytest.raises(VerificationError, match=message):
         root_hash_of(layer(**annotations))
+
+
+def test_a_layer_is_what_matters_of_its_descriptor() -> None:
+    digest = Digest.of(b"layer")
+    described = Descriptor(
+        media_type="m", digest=digest, size=7, annotations={NEW_ROOT_HASH: HASH, "other": "x"}
+    )
+    assert Layer.of(described) == Layer(digest, 7, "m", RootHash(HASH))
+    assert list(faults(Layer.of(described))) == []
+    with pytest.raises(VerificationError, match="carries no verity root hash"):
+        Layer.of(layer())

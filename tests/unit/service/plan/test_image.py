@@ -11,10 +11,9 @@ import pytest
 from machineos.core.digest import Digest
 from machineos.core.word import RootHash
 from machineos.errors import DigestError, DocumentError, MissingError, VerificationError
-from machineos.oci.model.atomfs import OLD_ROOT_HASH
+from machineos.oci.model.atomfs import OLD_ROOT_HASH, Layer
 from machineos.oci.model.documents import CONFIG
 from machineos.service.plan.image import (
-    Layer,
     check_blob,
     check_manifest,
     image_name,

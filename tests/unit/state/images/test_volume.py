@@ -16,7 +16,7 @@ from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.core.digest import Digest
 from machineos.core.run import run
 from machineos.errors import DocumentError, VerificationError
-from machineos.oci.model.atomfs import NEW_ROOT_HASH, OLD_ROOT_HASH
+from machineos.oci.model.atomfs import NEW_ROOT_HASH, OLD_ROOT_HASH, Layer
 from machineos.state.images.volume import image_volume
 from waiting import PATIENCE
 
@@ -38,7 +38,7 @@ def layer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_tree_is_where_it_says(layer: VerityLayer) -> None:
-    image = image_volume(layer.path, layer.descriptor, signature=b"it")
+    image = image_volume(layer.path, Layer.of(layer.descriptor), signature=b"it")
     volume = image.volume
     assert image.filesystem in layer.media_type
     assert (volume.root_hash, volume.name) == (layer.root_hash, f"{layer.digest.hex}-verity")
@@ -51,7 +51,7 @@ def test_the_tree_is_where_it_says(layer: VerityLayer) -> None:
 def refused(layer: VerityLayer, path: Path, part: str, **changes: object) -> None:
     descriptor = msgspec.structs.replace(layer.descriptor, **changes)
     with pytest.raises(VerificationError, match=part):
-        image_volume(path, descriptor, signature=b"s")
+        image_volume(path, Layer.of(descriptor), signature=b"s")
 
 
 def test_what_is_refused(layer: VerityLayer, tmp_path: Path) -> None:
@@ -78,14 +78,14 @@ def test_what_is_refused(layer: VerityLayer, tmp_path: Path) -> None:
 def test_a_link_for_a_blob(layer: VerityLayer, tmp_path: Path) -> None:
     (tmp_path / "blob").symlink_to(layer.path)
     with pytest.raises(DocumentError, match="is a symbolic link"):
-        image_volume(tmp_path / "blob", layer.descriptor, signature=b"s")
+        image_volume(tmp_path / "blob", Layer.of(layer.descriptor), signature=b"s")
 
 
 def test_what_is_no_file_for_a_blob(layer: VerityLayer, tmp_path: Path) -> None:
     """Row 11 of the attacks: a FIFO would hang the boot for ever."""
     os.mkfifo(tmp_path / "blob")
     with pytest.raises(DocumentError, match="is not a regular file"):
-        image_volume(tmp_path / "blob", layer.descriptor, signature=b"s")
+        image_volume(tmp_path / "blob", Layer.of(layer.descriptor), signature=b"s")
 
 
 @given(st.binary(max_size=2048), st.integers(0, 1 << 50), st.booleans())
@@ -106,7 +106,7 @@ def test_any_header(
         annotations={NEW_ROOT_HASH: "ab" * 32},
     )
     try:
-        image = image_volume(folder / "blob", descriptor, signature=b"s")
+        image = image_volume(folder / "blob", Layer.of(descriptor), signature=b"s")
     except VerificationError:
         return
     assert (image.volume.superblock.data_blocks + 1) * 4096 <= size
