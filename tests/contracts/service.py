@@ -275,7 +275,7 @@ def check_a_volume_from_nothing_to_its_folder(place: Place) -> None:
     assert not host.volume_device(label)
     for _ in range(2):
         host.create_volume(unfinished, 8 * MIB)
-    assert set(host.volumes()) == {*before, "contract.new"}
+    assert set(host.volumes()) == {*before, "contract+new"}
     for _ in range(2):
         host.format_volume(unfinished, label)
     for _ in range(2):

@@ -271,11 +271,10 @@ class World:
         copy_graph(source, store, str(image.digest), tag=image.digest.hex)
         manifest = parse_manifest(store.manifest(str(image.digest))[1], name="image")
         # Whatever is named: no rule is asked whether it is a root hash.
-        signed = tuple(
-            (layer.digest, named, self.authority.publisher.sign_root_hash(cast("RootHash", named)))
-            for layer in manifest.layers
-            if (named := layer.annotations.get(NEW_ROOT_HASH)) is not None
-        )
+        named = [(each.digest, each.annotations.get(NEW_ROOT_HASH)) for each in manifest.layers]
+        hashes = [(layer, cast("RootHash", text)) for layer, text in named if text is not None]
+        sign = self.authority.publisher.sign_root_hash
+        signed = tuple((layer, root_hash, sign(root_hash)) for layer, root_hash in hashes)
         root_hash_artifact(image, signed).store(store)
 
     def sign(self, data: bytes, *, tag: str = "1.0.0") -> Descriptor:

@@ -31,7 +31,7 @@ class VolumeName(Word):
     """What LVM calls a volume: its label, or that of one which is not finished."""
 
     __slots__ = ()
-    PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
+    PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}(\+new)?"
     WHAT = f"a name of a volume ({PATTERN})"
 
 

@@ -21,7 +21,7 @@ KINDS = {
     Version: ("a version", 64, ("1", "v0.1.0", "1.0~rc1", "1.0+git_a-b", "A"), ("~1", "1 0")),
     GroupName: ("a group name", 63, ("a", "A", "0", "a.B_c-d"), ("a b", "a+", "a~")),
     Label: ("a label", 36, ("a", "A", "0", "a.B_c-d"), ("a b", "a+")),
-    VolumeName: ("a name of a volume", 40, ("a", "A", "0", "a.B_c-d", "a.new"), ("a b", "a+")),
+    VolumeName: ("a name of a volume", 36, ("a", "A", "0", "a.B_c-d", "a+new"), ("a b", "a+")),
     ProductName: ("a product", 128, ("a", "My Product 2", "a.b_c-d"), (" a", "a+", "a/b")),
 }
 
@@ -42,13 +42,14 @@ def test_an_unfinished_volume_is_named_after_its_label() -> None:
     for text in ("a", "A.b_c-d", longest):
         found = Unfinished.of(Label(text))
         assert type(found) is Unfinished
-        assert found == f"{text}.new"
+        assert found == f"{text}+new"
         assert VolumeName(found) == found
-    for text in (*NEVER, "a", ".new", "anew", "a.new ", f"{longest}a.new"):
+        assert Label.problem(found)
+    for text in (*NEVER, "a", "+new", "a.new", "anew", "a+new ", "a+new+new", f"{longest}a+new"):
         assert Unfinished.problem(text), text
     assert (
         Unfinished.problem("a")
-        == f"'a' is not a name of an unfinished volume ({Label.PATTERN}\\.new)"
+        == f"'a' is not a name of an unfinished volume ({Label.PATTERN}\\+new)"
     )
 
 
