@@ -118,10 +118,10 @@ def test_the_real_group_is_one_of_these(tmp_path: Path) -> None:
 
 def test_each_call_can_be_repeated(volumes: LogicalVolumes, group: MemoryGroup) -> None:
     for _ in range(2):
-        volumes.create(VolumeName("a.new"), 7)
-    assert volumes.names() == ("a.new",)
+        volumes.create(VolumeName("a+new"), 7)
+    assert volumes.names() == ("a+new",)
     for _ in range(2):
-        volumes.rename(VolumeName("a.new"), VolumeName("a"))
+        volumes.rename(VolumeName("a+new"), VolumeName("a"))
     assert group.sizes == {"a": 7}
     for _ in range(2):
         volumes.remove(VolumeName("a"))
@@ -132,10 +132,10 @@ def test_lvm_is_asked_what_it_has_only_when_it_refuses(
     volumes: LogicalVolumes, group: MemoryGroup
 ) -> None:
     """A question takes a second at boot."""
-    volumes.create(VolumeName("a.new"), 7)
-    volumes.rename(VolumeName("a.new"), VolumeName("a"))
+    volumes.create(VolumeName("a+new"), 7)
+    volumes.rename(VolumeName("a+new"), VolumeName("a"))
     volumes.remove(VolumeName("a"))
-    assert group.asked == ["create a.new", "rename a.new a", "remove a"]
+    assert group.asked == ["create a+new", "rename a+new a", "remove a"]
 
 
 def test_what_lvm_really_refuses_is_an_error(volumes: LogicalVolumes, group: MemoryGroup) -> None:
