@@ -272,9 +272,9 @@ class World:
         manifest = parse_manifest(store.manifest(str(image.digest))[1], name="image")
         # Whatever is named: no rule is asked whether it is a root hash.
         signed = tuple(
-            (layer.digest, named, self.authority.publisher.sign_root_hash(cast("RootHash", named)))
+            (layer.digest, named, self.authority.publisher.sign_root_hash(named))
             for layer in manifest.layers
-            if (named := layer.annotations.get(NEW_ROOT_HASH)) is not None
+            if (named := cast("RootHash | None", layer.annotations.get(NEW_ROOT_HASH))) is not None
         )
         root_hash_artifact(image, signed).store(store)
 
