@@ -14,8 +14,9 @@ from bench.measure import Sample, alternate, timed
 from bench.registry import docker_registry
 from bench.report import Check, Row, ratio_check
 from bench.workspace import PROJECT, TOP
-from machineos.build.recipe.config import ImageConfig, put_image
+from machineos.build.recipe.config import ImageConfig
 from machineos.build.recipe.filesystem import make_layer
+from machineos.build.recipe.image import put_image
 from machineos.oci.layout.folder import LayoutRepository
 
 if TYPE_CHECKING:

@@ -1,8 +1,10 @@
 """Which modules can touch the world: found from what they import, all the way down.
 
 A module has effects when it imports, anywhere in it, a module of ``EFFECTS`` or one of ours that
-has effects. What is imported for types only does not count. ``python tests/effects.py`` prints the
-share of lines without effects, and the largest modules with them.
+has effects; and when it calls what reads or changes files: ``open``, or a method of a path
+(``PATH_METHODS``) on anything but a ``host``, which is asked by steps and whose effects are its
+own. What is imported for types only does not count. ``python tests/effects.py`` prints the share
+of lines without effects, and the largest modules with them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,16 @@ EFFECTS = frozenset({
     "pwd", "pygit2", "qemu", "resource", "select", "selectors", "shutil", "signal", "socket",
     "subprocess", "tempfile", "termios", "threading", "time", "tty", "urllib3",
 })  # fmt: skip
+PATH_METHODS = frozenset({
+    "open", "read_text", "read_bytes", "write_text", "write_bytes", "is_dir", "is_file",
+    "is_symlink", "is_mount", "is_block_device", "is_char_device", "is_fifo", "is_socket",
+    "exists", "samefile", "iterdir", "glob", "rglob", "walk", "mkdir", "rmdir", "unlink", "rename",
+    "stat", "lstat", "chmod", "lchmod", "touch", "symlink_to", "hardlink_to", "readlink",
+})  # fmt: skip
+# Names that other types have too: only with as many positional arguments as a path takes, and none
+# by keyword. So ``text.replace("a", "b")`` and ``registry.resolve(name)`` do not count.
+PATH_ARITY = {"replace": 1, "resolve": 0}
+HOSTS = frozenset({"host", "_host"})
 
 
 @dataclass(frozen=True)
@@ -26,11 +38,12 @@ class Module:
     name: str
     lines: int
     imports: frozenset[str]
+    uses_files: bool = False
 
     @property
     def direct(self) -> bool:
-        """Whether it imports an effect itself."""
-        return any(name.partition(".")[0] in EFFECTS for name in self.imports)
+        """Whether it has an effect itself."""
+        return self.uses_files or any(name.partition(".")[0] in EFFECTS for name in self.imports)
 
 
 def read_modules(source: Path = SOURCE) -> dict[str, Module]:
@@ -39,9 +52,15 @@ def read_modules(source: Path = SOURCE) -> dict[str, Module]:
     for path in sorted(source.rglob("*.py")):
         parts = path.relative_to(source.parent).with_suffix("").parts
         name = ".".join(parts).removesuffix(".__init__")
-        text = path.read_text()
-        found[name] = Module(name, len(text.splitlines()), frozenset(_imports(ast.parse(text))))
+        found[name] = read_module(name, path.read_text())
     return found
+
+
+def read_module(name: str, text: str) -> Module:
+    """Return the module that has ``text``."""
+    tree = ast.parse(text)
+    uses_files = any(_opens(node) for node in ast.walk(tree))
+    return Module(name, len(text.splitlines()), frozenset(_imports(tree)), uses_files)
 
 
 def with_effects(modules: dict[str, Module]) -> frozenset[str]:
@@ -61,6 +80,25 @@ def pure_share(modules: dict[str, Module]) -> float:
     effectful = with_effects(modules)
     pure = sum(module.lines for name, module in modules.items() if name not in effectful)
     return pure / sum(module.lines for module in modules.values())
+
+
+def _opens(node: ast.AST) -> bool:
+    """Whether a node calls what reads or changes files."""
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Name):
+        return node.func.id == "open"
+    if not isinstance(node.func, ast.Attribute) or _last(node.func.value) in HOSTS:
+        return False
+    wanted = PATH_ARITY.get(node.func.attr)
+    if wanted is not None:
+        return len(node.args) == wanted and not node.keywords
+    return node.func.attr in PATH_METHODS
+
+
+def _last(node: ast.expr) -> str:
+    """Return the last name of ``a.b.c``, empty for what has none."""
+    return getattr(node, "attr", getattr(node, "id", ""))
 
 
 def _imports(node: ast.AST) -> set[str]:

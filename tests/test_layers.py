@@ -120,6 +120,7 @@ DECIDES = (
     "machineos.host.disk.sfdisk",
     "machineos.host.efi",
     "machineos.host.kernel.flags",
+    "machineos.host.kernel.ipepolicy",
     "machineos.host.pack.depmod",
     "machineos.host.pack.elf",
     "machineos.host.pack.erofs",

@@ -22,7 +22,7 @@ from machineos.build.os.bootkit import Anchored
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.core.word import RootHash
-from machineos.host.kernel.ipe import policy_text
+from machineos.host.kernel.ipepolicy import policy_text
 from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.trust.keys.signer import FileSigner
 from vm.appliance import Bench

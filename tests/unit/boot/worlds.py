@@ -32,7 +32,7 @@ from machineos.document.product.artifacts import install_artifacts
 from machineos.document.product.install import Install
 from machineos.document.state import system
 from machineos.document.verify.published import Fetched, fetch_verified
-from machineos.host.kernel.ipe import policy_text
+from machineos.host.kernel.ipepolicy import policy_text
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import Descriptor, parse_manifest
 from machineos.oci.model.reference import ImageSource

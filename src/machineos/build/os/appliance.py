@@ -32,8 +32,9 @@ from machineos.build.os.workshop import (
     require_variant,
 )
 from machineos.build.recipe.build import Settings, build
-from machineos.build.recipe.config import ImageConfig, architecture, put_image
+from machineos.build.recipe.config import ImageConfig, architecture
 from machineos.build.recipe.filesystem import make_layer
+from machineos.build.recipe.image import put_image
 from machineos.build.recipe.recipe import parse_recipe
 from machineos.core.files import locked, write_atomic
 from machineos.core.run import run

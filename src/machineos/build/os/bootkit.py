@@ -29,7 +29,7 @@ from machineos.build.os.bootimage import (
     with_policies,
 )
 from machineos.core.files import read_bounded, write_atomic
-from machineos.host.kernel import ipe
+from machineos.host.kernel.ipepolicy import policy_text
 from machineos.host.pack import shim
 from machineos.trust.keys import efi
 from machineos.trust.keys.enrolled import certs_of
@@ -162,7 +162,7 @@ def anchors_archive(anchored: Anchored, settings: Settings, *, work: Path, epoch
         "tpmpol-luks.pem": policy_public_key(anchored),
         "tpmpol-admin.pem": policy_public_key(anchored, "tpmpol-admin"),
         "ipe-policy.p7s": anchored.signer("uefi-db").sign_content(
-            ipe.policy_text(version=f"1.{int(settings.policy_version)}.0")
+            policy_text(version=f"1.{int(settings.policy_version)}.0")
         ),
     }
     stage = work / "anchors"

@@ -19,12 +19,13 @@ import msgspec
 
 from machineos.build.recipe import imports as importing
 from machineos.build.recipe.compression import sniff
-from machineos.build.recipe.config import ImageConfig, architecture, put_image
+from machineos.build.recipe.config import ImageConfig, architecture
 from machineos.build.recipe.conversion import Unpacking
 from machineos.build.recipe.convert import read_image, unpack_image
 from machineos.build.recipe.download import Downloads
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.flatten import Flattener
+from machineos.build.recipe.image import put_image
 from machineos.build.recipe.layers import uncompressed
 from machineos.build.recipe.member import Limits, Policy
 from machineos.build.recipe.recipe import (

@@ -1,4 +1,4 @@
-"""The OCI image configuration of what we build and convert, and the manifest around one layer.
+"""The OCI image configuration of what we build and convert.
 
 Owns how an image becomes bytes: compact JSON, keys in a fixed order, all times the epoch. Follows
 the OCI image specification 1.1, "Image Configuration".
@@ -7,7 +7,7 @@ the OCI image specification 1.1, "Image Configuration".
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -15,15 +15,7 @@ from machineos.core.digest import Digest
 from machineos.core.jsondoc import parse_json
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.errors import DocumentError, Fault
-from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from machineos.build.recipe.veritylayer import VerityLayer
-    from machineos.oci.model.repository import Repository
-
-_CHUNK = 1 << 20
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -104,30 +96,6 @@ def parse_config(data: bytes, *, name: str) -> tuple[ImageConfig, tuple[Digest, 
     return config, tuple(Digest.parse(item) for item in ids or ())
 
 
-def put_image(
-    sink: Repository,
-    layer: VerityLayer,
-    config: bytes,
-    *,
-    tag: str | None,
-    annotations: Mapping[str, str] | None = None,
-) -> Descriptor:
-    """Store layer, configuration and manifest of a one-layer image, in this order.
-
-    Raises: SpaceError, TransferError.
-    """
-    sink.put_blob(layer.descriptor, _chunks(layer))
-    entry = Descriptor(media_type=CONFIG, digest=Digest.of(config), size=len(config))
-    sink.put_blob(entry, (config,))
-    manifest = Manifest(
-        media_type=MANIFEST,
-        config=entry,
-        layers=(layer.descriptor,),
-        annotations=dict(sorted((annotations or {}).items())),
-    )
-    return sink.put_manifest(manifest.to_bytes(), media_type=MANIFEST, tag=tag)
-
-
 def _check_run(run: dict[str, Any], faults: list[Fault]) -> None:
     for key in ("Entrypoint", "Cmd", "Env"):
         value = run.get(key)
@@ -138,9 +106,3 @@ def _check_run(run: dict[str, Any], faults: list[Fault]) -> None:
     for key in ("User", "WorkingDir"):
         if not isinstance(run.get(key, ""), str):
             faults.append(Fault(f"config.{key}", 0, "is not a string"))
-
-
-def _chunks(layer: VerityLayer) -> Iterator[bytes]:
-    with layer.path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk

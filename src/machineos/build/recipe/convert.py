@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.build.recipe.config import ImageConfig, parse_config, put_image
+from machineos.build.recipe.config import ImageConfig, parse_config
 from machineos.build.recipe.conversion import (
     choose,
     converted_kind,
@@ -23,6 +23,7 @@ from machineos.build.recipe.conversion import (
 )
 from machineos.build.recipe.filesystem import make_layer, make_streamed_layer, verify_layer
 from machineos.build.recipe.flatten import Flattener
+from machineos.build.recipe.image import put_image
 from machineos.build.recipe.layers import add_layers
 from machineos.build.recipe.mountpoints import mount_points
 from machineos.build.recipe.sandbox import require_root

@@ -22,7 +22,7 @@ from machineos.boot.steps import MountImage
 from machineos.document.model.install import UpdateType
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
 from machineos.errors import MachineOSError, SignatureError, ToolError, VerificationError
-from machineos.host.kernel.ipe import policy_text
+from machineos.host.kernel.ipepolicy import policy_text
 from machineos.oci.model.atomfs import Layer
 from machineos.oci.model.documents import parse_manifest
 from machineos.trust.verify.chain import verify_sudi

@@ -29,7 +29,8 @@ BOOTKIT_MADE_BY = (
     "build/os/appliance.py", "build/os/bootkit.py", "build/os/workshop.py", "build/os/uki.py",
     "host/pack/shim.py", "host/pack/sbsign.py", "trust/keys/efi.py", "trust/keys/signer.py",
     "trust/measure/secureboot.py", "trust/measure/tpm_policy.py", "build/recipe/filesystem.py",
-    "build/recipe/config.py", "host/pack/tools.py", "host/kernel/ipe.py",
+    "build/recipe/config.py", "build/recipe/image.py", "host/pack/tools.py",
+    "host/kernel/ipepolicy.py",
 )  # fmt: skip
 UNRELATED = (
     "cli/app.py", "cli/developer/mosb.py", "vm/qemu/plan.py", "vm/document.py", "install/write.py",
