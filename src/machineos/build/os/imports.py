@@ -7,6 +7,7 @@ functions count, those for types only do not. Touches nothing: the sources are g
 from __future__ import annotations
 
 import ast
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,9 +28,14 @@ def followed(sources: Mapping[str, bytes], start: Iterable[str]) -> frozenset[st
         path = waiting.pop()
         found.add(path)
         module = _module(path)
-        names = (module, *_imports(ast.parse(sources[path]), module))
+        names = (module, *_named(sources[path], module))
         waiting |= {file for name in names for file in _files(name) if file in sources} - found
     return frozenset(found)
+
+
+@cache
+def _named(source: bytes, module: str) -> frozenset[str]:
+    return frozenset(_imports(ast.parse(source), module))
 
 
 def _module(path: str) -> str:
