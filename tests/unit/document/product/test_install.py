@@ -67,6 +67,7 @@ def refused(body: object) -> list[str]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(DocumentError) as caught:
         parse_install(data)
+    assert all(fault.line == 0 for fault in caught.value.faults)  # JSON in one line has none
     return [str(fault) for fault in caught.value.faults]
 
 

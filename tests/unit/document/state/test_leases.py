@@ -283,3 +283,5 @@ def test_another_shape(data: bytes) -> None:
 def test_the_largest_document() -> None:
     data = document()
     assert parse_leases(data + b" " * ((1 << 20) - len(data))).leases
+    with pytest.raises(DocumentError, match="1048576"):
+        parse_leases(data + b" " * ((1 << 20) + 1 - len(data)))
