@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     Found = Iterator[tuple[str, str]]
 
+# Units of the root whose names begin as those of services do (``core.serviceid``): a service that
+# is called so would have the name of a unit that systemd knows already, and would never start.
+NAMES_OF_UNITS = ("debug-console", "install", "modules")
+
 
 def _some(declaration: Declaration) -> Found:
     if not declaration.targets:
@@ -43,6 +47,13 @@ def _name_once(declaration: Declaration) -> Found:
         first = seen.setdefault(target.service_name, path)
         if first != path and target.service_name:
             yield f"{path}.service_name", f"{target.service_name!r} is the name of {first} already"
+
+
+def _name_free(declaration: Declaration) -> Found:
+    for path, target in declaration.each():
+        if target.service_name in NAMES_OF_UNITS:
+            message = f"{target.service_name!r} is reserved for a unit of the system"
+            yield f"{path}.service_name", message
 
 
 def _version(declaration: Declaration) -> Found:
@@ -128,6 +139,9 @@ RULES: tuple[Rule[Declaration], ...] = (
         _name,
     ),
     Rule("target-name-once", "No two targets have the same name.", DOCUMENT, _name_once),
+    Rule(
+        "target-name-free", "A target is not called as a unit of the system.", DOCUMENT, _name_free
+    ),
     Rule("target-version", "A target has a version that can be a file name.", DOCUMENT, _version),
     Rule("target-type", "A target of manifest.yaml has a type.", ("publish",), _type_given),
     Rule(

@@ -68,6 +68,9 @@ BAD: dict[str, Bad] = {
     "target-name-once": document(
         first("service_name", "other"), "'other' is the name of targets[0] already"
     ),
+    "target-name-free": document(
+        first("service_name", "modules"), "'modules' is reserved for a unit of the system"
+    ),
     "target-version": document(first("version", "a/b"), f"'a/b' is not {Version.WHAT}"),
     "target-type": manifest(unset("service_type"), "is missing or empty"),
     "target-type-of-name": document(

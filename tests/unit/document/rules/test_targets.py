@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from machineos.core.serviceid import UNIT_PREFIX, ServiceId
 from machineos.core.word import Word
 from machineos.document.model.names import GroupName, ServiceName, Version
+from machineos.document.rules.targets import NAMES_OF_UNITS
 from unit.document.rules.samples import DIGEST, breaches, target
+
+UNITS = Path(__file__).parents[4] / "src/machineos/build/os/hostfs/systemd"
 
 
 def test_a_manifest_has_a_target() -> None:
@@ -56,6 +62,22 @@ def test_no_name_twice() -> None:
     ]
     # That it is missing is said by another rule.
     assert breaches("target-name-once", target(""), target("")) == []
+
+
+def test_no_name_of_a_unit_of_the_system() -> None:
+    for name in ("debug-console", "install", "modules"):
+        for kind in ("container", "fs-only"):
+            found = breaches("target-name-free", target("a"), target(name, service_type=kind))
+            message = f"{name!r} is reserved for a unit of the system"
+            assert found == [("targets[1].service_name", message)]
+    assert breaches("target-name-free", target("module"), target("install-2"), target("")) == []
+
+
+def test_the_units_of_the_system_are_those_that_the_root_ships() -> None:
+    shipped = {path.name for path in UNITS.glob(f"{UNIT_PREFIX}*")}
+    names = {name.removeprefix(UNIT_PREFIX).rpartition(".")[0] for name in shipped}
+    assert names == set(NAMES_OF_UNITS)
+    assert ServiceId("modules").unit in shipped
 
 
 def test_a_type_is_given() -> None:
