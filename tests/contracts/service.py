@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from machineos.core.digest import Digest
 from machineos.core.idrange import IdRange
+from machineos.document.model.image import Sight
 from machineos.document.model.names import Label, Unfinished
 from machineos.errors import ConflictError, DocumentError, MachineOSError, MissingError, ToolError
 from machineos.host.kernel.flags import Flag
 from machineos.host.unit.unitfile import exec_line
-from machineos.service.plan.host import Around, Sight
+from machineos.service.plan.host import Around
 from waiting import wait_for
 
 if TYPE_CHECKING:

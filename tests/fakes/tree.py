@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from contracts.service import FIFO, FOLDER
-from machineos.service.plan.host import Sight
+from machineos.document.model.image import Sight
 
 Tree = dict[str, str | bytes | tuple[str, str]]
 MAX_READ = 1 << 20

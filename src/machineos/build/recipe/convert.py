@@ -29,7 +29,7 @@ from machineos.build.recipe.mountpoints import mount_points
 from machineos.build.recipe.sandbox import require_root
 from machineos.core.files import needing_space
 from machineos.document.model.limits import MAX_CONFIG
-from machineos.document.product.image import check_image_config
+from machineos.document.product.image import check_image_config, resolve_user
 from machineos.document.rules.storage import FOLDERS, Tree
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import Index, parse_document, parse_manifest
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from machineos.build.recipe.conversion import Conversion, Platform, Unpacking
     from machineos.build.recipe.veritylayer import VerityLayer
+    from machineos.document.model.install import Mount
     from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
@@ -57,7 +58,7 @@ def convert_image(
     """Bring the image ``reference`` of ``source`` into ``sink`` as a single verity layer.
 
     ``tag`` names the result in ``sink``. Returns the descriptor of its manifest. Folders for mounts
-    are not looked for in an image that needs no conversion.
+    and the user are not looked for in an image that needs no conversion.
     Raises: ArchiveError, VerificationError, DocumentError, MissingError, TransferError, SpaceError,
     ToolError, UsageError when not root, for EROFS, layers that are file systems, times in the
     future, and a root folder that is not 0:0 or has attributes: there, files are written with their
@@ -76,8 +77,7 @@ def convert_image(
             for parts, mode in mount_points(config.run.get("Volumes", {})):
                 flattener.tree.ensure_folder(parts, mode=mode, mtime=conversion.epoch)
             if conversion.mounts is not None:
-                tree = Tree(flattener.tree.folder_problem, conversion.mounts)
-                FOLDERS.require(tree, f"image {reference}")
+                _require_runnable(config, flattener, conversion.mounts, reference)
             conversion.progress(f"{reference}: packing {conversion.kind}")
             layer = _pack(flattener, reference, work, conversion)
         epoch = conversion.epoch
@@ -133,6 +133,15 @@ def flattened(
         for member in flattener.stripped:
             unpacking.progress(f"{source.name}: took the set-user-id bit from {member}")
         yield config, flattener
+
+
+def _require_runnable(
+    config: ImageConfig, flattener: Flattener, mounts: tuple[Mount, ...], name: str
+) -> None:
+    """Refuse what the machine would refuse to run, by the same rules, in the same order."""
+    tree = Tree(lambda path: flattener.tree.see_folder(path).problem, mounts)
+    FOLDERS.require(tree, f"image {name}")
+    resolve_user(config.run.get("User", ""), flattener.see_file, image=name)
 
 
 def _pack(flattener: Flattener, name: str, work: Path, conversion: Conversion) -> VerityLayer:

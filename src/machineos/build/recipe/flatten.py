@@ -19,6 +19,8 @@ from machineos.build.recipe.member import Limits
 from machineos.build.recipe.tarstream import TarWriter, copy
 from machineos.build.recipe.tree import Tree
 from machineos.build.recipe.unpacked import folder_members
+from machineos.document.model.image import Sight
+from machineos.document.model.limits import MAX_INSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -69,6 +71,15 @@ class Flattener:
     def root(self) -> Facts:
         """The root folder, which is no member of the stream."""
         return self.tree.root
+
+    def see_file(self, path: str, *, limit: int = MAX_INSIDE) -> Sight:
+        """Return the content of the regular file at the absolute ``path`` of the tree, if it is one
+        of at most ``limit`` bytes and no folder above it is a link or something else."""
+        found = self.tree.find_file(path, limit=limit)
+        if isinstance(found, Sight):
+            return found
+        self._spool.flush()
+        return Sight(data=os.pread(self._spool.fileno(), found.size, found.start))
 
     def stream(self, output: int) -> None:
         """Write the tree as a tar archive to the descriptor ``output``, names in order."""

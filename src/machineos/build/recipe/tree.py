@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from machineos.build.recipe.member import Kind, Member
 from machineos.build.recipe.tarheader import Facts
+from machineos.document.model.image import Sight
 from machineos.errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -96,19 +97,45 @@ class Tree:
         if mode is not None and entry.children is not None:
             entry.inode.mode = mode
 
-    def folder_problem(self, path: str) -> str:
-        """Return why the absolute ``path`` is not a real folder of the tree, "" when it is one."""
+    def see_folder(self, path: str) -> Sight:
+        """Return whether the absolute ``path`` is a real folder of the tree.
+
+        The machine sees the same in the mounted image, and says it with the same words.
+        """
         entry, current = self.top, ""
-        for part in path.strip("/").split("/"):
+        for part in _parts(path):
             current = f"{current}/{part}"
             child = (entry.children or {}).get(part)
             if child is None:
-                return f"{current} does not exist"
+                return Sight(f"{current} does not exist", absent=True)
             if child.children is None:
                 kind = "a symbolic link" if child.inode.target else "not a folder"
-                return f"{current} is {kind}"
+                return Sight(f"{current} is {kind}")
             entry = child
-        return ""
+        return Sight()
+
+    def find_file(self, path: str, *, limit: int) -> Inode | Sight:
+        """Return the regular file at the absolute ``path``, of at most ``limit`` bytes.
+
+        Otherwise what is seen instead, as in ``see_folder``.
+        """
+        *above, name = _parts(path)
+        sight = self.see_folder("/".join(above))
+        if sight.absent:
+            return sight
+        if sight.problem:
+            return Sight(f"{path} is not read: {sight.problem}")
+        folder = self._find(tuple(above))
+        entry = (folder.children or {}).get(name) if folder is not None else None
+        if entry is None:
+            return Sight(f"{path} does not exist", absent=True)
+        if entry.inode.target:
+            return Sight(f"{path} is a symbolic link")
+        if entry.children is not None:
+            return Sight(f"{path} is not a regular file")
+        if entry.inode.size > limit:
+            return Sight(f"{path} is larger than {limit} bytes")
+        return entry.inode
 
     @property
     def root(self) -> Facts:
@@ -236,6 +263,10 @@ class Tree:
 
 class _Refusal(Exception):  # noqa: N818 (a reason on its way to the ArchiveError that names the layer)
     """Why a member cannot be applied to the tree."""
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]
 
 
 def _meta(member: Member) -> tuple[int, int, int, int, dict[str, bytes]]:

@@ -1,4 +1,4 @@
-"""What an OCI image says about how it wants to be run, as values.
+"""What an OCI image says about how it wants to be run, and what is seen in it, as values.
 
 Follows the OCI image specification, "Image Configuration"; keys that say nothing about running are
 left alone.
@@ -45,3 +45,15 @@ class User:
     uid: int
     gid: int
     home: str
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What is at a path inside an image, seen without following a link.
+
+    ``problem`` says why it is not what was looked for, ``absent`` that it is nothing at all;
+    ``data`` is the content of a file.
+    """
+
+    problem: str = ""
+    absent: bool = False
+    data: bytes = b""

@@ -27,6 +27,7 @@ MAX_IMAGE_MANIFEST = 4 << 20
 MAX_CONFIG = 1 << 20
 MAX_WORDS = 4096
 MAX_USER = 65535  # the highest id inside a container
+MAX_INSIDE = 1 << 20  # bytes of a file of the image that is read
 
 # What refers to a document or an image: how many are looked at, bytes of each.
 MAX_REFERRERS = 128

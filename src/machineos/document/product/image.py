@@ -17,9 +17,13 @@ from machineos.document.rules import configs
 from machineos.errors import DocumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from machineos.document.model.image import Sight
     from machineos.document.rules.rule import Rule
+
+
+PASSWD, GROUP = "/etc/passwd", "/etc/group"
 
 
 class _Config(msgspec.Struct, frozen=True):
@@ -42,11 +46,17 @@ def check_image_config(data: bytes, *, name: str) -> None:
     _judged(data, name, [rule for rule in configs.RULES if "convert" in rule.gates])
 
 
-def resolve_user(text: str, passwd: bytes | None, group: bytes | None, *, image: str) -> User:
+def resolve_user(text: str, see: Callable[[str], Sight], *, image: str) -> User:
     """Return whom ``name|uid[:group|gid]`` means, by the image's own passwd and group files.
 
-    "" is root. A number needs no entry. Raises: DocumentError for a name that the image lacks.
+    ``see`` tells what is at a path of the image, whose name for messages is ``image``. "" is root.
+    A number needs no entry.
+    Raises: ArchiveError for files that cannot be read, DocumentError for a name that they lack.
     """
+    users = (see(PASSWD), see(GROUP))
+    problems = [each.problem for each in users if not each.absent]
+    configs.USER_FILES.require(problems, f"image {image}")
+    passwd, group = (None if each.absent else each.data for each in users)
     account = configs.Account(text, passwd, group)
     user = configs.find_user(account)
     if user is None:

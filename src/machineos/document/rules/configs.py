@@ -153,19 +153,19 @@ RULES: tuple[Rule[Run], ...] = (
     Rule("config-signal", "A signal to stop with is one that has a name or number.", _ANY, _signal),
 )
 
-# The image has to be unpacked for these, so only who mounts it can tell. Of each file that knows
-# users: why it cannot be read, empty when it can or is not there.
+# An image has to be unpacked for these: the publisher does so only when it converts one. Of each
+# file that knows users: why it cannot be read, empty when it can or is not there.
 USER_FILES: Rule[Sequence[str]] = Rule(
     "config-user-files",
     "What an image says of its users is in plain files.",
-    ("mosd",),
+    ("publish", "mosd"),
     _files,
     ArchiveError,
 )
 USER_KNOWN: Rule[Account] = Rule(
     "config-user-known",
     "An image knows the user that its command runs as.",
-    ("mosd",),
+    ("publish", "mosd"),
     _unknown,
     hint="use numbers, or add them to the image's /etc/passwd and /etc/group",
 )

@@ -13,13 +13,13 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from machineos.service.plan.host import Sight
+from machineos.document.model.image import Sight
+from machineos.document.model.limits import MAX_INSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MAX_READ = 1 << 20
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -49,7 +49,7 @@ def see_folder(root: Path, path: str) -> Sight:
     return Sight()
 
 
-def see_file(root: Path, path: str, *, limit: int = MAX_READ) -> Sight:
+def see_file(root: Path, path: str, *, limit: int = MAX_INSIDE) -> Sight:
     """Return the content of a regular file of the image, if it is one of at most ``limit`` bytes
     and no folder above it is a link or something else."""
     names = _components(path)

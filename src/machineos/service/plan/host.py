@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from machineos.core.digest import Digest
     from machineos.core.idrange import IdRange
+    from machineos.document.model.image import Sight
     from machineos.document.model.names import Label, Unfinished, VolumeName
     from machineos.host.kernel.flags import Flag
     from machineos.host.unit.systemctl import UnitState
@@ -43,18 +44,6 @@ class Mounted(msgspec.Struct, frozen=True):
 
     device: int
     uid: int
-
-
-class Sight(msgspec.Struct, frozen=True):
-    """What is at a path inside an image, seen without following a link.
-
-    ``problem`` says why it is not what was looked for, ``absent`` that it is nothing at all;
-    ``data`` is the content of a file.
-    """
-
-    problem: str = ""
-    absent: bool = False
-    data: bytes = b""
 
 
 class Inside(msgspec.Struct, frozen=True):

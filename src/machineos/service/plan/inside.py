@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from machineos.document.product.image import resolve_user
-from machineos.document.rules.configs import USER_FILES
+from machineos.document.product.image import GROUP, PASSWD, resolve_user
 from machineos.document.rules.storage import FOLDERS, KERNEL_FOLDERS, SCRATCH, Tree
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from machineos.document.model.install import Mount
     from machineos.service.plan.host import Inside
 
-PASSWD, GROUP, RESOLV_CONF = "/etc/passwd", "/etc/group", "/etc/resolv.conf"
+RESOLV_CONF = "/etc/resolv.conf"
 FILES = (PASSWD, GROUP, RESOLV_CONF)
 
 
@@ -44,17 +43,14 @@ def folders_to_see(mounts: Sequence[Mount]) -> tuple[str, ...]:
 def judge(inside: Inside, *, mounts: Sequence[Mount], user: str, image: str) -> Findings:
     """Return what is needed of an image, whose name for messages is ``image``.
 
-    Raises: ArchiveError (a folder is missing or a link), DocumentError (no such ``user``).
+    Raises: ArchiveError (a folder is missing or a link, or a file), DocumentError (no such user).
     """
     folders, files = dict(inside.folders), dict(inside.files)
     tree = Tree(lambda path: folders[path].problem, tuple(mounts))
     FOLDERS.require(tree, f"image {image}")
-    users = (files[PASSWD], files[GROUP])
-    USER_FILES.require([each.problem for each in users if not each.absent], f"image {image}")
-    passwd, group = (None if each.absent else each.data for each in users)
     resolv_conf = files[RESOLV_CONF]
     return Findings(
-        user=resolve_user(user, passwd, group, image=image),
+        user=resolve_user(user, lambda path: files[path], image=image),
         scratch=tuple(path for path in SCRATCH if not folders[path].absent),
         # A link there is common (to /run/...) and harmless: the image looks after itself.
         resolves=not resolv_conf.absent and not resolv_conf.problem,

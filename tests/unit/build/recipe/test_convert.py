@@ -20,6 +20,7 @@ from machineos.build.recipe.mountpoints import ALWAYS
 from machineos.core.clock import Clock, SystemClock
 from machineos.core.jsondoc import parse_json
 from machineos.core.run import perform
+from machineos.document.model.install import Mount
 from machineos.errors import (
     ArchiveError,
     DigestError,
@@ -63,6 +64,7 @@ class Options(TypedDict, total=False):
     limits: Limits
     policy: Policy
     progress: Callable[[str], None]
+    mounts: tuple[Mount, ...] | None
 
 
 def convert(
@@ -139,6 +141,35 @@ def test_same_image_same_digest_whatever_the_compression(tmp_path: Path) -> None
         put(source, LOWER, UPPER, suffix=suffix)
         results.add(convert(source, tmp_path / f"d{suffix}").digest)
     assert len(results) == 1
+
+
+def test_an_image_that_will_be_run_knows_its_user(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    app = {"Entrypoint": ["/bin/x"], "User": "app:web"}
+    passwd = folder("etc/") + member("etc/passwd", b"app:x:1000:1001:a:/srv:/bin/sh\n")
+    put(source, LOWER, passwd + END, config=app)
+    message = "^image t: 1 fault\n  config.User: 'app:web' is not a user and group of the image$"
+    refused(source, tmp_path, DocumentError, message, mounts=())
+    # What will only be mounted has no user.
+    assert (unpacked(tmp_path, convert(source, tmp_path)) / "etc/passwd").exists()
+    (tmp_path / "whole").mkdir()
+    put(source, LOWER, passwd + END, member("etc/group", b"web:x:33:\n") + END, config=app)
+    convert(source, tmp_path / "whole", mounts=())
+    (tmp_path / "root").mkdir()
+    put(source, LOWER, config={"Entrypoint": ["/bin/x"]})
+    convert(source, tmp_path / "root", mounts=())
+
+
+def test_folders_and_files_of_users_are_looked_at_before_the_user(tmp_path: Path) -> None:
+    source = layout(tmp_path / "in")
+    app = {"Entrypoint": ["/bin/x"], "User": "app"}
+    data = (Mount(dest="/data", label="data"),)
+    put(source, symlink("etc", "data") + END, config=app)
+    message = "image t: nothing can be mounted at /data: /data does not exist"
+    refused(source, tmp_path, ArchiveError, message, mounts=data)
+    put(source, folder("data/") + symlink("etc", "data") + END, config=app)
+    message = "image t: /etc/passwd is not read: /etc is a symbolic link"
+    refused(source, tmp_path, ArchiveError, message, mounts=data)
 
 
 def test_docker_media_types_are_read(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from machineos.build.recipe.flatten import Flattener
 from machineos.build.recipe.member import Limits, Policy
+from machineos.document.model.image import Sight
 from machineos.errors import ArchiveError
+from machineos.service.act import rootfs
 from unit.build.tarmaker import END, extended, folder, hardlink, member, record, symlink
 
 if TYPE_CHECKING:
@@ -87,6 +89,46 @@ def test_limits_count_over_all_layers(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     with pytest.raises(ArchiveError, match="layer 1: has more than 1 members"):
         flatten(tmp_path / "two", layers[0], layers[1] + member("c"), limits=Limits(members=2))
+
+
+PATHS = (
+    "/etc/passwd", "/etc/group", "/etc/empty", "/etc/big", "/etc/absent", "/etc/link", "/etc/below",
+    "/absent/file", "/away/passwd", "/etc/passwd/x", "/top", "/etc/below/absent/x",
+)  # fmt: skip
+
+
+def test_a_machine_sees_in_an_image_what_the_publisher_saw(tmp_path: Path) -> None:
+    """The same answers and the same words, of the tree in memory and of what is written of it."""
+    lower = folder("etc/") + member("etc/passwd", b"old") + member("etc/gone", b"1")
+    upper = (
+        member("etc/passwd", b"root:x:0:0::/:\n")
+        + hardlink("etc/group", "etc/passwd")
+        + member("etc/empty", b"")
+        + member("etc/big", b"x" * 101)
+        + symlink("etc/link", "passwd")
+        + folder("etc/below/")
+        + symlink("away", "etc")
+        + member("top", b"1")
+    )
+    with new(tmp_path) as flattener:
+        for index, layer in enumerate((lower, upper)):
+            flattener.add((layer + END,), what=f"layer {index}")
+        tree = tmp_path / "tree"
+        early = {path: flattener.see_file(path, limit=100) for path in PATHS}
+        flattener.write(tree)
+        assert {path: rootfs.see_file(tree, path, limit=100) for path in PATHS} == early
+        for path in ("/", *PATHS):
+            assert flattener.tree.see_folder(path) == rootfs.see_folder(tree, path)
+        assert flattener.see_file("/etc/big", limit=101) == Sight(data=b"x" * 101)
+    assert early["/etc/passwd"] == early["/etc/group"] == Sight(data=b"root:x:0:0::/:\n")
+
+
+def test_a_file_of_an_image_is_read_up_to_what_a_machine_reads(tmp_path: Path) -> None:
+    layer = member("a", b"a" * (1 << 20)) + member("b", b"b" * ((1 << 20) + 1))
+    with new(tmp_path) as flattener:
+        flattener.add((layer + END,), what="layer")
+        assert flattener.see_file("/a") == Sight(data=b"a" * (1 << 20))
+        assert flattener.see_file("/b") == Sight("/b is larger than 1048576 bytes")
 
 
 def test_reports_what_it_stripped(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from machineos.build.recipe.archive import Stream, read_members
 from machineos.build.recipe.member import Limits, Policy
 from machineos.build.recipe.tarheader import Facts
-from machineos.build.recipe.tree import Entry, Tree
+from machineos.build.recipe.tree import Entry, Inode, Tree
+from machineos.document.model.image import Sight
 from machineos.errors import ArchiveError
 from unit.build.tarmaker import END, folder, hardlink, member, symlink
 
@@ -201,3 +202,47 @@ def test_folders_that_are_needed_are_made_unless_something_is_in_the_way() -> No
 def test_what_lost_a_bit_is_told() -> None:
     spool = tree_of(member("bin/su", b"x", mode=0o4755), member("bin/ok", b"x", mode=0o755))
     assert spool.tree.stripped == ["bin/su"]
+
+
+INSIDE = folder("etc/below/") + member("etc/f", b"four") + symlink("away", "etc") + member("top")
+
+
+@pytest.mark.parametrize(
+    ("path", "sight"),
+    [
+        ("/", Sight()),
+        ("/etc", Sight()),
+        ("/etc/below/", Sight()),
+        ("/no/below", Sight("/no does not exist", absent=True)),
+        ("/etc/no", Sight("/etc/no does not exist", absent=True)),
+        ("/away", Sight("/away is a symbolic link")),
+        ("/away/below", Sight("/away is a symbolic link")),
+        ("/etc/f/x", Sight("/etc/f is not a folder")),
+    ],
+)
+def test_folders_are_seen_without_following_a_link(path: str, sight: Sight) -> None:
+    assert tree_of(INSIDE).tree.see_folder(path) == sight
+
+
+@pytest.mark.parametrize(
+    ("path", "sight"),
+    [
+        ("/etc/no", Sight("/etc/no does not exist", absent=True)),
+        ("/no/f", Sight("/no does not exist", absent=True)),
+        ("/away", Sight("/away is a symbolic link")),
+        ("/away/f", Sight("/away/f is not read: /away is a symbolic link")),
+        ("/top/f", Sight("/top/f is not read: /top is not a folder")),
+        ("/etc/below", Sight("/etc/below is not a regular file")),
+    ],
+)
+def test_what_is_seen_where_no_file_is(path: str, sight: Sight) -> None:
+    assert tree_of(INSIDE).tree.find_file(path, limit=4) == sight
+
+
+def test_a_file_is_found_if_it_is_small_enough() -> None:
+    spool = tree_of(INSIDE)
+    found = spool.tree.find_file("/etc/f", limit=4)
+    assert isinstance(found, Inode)
+    assert spool.data[found.start : found.start + found.size] == b"four"
+    assert spool.tree.find_file("/etc/f", limit=3) == Sight("/etc/f is larger than 3 bytes")
+    assert isinstance(spool.tree.find_file("/top", limit=4), Inode)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.document.model.image import ImageConfig, User
+from machineos.document.model.image import ImageConfig, Sight, User
 from machineos.document.product.image import check_image_config, parse_image_config, resolve_user
-from machineos.errors import DocumentError
+from machineos.errors import ArchiveError, DocumentError
 
 
 def config(**run: object) -> bytes:
@@ -86,11 +87,35 @@ def test_what_is_no_configuration(data: bytes, path: str) -> None:
         assert [fault.path for fault in caught.value.faults] == [path]
 
 
+def seen(**other: Sight) -> Callable[[str], Sight]:
+    """Look into an image with these instead of its files of users."""
+    files = {
+        "passwd": Sight(data=b"app:x:1000:1001:a:/srv:/bin/sh\n"),
+        "group": Sight(data=b"web:x:33:\n"),
+        **other,
+    }
+    found = {f"/etc/{name}": sight for name, sight in files.items()}
+    return lambda path: found[path]
+
+
+@pytest.mark.parametrize("name", ["passwd", "group"])
+def test_a_file_of_users_is_plain_or_not_there(name: str) -> None:
+    """Also when nobody has to be looked up in it."""
+    with pytest.raises(ArchiveError) as caught:
+        resolve_user("5:6", seen(**{name: Sight("it is a link")}), image="i")
+    assert (str(caught.value), caught.value.rule) == ("image i: it is a link", "config-user-files")
+    # What is absent holds nothing, whatever else was said of it.
+    absent = seen(**{name: Sight("it does not exist", absent=True, data=b"app:x:7:33:::")})
+    assert resolve_user("5:6", absent, image="i") == User(5, 6, "/")
+    with pytest.raises(DocumentError, match="'app:web' is not a user and group of the image"):
+        resolve_user("app:web", absent, image="i")
+
+
 def test_a_user_is_looked_up_in_the_image() -> None:
-    passwd = b"app:x:1000:1001:a:/srv:/bin/sh\n"
-    assert resolve_user("app", passwd, None, image="i") == User(1000, 1001, "/srv")
+    assert resolve_user("app", seen(), image="i") == User(1000, 1001, "/srv")
+    assert resolve_user("app:web", seen(), image="i") == User(1000, 33, "/srv")
     with pytest.raises(DocumentError) as caught:
-        resolve_user("web", passwd, None, image="i")
+        resolve_user("web", seen(), image="i")
     assert caught.value.name == "image i"
     assert [fault.rule for fault in caught.value.faults] == ["config-user-known"]
     assert caught.value.hint == (

@@ -258,7 +258,7 @@ def swapped(scene: Scene) -> None:
 
 
 class Unpacking:
-    """The real converter, of an image that has a link where a volume is to be."""
+    """The real converter, into a folder of the scene."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
@@ -271,11 +271,21 @@ class Unpacking:
         return sink, convert_image(repository, reference, sink, asked)
 
 
-def linked(scene: Scene) -> None:
-    """Publish an image of archives with a link in the place of a volume."""
-    scene.options["converter"] = Unpacking(scene)
-    images.put(scene.images, folder("etc/") + symlink("data", "/etc") + END, tag="zot")
-    gates.publish_image(scene)
+def archives(layer: bytes, **run: object) -> Attack:
+    """Publish an image of archives, which has to be converted."""
+
+    def attack(scene: Scene) -> None:
+        scene.options["converter"] = Unpacking(scene)
+        config = {"Entrypoint": ["/bin/x"], **run}
+        images.put(scene.images, layer + END, tag="zot", config=config)
+        gates.publish_image(scene)
+
+    return attack
+
+
+linked = archives(folder("etc/") + symlink("data", "/etc"))
+away = archives(folder("data/") + folder("etc/") + symlink("etc/passwd", "/etc/shadow"))
+nobody = archives(folder("data/"), User="app")
 
 
 def mosd_linked(scene: Scene) -> None:

@@ -19,6 +19,7 @@ from unit.document.rules import gates
 from unit.document.rules.attacks import (
     Bad,
     after,
+    away,
     bad_conversion,
     config,
     document,
@@ -36,6 +37,7 @@ from unit.document.rules.attacks import (
     mosd_nobody,
     mounts,
     network,
+    nobody,
     other_config,
     ports,
     stored,
@@ -255,10 +257,12 @@ BAD: dict[str, Bad] = {
     "config-user": config(
         "'65536' is not a user and group that an image can have", User="65536"
     ),
-    "config-user-files": Bad("/etc/passwd is a symbolic link", {"mosd": mosd_away}),
+    "config-user-files": Bad(
+        "/etc/passwd is a symbolic link", {"publish": away, "mosd": mosd_away}
+    ),
     "config-user-known": Bad(
         "'app' is not a user and group of the image",
-        {"mosd": mosd_nobody},
+        {"publish": nobody, "mosd": mosd_nobody},
     ),
     "config-folder": config("'etc' is not a plain absolute path", WorkingDir="etc"),
     "config-signal": config("'TERM' is not a signal", StopSignal="TERM"),

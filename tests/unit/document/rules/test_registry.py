@@ -61,8 +61,6 @@ def test_what_a_machine_refuses_the_publisher_refuses_first() -> None:
         "image-digest", "image-size", "root-hash-signed",
         # which documents come together, and when, is known on the machine
         "product-complete", "product-publisher", "product-same-name",
-        # the image has to be unpacked
-        "config-user-files", "config-user-known",
         # the machine's own files
         "system-count", "system-document", "system-document-once", "system-group",
         "system-group-once", "id-range-inside", "id-range-apart", "id-range-free",

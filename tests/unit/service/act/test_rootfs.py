@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from machineos.service.act.rootfs import MAX_READ, see_file, see_folder
-from machineos.service.plan.host import Sight
+from machineos.document.model.image import Sight
+from machineos.document.model.limits import MAX_INSIDE
+from machineos.service.act.rootfs import see_file, see_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ def root(tmp_path: Path) -> Path:
 def test_a_plain_file_is_read(root: Path) -> None:
     assert see_file(root, "/etc/plain") == Sight(data=b"plain")
     assert see_file(root, "/etc//plain") == Sight(data=b"plain")
-    assert MAX_READ == 1 << 20
+    assert MAX_INSIDE == 1 << 20
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from machineos.document.model.image import User
+from machineos.document.model.image import Sight, User
 from machineos.document.model.install import Mount
 from machineos.document.rules.storage import KERNEL_FOLDERS, SCRATCH
 from machineos.errors import ArchiveError, DocumentError
-from machineos.service.plan.host import Inside, Sight
+from machineos.service.plan.host import Inside
 from machineos.service.plan.inside import (
     FILES,
     Findings,
