@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.document.product.artifacts import root_hash_artifact
-from machineos.document.verify.images import REPOSITORY, root_hash_signatures, verify_target
+from machineos.document.verify.images import (
+    REPOSITORY,
+    image_name,
+    root_hash_signatures,
+    verify_target,
+)
+from machineos.document.verify.layers import require_mountable
 from machineos.document.verify.published import Fetched, fetch_verified
 from machineos.install.steps import Inspected, Signatures
 from machineos.oci.graph.copy import copy_graph
@@ -39,10 +45,13 @@ def fetch_manifest(
 def inspect_image(registry: Registry, target: Target, publisher: Publisher) -> Inspected:
     """Return the verified image manifest of a target with the publisher's root hash signatures.
 
+    Of the layer the head is read: one that nobody could mount is not fetched.
+
     Raises: MissingError, TransferError, VerificationError, DocumentError.
     """
     source = registry.repository(REPOSITORY)
     image = verify_target(source, target)
+    require_mountable(source, image, image_name(target), tree=False)
     found = root_hash_signatures(source, target, image, publisher)
     signatures = tuple(
         (layer.digest, root_hash_of(layer), found[layer.digest])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fakes.layers import note_of
 from machineos.errors import DocumentError, Fault, MissingError, ToolError
 from machineos.host.kernel.flags import Flag
 from unit.document.conftest import MemoryRepository
@@ -77,14 +78,14 @@ def blobs(repository: MemoryRepository) -> dict[object, bytes]:
 
 
 def image_content(*programs: str, folders: tuple[str, ...] = (), note: str = "") -> bytes:
-    """Return bytes that stand for a squashfs with these programs and folders."""
-    return b"hsqs" + json.dumps({"programs": programs, "folders": folders, "note": note}).encode()
+    """Return the note in a layer that stands for these programs and folders."""
+    return json.dumps({"programs": programs, "folders": folders, "note": note}).encode()
 
 
 def image_tree(data: bytes) -> Tree:
     """Return the files of such an image. Raises: ToolError when it is none."""
     try:
-        content = json.loads(data.removeprefix(b"hsqs"))
+        content = json.loads(note_of(data))
     except ValueError as error:
         raise ToolError("mount: wrong fs type") from error
     tree = Tree()

@@ -135,7 +135,7 @@ class MemoryRegistry:
 
 HOSTFS = image_content(SYSTEMD, folders=("etc", "var", "usr/lib/modules", "config", "atomfs-store",
                                         "dev", "proc", "sys", "run"))  # fmt: skip
-ZOT = (b"hsqs a service",)
+ZOT = (b"a service",)
 BOOTKIT = image_content(folders=(f"usr/lib/modules/{KERNEL}",))
 
 

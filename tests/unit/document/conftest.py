@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from fakes import repository as fakes
+from fakes.layers import layer_content
 from machineos.build.publish.plan import Defaults, Publishing, with_defaults
 from machineos.build.publish.publish import Place, Published, publish
 from machineos.build.publish.source import parse_source
@@ -156,10 +157,12 @@ def put_image(
     created: str = "2025-05-05T05:05:05.123456789Z",
     version: str = "",
     run: Mapping[str, object] | None = None,
+    raw: bool = False,
 ) -> Descriptor:
-    """Store an image whose layers only look like squashfs: nothing here mounts them.
+    """Store an image whose layers only look like file systems: nothing here mounts them.
 
-    ``run`` changes what its configuration says about running.
+    ``run`` changes what its configuration says about running. ``raw`` takes the contents as they
+    are; otherwise they are notes in layers that have the head of a file system.
     """
     labels = {"org.opencontainers.image.version": version} if version else None
     config = {
@@ -171,7 +174,8 @@ def put_image(
     }
     config_bytes = msgspec.json.encode(config)
     layers = []
-    for content in contents or (b"hsqs" + tag.encode() * 1000,):
+    for note in contents or (tag.encode() * 1000,):
+        content = note if raw else layer_content(note)
         digest = Digest.of(content)
         root_hash = RootHash(Digest.of(b"root" + content).hex)
         notes = root_hash_annotations(root_hash) if annotated else {}
@@ -357,8 +361,8 @@ def template(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> 
     folder = tmp_path_factory.mktemp("template")
     made = World(folder / "images", folder / "registry", authority)
     repository = LayoutRepository(made.images, writable=True)
-    put_image(repository, "zot", contents=(b"hsqs zot",))
-    put_image(repository, "two", contents=(b"hsqs zot base", b"hsqs zot top"))
+    put_image(repository, "zot", contents=(b"zot",))
+    put_image(repository, "two", contents=(b"zot base", b"zot top"))
     put_image(repository, "hostfs", version="v0.1.0", created="2025-06-06T06:06:06+02:00")
     put_image(repository, "bootkit")
     made.publish()

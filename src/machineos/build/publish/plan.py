@@ -27,6 +27,7 @@ from machineos.document.product.image import parse_image_config
 from machineos.document.rules import images, publisher
 from machineos.document.rules.product import BOOTS
 from machineos.document.rules.subject import declared
+from machineos.document.verify.layers import require_mountable
 from machineos.document.verify.published import verify_install
 from machineos.errors import MissingError
 from machineos.oci.graph.walk import platform_name
@@ -223,6 +224,9 @@ class _Resolver:
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
         images.check_image(document, what)
         images.CONFIG_SIZE.require(document, what)
+        # What was converted here has the tree that we made; in a registry it is too far away.
+        near = wanted.source.folder is not None and converter is None
+        require_mountable(repository, document, what, tree=near)
         config = repository.blob(document.config, limit=MAX_CONFIG)
         name = f"configuration of {what}"
         if wanted.service_type == "container":

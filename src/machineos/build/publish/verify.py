@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from machineos.document.rules.product import BOOTS
 from machineos.document.rules.subject import declared
 from machineos.document.verify.images import REPOSITORY, read_config, verify_image
+from machineos.document.verify.layers import require_mountable
 from machineos.errors import MissingError, VerificationError
 from machineos.oci.graph.deep import check
 
@@ -25,7 +26,7 @@ def verify_images(
 ) -> tuple[VerifiedImage, ...]:
     """Return the images that a verified manifest names, each by all rules, in its order.
 
-    ``deep`` reads every blob; otherwise that they are there is enough.
+    ``deep`` reads every blob; otherwise that they are there is enough, and of a layer the head.
 
     Raises: MissingError, TransferError, DigestError, DocumentError, VerificationError,
     SignatureError, PolicyError.
@@ -42,6 +43,8 @@ def verify_images(
         images.append(image)
     if deep:
         _require_whole(store, images)
+    for image in images:
+        require_mountable(store, image.manifest, image.name, tree=deep)
     return tuple(images)
 
 

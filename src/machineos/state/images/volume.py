@@ -8,20 +8,14 @@ signature that the kernel accepted; its superblock is never looked at by the ker
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from machineos.core import files
-from machineos.errors import VerificationError
+from machineos.document.rules.layer import MOUNTABLE, Seen, layer_name, tree_at
 from machineos.host.kernel import dmverity
 from machineos.host.kernel.mount import Flag, mount
-from machineos.host.kernel.superblock import (
-    BLOCK,
-    Superblock,
-    data_size,
-    parse_superblock,
-    round_up,
-)
+from machineos.host.kernel.superblock import BLOCK, Superblock, parse_superblock
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import Layer, layer_type_of
 from machineos.oci.model.documents import parse_manifest
@@ -48,9 +42,8 @@ def image_volume(blob: Path, layer: Layer, *, signature: bytes) -> ImageVolume:
 
     Raises: VerificationError.
     """
-    what = f"layer {layer.digest}"
     kind = layer_type_of(layer)
-    superblock = _superblock(blob, kind.filesystem, layer.size, what)
+    superblock = _superblock(blob, layer)
     name = f"{layer.digest.hex}-verity"
     volume = dmverity.Volume(blob, name, layer.root_hash, superblock, signature)
     return ImageVolume(volume, kind.filesystem)
@@ -79,14 +72,17 @@ def mount_stored(source: Path, image: Digest, signature: bytes, folder: Path) ->
     mount_image(volume, folder)
 
 
-def _superblock(blob: Path, filesystem: str, size: int, what: str) -> Superblock:
+def _superblock(blob: Path, layer: Layer) -> Superblock:
     """Read the superblock of the hash tree, which follows the file system.
 
     The store is a disk that anybody may have written to: what is no plain file is not waited for.
     """
+    what = layer_name(layer)
     with os.fdopen(files.open_regular(blob), "rb") as file:
-        offset = round_up(data_size(filesystem, file.read(BLOCK), what=what))
-        if offset + BLOCK > size:
-            raise VerificationError(f"{what}: is cut off: no hash tree follows its file system")
+        seen = Seen(layer, file.read(BLOCK))
+        MOUNTABLE.require(seen, what)
+        offset = tree_at(seen)
         file.seek(offset)
-        return parse_superblock(file.read(BLOCK), offset=offset, what=what)
+        behind = file.read(BLOCK)
+    MOUNTABLE.require(replace(seen, behind=behind), what)
+    return parse_superblock(behind, offset=offset, what=what)

@@ -96,7 +96,7 @@ def test_an_image_that_is_not_there() -> None:
 
 def test_an_image_with_two_layers() -> None:
     """Publishing does not let that happen: it is signed here."""
-    what = with_image("zot", (b"hsqs one", b"hsqs two"))
+    what = with_image("zot", (b"one", b"two"))
     made = machine(disks=[system_disk(what=what)])
     assert refusal(made) == "image of zot: has 2 layers, a machine mounts only one"
 

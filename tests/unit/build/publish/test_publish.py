@@ -138,7 +138,7 @@ def test_a_newer_manifest_takes_the_tag_and_the_older_stays_by_digest(world: Wor
 
 def test_hostfs_and_bootkit_of_ones_own_are_used(world: World) -> None:
     repository = LayoutRepository(world.images, writable=True)
-    put_image(repository, "mine", contents=(b"hsqs mine",))
+    put_image(repository, "mine", contents=(b"mine",))
     text = SOURCE + (
         '  - {service_name: hostfs, source: "oci:{images}:mine", version: 2.0.0,'
         " service_type: hostfs, network: {type: host}}\n"
@@ -193,7 +193,7 @@ class FakeConverter:
         self, repository: Repository, reference: str, mounts: object
     ) -> tuple[Repository, Descriptor]:
         self.seen.append(reference)
-        return self.repository, put_image(self.repository, "out", contents=(b"hsqs converted",))
+        return self.repository, put_image(self.repository, "out", contents=(b"converted",))
 
 
 def test_tar_images_go_through_the_converter_by_digest(world: World, tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_layers_without_a_root_hash_are_refused(world: World) -> None:
 
 def test_an_index_gives_the_image_of_our_platform(world: World) -> None:
     repository = LayoutRepository(world.images, writable=True)
-    ours = put_image(repository, "amd", contents=(b"hsqs amd",))
-    theirs = put_image(repository, "arm", contents=(b"hsqs arm",))
+    ours = put_image(repository, "amd", contents=(b"amd",))
+    theirs = put_image(repository, "arm", contents=(b"arm",))
 
     def entry(found: Descriptor, architecture: str) -> Descriptor:
         return Descriptor(

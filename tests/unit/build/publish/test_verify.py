@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fakes.layers import layer_content
 from machineos.build.publish.verify import verify_images
 from machineos.core.digest import Digest
 from machineos.document.verify.published import VerifiedInstall, fetch_verified
@@ -17,7 +18,7 @@ from machineos.errors import (
 from machineos.oci.layout.folder import LayoutRepository
 from unit.document.conftest import NOW, PRODUCT, SOURCE, World, put_image
 
-LAYER = Digest.of(b"hsqs zot")
+LAYER = Digest.of(layer_content(b"zot"))
 
 
 def fetch(world: World) -> VerifiedInstall:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from fakes.layers import layer_content
 from fakes.randomness import FixedRandomness
 from machineos.build.publish.schema import schema, schema_bytes
 from machineos.build.publish.source import SourceTarget, _Document
@@ -52,7 +53,7 @@ targets:
 
 def put_image(folder: Path, tag: str, label: str = "") -> None:
     repository = LayoutRepository(folder, writable=True)
-    content = b"hsqs" + tag.encode() * 100
+    content = layer_content(tag.encode() * 100)
     layer = Descriptor(
         media_type="application/vnd.stacker.image.layer.squashfs+zstd+verity",
         digest=Digest.of(content),
@@ -212,7 +213,7 @@ def test_a_flipped_bit_in_any_blob_is_found(mosb: Mosb) -> None:
 
 def test_a_missing_layer_is_found_without_reading_them(mosb: Mosb) -> None:
     publish(mosb)
-    content = Digest.of(b"hsqs" + b"zot" * 100).hex
+    content = Digest.of(layer_content(b"zot" * 100)).hex
     (mosb.home / "registry/mos/blobs/sha256" / content).unlink()
     with pytest.raises(MissingError, match="zot"):
         mosb("verify", "--project", "snakeoil", *mosb.repo, *NAME)

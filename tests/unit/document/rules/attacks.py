@@ -173,10 +173,29 @@ def stored(
     return lambda scene: put_image(
         scene.images,
         "zot",
-        contents=(b"hsqs bad",),
+        contents=(b"bad",),
         media_type=media_type,
         annotated=annotated,
         run=run,
+    )
+
+
+def unmountable(words: str, content: bytes) -> Bad:
+    """An image whose layer is something else than its type says."""
+
+    def put(scene: Scene) -> None:
+        put_image(scene.images, "zot", contents=(content,), raw=True)
+
+    careless = gates.publish_carelessly
+    return Bad(
+        words,
+        {
+            "publish": after(put, gates.publish_image),
+            "verify": after(put, careless, gates.verify_signed),
+            "install": after(put, careless, gates.install_signed),
+            "boot": after(put, careless, gates.boot_layer),
+            "mosd": after(put, careless, gates.mosd_layer),
+        },
     )
 
 

@@ -45,6 +45,7 @@ from unit.document.rules.attacks import (
     system,
     too_many_documents,
     two_names,
+    unmountable,
     unset,
     unsigned,
     volume,
@@ -234,9 +235,10 @@ BAD: dict[str, Bad] = {
     ),
     "image-root-hash": image(stored(annotated=False), "carries no verity root hash"),
     "image-one-layer": image(
-        lambda scene: put_image(scene.images, "zot", contents=(b"hsqs 1", b"hsqs 2")),
+        lambda scene: put_image(scene.images, "zot", contents=(b"1", b"2")),
         "has 2 layers, a machine mounts only one",
     ),
+    "layer-mountable": unmountable(": is not a squashfs image", b"hsqs, and no more"),
     "root-hash-signed": Bad(
         "nobody signed the root hash of layer sha256:",
         {

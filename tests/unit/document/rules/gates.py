@@ -27,7 +27,8 @@ from machineos.core.serviceid import ServiceId
 from machineos.core.steps import Runner, Talk
 from machineos.core.word import DocumentId
 from machineos.document.between.bootsettings import Anchors
-from machineos.document.between.handover import Layer, Service, parse_handover
+from machineos.document.between.handover import Layer as Given
+from machineos.document.between.handover import Service, parse_handover
 from machineos.document.model.install import Mount, Network, Port
 from machineos.document.state.system import SYSTEM_FILE, document_files
 from machineos.document.verify.images import root_hash_signatures, verify_target
@@ -36,14 +37,16 @@ from machineos.errors import VerificationError
 from machineos.install import source, stage
 from machineos.install.source import Wish
 from machineos.oci.layout.folder import LayoutRepository
-from machineos.oci.model.atomfs import NEW_ROOT_HASH
+from machineos.oci.model.atomfs import NEW_ROOT_HASH, Layer
 from machineos.oci.model.documents import Descriptor, parse_manifest
 from machineos.service.act.manager import performing
 from machineos.service.act.rootfs import see_file, see_folder
+from machineos.service.act.verity import VerityLayers
 from machineos.service.plan import inside, service
 from machineos.service.plan.facts import Progress
 from machineos.service.plan.host import Inside
 from machineos.service.plan.network import plan_network
+from machineos.state.images.volume import image_volume
 from machineos.trust.verify.chain import DeviceIdentity
 from unit.document.conftest import NOW, PRODUCT, World
 from unit.install.conftest import PLACE, Watched, make_machine
@@ -286,7 +289,7 @@ def mosd_image(scene: Scene, **changes: str) -> None:
         type="container",
         image=str(found.digest),
         config=values["config"],
-        layer=Layer(values["digest"], values["root_hash"], blob="b", signature="s"),
+        layer=Given(values["digest"], values["root_hash"], blob="b", signature="s"),
         network=Network(type="none"),
     )
     bed = Bed()
@@ -294,6 +297,31 @@ def mosd_image(scene: Scene, **changes: str) -> None:
         bed.host.blobs[digest] = store.blobs[digest]
     runner: Runner[Progress] = Runner(performing(bed.host))
     runner.run(service.PHASES[:2], Progress(item, bed.handover(item), POLICY))
+
+
+def layer_file(scene: Scene) -> tuple[Layer, Path]:
+    """Return the layer of the first image as it is in a store, and the file with its bytes."""
+    store = scene.world.registry.repository("mos")
+    found = scene.images.resolve("zot")
+    manifest = parse_manifest(store.manifest(str(found.digest))[1], name="zot")
+    layer = Layer.of(manifest.layers[0])
+    blob = scene.folder / "blob"
+    blob.write_bytes(store.blobs[layer.digest])
+    return layer, blob
+
+
+def boot_layer(scene: Scene) -> None:
+    """The initrd looks for the hash tree of an image that it is to mount."""
+    layer, blob = layer_file(scene)
+    image_volume(blob, layer, signature=b"s")
+
+
+def mosd_layer(scene: Scene) -> None:
+    """The service manager opens the layer of a service; a good one would need a kernel."""
+    layer, blob = layer_file(scene)
+    signature = scene.folder / "signature"
+    signature.write_bytes(b"s")
+    VerityLayers().open(layer, blob=blob, signature=signature)
 
 
 def mosd_inside(scene: Scene, mounts: tuple[Mount, ...] = (), user: str = "") -> None:

@@ -44,6 +44,7 @@ def test_what_is_good_passes_every_gate(scene: Scene) -> None:
     for gate in (gates.verify, gates.install, gates.boot):
         scene.world.memory.empty()
         gate(scene, good)
+    gates.boot_layer(scene)
 
 
 def said(error: MachineOSError, rule: str) -> list[str]:

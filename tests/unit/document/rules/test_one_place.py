@@ -76,7 +76,6 @@ BESIDE = {
     "service/plan/volumes.py:_new": "LVM does not show what it has",
     "service/plan/volumes.py:wanted": "a defect of the boot, which judged the manifests",
     "state/config/store.py:create_store": "there is a store already",
-    "state/images/volume.py:_superblock": "only the bytes of the layer show it",
     "state/slots/steps.py:Slot.__post_init__": "a defect of ours",
     "state/slots/steps.py:check_read_back": "the disk does not keep what is written",
     "state/store/act.py:store_image": "a signature was not stored with its image",

@@ -1,0 +1,60 @@
+"""Looking at the layers of an image in a repository, as far as that is cheap.
+
+Invariant: no more is read than what is asked for; a layer is only then known to be whole when
+somebody read it to its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from machineos.document.rules.layer import MOUNTABLE, Seen, layer_name, tree_at
+from machineos.host.kernel.superblock import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from machineos.oci.model.documents import Manifest
+    from machineos.oci.model.repository import Repository
+
+
+def require_mountable(repository: Repository, manifest: Manifest, name: str, *, tree: bool) -> None:
+    """Raise VerificationError unless a machine can mount each layer of an image that was checked.
+
+    The head of a layer says whether it is a file system and has room for a hash tree. ``tree``
+    looks at the head of the tree too; a repository has no way to skip, so the file system before
+    it is read, which is cheap in a folder and dear in a registry. That every block has the root
+    hash is seen by the kernel alone.
+
+    Raises: also MissingError, TransferError, DigestError (the layer is damaged, as far as read).
+    """
+    for layer in manifest.layers:
+        what = f"{name}: {layer_name(layer)}"
+        with repository.open_blob(layer) as chunks:
+            stream = _Stream(chunks)
+            seen = Seen(layer, stream.block(0))
+            MOUNTABLE.require(seen, what)
+            if tree:
+                MOUNTABLE.require(replace(seen, behind=stream.block(tree_at(seen))), what)
+
+
+class _Stream:
+    """Blocks of a stream of bytes, each further on than the one before; memory for one chunk."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._held = b""
+        self._start = 0
+
+    def block(self, offset: int) -> bytes:
+        """Return the ``BLOCK`` bytes at ``offset``, fewer where the stream ends."""
+        while self._start + len(self._held) < offset + BLOCK:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            dropped = min(offset - self._start, len(self._held))
+            self._held = self._held[dropped:] + chunk
+            self._start += dropped
+        first = offset - self._start
+        return self._held[first : first + BLOCK]

@@ -1,0 +1,41 @@
+"""Bytes that look like a layer to all but the kernel: a file system's head, a note, a hash tree's.
+
+The head is that of a squashfs and of an EROFS at once, so one helper is enough for both types.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from machineos.host.kernel.superblock import BLOCK, EROFS_HEADER, VERITY, round_up, tree_size
+
+
+def layer_content(note: bytes) -> bytes:
+    """Return the bytes of a layer in which ``note``, without a zero byte, stands for all files."""
+    blocks = round_up(EROFS_HEADER + len(note)) // BLOCK
+    return head_of(blocks) + note.ljust(blocks * BLOCK - EROFS_HEADER, b"\0") + tree_of(blocks)
+
+
+def head_of(blocks: int) -> bytes:
+    """Return the first ``EROFS_HEADER`` bytes of a file system of that many blocks."""
+    data = bytearray(EROFS_HEADER)
+    data[:4] = b"hsqs"
+    struct.pack_into("<HH", data, 28, 4, 0)
+    struct.pack_into("<Q", data, 40, blocks * BLOCK)
+    struct.pack_into("<I", data, 1024, 0xE0F5E1E2)
+    data[1024 + 12] = 12
+    struct.pack_into("<I", data, 1024 + 36, blocks)
+    return bytes(data)
+
+
+def tree_of(blocks: int) -> bytes:
+    """Return a hash tree over that many blocks of which only the superblock is right."""
+    superblock = VERITY.pack(
+        b"verity", 1, 1, bytes(16), b"sha256", BLOCK, BLOCK, blocks, 32, bytes(256)
+    )
+    return superblock.ljust(tree_size(blocks), b"\0")
+
+
+def note_of(data: bytes) -> bytes:
+    """Return the note in such a layer, nothing of any other bytes."""
+    return data[EROFS_HEADER:].split(b"\0", 1)[0]
