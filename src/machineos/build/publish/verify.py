@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 from machineos.document.rules.product import BOOTS
 from machineos.document.rules.subject import declared
 from machineos.document.verify.images import REPOSITORY, read_config, verify_image
-from machineos.document.verify.layers import require_mountable
+from machineos.document.verify.layers import require_mountable, require_seen, see
 from machineos.errors import MissingError, VerificationError
 from machineos.oci.graph.deep import check
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from machineos.core.digest import Digest
+    from machineos.document.rules.layer import Seen
     from machineos.document.verify.images import VerifiedImage
     from machineos.document.verify.published import VerifiedInstall
+    from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Registry, Repository
 
 
@@ -26,7 +31,8 @@ def verify_images(
 ) -> tuple[VerifiedImage, ...]:
     """Return the images that a verified manifest names, each by all rules, in its order.
 
-    ``deep`` reads every blob; otherwise that they are there is enough, and of a layer the head.
+    ``deep`` reads every blob, and looks at the hash tree of each layer; otherwise that they are
+    there is enough, and of a layer the head is read.
 
     Raises: MissingError, TransferError, DigestError, DocumentError, VerificationError,
     SignatureError, PolicyError.
@@ -40,11 +46,10 @@ def verify_images(
             read_config(store, image.manifest, image.name)
         if not deep:
             _require_blobs(store, image)
+            require_mountable(store, image.manifest, image.name, tree=False)
         images.append(image)
     if deep:
         _require_whole(store, images)
-    for image in images:
-        require_mountable(store, image.manifest, image.name, tree=deep)
     return tuple(images)
 
 
@@ -60,7 +65,21 @@ def _require_blobs(store: Repository, image: VerifiedImage) -> None:
 
 def _require_whole(store: Repository, images: list[VerifiedImage]) -> None:
     names = {str(image.target.image): image.name for image in images}
-    damage = check(store, names, referrers=False)
+    layers = {(image.layer.digest, image.layer.media_type) for image in images}
+    looked: dict[tuple[Digest, str], Seen] = {}
+
+    def look(blob: Descriptor, chunks: Iterator[bytes]) -> None:
+        key = blob.digest, blob.media_type
+        if key in layers:
+            looked[key] = see(blob, chunks, tree=True)
+
+    damage = check(store, names, referrers=False, look=look)
     if damage:
         lines = "".join(f"\n  {names[one.root]}: {one}" for one in damage)
         raise VerificationError(f"{store.name}: is damaged{lines}", hint=_REPAIR)
+    for image in images:
+        seen = looked.get((image.layer.digest, image.layer.media_type))
+        if seen is None:  # the same bytes under another type, which were read as that
+            require_mountable(store, image.manifest, image.name, tree=True)
+        else:
+            require_seen(seen, image.name)

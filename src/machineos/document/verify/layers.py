@@ -15,7 +15,7 @@ from machineos.host.kernel.superblock import BLOCK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from machineos.oci.model.documents import Manifest
+    from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
 
 
@@ -30,13 +30,22 @@ def require_mountable(repository: Repository, manifest: Manifest, name: str, *, 
     Raises: also MissingError, TransferError, DigestError (the layer is damaged, as far as read).
     """
     for layer in manifest.layers:
-        what = f"{name}: {layer_name(layer)}"
         with repository.open_blob(layer) as chunks:
-            stream = _Stream(chunks)
-            seen = Seen(layer, stream.block(0))
-            MOUNTABLE.require(seen, what)
-            if tree:
-                MOUNTABLE.require(replace(seen, behind=stream.block(tree_at(seen))), what)
+            require_seen(see(layer, chunks, tree=tree), name)
+
+
+def require_seen(seen: Seen, name: str) -> None:
+    """Raise VerificationError unless a machine can mount a layer of the image ``name``."""
+    MOUNTABLE.require(seen, f"{name}: {layer_name(seen.layer)}")
+
+
+def see(layer: Descriptor, chunks: Iterator[bytes], *, tree: bool) -> Seen:
+    """Return what the rule asks for, from the bytes of a layer; ``tree`` as above."""
+    stream = _Stream(chunks)
+    seen = Seen(layer, stream.block(0))
+    if not tree or any(MOUNTABLE.breaches(seen)):
+        return seen
+    return replace(seen, behind=stream.block(tree_at(seen)))
 
 
 class _Stream:

@@ -15,7 +15,7 @@ from machineos.oci.graph.walk import MAX_DEPTH, MAX_MANIFESTS, children
 from machineos.oci.model.documents import Index, parse_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from machineos.core.digest import Digest
     from machineos.oci.model.documents import Descriptor, Manifest
@@ -35,23 +35,35 @@ class Damage:
 
 
 def check(
-    repository: Repository, references: Iterable[str] = (), *, referrers: bool = True
+    repository: Repository,
+    references: Iterable[str] = (),
+    *,
+    referrers: bool = True,
+    look: Callable[[Descriptor, Iterator[bytes]], object] = lambda _blob, _chunks: None,
 ) -> tuple[Damage, ...]:
     """Return what is wrong with the images behind ``references``, by default behind every tag.
 
-    Blobs are read one after the other, each once however many images share it. Raises:
+    Blobs are read one after the other, each once however many images share it; ``look`` may take
+    what it wants to see from the front of one, the rest is read all the same. Raises:
     TransferError when the registry cannot be reached; DocumentError when the list of tags itself
     is broken.
     """
-    checker = _Checker(repository, referrers=referrers)
+    checker = _Checker(repository, referrers=referrers, look=look)
     for reference in tuple(references) or repository.tags():
         checker.root(reference)
     return tuple(checker.damage)
 
 
 class _Checker:
-    def __init__(self, repository: Repository, *, referrers: bool) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        referrers: bool,
+        look: Callable[[Descriptor, Iterator[bytes]], object],
+    ) -> None:
         self._repository = repository
+        self._look = look
         self._referrers = referrers
         self._seen: dict[Digest, int] = {}
         self._manifests = 0
@@ -104,6 +116,7 @@ class _Checker:
             return
         try:
             with self._repository.open_blob(descriptor) as chunks:
+                self._look(descriptor, chunks)
                 for _ in chunks:
                     pass
         except TransferError:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fakes.layers import layer_content
 from fakes.repository import MemoryRepository
 from machineos.build.publish.plan import (
     BOOTKIT_VERSION,
@@ -63,12 +64,17 @@ def image(
     created: object = "2025-05-05T05:05:05Z",
     annotations: dict[str, str] | None = None,
     run: dict[str, object] | None = None,
+    raw: bool = False,
 ) -> Descriptor:
-    """Store an image; ``run`` changes what its configuration says about running."""
+    """Store an image; ``run`` changes what its configuration says about running.
+
+    The contents are notes in layers with the head of a file system, unless they are ``raw``.
+    """
     body = {"config": {"Entrypoint": ["/run"], **(run or {})}, "created": created}
     config = msgspec.json.encode(body)
     layers = []
-    for content in contents or (tag.encode(),):
+    for note in contents or (tag.encode(),):
+        content = note if raw else layer_content(note)
         notes = root_hash_annotations(RootHash(Digest.of(b"root" + content).hex))
         layers.append(
             Descriptor(
@@ -173,10 +179,10 @@ def test_what_is_planned(images: MemoryRepository) -> None:
 
 def test_the_root_hash_of_the_layer_is_signed(images: MemoryRepository) -> None:
     (one,) = plan(images).images
-    root_hash = RootHash(Digest.of(b"rootzot").hex)
+    root_hash = RootHash(Digest.of(b"root" + layer_content(b"zot")).hex)
     (entry,) = one.signatures.manifest.layers
     assert entry.annotations["io.machineos.layer.roothash"] == root_hash
-    assert entry.annotations["io.machineos.layer.digest"] == str(Digest.of(b"zot"))
+    assert entry.annotations["io.machineos.layer.digest"] == str(Digest.of(layer_content(b"zot")))
     assert one.signatures.manifest.subject == one.descriptor
     assert one.signatures.blobs == (the_authority().publisher.sign_root_hash(root_hash),)
 
@@ -307,10 +313,12 @@ class Converter:
         *,
         kind: str = SQUASHFS,
         run: dict[str, object] | None = None,
+        layer: bytes = layer_content(b"converted"),
     ) -> None:
         self.images = images
         self.kind = kind
         self.run = run
+        self.layer = layer
         self.asked: list[tuple[str, tuple[Mount, ...] | None]] = []
 
     def convert(
@@ -318,7 +326,7 @@ class Converter:
     ) -> tuple[MemoryRepository, Descriptor]:
         self.asked.append((reference, mounts))
         return self.images, image(
-            self.images, "converted", b"converted", kind=self.kind, run=self.run
+            self.images, "converted", self.layer, kind=self.kind, run=self.run, raw=True
         )
 
 

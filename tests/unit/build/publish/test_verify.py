@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.layers import layer_content
+from fakes.layers import head_of, layer_content, tree_of
 from machineos.build.publish.verify import verify_images
 from machineos.core.digest import Digest
 from machineos.document.verify.published import VerifiedInstall, fetch_verified
@@ -16,7 +16,7 @@ from machineos.errors import (
     VerificationError,
 )
 from machineos.oci.layout.folder import LayoutRepository
-from unit.document.conftest import NOW, PRODUCT, SOURCE, World, put_image
+from unit.document.conftest import NOW, PRODUCT, SOURCE, SQUASHFS, World, put_image
 
 LAYER = Digest.of(layer_content(b"zot"))
 
@@ -51,17 +51,21 @@ def test_a_blob_that_is_missing_is_found_without_reading(published_world: World,
     assert caught.value.message == f"image of hostfs: blob {blob} is missing"
 
 
-def test_only_deep_reads_the_layers(published_world: World) -> None:
-    world, verified = published_world, fetch(published_world)
+def test_only_deep_reads_the_layers(world: World) -> None:
+    """Without it the head of each is read: damage further on is not seen."""
+    content = layer_content(b"zot" * (1 << 20))
+    put_image(LayoutRepository(world.images, writable=True), "zot", contents=(b"zot" * (1 << 20),))
+    world.publish()
+    verified, layer = fetch(world), Digest.of(content)
     store = world.registry.repository("mos")
-    path = store.blob_path(LAYER)
-    path.write_bytes(path.read_bytes()[::-1])
+    path = store.blob_path(layer)
+    path.write_bytes(content[:-1] + b"x")
     verify_images(world.registry, verified, deep=False)
     with pytest.raises(VerificationError) as caught:
         verify_images(world.registry, verified, deep=True)
     lines = caught.value.message.split("\n")
     assert lines[0] == f"{store.name}: is damaged"
-    assert lines[1].startswith(f"  image of zot: {LAYER}: {store.name}: blob {LAYER}: digest is")
+    assert lines[1].startswith(f"  image of zot: {layer}: {store.name}: blob {layer}: digest is")
     assert caught.value.hint == (
         "remove the damaged blobs from the registry or the layout, then publish it again"
     )
@@ -86,6 +90,46 @@ def test_deep_tells_all_damage_of_the_images_and_not_of_what_refers_to_them(
     assert [line.split(":")[0] for line in lines] == [
         "  image of zot", "  image of hostfs", "  image of bootkit",
     ]  # fmt: skip
+
+
+def test_a_layer_that_no_machine_mounts(world: World) -> None:
+    """Deep looks for the hash tree too, after all that is damaged."""
+    images = LayoutRepository(world.images, writable=True)
+    bad = head_of(1).ljust(4096, b"\0") + tree_of(2)[:4096]
+    put_image(images, "zot", contents=(bad,), raw=True)
+    world.publish_carelessly()
+    assert len(verify_images(world.registry, fetch(world), deep=False)) == 3
+    with pytest.raises(VerificationError) as caught:
+        verify_images(world.registry, fetch(world), deep=True)
+    assert caught.value.rule == "layer-mountable"
+    assert caught.value.message == (
+        f"image of zot: layer {Digest.of(bad)}: its hash tree covers 8192 of 4096 bytes"
+    )
+    put_image(images, "bootkit", contents=(b"hsqs",), raw=True)
+    put_image(images, "zot")
+    world.publish_carelessly()
+    for deep in (False, True):
+        with pytest.raises(
+            VerificationError, match=r"image of bootkit: .* is not a squashfs image"
+        ):
+            verify_images(world.registry, fetch(world), deep=deep)
+
+
+def test_one_layer_under_two_types(world: World) -> None:
+    """Deep reads the bytes once as each type."""
+    images = LayoutRepository(world.images, writable=True)
+    both = layer_content(b"both")
+    squashfs = both[:1024] + bytes(128) + both[1152:]  # an EROFS no more
+    erofs = SQUASHFS.replace("squashfs", "erofs")
+    put_image(images, "hostfs", contents=(both,), raw=True)
+    put_image(images, "bootkit", contents=(both,), raw=True, media_type=erofs)
+    world.publish_carelessly()
+    assert len(verify_images(world.registry, fetch(world), deep=True)) == 3
+    put_image(images, "hostfs", contents=(squashfs,), raw=True)
+    put_image(images, "bootkit", contents=(squashfs,), raw=True, media_type=erofs)
+    world.publish_carelessly()
+    with pytest.raises(VerificationError, match=r"image of bootkit: .* is not an EROFS image"):
+        verify_images(world.registry, fetch(world), deep=True)
 
 
 def test_a_root_hash_that_nobody_signed(published_world: World) -> None:

@@ -43,6 +43,21 @@ def test_what_is_whole_has_no_damage(source: MemoryRepository) -> None:
     )
 
 
+def test_who_looks_sees_each_blob_and_takes_nothing_away(source: MemoryRepository) -> None:
+    put_image(source, "1.0")
+    seen: dict[Digest, bytes] = {}
+
+    def look(blob: Descriptor, chunks: Iterator[bytes]) -> None:
+        seen[blob.digest] = next(chunks)
+
+    assert check(source, look=look) == ()
+    assert seen == {one: data for one, data in source.blobs.items() if one not in source.types}
+    # What is damaged is found behind what was looked at.
+    digest = next(iter(seen))
+    source.blobs[digest] = source.blobs[digest][:-1] + b"?"
+    assert objects(check(source, look=look)) == [str(digest)]
+
+
 def test_what_is_named_twice_is_read_once(source: MemoryRepository) -> None:
     image = put_image(source, None).root
     put_list(source, image, image)
