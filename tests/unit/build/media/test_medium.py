@@ -73,7 +73,7 @@ def test_what_fill_puts_there_is_on_it(binaries: tuple[Path, Path], tmp_path: Pa
         fill=fill,
     )  # fmt: skip
     out = tmp_path / "out"
-    run(["xorriso", "-osirrox", "on", "-indev", image, "-extract", "/", out], timeout=60)
+    run(["xorriso", "-osirrox", "on", "-indev", f"stdio:{image}", "-extract", "/", out], timeout=60)
     index = parse_index((out / "machineos.json").read_bytes())
     assert (index.live, index.install) == ("machine/live:1", "machine/install:1.0.0")
     found = LayoutRegistry(out / "oci").repository("machine/install").resolve("1.0.0")
