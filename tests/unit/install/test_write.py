@@ -272,7 +272,7 @@ def test_a_boot_file_that_reads_otherwise(machine: FakeMachine, name: str) -> No
     watched = Watched(host)
     with pytest.raises(BootError) as caught:
         watched.run(Wish(conftest.PLACE))
-    message = f"/run/machineos/work/esp/{name}: the disk does not give back what was written"
+    message = f"{ESP}/{name}: the disk does not give back what was written"
     assert caught.value.message == message
     assert machine.entries() == ()
     assert INSTALL_KEY in host.keys

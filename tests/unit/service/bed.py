@@ -50,6 +50,23 @@ Built = tuple[str, str, Layer]
 TYPE = "application/vnd.stacker.image.layer.squashfs+zstd+verity"
 
 
+def service_of(name: str, built: Built, **changes: object) -> Service:
+    """Return a container as the initrd hands it over, whose image was built."""
+    image, config, layer = built
+    base = Service(
+        name=name,
+        version="1.0",
+        type="container",
+        image=image,
+        config=config,
+        layer=layer,
+        network=NONE,
+        nsgroup="web",
+        hostid=165536,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
 @dataclass
 class Bed:
     """One machine, and what is put on it."""
@@ -83,19 +100,7 @@ class Bed:
         return (str(image), str(described), signed)
 
     def service(self, name: str, built: Built | None = None, **changes: object) -> Service:
-        image, config, layer = built or self.image()
-        base = Service(
-            name=name,
-            version="1.0",
-            type="container",
-            image=image,
-            config=config,
-            layer=layer,
-            network=NONE,
-            nsgroup="web",
-            hostid=165536,
-        )
-        return msgspec.structs.replace(base, **changes)
+        return service_of(name, built or self.image(), **changes)
 
     def handover(self, *services: Service) -> Handover:
         return Handover(

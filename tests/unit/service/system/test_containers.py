@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from contracts.linux import FileVolumes, PlainLayers
@@ -19,6 +18,7 @@ from machineos.service.act.manager import Manager, performing
 from machineos.service.plan.facts import Policy
 from machineos.service.plan.model import Folders
 from machineos.service.plan.network import plan_network
+from unit.service.bed import service_of as service
 from unit.service.system.conftest import mounts_below
 from waiting import PATIENCE, wait_for
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from machineos.core.steps import Step
     from machineos.document.between.status import ServiceStatus
     from unit.service.system.machine import Machine
-    from unit.service.system.store import Built, Store
+    from unit.service.system.store import Store
 
 pytestmark = [
     pytest.mark.system,
@@ -37,7 +37,6 @@ pytestmark = [
     pytest.mark.tool("mkfs.ext4"),
     pytest.mark.tool("busybox"),
 ]
-NONE = Network(type="none")
 VOLUMES = (Volume("blobs", persistent=True, size=8), Volume("memory", persistent=False, size=1))
 
 
@@ -127,22 +126,6 @@ def bed(base: Path, store: Store) -> Iterator[Bed]:
         for device in result.layers.devices.values():
             device.close()
         volumes.close()
-
-
-def service(name: str, built: Built, **changes: object) -> Service:
-    image, config, layer = built
-    base = Service(
-        name=name,
-        version="1.0.0",
-        type="container",
-        image=image,
-        config=config,
-        layer=layer,
-        network=NONE,
-        nsgroup="web",
-        hostid=165536,
-    )
-    return msgspec.structs.replace(base, **changes)
 
 
 def shell(script: str, **config: object) -> dict[str, object]:
