@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Generator
-from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -21,13 +20,10 @@ settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Give all processes of this run one folder for the RSA keys that its tests make."""
-    if KEYS not in os.environ:
-        folder = tempfile.TemporaryDirectory(prefix="mk-")
-        os.environ[KEYS] = folder.name
-        config.add_cleanup(folder.cleanup)
-        config.add_cleanup(partial(os.environ.__delitem__, KEYS))
+def pytest_configure() -> None:
+    """Keep the RSA keys that tests make for all processes, and for the next run."""
+    folder = Path(os.environ.setdefault(KEYS, str(Path(".cache/test-keys").absolute())))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

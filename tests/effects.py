@@ -10,6 +10,7 @@ of lines without effects, and the largest modules with them.
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def read_modules(source: Path = SOURCE) -> dict[str, Module]:
     return found
 
 
+@functools.cache
 def read_module(name: str, text: str) -> Module:
     """Return the module that has ``text``."""
     tree = ast.parse(text)

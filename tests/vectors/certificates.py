@@ -34,25 +34,27 @@ KEYS = "MACHINEOS_TEST_KEYS"
 
 @functools.cache
 def key(label: str, bits: int = 2048) -> rsa.RSAPrivateKey:
-    """The RSA key of this name; one per name and run, because making them is slow.
+    """The RSA key of this name; one per name and folder, because making them is slow.
 
-    The processes of one run share them in the folder that the environment names (tests/conftest).
+    The folder is the one that the environment names (tests/conftest); without, it is made anew.
     """
     if KEYS not in os.environ:
         return rsa.generate_private_key(public_exponent=65537, key_size=bits)
     path = Path(os.environ[KEYS]) / f"{hashlib.sha256(label.encode()).hexdigest()}-{bits}"
-    with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # one makes it, the others read it
-        file.seek(0)
-        data = file.read()
-        if not data:
+    with path.with_suffix(".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process makes it, the others read it
+        if not path.exists():
             made = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-            data = made.private_bytes(
-                serialization.Encoding.DER,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
+            whole = path.with_suffix(".part")
+            whole.write_bytes(
+                made.private_bytes(
+                    serialization.Encoding.DER,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                )
             )
-            file.write(data)
+            whole.rename(path)
+    data = path.read_bytes()
     loaded = serialization.load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(loaded, rsa.RSAPrivateKey)
     return loaded

@@ -172,6 +172,14 @@ class Guest:
         text = found[1].replace("\r", "").replace(PROMPT, "")
         return Done(int(found[2]), text.strip())
 
+    def reboot(self) -> None:
+        """Have systemd restart the machine and wait until the initrd hands over again.
+
+        Nothing is waited for in between: the shell may be gone before it says how that went.
+        """
+        self.terminal.type("systemctl reboot\n")
+        self.terminal.wait("handing over to systemd", SHELL + BOOT)
+
     def must(self, command: str, timeout: float = SHELL) -> str:
         """Run a line of shell that has to succeed and return its output."""
         done = self.sh(command, timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from machineos.core.run import run
 from vm.appliance import Bench
-from vm.guest import BOOT, Guest
+from vm.guest import Guest
 
 
 def test_it_booted_under_secure_boot(live: Guest) -> None:
@@ -38,22 +39,41 @@ def test_the_root_cannot_be_written(live: Guest) -> None:
     assert live.sh("mount -o remount,rw / 2>&1").status != 0
 
 
-@pytest.mark.tool("skopeo")
-def test_an_image_pushed_can_be_pulled_back_also_after_a_reboot(
-    fresh: Guest, bench: Bench, tmp_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Rebooted:
+    """A guest, the name of what was pushed to it, and the digest that this has."""
+
+    guest: Guest
+    image: str
+    digest: str
+
+
+@pytest.fixture(scope="module")
+def rebooted(spoiled: Guest, bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Rebooted:
+    """The appliance after an image was pushed to its registry and it was booted again."""
     image = f"oci:{bench.folder}/images/probe/oci:probe"
-    there = f"docker://127.0.0.1:{fresh.port}/some/probe:1"
+    there = f"docker://127.0.0.1:{spoiled.port}/some/probe:1"
     run(["skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", image, there],
         timeout=900)  # fmt: skip
-    digest = pulled(there, tmp_path / "one")
-    assert digest == pulled(image, tmp_path / "own", tls=())
-    fresh.sh("systemctl reboot")
-    fresh.terminal.wait("handing over to systemd", BOOT)
-    fresh.wait_answer()
-    assert pulled(there, tmp_path / "two") == digest
-    fresh.wake()
-    fresh.wait_until("mosctl status --json | grep -q '\"good\": true'")
+    folder = tmp_path_factory.mktemp("pulled")
+    digest = pulled(there, folder / "one")
+    assert digest == pulled(image, folder / "own", tls=())
+    spoiled.reboot()
+    spoiled.wait_answer()
+    return Rebooted(spoiled, there, digest)
+
+
+@pytest.mark.tool("skopeo")
+def test_an_image_pushed_can_be_pulled_back_after_a_reboot(
+    rebooted: Rebooted, tmp_path: Path
+) -> None:
+    assert pulled(rebooted.image, tmp_path / "two") == rebooted.digest
+
+
+@pytest.mark.tool("skopeo")
+def test_after_a_reboot_all_is_good(rebooted: Rebooted) -> None:
+    rebooted.guest.wake()
+    rebooted.guest.wait_until("mosctl status --json | grep -q '\"good\": true'")
 
 
 def pulled(source: str, folder: Path, tls: tuple[str, ...] = ("--src-tls-verify=false",)) -> str:

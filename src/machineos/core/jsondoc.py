@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +20,9 @@ from machineos.errors import DocumentError, Fault
 T = TypeVar("T")
 MAX_DEPTH = 32
 # A string that never ends matches to the end of the document, or each quote in it would look again.
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_LEVELS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_OTHERS = bytes(set(range(256)) - set(_LEVELS))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -94,15 +97,9 @@ def _whole(text: str, name: str) -> int:
 
 
 def _check_depth(data: bytes, name: str) -> None:
-    depth = 0
-    for token in _BRACKETS.finditer(data):
-        first = token[0][0]
-        if first in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise _fault(name, f"is nested deeper than {MAX_DEPTH} levels")
-        elif first in b"]}":
-            depth -= 1
+    brackets = _STRING.sub(b"", data).translate(None, _OTHERS)
+    if max(accumulate(map(_LEVELS.__getitem__, brackets)), default=0) > MAX_DEPTH:
+        raise _fault(name, f"is nested deeper than {MAX_DEPTH} levels")
 
 
 def _fault(name: str, message: str) -> DocumentError:

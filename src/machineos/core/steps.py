@@ -17,7 +17,7 @@ lists the points of a plan has listed every place where a machine can stop half-
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeGuard, TypeVar, cast
 
 from machineos.errors import MachineOSError, OrderError
 
@@ -115,7 +115,6 @@ class Phase(Part, Protocol[F]):
         ...
 
 
-@runtime_checkable
 class Dialogue(Part, Protocol[F]):
     """One part of a plan whose steps depend on each other's answers."""
 
@@ -125,6 +124,11 @@ class Dialogue(Part, Protocol[F]):
         What a step raises (ours, and OSError) comes out of its ``yield``.
         """
         ...
+
+
+def is_dialogue(phase: Phase[F] | Dialogue[F]) -> TypeGuard[Dialogue[F]]:
+    """Tell the two kinds of phases apart."""
+    return hasattr(phase, "act")
 
 
 def check_order(phases: Iterable[Part], *, given: frozenset[str] = frozenset()) -> None:
@@ -175,7 +179,9 @@ class Runner(Generic[F]):
         check_order(phases, given=given)
         for phase in phases:
             self._begin(phase)
-            talk = phase.act(facts) if isinstance(phase, Dialogue) else _whole(phase, facts)
+            talk = (
+                phase.act(facts) if is_dialogue(phase) else _whole(cast("Phase[F]", phase), facts)
+            )
             facts = self._listen(talk, phase.needs, phase.name)
         return facts
 
@@ -208,6 +214,13 @@ class Runner(Generic[F]):
                 answer = self.take(step)
             except (MachineOSError, OSError) as error:
                 refusal = error
+
+
+def _talk(phase: Phase[F] | Dialogue[F], facts: F) -> Talk[F]:
+    """Return what ``phase`` says, whichever kind it is."""
+    if is_dialogue(phase):
+        return phase.act(facts)
+    return _whole(cast("Phase[F]", phase), facts)
 
 
 def _whole(phase: Phase[F], facts: F) -> Talk[F]:

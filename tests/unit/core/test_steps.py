@@ -7,7 +7,17 @@ from typing import ClassVar
 
 import pytest
 
-from machineos.core.steps import Answers, Dialogue, Phase, Runner, Step, Talk, ask, check_order
+from machineos.core.steps import (
+    Answers,
+    Dialogue,
+    Phase,
+    Runner,
+    Step,
+    Talk,
+    ask,
+    check_order,
+    is_dialogue,
+)
 from machineos.errors import BootError, MachineOSError, MissingError, OrderError
 
 
@@ -190,8 +200,8 @@ def test_a_dialogue_hears_answers_and_refusals() -> None:
     runner: Runner[Facts] = Runner(perform)
     assert runner.run([Counting()], Facts()) == Facts(10, (4, 1, 1, 4))
     assert asked == [Look("x" * count) for count in range(4)]
-    assert isinstance(Counting(), Dialogue)
-    assert not isinstance(Looking(), Dialogue)
+    assert is_dialogue(Counting())
+    assert not is_dialogue(Looking())
 
 
 @pytest.mark.parametrize("error", [BootError("why"), OSError("unreadable"), KeyError("ours")])

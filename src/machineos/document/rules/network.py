@@ -50,10 +50,10 @@ def parse_address(text: str, version: int) -> Interface | None:
         return None
 
 
-def automatic_addresses() -> Iterator[ipaddress.IPv4Address]:
-    """Yield the addresses that are given to who asks for none."""
-    for number in NUMBERS:
-        yield GATEWAY4.network.network_address + number
+def is_automatic(address: Address) -> bool:
+    """Whether it is one of those that are given to who asks for none."""
+    network = GATEWAY4.network
+    return address in network and int(address) - int(network.network_address) in NUMBERS
 
 
 def address_taken(address: Address, owner: str) -> str:
@@ -190,7 +190,7 @@ def _address_once(declaration: Declaration) -> Found:
 
 def _address_room(declaration: Declaration) -> Found:
     taken = {interface.ip for _, _, interface in _inside(declaration)}
-    free = sum(address not in taken for address in automatic_addresses())
+    free = len(NUMBERS) - sum(map(is_automatic, taken))
     for path, target in declaration.each():
         if target.network.type == "simple" and not target.network.ipv4:
             free -= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_address
 
 import pytest
 
@@ -22,10 +22,13 @@ def test_the_networks_of_the_bridge_are_these() -> None:
 
 
 def test_automatic_addresses_leave_out_the_hosts_and_the_ends() -> None:
-    found = list(network.automatic_addresses())
-    assert found[0] == IPv4Address("10.0.3.3")
-    assert found[-1] == IPv4Address("10.0.3.254")
-    assert len(found) == 252
+    bridge = [each for each in IPv4Network("10.0.3.0/24") if network.is_automatic(each)]
+    assert bridge == [IPv4Address(f"10.0.3.{number}") for number in range(3, 255)]
+
+
+@pytest.mark.parametrize("text", ["10.0.2.3", "10.0.4.3", "0.0.0.3", "::3", "fd6d:6f73:3000:3::3"])
+def test_no_other_address_is_an_automatic_one(text: str) -> None:
+    assert not network.is_automatic(ip_address(text))
 
 
 @pytest.mark.parametrize("kind", ["hostfs", "fs-only"])
