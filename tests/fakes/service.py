@@ -403,8 +403,9 @@ class MemoryHost:
             raise MissingError(f"{path} does not exist")
 
     def _names(self, folder: Path) -> tuple[str, ...]:
-        everything = {*self.files, *self.made}
-        return tuple(sorted({path.name for path in everything if path.parent == folder}))
+        # As text: of a path, a parent is made anew for every question.
+        pairs = (str(path).rpartition("/") for path in (*self.files, *self.made))
+        return tuple(sorted({name for parent, _, name in pairs if parent == str(folder)}))
 
 
 class MemoryPlace:

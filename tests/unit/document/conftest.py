@@ -38,6 +38,7 @@ from machineos.oci.model.documents import (
     CONFIG,
     MANIFEST,
     Descriptor,
+    Index,
     Manifest,
     parse_document,
     parse_manifest,
@@ -344,7 +345,7 @@ class MemoryRepository:
     def referrers(self, digest: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
         found = []
         for entry in sorted(self._manifests.values(), key=lambda item: item.digest):
-            document = parse_document(self._blobs[entry.digest], name=str(entry.digest))
+            document = _parsed(self._blobs[entry.digest], str(entry.digest))
             subject = getattr(document, "subject", None)
             kind = getattr(document, "artifact_type", "")
             if subject is not None and subject.digest == digest and artifact_type in {"", kind}:
@@ -353,6 +354,12 @@ class MemoryRepository:
 
     def tags(self) -> tuple[str, ...]:
         return tuple(sorted(self._tags))
+
+
+@functools.cache
+def _parsed(data: bytes, name: str) -> Manifest | Index:
+    """Parse once what is asked for at every step of a test that is killed at every step."""
+    return parse_document(data, name=name)
 
 
 @pytest.fixture(scope="session")
