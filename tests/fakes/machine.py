@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
 
@@ -274,20 +275,15 @@ class FakeHost:
     def store_image(
         self, source: Path, store: Path, image: Digest, *, tag: str
     ) -> tuple[Digest, ...]:
-        staged = self.staged[source]
         damaged: list[Digest] = []
-        graphs = [walk(staged, str(image))]
-        for entry in staged.referrers(image, artifact_type=ROOT_HASH_SIGNATURE):
-            graphs.append(walk(staged, str(entry.digest)))
-        for graph in graphs:
-            for blob in graph.blobs:
-                with staged.open_blob(blob) as chunks:
-                    self._put_blob(store, blob, b"".join(chunks), damaged)
+        root, *attached = _copied(self.staged[source], image)
+        for graph in (root, *attached):
+            for blob, data in graph.blobs:
+                self._put_blob(store, blob, data, damaged)
         self._write_whole(store / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}', again=False)
-        for graph in graphs[1:]:
-            self._put_manifest(store, graph.root.descriptor, graph.root.data, None, damaged)
-        root = graphs[0].root
-        self._put_manifest(store, root.descriptor, root.data, tag, damaged)
+        for graph in attached:
+            self._put_manifest(store, graph.root, graph.data, None, damaged)
+        self._put_manifest(store, root.root, root.data, tag, damaged)
         return tuple(damaged)
 
     def mount_image(self, source: Path, image: Digest, signature: bytes, folder: Path) -> None:
@@ -446,6 +442,28 @@ class FakeHost:
         if entries != old["manifests"] or self._read(path) is None:
             body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
             self._write_whole(path, msgspec.json.encode(body))
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """A manifest and its blobs, with what they hold."""
+
+    root: Descriptor
+    data: bytes
+    blobs: tuple[tuple[Descriptor, bytes], ...]
+
+
+@lru_cache(maxsize=64)
+def _copied(staged: MemoryRepository, image: Digest) -> tuple[_Copied, ...]:
+    """Read an image and the root hash signatures attached to it, once: what is staged stays."""
+    attached = staged.referrers(image, artifact_type=ROOT_HASH_SIGNATURE)
+    found = []
+    for digest in (image, *(entry.digest for entry in attached)):
+        graph = walk(staged, str(digest))
+        root = graph.root
+        blobs = tuple((blob, staged.blob(blob, limit=blob.size)) for blob in graph.blobs)
+        found.append(_Copied(root.descriptor, root.data, blobs))
+    return tuple(found)
 
 
 def _publisher(der: bytes) -> Publisher:

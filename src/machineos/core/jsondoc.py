@@ -20,7 +20,7 @@ from machineos.errors import DocumentError, Fault
 T = TypeVar("T")
 MAX_DEPTH = 32
 # A string that never ends matches to the end of the document, or each quote in it would look again.
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _LEVELS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _OTHERS = bytes(set(range(256)) - set(_LEVELS))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
