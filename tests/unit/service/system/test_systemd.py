@@ -41,8 +41,8 @@ StandardError=inherit
     binds = [f"--bind-ro={path}" for path in sorted(shown) if not path.is_relative_to("/usr")]
     ended = run(
         [
-            "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--directory=/",
-            "--volatile=yes", "--private-network", "--console=read-only", *binds,
+            "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--link-journal=no",
+            "--directory=/", "--volatile=yes", "--private-network", "--console=read-only", *binds,
             f"--bind={result}:/result", f"--bind-ro={units}:/etc/systemd/system", "--boot",
             "systemd.unit=contract-run.service", "systemd.show_status=no",
         ],
