@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,15 @@ settings.load_profile("house")
 
 
 def pytest_configure() -> None:
-    """Keep the RSA keys that tests make for all processes, and for the next run."""
-    folder = Path(os.environ.setdefault(KEYS, str(Path(".cache/test-keys").absolute())))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Keep the RSA keys that tests make for all processes of a user, and for the next run.
+
+    In a tree that is another user's, each process makes its own.
+    """
+    if KEYS not in os.environ:
+        folder = Path(__file__).resolve().parents[1] / f".cache/test-keys-{os.geteuid()}"
+        with suppress(PermissionError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.environ[KEYS] = str(folder)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -32,6 +32,24 @@ UNKNOWN_EXTENSION = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.
 KEYS = "MACHINEOS_TEST_KEYS"
 
 
+def _make(path: Path, bits: int) -> None:
+    """Make a key, once: one process makes it, the others wait for it."""
+    with path.with_suffix(".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        made = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+        whole = path.with_suffix(".part")
+        whole.write_bytes(
+            made.private_bytes(
+                serialization.Encoding.DER,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        whole.rename(path)
+
+
 @functools.cache
 def key(label: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     """The RSA key of this name; one per name and folder, because making them is slow.
@@ -41,19 +59,8 @@ def key(label: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     if KEYS not in os.environ:
         return rsa.generate_private_key(public_exponent=65537, key_size=bits)
     path = Path(os.environ[KEYS]) / f"{hashlib.sha256(label.encode()).hexdigest()}-{bits}"
-    with path.with_suffix(".lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process makes it, the others read it
-        if not path.exists():
-            made = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-            whole = path.with_suffix(".part")
-            whole.write_bytes(
-                made.private_bytes(
-                    serialization.Encoding.DER,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                )
-            )
-            whole.rename(path)
+    if not path.exists():
+        _make(path, bits)
     data = path.read_bytes()
     loaded = serialization.load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(loaded, rsa.RSAPrivateKey)

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from machineos.core.run import run
-from vm.appliance import Bench
 from vm.guest import Guest
 
 
@@ -37,48 +30,6 @@ def test_the_root_cannot_be_written(live: Guest) -> None:
     for path in ("/x", "/usr/bin/x", "/usr/lib/systemd/system/x"):
         assert "Read-only file system" in live.sh(f"touch {path} 2>&1").output
     assert live.sh("mount -o remount,rw / 2>&1").status != 0
-
-
-@dataclass(frozen=True)
-class Rebooted:
-    """A guest, the name of what was pushed to it, and the digest that this has."""
-
-    guest: Guest
-    image: str
-    digest: str
-
-
-@pytest.fixture(scope="module")
-def rebooted(spoiled: Guest, bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Rebooted:
-    """The appliance after an image was pushed to its registry and it was booted again."""
-    image = f"oci:{bench.folder}/images/probe/oci:probe"
-    there = f"docker://127.0.0.1:{spoiled.port}/some/probe:1"
-    run(["skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", image, there],
-        timeout=900)  # fmt: skip
-    folder = tmp_path_factory.mktemp("pulled")
-    digest = pulled(there, folder / "one")
-    assert digest == pulled(image, folder / "own", tls=())
-    spoiled.reboot()
-    spoiled.wait_answer()
-    return Rebooted(spoiled, there, digest)
-
-
-@pytest.mark.tool("skopeo")
-def test_an_image_pushed_can_be_pulled_back_after_a_reboot(
-    rebooted: Rebooted, tmp_path: Path
-) -> None:
-    assert pulled(rebooted.image, tmp_path / "two") == rebooted.digest
-
-
-@pytest.mark.tool("skopeo")
-def test_after_a_reboot_all_is_good(rebooted: Rebooted) -> None:
-    rebooted.guest.wake()
-    rebooted.guest.wait_until("mosctl status --json | grep -q '\"good\": true'")
-
-
-def pulled(source: str, folder: Path, tls: tuple[str, ...] = ("--src-tls-verify=false",)) -> str:
-    run(["skopeo", "copy", "-q", "--preserve-digests", *tls, source, f"dir:{folder}"], timeout=900)
-    return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
 def test_ports_are_reachable_from_the_machine_itself(live: Guest) -> None:

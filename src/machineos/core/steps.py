@@ -179,10 +179,7 @@ class Runner(Generic[F]):
         check_order(phases, given=given)
         for phase in phases:
             self._begin(phase)
-            talk = (
-                phase.act(facts) if is_dialogue(phase) else _whole(cast("Phase[F]", phase), facts)
-            )
-            facts = self._listen(talk, phase.needs, phase.name)
+            facts = self._listen(_talk(phase, facts), phase.needs, phase.name)
         return facts
 
     def take(self, step: Step[object]) -> object:
