@@ -28,6 +28,7 @@ from machineos.oci.model.stream import verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from concurrent.futures import Future
 
     from machineos.core.digest import Digest
     from machineos.oci.graph.walk import Graph, Node
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 WORKERS = 4
 _TRIES = 2
+_WAKE = 2  # seconds
 REFERRER_LIMIT = 64 << 20  # bytes of blobs of one referrer
 
 
@@ -147,7 +149,7 @@ class _Copy:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="oci-copy") as pool:
             try:
                 futures = [pool.submit(self._blob, blob) for blob in ordered]
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                done = _first_end(futures)
             except BaseException:
                 self._stop.set()  # what has not begun ends at once, too
                 raise
@@ -253,6 +255,18 @@ class _Copy:
             )
             if self._report is not None:
                 self._report(self._state)
+
+
+def _first_end(futures: Collection[Future[None]]) -> Collection[Future[None]]:
+    """Wait until all have ended or one has failed; return those that have ended.
+
+    Python may take a signal in the moment before it blocks, and would handle it only afterwards:
+    so an interrupt counts after ``_WAKE`` seconds at the latest, not after the largest blob.
+    """
+    while True:
+        done, running = wait(futures, timeout=_WAKE, return_when=FIRST_EXCEPTION)
+        if not running or any(future.exception() is not None for future in done):
+            return done
 
 
 def _put(sink: Repository, node: Node, tag: str | None) -> None:
