@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -200,6 +201,25 @@ class _Composer:
         return Mapping(items, line, lines)
 
 
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One field of a model: its name there, what it holds, and whether it must be given."""
+
+    name: str
+    model: Any
+    required: bool
+
+
+@cache
+def _fields(model: type[msgspec.Struct]) -> dict[str, _Field]:
+    """Return the fields of a model by the key that a document gives them."""
+    hints = get_type_hints(model)
+    return {
+        item.encode_name: _Field(item.name, hints[item.name], item.required)
+        for item in msgspec.structs.fields(model)
+    }
+
+
 class _Decoder:
     def __init__(self, faults: list[Fault]) -> None:
         self._faults = faults
@@ -260,8 +280,7 @@ class _Decoder:
         if not isinstance(node, Mapping):
             self.fault(node, path, "must be a mapping")
             return None
-        hints = get_type_hints(model)
-        fields = {item.encode_name: item for item in msgspec.structs.fields(model)}
+        fields = _fields(model)
         for key in node.items:
             if key not in fields:
                 known = ", ".join(sorted(fields))
@@ -273,7 +292,7 @@ class _Decoder:
         for key, item in fields.items():
             child = f"{path}.{key}" if path else key
             if key in node.items:
-                values[item.name] = self.decode(node.items[key], hints[item.name], child)
+                values[item.name] = self.decode(node.items[key], item.model, child)
             elif item.required:
                 self.fault(node, child, "is missing")
         if len(self._faults) > before:
