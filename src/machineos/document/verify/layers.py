@@ -7,13 +7,15 @@ somebody read it to its end.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from machineos.document.rules.layer import MOUNTABLE, Seen, layer_name, tree_at
 from machineos.host.kernel.superblock import BLOCK
+from machineos.oci.model.repository import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
@@ -23,15 +25,13 @@ def require_mountable(repository: Repository, manifest: Manifest, name: str, *, 
     """Raise VerificationError unless a machine can mount each layer of an image that was checked.
 
     The head of a layer says whether it is a file system and has room for a hash tree. ``tree``
-    looks at the head of the tree too; a repository has no way to skip, so the file system before
-    it is read, which is cheap in a folder and dear in a registry. That every block has the root
-    hash is seen by the kernel alone.
+    looks at the head of the tree too: in a repository without ``Ranges`` the file system before it
+    is read and hashed for that. That every block has the root hash is seen by the kernel alone.
 
     Raises: also MissingError, TransferError, DigestError (the layer is damaged, as far as read).
     """
     for layer in manifest.layers:
-        with repository.open_blob(layer) as chunks:
-            require_seen(see(layer, chunks, tree=tree), name)
+        require_seen(_look(repository, layer, tree=tree), name)
 
 
 def require_seen(seen: Seen, name: str) -> None:
@@ -41,11 +41,25 @@ def require_seen(seen: Seen, name: str) -> None:
 
 def see(layer: Descriptor, chunks: Iterator[bytes], *, tree: bool) -> Seen:
     """Return what the rule asks for, from the bytes of a layer; ``tree`` as above."""
-    stream = _Stream(chunks)
-    seen = Seen(layer, stream.block(0))
+    return _seen(layer, _Stream(chunks).block, tree=tree)
+
+
+def _look(repository: Repository, layer: Descriptor, *, tree: bool) -> Seen:
+    if isinstance(repository, Ranges):
+        return _seen(layer, partial(_block, repository, layer), tree=tree)
+    with repository.open_blob(layer) as chunks:
+        return see(layer, chunks, tree=tree)
+
+
+def _block(repository: Ranges, layer: Descriptor, offset: int) -> bytes:
+    return repository.blob_range(layer, offset, BLOCK)
+
+
+def _seen(layer: Descriptor, block: Callable[[int], bytes], *, tree: bool) -> Seen:
+    seen = Seen(layer, block(0))
     if not tree or any(MOUNTABLE.breaches(seen)):
         return seen
-    return replace(seen, behind=stream.block(tree_at(seen)))
+    return replace(seen, behind=block(tree_at(seen)))
 
 
 class _Stream:

@@ -171,6 +171,14 @@ class LayoutRepository:
             chunks.close()
             os.close(handle)
 
+    def blob_range(self, descriptor: Descriptor, offset: int, size: int) -> bytes:
+        """Return a part of a blob, unchecked. Raises: MissingError, DigestError."""
+        handle = self._open(descriptor)
+        try:
+            return os.pread(handle, size, offset)
+        finally:
+            os.close(handle)
+
     def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         """Store a blob, unless ``holds_blob`` finds it there.
 

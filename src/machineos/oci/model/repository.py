@@ -6,7 +6,7 @@ protocols; ``layout.py`` and ``registry.py`` implement them and pass one contrac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,6 +66,17 @@ class Repository(Protocol):
 
     def tags(self) -> tuple[str, ...]:
         """Return the tags, sorted."""
+        ...
+
+
+@runtime_checkable
+class Ranges(Protocol):
+    """A repository of whose blobs any part is at hand without the rest."""
+
+    def blob_range(self, descriptor: Descriptor, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset`` on, fewer where the blob ends, checked against
+        nothing: the digest is one of the whole. Raises: MissingError, DigestError (it is no file
+        of the right size)."""
         ...
 
 

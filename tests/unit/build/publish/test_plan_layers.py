@@ -8,6 +8,7 @@ from fakes.layers import head_of, tree_of
 from fakes.repository import MemoryRepository
 from machineos.core.digest import Digest
 from machineos.errors import VerificationError
+from machineos.oci.model.documents import Descriptor, parse_manifest
 from machineos.oci.model.reference import ImageSource
 from unit.build.publish.test_plan import TAR, Converter, image, plan, wanted
 
@@ -42,6 +43,25 @@ def test_in_a_folder_the_hash_tree_is_looked_for_too(images: MemoryRepository) -
     image(images, "1", b"hsqs, and no more", raw=True)
     with pytest.raises(VerificationError, match="is not a squashfs image"):
         plan(images, wanted(source=away))
+
+
+class Folder(MemoryRepository):
+    """A repository of whose blobs any part is at hand."""
+
+    def blob_range(self, descriptor: Descriptor, offset: int, size: int) -> bytes:
+        return self.blobs[descriptor.digest][offset : offset + size]
+
+
+def test_in_a_folder_no_layer_is_read_before_it_is_copied() -> None:
+    """It is hashed once: when it goes to where it is published."""
+    near = Folder("images")
+    (layer,) = parse_manifest(near.blobs[image(near, "zot").digest], name="zot").layers
+    plan(near)
+    assert near.asked
+    assert layer.digest not in near.asked
+    image(near, "zot", BAD_TREE, raw=True)
+    with pytest.raises(VerificationError, match="its hash tree covers 8192 of 4096 bytes"):
+        plan(near)
 
 
 def test_of_what_was_converted_the_head_is_judged(images: MemoryRepository) -> None:

@@ -85,6 +85,34 @@ def test_the_head_of_the_tree_is_read_where_it_is_asked_for() -> None:
     assert caught.value.rule == "layer-mountable"
 
 
+class Folder(Streams):
+    """A repository of whose blobs any part is at hand; it counts what is asked for."""
+
+    def __init__(self, *contents: bytes) -> None:
+        super().__init__(*contents)
+        self.asked: list[tuple[int, int]] = []
+
+    def blob_range(self, descriptor: Descriptor, offset: int, size: int) -> bytes:
+        self.asked.append((offset, size))
+        return self.blobs[descriptor.digest][offset : offset + size]
+
+
+@pytest.mark.parametrize("tree", [False, True])
+def test_where_parts_are_at_hand_nothing_else_is_read(tree: bool) -> None:
+    repository = Folder(BIG)
+    near = cast("Repository", repository)
+    require_mountable(near, manifest(BIG), "image of zot", tree=tree)
+    assert repository.asked == [(0, BLOCK), (11 * BLOCK, BLOCK)][: 1 + tree]
+    assert (repository.read, repository.closed) == (0, 0)
+
+
+def test_where_parts_are_at_hand_the_tree_is_judged_too() -> None:
+    near = cast("Repository", Folder(BAD_TREE))
+    require_mountable(near, manifest(BAD_TREE), "image of zot", tree=False)
+    with pytest.raises(VerificationError, match="its hash tree covers 36864 of 40960 bytes"):
+        require_mountable(near, manifest(BAD_TREE), "image of zot", tree=True)
+
+
 @pytest.mark.parametrize("tree", [False, True])
 def test_every_layer_is_looked_at(tree: bool) -> None:
     bad = b"not a file system"

@@ -23,6 +23,7 @@ from machineos.host.kernel.mount import Flag, mount, unmount
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.oci.model.documents import MANIFEST, REF_NAME, Descriptor
+from machineos.oci.model.repository import Ranges
 from unit.oci.samples import LAYER, put_artifact, put_bytes, put_image, put_index
 
 if TYPE_CHECKING:
@@ -41,6 +42,28 @@ def files(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def test_a_part_of_a_blob(layout: LayoutRepository) -> None:
+    """Nothing is hashed for it; that it is a file of the right size is seen all the same."""
+    assert isinstance(layout, Ranges)
+    blob = put_bytes(layout, b"0123456789")
+    assert layout.blob_range(blob, 0, 4) == b"0123"
+    assert layout.blob_range(blob, 8, 4) == b"89"
+    assert layout.blob_range(blob, 10, 4) == b""
+    path = layout.blob_path(blob.digest)
+    path.chmod(0o644)
+    path.write_bytes(b"x123456789")
+    assert layout.blob_range(blob, 0, 2) == b"x1"
+    path.write_bytes(b"012345678")
+    with pytest.raises(DigestError, match="9 bytes, expected 10"):
+        layout.blob_range(blob, 0, 4)
+    path.unlink()
+    with pytest.raises(MissingError, match="is not there"):
+        layout.blob_range(blob, 0, 4)
+    path.symlink_to("/etc/hostname")
+    with pytest.raises(DigestError, match="is not a regular file"):
+        layout.blob_range(blob, 0, 4)
 
 
 def test_repositories_are_folders_as_zot_has_them(tmp_path: Path) -> None:
