@@ -55,8 +55,10 @@ class Bench:
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables that send the product's commands into our folder."""
-        return {name: str(self.folder / part) for name, part in _FOLDERS.items()}
+        """The variables that send the product's commands into our folder, and let the interpreter
+        keep what it compiled: a warm command is one whose modules are."""
+        folders = {name: str(self.folder / part) for name, part in _FOLDERS.items()}
+        return {**folders, "PYTHONDONTWRITEBYTECODE": ""}
 
     @property
     def home(self) -> Home:
