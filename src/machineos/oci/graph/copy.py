@@ -257,14 +257,16 @@ class _Copy:
                 self._report(self._state)
 
 
-def _first_end(futures: Collection[Future[None]]) -> Collection[Future[None]]:
+def _first_end(
+    futures: Collection[Future[None]], *, wake: float = _WAKE
+) -> Collection[Future[None]]:
     """Wait until all have ended or one has failed; return those that have ended.
 
     Python may take a signal in the moment before it blocks, and would handle it only afterwards:
-    so an interrupt counts after ``_WAKE`` seconds at the latest, not after the largest blob.
+    so an interrupt counts after ``wake`` seconds at the latest, not after the largest blob.
     """
     while True:
-        done, running = wait(futures, timeout=_WAKE, return_when=FIRST_EXCEPTION)
+        done, running = wait(futures, timeout=wake, return_when=FIRST_EXCEPTION)
         if not running or any(future.exception() is not None for future in done):
             return done
 

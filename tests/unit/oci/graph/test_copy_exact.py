@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,7 +31,6 @@ from machineos.oci.model.documents import (
     Manifest,
 )
 from unit.oci.samples import LAYER, SIGNATURE, put_artifact, put_bytes, put_image, put_index
-from waiting import wait_for
 
 
 class Sink(MemoryRepository):
@@ -358,39 +356,6 @@ def test_a_worker_in_the_midst_of_a_blob_hears_of_a_failure(sink: Sink) -> None:
     with pytest.raises(AuthError, match="no"):
         copy_graph(waits, sink, "1.0", tag="1.0", workers=3)
     assert not sink.has_blob(Digest.of(b"slow"))
-
-
-def test_an_interrupt_ends_the_workers(sink: Sink) -> None:
-    """Also the one that is in the midst of a blob: it does not read it to its end."""
-    size, main = 8_000_000, threading.get_ident()
-    read = 0
-
-    class Interrupts(Source):
-        def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-            return self._slow() if descriptor.size == size else super().open_blob(descriptor)
-
-        @contextmanager
-        def _slow(self) -> Iterator[Iterator[bytes]]:
-            def chunks() -> Iterator[bytes]:
-                nonlocal read
-                wait_for(lambda: len(sink.blobs) == 21, what="the other worker to do the rest")
-                signal.pthread_kill(main, signal.SIGINT)
-                while True:
-                    read += 1
-                    yield b"s"
-
-            yield chunks()
-
-    source = Interrupts()
-    large = Descriptor(media_type=LAYER, digest=Digest.of(b"slow"), size=size)
-    layers = (large, *(put_bytes(source, b"%d" % number) for number in range(20)))
-    manifest = Manifest(media_type=MANIFEST, config=put_bytes(source, b"{}"), layers=layers)
-    source.put_manifest(manifest.to_bytes(), media_type=MANIFEST, tag="1.0")
-    with pytest.raises(KeyboardInterrupt):
-        copy_graph(source, sink, "1.0", tag="1.0", workers=2)
-    assert read < size
-    assert sink.tags() == ()
-    assert not [one for one in threading.enumerate() if one.name.startswith("oci-copy")]
 
 
 def test_a_sink_that_stores_something_else(source: Source) -> None:
