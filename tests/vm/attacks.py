@@ -39,10 +39,11 @@ Json = dict[str, Any]
 Ends = Callable[[], str]
 Tries = Callable[[], list[tuple[str, str]]]
 
-# How a boot of the machine ends: its own words, or those of firmware and shim.
+# How a boot of the machine ends: its own words, or those of firmware and shim. A line whose words
+# count is waited for to its end: what is on the console may be half of it.
 VERDICT = (
-    r"BOOT FAILED: [^\r\n]*|handing over to systemd|Access Denied|Security Violation|"
-    r"Kernel panic[^\r\n]*|UEFI Interactive Shell|Start PXE|SBAT self-check failed"
+    r"BOOT FAILED: [^\r\n]*(?=[\r\n])|handing over to systemd|Access Denied|Security Violation|"
+    r"Kernel panic[^\r\n]*(?=[\r\n])|UEFI Interactive Shell|Start PXE|SBAT self-check failed"
 )
 RUNS = "handing over to systemd"
 SLOTS = ("EFI/machineos-a/shimx64.efi", "EFI/BOOT/BOOTX64.EFI")
@@ -239,7 +240,7 @@ def firmware_tries(guest: Guest, timeout: float = BOOT) -> list[tuple[str, str]]
     deadline = CLOCK.monotonic() + timeout
     while True:
         text = re.sub(r"\x1b\[[0-9;=]*[A-Za-z]", "", guest.vm.console_text)
-        if re.search(rf"No bootable option|BOOT FAILED|{RUNS}", text):
+        if re.search(rf"No bootable option|BOOT FAILED.*[\r\n]|{RUNS}", text):
             break
         assert CLOCK.monotonic() < deadline, text[-3000:]
         guest.vm.send("\r")

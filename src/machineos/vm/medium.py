@@ -132,7 +132,7 @@ def _boot_once(
     with running:
         seen = 0
         deadline = clock.monotonic() + medium.timeout
-        while running.state.status == "running":
+        while running.state.unended:
             seen = _report(running.console_text, seen, watch)
             if clock.monotonic() > deadline:
                 raise MachineError(

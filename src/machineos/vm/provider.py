@@ -62,6 +62,11 @@ class State:
         """Whether something of this machine runs a guest."""
         return self.pid is not None
 
+    @property
+    def unended(self) -> bool:
+        """Whether the guest runs or is about to end: more may come from it, without a fault."""
+        return self.status in {"running", "stopping"}
+
 
 @dataclass(frozen=True, slots=True)
 class Started:

@@ -76,7 +76,8 @@ class RunningMachine:
 
     def wait_console(self, pattern: str, timeout: float) -> re.Match[str]:
         """Wait until the guest has written ``pattern`` (a regular expression, ``^`` and ``$`` at
-        line ends), after what an earlier wait matched; return the match.
+        line ends), after what an earlier wait matched; return the match. The last line may be half
+        of one: a pattern that wants all of it asks for its end.
 
         Raises: MachineError when the machine ends or ``timeout`` seconds pass first; the end of
         the console is in the message.
@@ -90,7 +91,7 @@ class RunningMachine:
             if match is not None:
                 self._position = match.end()
                 return match
-            if state.status != "running":
+            if not state.unended:
                 why = f"the machine is {state.status} ({state.reason})"
             elif self._clock.monotonic() > deadline:
                 why = f"{timeout:g} s have passed"

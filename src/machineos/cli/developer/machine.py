@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from machineos.vm.store import MachineStore
 
 _LIMIT = 1 << 20
+_ENDING = 10.0  # seconds that QEMU has to end after its guest
 
 _HELP = """Virtual machines with UEFI Secure Boot and TPM 2.0.
 
@@ -198,6 +199,7 @@ def console(name: str) -> None:
     left = provider.console(name).attach(source=sys.stdin.fileno(), sink=sys.stdout.fileno())
     if left != "closed":
         return
+    provider.wait(name, _ENDING)
     state = provider.state(name)
     if state.status == "failed":
         raise MachineError(f"machine {name} is failed: {state.reason}")

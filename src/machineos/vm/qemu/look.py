@@ -65,11 +65,12 @@ def said_last(log: Path) -> str:
 
 
 def _facts(record: Record, paths: MachinePaths, clock: Clock, ask: bool) -> Facts:
+    swtpm = is_alive(record.swtpm)  # first: see ``Facts``
     qemu = is_alive(record.qemu)
     return Facts(
         actor=is_alive(record.actor),
         qemu=qemu,
-        swtpm=is_alive(record.swtpm),
+        swtpm=swtpm,
         shutdown=qmp.parse_events(_tail(paths.event_log)),
         last_words=said_last(paths.qemu_log),
         run_state=_ask(paths, clock) if ask and qemu and record.phase == "running" else "",

@@ -55,7 +55,11 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the host shows about the processes of a record."""
+    """What the host shows about the processes of a record.
+
+    ``swtpm`` is looked at before ``qemu`` and ``shutdown``: a TPM that was gone while QEMU still
+    lived and had not said that it ends has died on its own.
+    """
 
     actor: bool
     qemu: bool
@@ -147,6 +151,8 @@ def _dead(record: Record, found: Facts) -> tuple[Status, str]:
 def _alive(record: Record, found: Facts) -> tuple[Status, str]:
     if record.phase == "starting" and found.actor:
         return "starting", ""
+    if found.shutdown is not None:
+        return "stopping", _how(found.shutdown)  # QEMU lets its TPM go before it goes itself
     if record.swtpm is not None and not found.swtpm:
         return "failed", "its TPM (swtpm) has died; the guest goes on without one"
     if record.phase == "stopping" and found.actor:
@@ -161,7 +167,11 @@ def _alive(record: Record, found: Facts) -> tuple[Status, str]:
 def _ended(found: Facts) -> tuple[Status, str]:
     end = found.shutdown
     if end is not None and end.reason not in _BAD_ENDS:
-        return "stopped", _ENDS.get(end.reason, f"QEMU ended: {end.reason}")
-    reason = f"QEMU ended: {end.reason}" if end is not None else "QEMU has died"
+        return "stopped", _how(end)
+    reason = _how(end) if end is not None else "QEMU has died"
     words = f": {found.last_words}" if found.last_words else " without a word"
     return "failed", reason + words
+
+
+def _how(end: Shutdown) -> str:
+    return _ENDS.get(end.reason, f"QEMU ended: {end.reason}")

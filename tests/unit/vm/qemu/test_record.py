@@ -86,6 +86,20 @@ def dead(*, actor: bool = False, end: str = "", words: str = "") -> Facts:
         ("stopping", found(actor=True, swtpm=False), "failed", NO_TPM),
         ("stopping", found(), "running", ""),
         ("stopping", dead(end="guest-shutdown"), "stopped", "the guest powered off"),
+        # QEMU says that it ends, lets its TPM go, and ends: in between nothing has failed.
+        *(
+            (phase, found(actor=actor, swtpm=swtpm, end=end), "stopping", reason)
+            for phase in ("running", "stopping")
+            for actor in (False, True)
+            for swtpm in (False, True)
+            for end, reason in (
+                ("guest-shutdown", "the guest powered off"),
+                ("host-qmp-quit", "QEMU was told to quit"),
+                ("host-error", "QEMU ended: host-error"),
+            )
+        ),
+        ("starting", found(actor=True, swtpm=False, end="guest-shutdown"), "starting", ""),
+        ("starting", found(swtpm=False, end="guest-shutdown"), "stopping", "the guest powered off"),
         ("stopped", dead(), "stopped", "kept"),
         ("stopped", found(), "running", ""),
         ("failed", dead(), "failed", "kept"),
