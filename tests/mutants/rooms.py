@@ -35,7 +35,7 @@ def choose(top: Path, rooms: tuple[str, ...] = ROOMS, *, everything: bool = Fals
     ``everything`` takes also what has effects. Raises: ValueError for a room that is not there.
     """
     package = top / PACKAGE
-    effectful = with_effects(read_modules(package))
+    effectful = frozenset() if everything else with_effects(read_modules(package))
     modules: list[str] = []
     left_out: list[str] = []
     for room in rooms:

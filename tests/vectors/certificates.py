@@ -34,12 +34,13 @@ KEYS = "MACHINEOS_TEST_KEYS"
 
 def _make(path: Path, bits: int) -> None:
     """Make a key, once: one process makes it, the others wait for it."""
-    with path.with_suffix(".lock").open("wb") as lock:
+    with path.with_name(f"{bits}.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return
-        made = rsa.generate_private_key(public_exponent=65537, key_size=bits)
         whole = path.with_suffix(".part")
+        # Of an odd size, the primes of two keys may make one of another size.
+        made = _fresh(bits) if bits % 2 else _next(path.with_name(f"{bits}.primes"), bits)
         whole.write_bytes(
             made.private_bytes(
                 serialization.Encoding.DER,
@@ -50,6 +51,29 @@ def _make(path: Path, bits: int) -> None:
         whole.rename(path)
 
 
+def _next(pool: Path, bits: int) -> rsa.RSAPrivateKey:
+    """Return another key. Each two primes of the ``pool`` make one, which only a key for tests may
+    be: to find a prime is what takes long. The pool's file counts the keys, then names its primes.
+    """
+    taken, *primes = [int(word, 16) for word in pool.read_text().split()] if pool.exists() else [0]
+    pairs = [(first, second) for at, second in enumerate(primes) for first in primes[:at]]
+    if taken == len(pairs):
+        numbers = _fresh(bits).private_numbers()
+        pairs += [(first, numbers.p) for first in primes]
+        pairs += [(first, numbers.q) for first in (*primes, numbers.p)]
+        primes += (numbers.p, numbers.q)
+    pool.write_text(" ".join(f"{number:x}" for number in (taken + 1, *primes)))
+    p, q = pairs[taken]
+    secret = rsa.rsa_recover_private_exponent(65537, p, q)
+    crt = (rsa.rsa_crt_dmp1(secret, p), rsa.rsa_crt_dmq1(secret, q), rsa.rsa_crt_iqmp(p, q))
+    made = rsa.RSAPrivateNumbers(p, q, secret, *crt, rsa.RSAPublicNumbers(65537, p * q))
+    return made.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+def _fresh(bits: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
 @functools.cache
 def key(label: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     """The RSA key of this name; one per name and folder, because making them is slow.
@@ -57,7 +81,7 @@ def key(label: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     The folder is the one that the environment names (tests/conftest); without, it is made anew.
     """
     if KEYS not in os.environ:
-        return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+        return _fresh(bits)
     path = Path(os.environ[KEYS]) / f"{hashlib.sha256(label.encode()).hexdigest()}-{bits}"
     if not path.exists():
         _make(path, bits)

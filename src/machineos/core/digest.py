@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _SHAPE = {"sha256": re.compile(r"[a-f0-9]{64}"), "sha512": re.compile(r"[a-f0-9]{128}")}
+_HASH = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}  # hashlib.new() is slow to find one
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,9 +64,13 @@ class Digest:
         """The first twelve hex digits, for people."""
         return self.hex[:12]
 
+    def hasher(self, data: bytes = b"") -> hashlib._Hash:
+        """Return a hash of its algorithm that has seen ``data``."""
+        return _HASH[self.algorithm](data)
+
     def check(self, data: bytes, what: str) -> None:
         """Raise DigestError unless ``data`` has this digest."""
-        found = hashlib.new(self.algorithm, data).hexdigest()
+        found = self.hasher(data).hexdigest()
         if found != self.hex:
             raise DigestError(f"{what}: digest is {self.algorithm}:{found}, expected {self}")
 
@@ -82,7 +87,7 @@ class Checker:
         self._size = size
         self._what = what
         self._seen = 0
-        self._hash = hashlib.new(digest.algorithm)
+        self._hash = digest.hasher()
 
     @property
     def seen(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -49,6 +50,7 @@ class Luks:
         return self.area + self.record
 
 
+@functools.cache
 def luks_area(volume: str, key: bytes, *, cipher: str = "aes-xts-plain64") -> bytes:
     """Return the header area of a device that ``key`` opens."""
     slot = hashlib.sha256(passphrase(Secret(key)).reveal()).hexdigest()
@@ -58,8 +60,12 @@ def luks_area(volume: str, key: bytes, *, cipher: str = "aes-xts-plain64") -> by
 
 def luks(volume: str, key: bytes, plain: Volume) -> Luks:
     """Return a device as the installer makes it with this key."""
-    area = luks_area(volume, key)
-    return Luks(area, header_record(Secret(key), area), volume, plain)
+    return Luks(luks_area(volume, key), _record(volume, key), volume, plain)
+
+
+@functools.cache
+def _record(volume: str, key: bytes) -> bytes:
+    return header_record(Secret(key), luks_area(volume, key))
 
 
 def opened(device: Luks, path: Path, header: bytes, key: bytes) -> Volume:

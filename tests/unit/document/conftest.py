@@ -46,6 +46,7 @@ from machineos.oci.model.documents import (
 from machineos.oci.model.reference import ImageSource
 from machineos.trust.keys import x509 as issuing
 from machineos.trust.keys.signer import FileSigner
+from vectors import certificates
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PRODUCT = UUID("de6c82c5-2e01-4c92-949b-a6545d30fc06")
@@ -81,16 +82,16 @@ class Authority:
     expired: FileSigner
 
 
-def _authority() -> Authority:
+def _authority(label: str) -> Authority:
     profile = quick_ca()
-    key = issuing.new_key(profile)
+    key = certificates.key(f"{label} CA")
     name = issuing.name("Manifest rootCA")
     ca = issuing.issue(
         profile, name, key.public_key(), issuer=None, issuer_key=key, now=NOW - timedelta(days=9000)
     )
 
     def publisher(product: UUID, when: datetime) -> FileSigner:
-        leaf = issuing.new_key(issuing.PUBLISHER)
+        leaf = certificates.key(f"{label} {product} {when}")
         subject = issuing.name(f"manifest PRODUCT:{product}")
         certificate = issuing.issue(
             issuing.PUBLISHER, subject, leaf.public_key(), issuer=ca, issuer_key=key, now=when
@@ -113,7 +114,7 @@ def quick_ca() -> issuing.Profile:
 @functools.cache
 def the_authority() -> Authority:
     """The authority of the fixture, for what is made outside of a test."""
-    return _authority()
+    return _authority("authority")
 
 
 @functools.cache
@@ -145,7 +146,7 @@ def authority() -> Authority:
 
 @pytest.fixture(scope="session")
 def stranger() -> Authority:
-    return _authority()
+    return _authority("stranger")
 
 
 def put_image(

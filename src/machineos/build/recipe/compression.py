@@ -5,7 +5,6 @@ Invariant: nothing grows without bound at once, however well it was compressed.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from typing import TYPE_CHECKING, Literal
 
@@ -71,7 +70,7 @@ def checked(chunks: Iterator[bytes], expected: Digest | None, what: str) -> Iter
     if expected is None:
         yield from chunks
         return
-    hasher = hashlib.new(expected.algorithm)
+    hasher = expected.hasher()
     for chunk in chunks:
         hasher.update(chunk)
         yield chunk

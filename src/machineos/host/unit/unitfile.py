@@ -6,6 +6,7 @@ the prefix ``:``, so that systemd substitutes nothing in words that came from an
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from machineos.errors import ToolError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # systemd refuses lines of 1 MiB; no honest command comes near.
 MAX_COMMAND = 256 << 10
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_SPECIAL = re.compile(r'[\x01-\x1f\x7f"%\\]')
 
 
 def quote(word: str) -> str:
@@ -26,7 +28,7 @@ def quote(word: str) -> str:
         raise ToolError(f"{word[:80]!r} is not text that a unit file can hold") from error
     if "\0" in word:
         raise ToolError(f"{word[:80]!r} holds a zero byte")
-    return '"' + "".join(_escape(char) for char in word) + '"'
+    return '"' + _SPECIAL.sub(lambda found: _escape(found[0]), word) + '"'
 
 
 def exec_line(argv: Sequence[str]) -> str:
@@ -39,6 +41,4 @@ def exec_line(argv: Sequence[str]) -> str:
 
 
 def _escape(char: str) -> str:
-    if char in _ESCAPES:
-        return _ESCAPES[char]
-    return f"\\x{ord(char):02x}" if ord(char) < 0x20 or ord(char) == 0x7F else char
+    return _ESCAPES.get(char) or f"\\x{ord(char):02x}"

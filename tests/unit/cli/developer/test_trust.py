@@ -12,6 +12,7 @@ from fakes.randomness import FixedRandomness
 from machineos.cli.developer.trust import trust
 from machineos.core import run
 from machineos.core.clock import SystemClock
+from machineos.core.secret import Secret
 from machineos.errors import ConflictError, MissingError, SignatureError, UsageError
 from machineos.trust.keys.contents import ROLES
 from machineos.trust.keys.keyset import create_keyset
@@ -24,16 +25,20 @@ START = "from machineos.cli.developer.trust import main; main()"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    keysets = root / "machine" / "trust" / "keys"
+    add_keyset(root, "acme")
+    return root
+
+
+def add_keyset(root: Path, name: str, passphrase: Secret | None = None) -> None:
+    """What ``keyset add`` does, without making RSA keys."""
     create_keyset(
-        keysets,
-        "acme",
+        root / "machine/trust/keys",
+        name,
         organization="Acme",
-        passphrase=None,
+        passphrase=passphrase,
         clock=SystemClock(),
         random=FixedRandomness(),
     )
-    return root
 
 
 def call(data: Path, *args: str, stdin: str | None = None) -> Result:
@@ -74,8 +79,13 @@ def test_every_command_has_help(command: list[str], data: Path) -> None:
 @pytest.mark.parametrize("flag", ["--org", "--Org", "--organization"])
 def test_keyset_add(flag: str, tmp_path: Path) -> None:
     if flag == "--org":
-        shown = json.loads(good(tmp_path, "keyset", "add", "k", flag, "A", "--json"))
+        secret = tmp_path / "secret"
+        secret.write_text("open sesame\n")
+        add = ("keyset", "add", "k", flag, "A", "--passphrase-file", str(secret), "--json")
+        shown = json.loads(good(tmp_path, *add))
         assert Path(shown["path"]) == tmp_path / "machine/trust/keys/k"
+        key = tmp_path / "machine/trust/keys/k/uefi-db/privkey.pem"
+        assert key.read_text().startswith("-----BEGIN ENCRYPTED")
         assert good(tmp_path, "project", "list", "k") == "default\n"
         assert "O=A" in good(tmp_path, "keyset", "show", "k")
     else:
@@ -167,11 +177,7 @@ def test_sign_and_verify(data: Path, tmp_path: Path) -> None:
 
 
 def test_passphrase_from_a_file_and_from_stdin(tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("open sesame\n")
-    good(tmp_path, "keyset", "add", "k", "--passphrase-file", str(secret))
-    key = tmp_path / "machine/trust/keys/k/uefi-db/privkey.pem"
-    assert key.read_text().startswith("-----BEGIN ENCRYPTED")
+    add_keyset(tmp_path, "k", Secret(b"open sesame"))
     assert isinstance(call(tmp_path, "project", "add", "k", "p").exception, UsageError)
     env = {"XDG_DATA_HOME": str(tmp_path)}
     done = run.run(
