@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from machineos.errors import StalledError, TransferError
+from machineos.oci.registry.alarms import ALARMS
 
 if TYPE_CHECKING:
     import random
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse, HTTPResponse
 
     from machineos.core.clock import Clock
+    from machineos.oci.registry.alarms import Alarm
 
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -99,9 +101,9 @@ class Retry:
 class Reader:
     """Reads a body and notices when it stops or drips.
 
-    A read can hang inside the decoder of chunked bodies although bytes arrive, so a thread watches
-    how long the current read takes and shuts the socket; time that the consumer takes is not held
-    against the server.
+    A read can hang inside the decoder of chunked bodies although bytes arrive, so another thread
+    looks how long the current read takes and shuts the socket; time that the consumer takes is not
+    held against the server.
     """
 
     def __init__(self, response: BaseHTTPResponse, limits: Limits, clock: Clock, what: str) -> None:
@@ -113,16 +115,18 @@ class Reader:
         self._waited = 0.0
         self._got = 0
         self._stalled = False
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="oci-watch", daemon=True)
+        self._looking = threading.Lock()
+        self._next: Alarm | None = None
 
     def __enter__(self) -> Reader:
-        self._thread.start()
+        self._look_later()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
+        with self._looking:  # afterwards the connection is somebody else's
+            if self._next is not None:
+                self._next.cancel()
+                self._next = None
 
     def read(self, size: int) -> bytes:
         """Return up to ``size`` bytes, none at the end. Raises: StalledError, TransferError."""
@@ -154,16 +158,20 @@ class Reader:
             f"{self._limits.window_seconds:.0f} s"
         )
 
-    def _watch(self) -> None:
-        window = self._limits.window_seconds
-        while not self._done.wait(window / 2):
+    def _look_later(self) -> None:
+        self._next = ALARMS.after(self._limits.window_seconds / 2, self._look)
+
+    def _look(self) -> None:
+        with self._looking:
+            if self._next is None:
+                return
             started = self._started
-            if started is not None and self._clock.monotonic() - started > window:
-                self._stalled = True
-                try:
-                    self._response.shutdown()
-                except (ValueError, OSError):
-                    return  # closed meanwhile
+            if started is None or self._clock.monotonic() - started <= self._limits.window_seconds:
+                self._look_later()
+                return
+            self._stalled = True
+            with suppress(ValueError, OSError):  # closed meanwhile
+                self._response.shutdown()
 
 
 def exchange(
@@ -254,26 +262,21 @@ def pool_manager(limits: Limits, ca_file: Path | None, *, tls: bool) -> urllib3.
 def _deadline(sock: socket.socket | None, seconds: float) -> Iterator[None]:
     """Bound the time for status line and headers as a whole: a socket's own time limit starts anew
     with every byte. Raises: TimeoutError."""
-    fired = threading.Event()
 
     def shut() -> None:
-        fired.set()
         if sock is not None:
-            try:
+            with suppress(OSError):  # closed meanwhile
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return  # closed meanwhile
 
-    timer = threading.Timer(seconds, shut)
-    timer.daemon = True
-    timer.start()
+    alarm = ALARMS.after(seconds, shut)
     try:
         yield
     except Exception as error:
-        if fired.is_set():
+        if not alarm.cancel():
             raise TimeoutError("no complete answer in time") from error
         raise
-    finally:
-        timer.cancel()
-    if fired.is_set():
+    except BaseException:
+        alarm.cancel()
+        raise
+    if not alarm.cancel():
         raise TimeoutError("no complete answer in time")
