@@ -14,6 +14,10 @@ from machineos.trust.keys.keyset import Keyset, create_keyset
 from vectors.clock import FixedClock
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
+
+
 @pytest.fixture(scope="session")
 def clock() -> FixedClock:
     return FixedClock()

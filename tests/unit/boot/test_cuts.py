@@ -35,6 +35,8 @@ from machineos.trust.seal.layout import Index
 from unit.boot.ends import assert_secrets_hidden, assert_trusted, gives_out
 from unit.boot.worlds import machine, of_kind, settings
 
+pytestmark = pytest.mark.early
+
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 

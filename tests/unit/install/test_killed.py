@@ -21,6 +21,8 @@ from machineos.state.volumes.steps import TABLE
 from .conftest import PLACE, Watched, install
 from .killing import PASTS, WRITING, Bench, killed_at_every_step
 
+pytestmark = pytest.mark.early
+
 
 @pytest.mark.parametrize("loss", LOSSES[:3], ids=lambda loss: f"{loss.name}-{loss.seed}")
 @pytest.mark.parametrize("over", PASTS)

@@ -33,6 +33,8 @@ from machineos.vm.running import RunningMachine
 from machineos.vm.store import MachineStore
 from waiting import PATIENCE, wait_for
 
+pytestmark = pytest.mark.early
+
 CLOCK = SystemClock()
 DISK = "  disks:\n  - {file: a.qcow2, size: 8MiB}\n"
 

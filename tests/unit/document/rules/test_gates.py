@@ -18,6 +18,8 @@ from unit.document.rules import gates
 from unit.document.rules.bad import BAD
 from unit.document.rules.gates import MemoryWorld, Scene
 
+pytestmark = pytest.mark.early
+
 EVERYTHING = [(gate, rule.name) for rule in RULES for gate in rule.gates]
 
 

@@ -34,6 +34,8 @@ from unit.oci.samples import DATA, NoWaiting, descriptor, put_artifact, put_imag
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.early
+
 
 # -- a registry that lies
 

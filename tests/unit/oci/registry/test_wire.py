@@ -22,6 +22,8 @@ from unit.oci.samples import DATA, NoWaiting, descriptor, put_bytes, put_image, 
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.early
+
 
 @pytest.mark.parametrize(
     "fault",

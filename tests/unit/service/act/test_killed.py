@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from machineos.core.steps import Step
     from machineos.document.between.handover import Service
 
+pytestmark = pytest.mark.early
+
 WEB, DNS = "machineos-web.service", "machineos-dns.service"
 SIMPLE = Network(type="simple", ports=(Port(host=80, container=5000),))
 
