@@ -170,7 +170,7 @@ class Reader:
                 self._look_later()
                 return
             self._stalled = True
-            with suppress(ValueError, OSError):  # closed meanwhile
+            with suppress(ValueError, RuntimeError, OSError):  # read or closed meanwhile
                 self._response.shutdown()
 
 
