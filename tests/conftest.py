@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +25,11 @@ settings.load_profile("house")
 def pytest_configure() -> None:
     """Keep the RSA keys that tests make for all processes of a user, and for the next run.
 
-    In a tree that is another user's, each process makes its own.
+    In a tree that is another user's, each process makes its own. Whoever started the tests in the
+    background may have had them ignore SIGINT; here Ctrl-C is what it is.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if KEYS not in os.environ:
         folder = Path(__file__).resolve().parents[1] / f".cache/test-keys-{os.geteuid()}"
         with suppress(PermissionError):
