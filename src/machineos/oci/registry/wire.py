@@ -119,7 +119,8 @@ class Reader:
         self._next: Alarm | None = None
 
     def __enter__(self) -> Reader:
-        self._look_later()
+        with self._looking:
+            self._look_later()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,12 +167,12 @@ class Reader:
             if self._next is None:
                 return
             started = self._started
-            if started is None or self._clock.monotonic() - started <= self._limits.window_seconds:
-                self._look_later()
-                return
-            self._stalled = True
-            with suppress(ValueError, RuntimeError, OSError):  # read or closed meanwhile
-                self._response.shutdown()
+            window = self._limits.window_seconds
+            if started is not None and self._clock.monotonic() - started > window:
+                self._stalled = True
+                with suppress(ValueError, RuntimeError, OSError):  # read or closed meanwhile
+                    self._response.shutdown()
+            self._look_later()
 
 
 def exchange(
@@ -275,8 +276,8 @@ def _deadline(sock: socket.socket | None, seconds: float) -> Iterator[None]:
         if not alarm.cancel():
             raise TimeoutError("no complete answer in time") from error
         raise
-    except BaseException:
+    else:
+        if not alarm.cancel():
+            raise TimeoutError("no complete answer in time")
+    finally:
         alarm.cancel()
-        raise
-    if not alarm.cancel():
-        raise TimeoutError("no complete answer in time")

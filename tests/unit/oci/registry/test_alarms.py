@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from queue import SimpleQueue
 
 import pytest
@@ -21,7 +22,7 @@ def made() -> SimpleQueue[int]:
 def test_calls_are_made_in_the_order_of_their_times(made: SimpleQueue[int]) -> None:
     alarms = Alarms()
     for number, seconds in ((3, 0.3), (1, 0.1), (2, 0.2), (4, LATER)):
-        alarms.after(seconds, lambda number=number: made.put(number))  # type: ignore[misc]
+        alarms.after(seconds, partial(made.put, number))
     assert [made.get(timeout=PATIENCE) for _ in range(3)] == [1, 2, 3]
     assert made.empty()
 
@@ -62,7 +63,7 @@ def test_one_thread_makes_all_and_ends_when_there_is_nothing_more(made: SimpleQu
     (thread,) = {*threading.enumerate()} - before
     assert all(alarm.cancel() for alarm in many)
     for number in (1, 2):  # also after it has ended
-        alarms.after(0, lambda number=number: made.put(number))  # type: ignore[misc]
+        alarms.after(0, partial(made.put, number))
         assert made.get(timeout=PATIENCE) == number
         thread.join(PATIENCE)
         assert not thread.is_alive()
