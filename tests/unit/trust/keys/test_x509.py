@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509 as library
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from machineos.core.secret import Secret
@@ -209,31 +209,23 @@ def test_openssls_older_encryption_counts_as_protected() -> None:
     assert x509.load_key(pem, Secret(b"x"), what="k").public_key() == ROOT.public_key()
 
 
-@pytest.mark.parametrize(
-    "damaged",
-    ["p", "q", "d", "dmp1", "dmq1", "iqmp", "p q", "d p", "d q", "d dmp1", "d dmq1", "d iqmp"],
-)
-def test_a_damaged_key_is_not_taken(damaged: str) -> None:
-    """A bit of a number, or of two, has flipped. OpenSSL finds its way without one or another; what
-    is taken makes signatures that the certificate proves."""
+@pytest.mark.parametrize("damaged", ["p", "q", "d", "dmp1", "dmq1", "iqmp", "p q", "d dmp1"])
+@pytest.mark.parametrize("bit", [0, 2, 7])
+def test_a_damaged_key_is_not_taken(damaged: str, bit: int) -> None:
+    """A bit of a number, or of two, has flipped."""
     der, numbers = bytearray(der_of(ROOT)), ROOT.private_numbers()
     for name in damaged.split():
         number: int = getattr(numbers, name)
         value = number.to_bytes((number.bit_length() + 7) // 8, "big")
-        der[der.index(value) + len(value) // 2] ^= 4
+        der[der.index(value) + len(value) // 2] ^= 1 << bit
     head, foot = b"-----BEGIN PRIVATE KEY-----\n", b"-----END PRIVATE KEY-----\n"
     pem = head + base64.encodebytes(der) + foot
-    shape, digest = padding.PKCS1v15(), hashes.SHA256()
-    try:
-        key = x509.load_key(pem, None, what="k")
-    except SignatureError as error:
-        assert error.message in {
-            "k is damaged: its public half refuses its signatures",
-            "k is not a private key in PEM",
-        }
-    else:
-        assert not damaged.startswith("d ")
-        ROOT.public_key().verify(key.sign(b"x", shape, digest), b"x", shape, digest)
+    with pytest.raises(SignatureError) as caught:
+        x509.load_key(pem, None, what="k")
+    assert caught.value.message in {
+        "k is damaged: its numbers do not belong together",
+        "k is not a private key in PEM",
+    }
 
 
 def der_of(key: rsa.RSAPrivateKey) -> bytes:
