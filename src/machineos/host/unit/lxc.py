@@ -1,9 +1,11 @@
 """LXC: the grammar of its configuration file and the command that runs one container.
 
 LXC reads a value up to the end of the line, trims it, and takes off one pair of equal quotes
-around the whole; there is no escape. So every value is written inside double quotes, which keeps
-all of it, and a value with a newline goes on the command line (``--define``), where nothing is
-interpreted. The container's own command also goes on the command line, never into
+around the whole; there is no escape. A line ends at a carriage return, too. So every value is
+written inside double quotes, which keeps all of it, and only where each character is a printable
+one; any other value goes on the command line (``--define``), where no line ends. What confines a
+container goes there as well, after the file, so that nothing in the file can undo it. The
+container's own command also goes on the command line, never into
 ``lxc.init.cmd``, whose quoting cannot express every argument. Tried with LXC 5.0
 (Debian 12, where tests run) and 6.0 (the appliance).
 """
@@ -26,15 +28,16 @@ Setting = tuple[str, str]
 
 
 def fits_in_file(value: str) -> bool:
-    """Whether ``value`` can be written into a configuration file."""
-    return "\n" not in value
+    """Whether ``value`` can be written into a configuration file: it has nothing but printable
+    characters, so nothing that could end a line."""
+    return value.isprintable()
 
 
 def render(settings: Sequence[Setting]) -> str:
     """Return the text of a configuration file. Raises: ToolError for a value it cannot hold."""
     for key, value in settings:
-        if not fits_in_file(value) or "\0" in value:
-            raise ToolError(f"LXC: the value of {key} holds a newline or a zero byte")
+        if not fits_in_file(value):
+            raise ToolError(f"LXC: the value of {key} holds a character that is not printable")
     return "".join(f'{key} = "{value}"\n' for key, value in settings)
 
 

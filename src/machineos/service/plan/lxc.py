@@ -88,16 +88,9 @@ def render(spec: ServiceSpec, *, folder: Path) -> Container:
     settings = [
         ("lxc.rootfs.path", f"dir:{spec.rootfs}"),
         ("lxc.uts.name", spec.id.host_name),
-        *_ids(spec),
         *_network(spec),
         *_mounts(spec),
-        ("lxc.init.uid", str(spec.user.uid)),
-        ("lxc.init.gid", str(spec.user.gid)),
         ("lxc.init.cwd", spec.folder),
-        ("lxc.cap.keep", " ".join(CAPABILITIES) if spec.user.uid == 0 else "none"),
-        ("lxc.no_new_privs", "1"),
-        ("lxc.apparmor.profile", spec.apparmor),
-        ("lxc.seccomp.profile", str(home / SECCOMP)),
         ("lxc.cgroup.relative", "1"),
         # Standard output and error of the payload are those of the unit: the journal.
         ("lxc.console.path", "none"),
@@ -108,7 +101,10 @@ def render(spec: ServiceSpec, *, folder: Path) -> Container:
         spec.id.container,
         folder=folder,
         config=home / CONFIG,
-        defines=[item for item in environment if not lxc.fits_in_file(item[1])],
+        defines=[
+            *[item for item in environment if not lxc.fits_in_file(item[1])],
+            *_confinement(spec, home),
+        ],
         command=spec.argv,
     )
     return Container(lxc.render(settings), seccomp_policy(), tuple(argv))
@@ -132,6 +128,22 @@ def _environment(spec: ServiceSpec) -> list[tuple[str, str]]:
     values = {"PATH": _PATH, "HOME": spec.user.home}
     values.update(spec.env)
     return list(values.items())
+
+
+def _confinement(spec: ServiceSpec, home: Path) -> list[Setting]:
+    """Return what the container may not do, each list emptied first: it is read after the file."""
+    return [
+        ("lxc.idmap", ""),
+        *_ids(spec),
+        ("lxc.init.uid", str(spec.user.uid)),
+        ("lxc.init.gid", str(spec.user.gid)),
+        ("lxc.cap.drop", ""),
+        ("lxc.cap.keep", ""),
+        ("lxc.cap.keep", " ".join(CAPABILITIES) if spec.user.uid == 0 else "none"),
+        ("lxc.no_new_privs", "1"),
+        ("lxc.apparmor.profile", spec.apparmor),
+        ("lxc.seccomp.profile", str(home / SECCOMP)),
+    ]
 
 
 def _ids(spec: ServiceSpec) -> list[Setting]:

@@ -11,10 +11,13 @@ from machineos.host.unit import lxc
 def test_values_are_quoted_whole() -> None:
     assert lxc.render([("a.b", ' x "y" ')]) == 'a.b = " x "y" "\n'
     assert lxc.render([("a", ""), ("b", "'")]) == 'a = ""\nb = "\'"\n'
-    for bad in ("a\nb", "a\0b"):
+    for bad in ("a\nb", "a\0b", "a\rb", "a\x85b", "a\x1bb"):
+        assert not lxc.fits_in_file(bad)
         with pytest.raises(ToolError) as caught:
             lxc.render([("a.b", bad)])
-        assert str(caught.value) == "LXC: the value of a.b holds a newline or a zero byte"
+        assert str(caught.value) == (
+            "LXC: the value of a.b holds a character that is not printable"
+        )
 
 
 def test_mount_entries_escape_as_fstab() -> None:

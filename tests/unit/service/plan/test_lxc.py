@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,6 @@ from fakes.units import decode_command
 from machineos.core.serviceid import ServiceId
 from machineos.document.model.image import User
 from machineos.errors import ToolError
-from machineos.host.unit.lxc import fits_in_file
 from machineos.service.plan import lxc, unit
 from machineos.service.plan.model import ServiceSpec
 from machineos.service.plan.network import Attachment
@@ -20,15 +21,39 @@ from unit.service.plan.cases import LXC, PLAIN, SPECS
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 
 
-def settings(spec: ServiceSpec) -> list[tuple[str, str]]:
+CONFINING = (
+    "lxc.idmap", "lxc.init.uid", "lxc.init.gid", "lxc.cap.drop", "lxc.cap.keep", "lxc.no_new_privs",
+    "lxc.apparmor.profile", "lxc.seccomp.profile",
+)  # fmt: skip
+
+
+def in_file(spec: ServiceSpec) -> list[tuple[str, str]]:
     """Read a configuration as LXC does: trim, then take one pair of equal quotes off."""
     found = []
-    for line in lxc.render(spec, folder=LXC).config.split("\n")[:-1]:
+    for line in re.split("[\r\n]", lxc.render(spec, folder=LXC).config)[:-1]:
         key, value = line.split("=", 1)
         value = value.strip()
         if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
             value = value[1:-1]
         found.append((key.strip(), value))
+    return found
+
+
+def defined(spec: ServiceSpec) -> list[tuple[str, str]]:
+    """Return what the command line says."""
+    words = [word for word in lxc.render(spec, folder=LXC).argv if word.startswith("--define=")]
+    pairs = [word.removeprefix("--define=").partition("=") for word in words]
+    return [(key, value) for key, _, value in pairs]
+
+
+def settings(spec: ServiceSpec) -> list[tuple[str, str]]:
+    """Return what holds in the end: the command line comes last, an empty value empties a list."""
+    found: list[tuple[str, str]] = []
+    for key, value in (*in_file(spec), *defined(spec)):
+        if not value:
+            found = [pair for pair in found if pair[0] != key]
+        else:
+            found.append((key, value))
     return found
 
 
@@ -80,7 +105,7 @@ def test_a_volume_replaces_scratch_and_may_be_below_it() -> None:
 def test_each_id_names_its_own_files() -> None:
     spec = replace(PLAIN, id=ServiceId("other.1"))
     container = lxc.render(spec, folder=LXC)
-    assert 'lxc.seccomp.profile = "/run/machineos/lxc/other.1/seccomp"' in container.config
+    assert "--define=lxc.seccomp.profile=/run/machineos/lxc/other.1/seccomp" in container.argv
     assert "--rcfile=/run/machineos/lxc/other.1/config" in container.argv
     assert "--name=other.1" in container.argv
     assert (lxc.CONFIG, lxc.SECCOMP) == ("config", "seccomp")
@@ -99,16 +124,33 @@ def test_every_word_and_value_survives(words: list[str], value: str) -> None:
     assert tuple(argv) == container.argv
     assert argv[argv.index("--") + 1 :] == ["/bin/x", *words]
     wanted = f"V={value}"
-    in_file = [v for k, v in settings(spec) if k == "lxc.environment"]
-    defined = f"--define=lxc.environment={wanted}"
-    assert (wanted in in_file) != (defined in argv)
-    assert fits_in_file(value) == (wanted in in_file)
+    written = ("lxc.environment", wanted) in in_file(spec)
+    assert written != (("lxc.environment", wanted) in defined(spec))
+    assert written == value.isprintable()
 
 
-def test_a_value_cannot_start_a_new_line() -> None:
-    for spec in (
-        replace(PLAIN, folder="/x\nlxc.hook.start = /evil"),
-        replace(PLAIN, apparmor="x\0"),
-    ):
-        with pytest.raises(ToolError, match="holds a newline or a zero byte"):
-            lxc.render(spec, folder=LXC)
+@pytest.mark.parametrize("char", [*map(chr, range(1, 32)), "\x7f", "\x85", "\u2028", "\ud800"])
+def test_no_character_of_a_value_starts_a_setting(char: str) -> None:
+    """LXC ends a line at a carriage return as well."""
+    value = f"x{char}lxc.idmap ={char}lxc.mount.entry = / mnt none rbind 0 0{char}"
+    spec = replace(PLAIN, env=(("V", value),))
+    assert ("lxc.environment", f"V={value}") in defined(spec)
+    assert value not in lxc.render(spec, folder=LXC).config
+    with pytest.raises(ToolError) as caught:
+        lxc.render(replace(PLAIN, folder=f"/x{char}"), folder=LXC)
+    assert caught.value.message == (
+        "LXC: the value of lxc.init.cwd holds a character that is not printable"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_what_confines_a_container_is_said_after_its_file(name: str) -> None:
+    spec = SPECS[name]
+    assert not {key for key, _ in in_file(spec)} & {*CONFINING}
+    said = [pair for pair in defined(spec) if pair[0] in CONFINING]
+    assert {key for key, _ in said} == {*CONFINING}
+    for key in ("lxc.idmap", "lxc.cap.drop", "lxc.cap.keep"):
+        assert next(value for name, value in said if name == key) == ""  # what the file said is gone
+    assert [value for key, value in said if key == "lxc.idmap"][1:] == (
+        [] if spec.ids is None else ["u 0 165536 65536", "g 0 165536 65536"]
+    )
