@@ -24,6 +24,7 @@ def decode_command(line: str) -> list[str]:
     """Read a command line as systemd.service(5) and systemd.syntax(7) say, for the form we write:
     a bare program with the prefix ``:``, then words in double quotes with C escapes."""
     simple = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"'}
+    digits = {"x": 2, "u": 4, "U": 8}
     program, _, rest = line.partition(" ")
     assert program.startswith(":/")
     words, i = [program[1:]], 0
@@ -34,9 +35,10 @@ def decode_command(line: str) -> list[str]:
         while rest[i] != '"':
             if rest[i] == "\\":
                 code = rest[i + 1]
-                if code == "x":
-                    word += chr(int(rest[i + 2 : i + 4], 16))
-                    i += 4
+                if code in digits:
+                    end = i + 2 + digits[code]
+                    word += chr(int(rest[i + 2 : end], 16))
+                    i = end
                 else:
                     word += simple[code]
                     i += 2
@@ -90,7 +92,7 @@ class ProcessUnits:
                 raise ToolError(f"Failed to start {unit}: Unit {unit} not found.")
             if self._runs(unit):
                 continue
-            settings = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+            settings = dict(line.partition("=")[::2] for line in text.split("\n") if "=" in line)
             argv = decode_command(settings["ExecStart"])
             env = {"PATH": settings["Environment"].removeprefix("PATH=")}
             command = ["/usr/sbin/ip", *self.prefix[1:], *argv] if self.prefix else argv

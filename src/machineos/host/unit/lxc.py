@@ -46,7 +46,7 @@ def argv_start(
 ) -> list[str]:
     """Return the command that runs ``command`` as the container ``name`` and stays in front."""
     argv = [PROGRAM, "--foreground", f"--name={name}", f"--lxcpath={folder}", f"--rcfile={config}"]
-    argv += [f"--define={key}={value}" for key, value in defines]
+    argv += [f'--define={key}="{value}"' for key, value in defines]
     return [*argv, "--", *command]
 
 

@@ -1,7 +1,7 @@
 """The quoting of unit files: systemd.syntax(7), systemd.service(5) "Command lines". Pure.
 
-Every word is written in double quotes with C escapes, percent signs doubled, and the command has
-the prefix ``:``, so that systemd substitutes nothing in words that came from an image.
+Every word is written in double quotes with C escapes for all that is not printable, percent signs
+doubled, and the command has the prefix ``:``, so that systemd substitutes nothing in words that came from an image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # systemd refuses lines of 1 MiB; no honest command comes near.
 MAX_COMMAND = 256 << 10
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-_SPECIAL = re.compile(r'[\x01-\x1f\x7f"%\\]')
+_SPECIAL = re.compile(r"[^ !#$&-\[\]-~]")
 
 
 def quote(word: str) -> str:
@@ -41,4 +41,11 @@ def exec_line(argv: Sequence[str]) -> str:
 
 
 def _escape(char: str) -> str:
-    return _ESCAPES.get(char) or f"\\x{ord(char):02x}"
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    code = ord(char)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

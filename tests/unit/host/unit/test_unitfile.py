@@ -24,8 +24,9 @@ def test_every_word_survives(words: list[str]) -> None:
     assert decode_command(exec_line(["/bin/x", *words])) == ["/bin/x", *words]
 
 
-def test_only_control_characters_are_written_as_numbers() -> None:
-    assert quote("\x1f !~\x7f\x80") == '"\\x1f !~\\x7f\x80"'
+def test_only_what_is_not_printable_is_written_as_a_number() -> None:
+    assert quote("\x1f !~\x7f\x80é") == '"\\x1f !~\\x7f\\u0080é"'
+    assert quote("\u2028\U000e0001") == '"\\u2028\\U000e0001"'
 
 
 def test_a_word_that_no_file_can_hold() -> None:

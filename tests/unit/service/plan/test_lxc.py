@@ -28,14 +28,11 @@ CONFINING = (
 
 
 def in_file(spec: ServiceSpec) -> list[tuple[str, str]]:
-    """Read a configuration as LXC does: trim, then take one pair of equal quotes off."""
+    """Return what the file says."""
     found = []
     for line in re.split("[\r\n]", lxc.render(spec, folder=LXC).config)[:-1]:
         key, value = line.split("=", 1)
-        value = value.strip()
-        if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
-            value = value[1:-1]
-        found.append((key.strip(), value))
+        found.append((key.strip(), unquoted(value)))
     return found
 
 
@@ -43,7 +40,14 @@ def defined(spec: ServiceSpec) -> list[tuple[str, str]]:
     """Return what the command line says."""
     words = [word for word in lxc.render(spec, folder=LXC).argv if word.startswith("--define=")]
     pairs = [word.removeprefix("--define=").partition("=") for word in words]
-    return [(key, value) for key, _, value in pairs]
+    return [(key, unquoted(value)) for key, _, value in pairs]
+
+
+def unquoted(value: str) -> str:
+    """Trim, then take one pair of equal quotes off, as LXC does in both places."""
+    value = value.strip()
+    quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    return value[1:-1] if quoted else value
 
 
 def settings(spec: ServiceSpec) -> list[tuple[str, str]]:
@@ -105,7 +109,7 @@ def test_a_volume_replaces_scratch_and_may_be_below_it() -> None:
 def test_each_id_names_its_own_files() -> None:
     spec = replace(PLAIN, id=ServiceId("other.1"))
     container = lxc.render(spec, folder=LXC)
-    assert "--define=lxc.seccomp.profile=/run/machineos/lxc/other.1/seccomp" in container.argv
+    assert '--define=lxc.seccomp.profile="/run/machineos/lxc/other.1/seccomp"' in container.argv
     assert "--rcfile=/run/machineos/lxc/other.1/config" in container.argv
     assert "--name=other.1" in container.argv
     assert (lxc.CONFIG, lxc.SECCOMP) == ("config", "seccomp")

@@ -176,6 +176,34 @@ def test_container_is_confined_and_keeps_its_words(
     assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
 
 
+def test_no_character_of_an_environment_is_a_setting(
+    bed: Bed, store: Store, busybox_tree: Path
+) -> None:
+    """What lxc-start makes of each character at which a line could end, and of blanks around it."""
+    values = {
+        f"C{number}": f"{space}x{chr(number)}lxc.no_new_privs = 0{chr(number)}"
+        f"lxc.idmap ={chr(number)}lxc.cap.keep ={chr(number)}lxc.environment = EVIL=1{space}"
+        for number in (*range(1, 0x21), 0x22, 0x23, 0x24, 0x25, 0x27, 0x5C, 0x7F, 0x85, 0x2028)
+        for space in ("", chr(number), " ")
+        if (space == "") == (number % 2 == 0)
+    }
+    script = "cat /proc/self/environ /proc/self/uid_map /proc/self/status; echo end; exec sleep 60"
+    built = store.add(
+        busybox_tree, shell(script, Env=[f"{key}={value}" for key, value in values.items()])
+    )
+    manager = bed.manager(service("web", built))
+    manager.reconcile()
+    assert bed.only(manager).state == "running", (bed.only(manager), bed.lines)
+    bed.wait_output("web", "\nend\n")
+    data = (bed.units.log / "machineos-web.service").read_bytes().decode()
+    given, _, rest = data.rpartition("\0")
+    found = dict(pair.split("=", 1) for pair in given.split("\0"))
+    assert {key: found.get(key) for key in values} == values
+    assert "EVIL" not in found
+    assert rest.startswith("         0     165536      65536\n")
+    assert "NoNewPrivs:\t1\n" in rest
+
+
 # Each in a process of its own: most of them would end it, or change what the next one sees.
 CALLS = """\
 import ctypes, errno, os, sys
