@@ -1,7 +1,8 @@
 """The quoting of unit files: systemd.syntax(7), systemd.service(5) "Command lines". Pure.
 
 Every word is written in double quotes with C escapes for all that is not printable, percent signs
-doubled, and the command has the prefix ``:``, so that systemd substitutes nothing in words that came from an image.
+doubled, and the command has the prefix ``:``, so that systemd substitutes nothing in words that
+came from an image.
 """
 
 from __future__ import annotations

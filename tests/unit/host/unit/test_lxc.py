@@ -35,7 +35,8 @@ def test_the_command_of_a_container() -> None:
     )
     assert argv == [
         "/usr/bin/lxc-start", "--foreground", "--name=web", "--lxcpath=/run/lxc",
-        "--rcfile=/run/lxc/web/config", '--define=lxc.environment="A=1\n2"', "--", "/bin/x", "--", "",
+        "--rcfile=/run/lxc/web/config", '--define=lxc.environment="A=1\n2"',
+        "--", "/bin/x", "--", "",
     ]  # fmt: skip
     # newuidmap is in /usr/bin, and must not be found.
     assert lxc.PATH == "/usr/sbin:/sbin"

@@ -154,7 +154,8 @@ def test_what_confines_a_container_is_said_after_its_file(name: str) -> None:
     said = [pair for pair in defined(spec) if pair[0] in CONFINING]
     assert {key for key, _ in said} == {*CONFINING}
     for key in ("lxc.idmap", "lxc.cap.drop", "lxc.cap.keep"):
-        assert next(value for name, value in said if name == key) == ""  # what the file said is gone
+        # what the file said is gone
+        assert next(value for name, value in said if name == key) == ""
     assert [value for key, value in said if key == "lxc.idmap"][1:] == (
         [] if spec.ids is None else ["u 0 165536 65536", "g 0 165536 65536"]
     )
