@@ -387,7 +387,7 @@ def test_a_service_in_other_ids_is_shown_anew(bed: Bed) -> None:
     bed.run(bed.service("web", built, nsgroup="x", hostid=300000))
     assert bed.host.mounts[FOLDERS.roots / "web"].uid == IdRange(300000, 65536).host(0)
     assert bed.host.started == [WEB, WEB]
-    assert "u 0 300000 65536" in bed.host.files[FOLDERS.lxc / "web/config"][0].decode()
+    assert "u 0 300000 65536" in bed.host.files[FOLDERS.units / WEB][0].decode()
 
 
 def test_the_resolver_of_the_host_is_shown_where_there_is_a_file_for_it(bed: Bed) -> None:
