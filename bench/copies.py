@@ -54,7 +54,7 @@ def large_layout(bench: Bench, mebibytes: int) -> Path:
             file.write(os.urandom(_PIECE))
     layer = make_layer(tree, work / "layer", epoch=0)
     config = ImageConfig(architecture="amd64").to_bytes(layer.digest, epoch=0, created_by="bench")
-    put_image(LayoutRepository(folder, writable=True), layer, config, tag="large")
+    put_image(LayoutRepository(folder, writable=True), (layer,), config, tag="large")
     shutil.rmtree(work)
     return folder
 

@@ -36,7 +36,13 @@ from machineos.state.volumes.header import passphrase
 
 NAMES = {"ro": Flag.RDONLY, "nosuid": Flag.NOSUID, "nodev": Flag.NODEV, "noexec": Flag.NOEXEC}
 SETTINGS = Settings(
-    mode="run", policy_version="0001", command_line="", kernel="", epoch=0, modules=()
+    mode="run",
+    policy_version="0001",
+    command_line="",
+    kernel="",
+    modules_volume="",
+    epoch=0,
+    modules=(),
 )
 
 

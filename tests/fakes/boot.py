@@ -349,6 +349,15 @@ class FakeHost:
     def enforce_policy(self, signed: bytes) -> None:
         self.kernel.enforce(signed)
 
+    def load_profiles(self, compiled: bytes) -> None:
+        self.kernel.load_profiles(compiled)
+
+    def set_sysctl(self, name: str, value: str) -> None:
+        self.kernel.sysctls[name] = value
+
+    def replace_policy(self, signed: bytes) -> None:
+        self.kernel.replace(signed)
+
     def drop_mac_admin(self) -> None:
         self.kernel.mac_admin = False
 

@@ -22,7 +22,7 @@ from machineos.build.os.bootkit import Anchored
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.core.word import RootHash
-from machineos.host.kernel.ipepolicy import policy_text
+from machineos.host.kernel.ipepolicy import closed_policy_text
 from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.trust.keys.signer import FileSigner
 from vm.appliance import Bench
@@ -30,6 +30,7 @@ from vm.guest import BOOT, Guest
 from vm.test_door import whole_package
 
 WHERE = "/run/contract"
+NEWER = closed_policy_text(9, RootHash("ab" * 32))
 # In a mount namespace of its own: nothing that it mounts is seen by the machine.
 RUN = r"""
 import ctypes, os, sys
@@ -111,7 +112,7 @@ def given(guest: Guest, bench: Bench, layer: VerityLayer) -> None:
         "stranger.p7s": device.sign_root_hash(RootHash(layer.root_hash)),
         "publisher.der": bench.project.pair.certificate_der(),
         "stranger.der": bench.project.list_sudis()[0].pair.certificate_der(),
-        "policy.p7s": Anchored(keyset).signer("uefi-db").sign_content(policy_text(version="1.9.0")),
+        "policy.p7s": Anchored(keyset).signer("uefi-db").sign_content(NEWER),
     }
     guest.must(f"mkdir -p {WHERE}/given")
     for name, data in files.items():

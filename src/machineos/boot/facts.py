@@ -64,8 +64,8 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Image(msgspec.Struct, frozen=True):
-    """The verified image of one target: its one layer, the digest of its configuration, and the
-    signature of the layer's root hash."""
+    """The verified image of one target: the layer of it that is mounted, the digest of its
+    configuration, and the signature of the layer's root hash."""
 
     target: Target
     layer: Layer
@@ -121,9 +121,11 @@ PUBLISHERS: Fact[tuple[bytes, ...]] = Fact("publishers")
 STORE: Fact[Path] = Fact("store")
 IMAGES: Fact[tuple[Image, ...]] = Fact("images")
 ENFORCING = "enforcing"
+TRUSTED = "certificates trusted"
 ROOT = "root"
 FRESH = "fresh root"
 DEPARTURE: Fact[Departure] = Fact("departure")
+LOCKED = "first root untrusted"
 UNPRIVILEGED = "mac-admin dropped"
 DOOR_CLOSED = "door closed"
 NEW_IDENTITY: Fact[NewIdentity] = Fact("new identity")

@@ -19,7 +19,7 @@ from machineos.document.verify.published import fetch_verified
 from machineos.errors import BootError
 from machineos.host.disk import blockdev, cryptsetup
 from machineos.host.disk.luks import LuksVolume
-from machineos.host.kernel import ipe, keyring, mount
+from machineos.host.kernel import apparmor, ipe, keyring, mount, sysctl
 from machineos.host.kernel import syscalls as kernel
 from machineos.host.tpm.commands import Tpm
 from machineos.host.tpm.transport import DeviceTransport
@@ -226,6 +226,15 @@ class Machine:
 
     def enforce_policy(self, signed: bytes) -> None:
         ipe.enforce(signed, securityfs=self._securityfs)
+
+    def load_profiles(self, compiled: bytes) -> None:
+        apparmor.load(compiled, securityfs=self._securityfs)
+
+    def set_sysctl(self, name: str, value: str) -> None:
+        sysctl.write(name, value)
+
+    def replace_policy(self, signed: bytes) -> None:
+        ipe.replace(signed, securityfs=self._securityfs)
 
     def drop_mac_admin(self) -> None:
         kernel.drop_capability(kernel.MAC_ADMIN)

@@ -144,14 +144,27 @@ def _trust(host: Host, step: do.TrustStep) -> object:
             host.close_door()
         case do.ProvisionTpm():
             host.provision_tpm(step)
-        case do.TrustCertificate(certificate, what):
-            host.trust_certificate(certificate, what)
-        case do.EnforcePolicy(signed):
-            host.enforce_policy(signed)
-        case do.DropMacAdmin():
-            host.drop_mac_admin()
         case do.KeepSecret(description, secret):
             host.keep_secret(description, secret)
+        case _:
+            return _enforcement(host, step)
+    return None
+
+
+def _enforcement(host: Host, step: do.EnforcementStep) -> object:
+    match step:
+        case do.TrustCertificate(certificate, what):
+            host.trust_certificate(certificate, what)
+        case do.LoadProfiles(compiled):
+            host.load_profiles(compiled)
+        case do.EnforcePolicy(signed):
+            host.enforce_policy(signed)
+        case do.SetSysctl(name, value):
+            host.set_sysctl(name, value)
+        case do.ReplacePolicy(signed):
+            host.replace_policy(signed)
+        case do.DropMacAdmin():
+            host.drop_mac_admin()
         case do.SwitchRoot(root, init, arguments):
             host.switch_root(root, init, arguments)
         case _:

@@ -18,8 +18,10 @@ from machineos.boot.facts import (
     DRIVERS,
     ENFORCING,
     IDENTITY,
+    LOCKED,
     PUBLISHERS,
     ROOT,
+    TRUSTED,
     UNPRIVILEGED,
     UNSEALED,
 )
@@ -215,7 +217,7 @@ class MountOverlay(msgspec.Struct, Step[None], frozen=True):
 class MountImage(msgspec.Struct, Step[None], frozen=True):
     """Mount the layer in the file ``blob``, under dm-verity, by its signed root hash."""
 
-    after: ClassVar[frozenset[str]] = frozenset({ENFORCING})
+    after: ClassVar[frozenset[str]] = frozenset({ENFORCING, TRUSTED})
     blob: Path
     layer: Layer
     signature: bytes
@@ -311,9 +313,15 @@ class ProvisionTpm(msgspec.Struct, Step[None], frozen=True):
 class TrustCertificate(msgspec.Struct, Step[None], frozen=True):
     """Put a certificate (DER) into the kernel's secondary keyring, if what is there vouches."""
 
-    after: ClassVar[frozenset[str]] = frozenset({PUBLISHERS})
+    after: ClassVar[frozenset[str]] = frozenset({PUBLISHERS, ENFORCING})
     certificate: bytes
     what: str
+
+
+class LoadProfiles(msgspec.Struct, Step[None], frozen=True):
+    """Give AppArmor compiled profiles."""
+
+    compiled: bytes
 
 
 class EnforcePolicy(msgspec.Struct, Step[None], frozen=True):
@@ -322,10 +330,24 @@ class EnforcePolicy(msgspec.Struct, Step[None], frozen=True):
     signed: bytes
 
 
+class SetSysctl(msgspec.Struct, Step[None], frozen=True):
+    """Set a parameter of the kernel (sysctl.d(5)), which must be there."""
+
+    name: str
+    value: str
+
+
+class ReplacePolicy(msgspec.Struct, Step[None], frozen=True):
+    """Put a newer policy of the same name in the place of the one that is enforced."""
+
+    after: ClassVar[frozenset[str]] = frozenset({ENFORCING, ROOT, DOOR_CLOSED})
+    signed: bytes
+
+
 class DropMacAdmin(msgspec.Struct, Step[None], frozen=True):
     """Give up, for all that is started from now on, what could switch the policy off."""
 
-    after: ClassVar[frozenset[str]] = frozenset({ENFORCING})
+    after: ClassVar[frozenset[str]] = frozenset({LOCKED})
 
 
 class KeepSecret(msgspec.Struct, Step[None], frozen=True):
@@ -339,7 +361,7 @@ class KeepSecret(msgspec.Struct, Step[None], frozen=True):
 class SwitchRoot(msgspec.Struct, Step[None], frozen=True):
     """Make ``root`` the root, free the memory of the initrd, and become ``init``."""
 
-    after: ClassVar[frozenset[str]] = frozenset({DOOR_CLOSED, UNPRIVILEGED, ENFORCING})
+    after: ClassVar[frozenset[str]] = frozenset({DOOR_CLOSED, LOCKED, UNPRIVILEGED, ENFORCING})
     root: Path
     init: str
     arguments: tuple[str, ...] = ()
@@ -355,8 +377,12 @@ if TYPE_CHECKING:
     DiskStep = ListPartitions | ListDisks | ListOptical | ReadLabel | ReadHeader | OpenLuks
     MountStep = MountDisk | MountCarrier | MountOverlay | MountImage | Bind | Move | Unmount
     DeviceStep = DiskStep | MountStep
+    EnforcementStep = (
+        TrustCertificate | LoadProfiles | EnforcePolicy | SetSysctl | ReplacePolicy | DropMacAdmin
+        | SwitchRoot
+    )  # fmt: skip
     TrustStep = (
-        OpenSealed | ReadSealed | CloseSealed | CloseDoor | ProvisionTpm | TrustCertificate
-        | EnforcePolicy | DropMacAdmin | KeepSecret | SwitchRoot
+        OpenSealed | ReadSealed | CloseSealed | CloseDoor | ProvisionTpm | KeepSecret
+        | EnforcementStep
     )  # fmt: skip
     BootStep = TimeStep | DriverStep | FileStep | DeviceStep | TrustStep

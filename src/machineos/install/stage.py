@@ -59,7 +59,8 @@ def check_images(staged: Staged, room: int) -> None:
     Raises: VerificationError (layers), SpaceError, SignatureError.
     """
     for target, inspected in staged.images:
-        check_image(inspected.image, image_name(target))  # found at boot, it would not start
+        # found at boot, it would not start
+        check_image(inspected.image, image_name(target), target.service_name)
     if staged.size > room:
         raise SpaceError(
             f"the images take {show_size(staged.size)}, there is room for {show_size(room)}",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from machineos.core.facts import Fact, Facts, Part
 from machineos.core.steps import ask
 from machineos.document.between.medium import INSTALL_KEY
+from machineos.document.rules.images import BOOT_FILES
 from machineos.errors import BootError, MissingError
 from machineos.install.plan import (
     CONFIG_LABEL,
@@ -107,10 +108,10 @@ def find_devices(partitions: tuple[Partition, ...], disk: str) -> Devices:
 
 
 def bootkit_of(staged: Staged) -> tuple[Digest, bytes]:
-    """Return the bootkit's image and the signature of its one layer's root hash; that both are
-    there ``stage`` has seen to."""
+    """Return the bootkit's image and the signature of the root hash of its boot files; that both
+    are there ``stage`` has seen to."""
     ((target, inspected),) = (one for one in staged.images if one[0].service_name == "bootkit")
-    ((_, _, signature),) = inspected.signatures
+    _, _, signature = inspected.signatures[BOOT_FILES]
     return target.image, signature
 
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from machineos.core.digest import Digest
 from machineos.errors import BootError, SignatureError, ToolError, VerificationError
+from machineos.host.kernel.ipepolicy import policy_version
 from machineos.oci.model.atomfs import Layer, layer_type_of
 from machineos.trust.verify.chain import Publisher
 from machineos.trust.verify.roothash import is_signature
@@ -42,6 +43,8 @@ class FakeKernel:
     permissive: bool = False
     mac_admin: bool = True
     policy: bytes = b""
+    profiles: bytes = b""
+    sysctls: dict[str, str] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
     keyring: dict[str, bytes] = field(default_factory=dict)
     trusted: list[x509.Certificate] = field(default_factory=list)
@@ -53,6 +56,11 @@ class FakeKernel:
     def enforcing(self) -> bool:
         """Whether only verified code is executed."""
         return bool(self.policy) and not self.permissive
+
+    @property
+    def locked(self) -> bool:
+        """Whether no file of the first root is executed any more."""
+        return self.enforcing and b"boot_verified" not in self.policy
 
     def trust(self, der: bytes, what: str) -> None:
         """Put a certificate into the secondary keyring. Raises: SignatureError."""
@@ -73,6 +81,24 @@ class FakeKernel:
         """Load a policy and make it active. Raises: BootError, SignatureError."""
         if not self.ipe:
             raise BootError("the kernel runs without IPE; nothing would be enforced")
+        self.policy = self._read(signed)
+        self._require_enforced()
+
+    def replace(self, signed: bytes) -> None:
+        """Replace the policy by a newer one. Raises: BootError, SignatureError."""
+        text = self._read(signed)
+        if _version(text) <= _version(self.policy):
+            raise SignatureError("the kernel refuses the IPE policy machineos: ESTALE")
+        self.policy = text
+        self._require_enforced()
+
+    def load_profiles(self, compiled: bytes) -> None:
+        """Load what AppArmor is to know. Raises: ToolError."""
+        if not self.mac_admin:
+            raise ToolError("the kernel refuses the AppArmor profiles: EPERM")
+        self.profiles = compiled
+
+    def _read(self, signed: bytes) -> bytes:
         key = self.firmware.public_key()
         assert isinstance(key, rsa.RSAPublicKey)
         length = key.key_size // 8
@@ -84,7 +110,9 @@ class FakeKernel:
             raise SignatureError(message) from error
         if not self.mac_admin:
             raise SignatureError("the kernel refuses the IPE policy machineos: EPERM")
-        self.policy = text
+        return text
+
+    def _require_enforced(self) -> None:
         if self.permissive:
             raise BootError("the kernel has IPE in permissive mode")
 
@@ -107,6 +135,10 @@ class FakeKernel:
             name.startswith(_module(kind)) for name in self.modules
         ):
             raise ToolError(f"mount {kind}: No such device")
+
+
+def _version(text: bytes) -> list[int]:
+    return [int(number) for number in policy_version(text).split(".")]
 
 
 def _module(kind: str) -> str:

@@ -136,7 +136,7 @@ class FakeKernelBed(FakeBed):
         return Path("/dev/y1")
 
     def policy(self) -> bytes:
-        return anchors().ipe_policy
+        return anchors().ipe_boot
 
     def secret(self, description: str) -> bytes:
         return self.running.kernel.keyring[description]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fakes.boot import FakeMachine, HandedOverError, Outcome, PoweredOffError, RestartedError
 from machineos.boot.main import RESTART_DELAY
+from machineos.boot.phases.lock import SYSCTLS
 from machineos.errors import MachineOSError
 from machineos.host.kernel.flags import Flag
 from machineos.trust.measure.tpm_policy import parse_policies
@@ -53,7 +54,9 @@ def assert_trusted(outcome: Outcome) -> None:
     """What systemd finds is what the product signed, and nothing can be asked for any more."""
     host = outcome.host
     assert host.init[0] == "/usr/lib/systemd/systemd"
-    assert host.kernel.enforcing
+    assert host.kernel.locked
+    assert host.kernel.sysctls == dict(SYSCTLS)
+    assert host.kernel.profiles == outcome.host.machine.uki.anchors.apparmor
     assert not host.kernel.mac_admin
     assert not gives_out(outcome)
     root = host.names.at(SYSROOT)

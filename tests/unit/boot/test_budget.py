@@ -50,7 +50,8 @@ class First:
 start(First())
 """
 SETTINGS = (
-    b'{"mode":"run","policy_version":"0001","command_line":"quiet","kernel":"6","epoch":0,'
+    b'{"mode":"run","policy_version":"0001","command_line":"quiet","kernel":"6",'
+    b'"modules_volume":"","epoch":0,'
     b'"modules":[]}'
 )
 

@@ -17,8 +17,8 @@ Table = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def settings(*names: str, drivers: Table = ()) -> Settings:
-    return Settings(mode="run", policy_version="0001", command_line="", kernel="", epoch=0,
-                    modules=names, drivers=drivers)  # fmt: skip
+    return Settings(mode="run", policy_version="0001", command_line="", kernel="",
+                    modules_volume="", epoch=0, modules=names, drivers=drivers)  # fmt: skip
 
 
 def test_aliases_of_a_machine(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def test_a_machine_hands_over() -> None:
     generation = content().fetched.verified.sha256[:12]
     assert outcome.lines == [
         "initrd for run, kernel 6.12.1",
+        "the kernel enforces: only signed code can be executed",
         f"this is SN0001 of product {PRODUCT}",
         f"generation {generation} verified",
-        "the kernel enforces: only signed volumes can be executed",
         "the TPM gives out no secret any more",
         "handing over to systemd",
     ]
@@ -43,9 +43,9 @@ def test_an_installer_hands_over() -> None:
     outcome = handed_over(machine("install"))
     assert outcome.lines == [
         "initrd for install, kernel 6.12.1",
+        "the kernel enforces: only signed code can be executed",
         f"this is SN0001 of product {PRODUCT}",
         "install medium /dev/sr0 verified",
-        "the kernel enforces: only signed volumes can be executed",
         "the TPM gives out no secret any more",
         "handing over to the installer",
     ]
@@ -121,7 +121,7 @@ def test_an_error_that_nobody_foresaw_adds_the_last_places_of_its_trace() -> Non
 
 
 def test_an_expected_error_has_no_trace() -> None:
-    assert len(machine(disks=[]).boot().lines) == 4
+    assert len(machine(disks=[]).boot().lines) == 5
 
 
 class Unwilling(FakeFirst):

@@ -41,12 +41,13 @@ from unit.boot.worlds import machine, settings
 MODES: tuple[Mode, ...] = get_args(Mode)
 ORDER: dict[Mode, list[str]] = {
     "run": [
-        "anchors", "clock", "drivers", "unseal", "identity", "configuration", "generation",
-        "store", "images", "enforce", "root", "fresh", "handover", "privileges", "door", "leave",
+        "anchors", "clock", "drivers", "enforce", "unseal", "identity", "configuration",
+        "generation", "store", "images", "certificates", "root", "fresh", "handover", "door",
+        "lock", "privileges", "leave",
     ],
     "install": [
-        "anchors", "clock", "drivers", "unseal", "identity", "medium", "live", "images",
-        "enforce", "root", "fresh", "installer", "privileges", "door", "leave",
+        "anchors", "clock", "drivers", "enforce", "unseal", "identity", "medium", "live", "images",
+        "certificates", "root", "fresh", "installer", "door", "lock", "privileges", "leave",
     ],
     "provision": ["anchors", "clock", "drivers", "carrier", "new identity", "provision"],
 }  # fmt: skip
@@ -153,14 +154,17 @@ MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
     "run": (
         ("drivers", "unseal"), ("unseal", "identity"), ("identity", "configuration"),
         ("configuration", "generation"), ("generation", "store"), ("store", "images"),
-        ("images", "enforce"), ("enforce", "root"), ("root", "fresh"), ("fresh", "handover"),
-        ("enforce", "privileges"), ("handover", "door"), ("privileges", "door"),
-        ("door", "leave"), ("privileges", "leave"), ("enforce", "leave"), ("fresh", "leave"),
+        ("images", "certificates"), ("enforce", "certificates"), ("certificates", "root"),
+        ("enforce", "root"), ("root", "fresh"), ("fresh", "handover"), ("handover", "door"),
+        ("enforce", "lock"), ("root", "lock"), ("door", "lock"), ("lock", "privileges"),
+        ("door", "leave"), ("lock", "leave"), ("privileges", "leave"), ("enforce", "leave"),
+        ("fresh", "leave"),
     ),
     "install": (
         ("identity", "medium"), ("identity", "live"), ("medium", "live"), ("live", "images"),
-        ("images", "enforce"), ("enforce", "root"), ("enforce", "installer"),
-        ("installer", "door"), ("door", "leave"), ("privileges", "leave"),
+        ("images", "certificates"), ("enforce", "certificates"), ("certificates", "root"),
+        ("enforce", "root"), ("enforce", "installer"), ("installer", "door"), ("door", "lock"),
+        ("lock", "privileges"), ("door", "leave"), ("lock", "leave"), ("privileges", "leave"),
     ),
     "provision": (
         ("drivers", "carrier"), ("carrier", "new identity"), ("clock", "new identity"),
@@ -195,17 +199,18 @@ AFTER = {
     steps.MountDisk: {"unsealed"},
     steps.MountCarrier: {"drivers"},
     steps.MountOverlay: {"root"},
-    steps.MountImage: {"enforcing"},
+    steps.MountImage: {"certificates trusted", "enforcing"},
     steps.Bind: {"enforcing"},
     steps.Move: {"door closed"},
     steps.FetchManifest: {"identity"},
     steps.OpenSealed: {"drivers"},
     steps.ReadSealed: {"drivers"},
     steps.ProvisionTpm: {"identity"},
-    steps.TrustCertificate: {"publishers"},
-    steps.DropMacAdmin: {"enforcing"},
+    steps.TrustCertificate: {"enforcing", "publishers"},
+    steps.ReplacePolicy: {"door closed", "enforcing", "root"},
+    steps.DropMacAdmin: {"first root untrusted"},
     steps.KeepSecret: {"enforcing", "unsealed"},
-    steps.SwitchRoot: {"door closed", "mac-admin dropped", "enforcing"},
+    steps.SwitchRoot: {"door closed", "enforcing", "first root untrusted", "mac-admin dropped"},
 }
 
 
@@ -220,7 +225,7 @@ def kinds() -> list[type[Step[object]]]:
 def test_what_must_hold_before_each_kind_of_step() -> None:
     found = {kind: set(kind.after) for kind in kinds() if kind.after}
     assert found == AFTER
-    assert len(kinds()) == 40
+    assert len(kinds()) == 43
 
 
 def taken(mode: Mode) -> tuple[Step[object], ...]:

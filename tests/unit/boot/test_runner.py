@@ -38,6 +38,8 @@ METHODS = {
     steps.ReadSealed: "read_sealed", steps.CloseSealed: "close_sealed",
     steps.CloseDoor: "close_door", steps.ProvisionTpm: "provision_tpm",
     steps.TrustCertificate: "trust_certificate", steps.EnforcePolicy: "enforce_policy",
+    steps.LoadProfiles: "load_profiles",
+    steps.SetSysctl: "set_sysctl", steps.ReplacePolicy: "replace_policy",
     steps.DropMacAdmin: "drop_mac_admin", steps.KeepSecret: "keep_secret",
     steps.SwitchRoot: "switch_root",
 }  # fmt: skip
@@ -45,7 +47,8 @@ SILENT = {
     "say", "set_clock", "sleep", "wait_for_drivers", "load_modules", "write_file", "make_folder",
     "open_luks", "mount", "mount_overlay", "mount_image", "bind", "move", "unmount",
     "open_sealed", "close_sealed", "close_door", "provision_tpm", "trust_certificate",
-    "enforce_policy", "drop_mac_admin", "keep_secret", "switch_root",
+    "enforce_policy", "load_profiles", "set_sysctl", "replace_policy", "drop_mac_admin",
+    "keep_secret", "switch_root",
 }  # fmt: skip
 
 

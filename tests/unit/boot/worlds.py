@@ -20,19 +20,21 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fakes.boot import FakeMachine, Uki
 from fakes.bootparts.disks import Disk, Luks, Volume, luks
 from fakes.bootparts.files import Tree, blobs, image_content
-from fakes.bootparts.kernel import sign_policy_text
+from fakes.bootparts.kernel import content_hash, sign_policy_text
 from fakes.bootparts.tpm import FakeTpm
+from fakes.layers import layer_content
 from machineos.build.publish.plan import Defaults, Publishing
 from machineos.build.publish.publish import Place, publish
 from machineos.build.publish.source import parse_source
 from machineos.core.digest import Digest
+from machineos.core.word import RootHash
 from machineos.document.between.bootsettings import Anchors, Mode, Settings
 from machineos.document.between.medium import MediumIndex
 from machineos.document.product.artifacts import install_artifacts
 from machineos.document.product.install import Install
 from machineos.document.state import system
 from machineos.document.verify.published import Fetched, fetch_verified
-from machineos.host.kernel.ipepolicy import policy_text
+from machineos.host.kernel.ipepolicy import boot_policy_text, closed_policy_text
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import Descriptor, parse_manifest
 from machineos.oci.model.reference import ImageSource
@@ -133,10 +135,13 @@ class MemoryRegistry:
         return self.repositories.setdefault(name, MemoryRepository())
 
 
-HOSTFS = image_content(SYSTEMD, folders=("etc", "var", "usr/lib/modules", "config", "atomfs-store",
-                                        "dev", "proc", "sys", "run"))  # fmt: skip
+HOSTFS = image_content(SYSTEMD, folders=("etc", "var", "usr/lib/modules", "usr/lib/firmware",
+                                        "config", "atomfs-store", "dev", "proc", "sys",
+                                        "run"))  # fmt: skip
 ZOT = (b"a service",)
-BOOTKIT = image_content(folders=(f"usr/lib/modules/{KERNEL}",))
+BOOT_FILES = image_content("bootkit/kernel.efi", "bootkit/shim.efi")
+MODULES = image_content(folders=(f"usr/lib/modules/{KERNEL}", "usr/lib/firmware"))
+VOLUME = RootHash(content_hash(layer_content(MODULES)))
 
 
 def publish_content(
@@ -144,13 +149,14 @@ def publish_content(
     *,
     product: UUID = PRODUCT,
     hostfs: bytes = HOSTFS,
-    bootkit: bytes = BOOTKIT,
+    modules: bytes = MODULES,
     erofs: str = "",
     by: str = "publisher",
 ) -> Content:
     """Publish a manifest and the images that it names, in memory; ``erofs`` is one's name."""
     images = MemoryRepository()
-    for name, contents in (("zot", ZOT), ("hostfs", (hostfs,)), ("bootkit", (bootkit,))):
+    bootkit = (BOOT_FILES, modules)
+    for name, contents in (("zot", ZOT), ("hostfs", (hostfs,)), ("bootkit", bootkit)):
         put_image(
             cast("LayoutRepository", images),
             name,
@@ -263,7 +269,9 @@ def anchors() -> Anchors:
         sudi_ca=ca(SUDI_CA_NAME, "sudi-ca").pem(),
         policy_key=LUKS,
         admin_policy_key=ADMIN,
-        ipe_policy=sign_policy_text(policy_text(version="1.1.0"), key("uki")),
+        ipe_boot=sign_policy_text(boot_policy_text(1, VOLUME), key("uki")),
+        ipe_closed=sign_policy_text(closed_policy_text(1, VOLUME), key("uki")),
+        apparmor=b"compiled profiles",
     )
 
 
@@ -280,6 +288,7 @@ def settings(mode: Mode = "run", **changes: object) -> Settings:
         policy_version="0001",
         command_line=LINE,
         kernel=KERNEL,
+        modules_volume=str(VOLUME),
         epoch=int(NOW.timestamp()) - 86400,
         modules=("loop.ko", "dm-verity.ko"),
         drivers=(("virtio:d2*", ("virtio_blk.ko",)), ("usb:*", ("xhci.ko", "usb.ko"))),
@@ -417,10 +426,9 @@ def image_of(name: str, what: Content | None = None) -> Digest:
 
 
 def layer_of(name: str, made: FakeMachine, what: Content | None = None) -> Descriptor:
-    """Return the layer of a target's image."""
+    """Return the layer of a target's image that is mounted."""
     data = blobs(store_of(made))[image_of(name, what)]
-    (layer,) = parse_manifest(data, name=name).layers
-    return layer
+    return parse_manifest(data, name=name).layers[-1]
 
 
 PARTIAL = """\

@@ -24,6 +24,7 @@ from machineos.core.digest import Checker, Digest
 from machineos.core.word import RootHash
 from machineos.document.model.install import Install, Target
 from machineos.document.product.artifacts import install_artifacts, root_hash_artifact
+from machineos.document.rules.images import layers_of
 from machineos.document.verify.published import (
     Fetched,
     VerifiedInstall,
@@ -176,7 +177,9 @@ def put_image(
     }
     config_bytes = msgspec.json.encode(config)
     layers = []
-    for note in contents or (tag.encode() * 1000,):
+    count = layers_of(tag.partition("-")[0])
+    usual = [tag.encode() * (1000 + number) for number in range(count)]
+    for note in contents or usual:
         content = note if raw else layer_content(note)
         digest = Digest.of(content)
         root_hash = RootHash(Digest.of(b"root" + content).hex)

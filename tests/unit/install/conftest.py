@@ -93,7 +93,7 @@ def shelf(
     images = LayoutRepository(made.images, writable=True)
     put_image(images, "single")
     made.publish(ONE_LAYER)
-    put_image(images, "bootkit", contents=(b"the newer bootkit",))
+    put_image(images, "bootkit", contents=(b"the newer boot files", b"and modules"))
     made.publish(ONE_LAYER.replace("version: 1.0.0", "version: 2.0.0"), tag="2.0.0")
     return in_memory(made)
 

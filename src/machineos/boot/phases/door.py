@@ -9,7 +9,6 @@ from machineos.boot.facts import (
     DOOR_CLOSED,
     DRIVERS,
     POLICIES,
-    UNPRIVILEGED,
     UNSEALED,
     Facts,
     Phase,
@@ -36,6 +35,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "door",
     modes=BOOTS,
-    needs=frozenset({ANCHORS, POLICIES, DRIVERS, UNSEALED, DEPARTURE, UNPRIVILEGED}),
+    needs=frozenset({ANCHORS, POLICIES, DRIVERS, UNSEALED, DEPARTURE}),
     gives=frozenset({DOOR_CLOSED}),
 )

@@ -1,31 +1,25 @@
-"""The kernel takes over the chain: keyrings first, then the rule on what may be executed.
+"""The kernel takes over the chain: from here on it judges what is executed.
 
-The order is the chain: shim gave the kernel the UKI certificate, that vouches for the manifest CA,
-the CA vouches for each publisher. From here on code comes from the initrd or from a volume whose
-root hash was signed by one of those publishers (docs/trust, "In the kernel").
+Before anything of a disk is looked at, and before it knows any publisher: code is that of the
+initrd until the last phase (``lock``) gives this right away. Profiles of AppArmor, which nobody can
+load later, go first.
 """
 
 from __future__ import annotations
 
-from machineos.boot.facts import ANCHORS, BOOTS, ENFORCING, IMAGES, PUBLISHERS, Facts, Phase
-from machineos.boot.steps import EnforcePolicy, Say, TrustCertificate
+from machineos.boot.facts import ANCHORS, BOOTS, ENFORCING, Facts, Phase
+from machineos.boot.steps import EnforcePolicy, LoadProfiles, Say
 from machineos.core.steps import Talk, ask
 
 
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
-        yield from ask(TrustCertificate(facts[ANCHORS].manifest_ca_uki, "manifest CA"))
-        publishers = facts[PUBLISHERS]
-        for certificate in sorted(set(publishers)):
-            yield from ask(TrustCertificate(certificate, "publisher"))
-        yield from ask(EnforcePolicy(facts[ANCHORS].ipe_policy))
-        yield from ask(Say("the kernel enforces: only signed volumes can be executed"))
+        anchors = facts[ANCHORS]
+        if anchors.apparmor:
+            yield from ask(LoadProfiles(anchors.apparmor))
+        yield from ask(EnforcePolicy(anchors.ipe_boot))
+        yield from ask(Say("the kernel enforces: only signed code can be executed"))
         return Facts()
 
 
-PHASE = _Phase(
-    "enforce",
-    modes=BOOTS,
-    needs=frozenset({ANCHORS, PUBLISHERS, IMAGES}),
-    gives=frozenset({ENFORCING}),
-)
+PHASE = _Phase("enforce", modes=BOOTS, needs=frozenset({ANCHORS}), gives=frozenset({ENFORCING}))

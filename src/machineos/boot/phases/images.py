@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from machineos.boot.facts import BOOTS, IMAGES, SOURCES, STORE, Facts, Image, Phase
 from machineos.boot.steps import ReadImage
 from machineos.core.steps import Talk, ask
-from machineos.document.rules.images import check_image
+from machineos.document.rules.images import check_image, layers_of
 from machineos.document.verify.images import image_name, require_signatures
 from machineos.oci.model.atomfs import Layer
 
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 
 def choose_layer(target: Target, manifest: Manifest, signatures: Mapping[Digest, bytes]) -> Image:
-    """Return the image with its one layer. Raises: VerificationError, SignatureError."""
+    """Return the image with the layer that a machine mounts: its only one, or a bootkit's modules.
+
+    Raises: VerificationError, SignatureError.
+    """
     name = image_name(target)
-    check_image(manifest, name)
+    check_image(manifest, name, target.service_name)
     require_signatures(manifest, signatures, name)
-    layer = Layer.of(manifest.layers[0])
+    layer = Layer.of(manifest.layers[layers_of(target.service_name) - 1])
     return Image(target, layer, manifest.config.digest, signatures[layer.digest])
 
 

@@ -10,6 +10,7 @@ from machineos.boot.facts import (
     DOOR_CLOSED,
     ENFORCING,
     FRESH,
+    LOCKED,
     SYSROOT,
     UNPRIVILEGED,
     Facts,
@@ -40,6 +41,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "leave",
     modes=BOOTS,
-    needs=frozenset({DEPARTURE, FRESH, ENFORCING, UNPRIVILEGED, DOOR_CLOSED}),
+    needs=frozenset({DEPARTURE, FRESH, ENFORCING, LOCKED, UNPRIVILEGED, DOOR_CLOSED}),
     gives=frozenset(),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from machineos.boot.facts import BOOTS, ENFORCING, ROOT, UNPRIVILEGED, Facts, Phase
+from machineos.boot.facts import BOOTS, LOCKED, UNPRIVILEGED, Facts, Phase
 from machineos.boot.steps import DropMacAdmin
 from machineos.core.steps import Talk, ask
 
@@ -16,6 +16,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "privileges",
     modes=BOOTS,
-    needs=frozenset({ENFORCING, ROOT}),
+    needs=frozenset({LOCKED}),
     gives=frozenset({UNPRIVILEGED}),
 )

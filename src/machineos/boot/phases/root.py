@@ -1,6 +1,8 @@
-"""Mount hostfs and bootkit under dm-verity, and show the bootkit's kernel modules in the root.
+"""Mount hostfs and the bootkit's modules and firmware under dm-verity, and show them in the root.
 
-That both are there was seen to by who verified the documents (``generation``, ``live``).
+That both are there was seen to by who verified the documents (``generation``, ``live``). Which
+volume of modules the kernel takes is in its policy, made with this very image: another is refused
+here already, with a reason.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from machineos.boot.facts import (
     SETTINGS,
     STORE,
     SYSROOT,
+    TRUSTED,
     Facts,
     Phase,
 )
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
 
     from machineos.boot.facts import Image
 
-BOOTKIT = RUN / "bootkit"
-MODULES = "usr/lib/modules"
+MODULES = RUN / "modules"
+# In the volume, and the mount points in the root. The kernel looks for firmware below PID 1's root.
+SHOWN = ("usr/lib/modules", "usr/lib/firmware")
 
 
 def blob_path(store: Path, image: Image) -> Path:
@@ -49,13 +53,24 @@ class _Phase(Phase, frozen=True):
             kind = parse_layer_type(image.layer.media_type)
             names = settings.filesystems.get(kind.filesystem, ()) if kind is not None else ()
             yield from ask(LoadModules(names))
+        _require_volume(bootkit, settings.modules_volume)
         yield from _mount(store, hostfs, SYSROOT)
-        yield from ask(MakeFolder(BOOTKIT))
-        yield from _mount(store, bootkit, BOOTKIT)
-        if not (yield from ask(IsFolder(BOOTKIT / MODULES / settings.kernel))):
-            raise BootError(f"the bootkit has no modules for this kernel, {settings.kernel}")
-        yield from ask(Bind(BOOTKIT / MODULES, SYSROOT / MODULES))
+        yield from ask(MakeFolder(MODULES))
+        yield from _mount(store, bootkit, MODULES)
+        for name in SHOWN:
+            if not (yield from ask(IsFolder(SYSROOT / name))):
+                raise BootError(f"the root file system has no folder /{name}")
+            yield from ask(Bind(MODULES / name, SYSROOT / name))
         return Facts()
+
+
+def _require_volume(bootkit: Image, modules: str) -> None:
+    if bootkit.layer.root_hash != modules:
+        raise BootError(
+            "the bootkit's modules are not those of this kernel image: root hash "
+            f"{bootkit.layer.root_hash}, not {modules}",
+            hint="a kernel image and its modules are built together by `mosb bootkit build`",
+        )
 
 
 def _mount(store: Path, image: Image, target: Path) -> Talk[None]:
@@ -69,6 +84,6 @@ def _mount(store: Path, image: Image, target: Path) -> Talk[None]:
 PHASE = _Phase(
     "root",
     modes=BOOTS,
-    needs=frozenset({SETTINGS, SCRATCH, DRIVERS, STORE, IMAGES, ENFORCING}),
+    needs=frozenset({SETTINGS, SCRATCH, DRIVERS, STORE, IMAGES, ENFORCING, TRUSTED}),
     gives=frozenset({ROOT}),
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import machineos
-from machineos.build.os import bootimage, bootkit, contents, initrd, initrdplan
+from machineos.build.os import bootimage, bootkit, contents, initrd, initrdplan, modules
 from machineos.build.os.workshop import (
     ANCHORS,
     BOOT_SUITE,
@@ -28,6 +28,7 @@ from machineos.build.os.workshop import (
     bootkit_key,
     hostfs_layout,
     initrd_name,
+    modules_name,
     newest_kernel,
     require_variant,
 )
@@ -36,12 +37,14 @@ from machineos.build.recipe.config import ImageConfig, architecture
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.image import put_image
 from machineos.build.recipe.recipe import parse_recipe
+from machineos.build.recipe.stageplan import LayerMeta
 from machineos.core.files import locked, write_atomic
 from machineos.core.run import run
 from machineos.host.pack import tools
 from machineos.oci.layout.folder import LayoutRepository
 
 if TYPE_CHECKING:
+    from machineos.build.recipe.veritylayer import VerityLayer
     from machineos.oci.model.documents import Descriptor
 
 
@@ -82,7 +85,8 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
         names = [path.name for path in (root / "usr/lib/modules").iterdir()]
         kernel = newest_kernel(names, root)
         base = initrd_base(root, kernel, shop)
-        key = _key(anchored, base, shop)
+        volume = modules_layer(root, kernel, shop)
+        key = _key(anchored, base, volume, shop)
         stamp = folder / "inputs"
         if stamp.is_file() and stamp.read_text() == key:
             shop.say("bootkit: unchanged")
@@ -91,15 +95,20 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         options = bootimage.Options(shop.policy_version, shop.epoch, shop.banner)
-        bootkit.build_images(anchored, root, base, folder, work=work, options=options, say=shop.say)
-        bootkit.bootkit_tree(root, kernel, folder, work / "tree")
-        shop.say("bootkit: packing squashfs")
+        bootkit.build_images(
+            anchored, root, base, folder, modules=volume.root_hash, work=work, options=options,
+            say=shop.say,
+        )  # fmt: skip
+        bootkit.boot_files_tree(folder, work / "tree")
+        shop.say("bootkit: packing boot files")
         layer = make_layer(work / "tree", work / "layer", epoch=shop.epoch)
         config = ImageConfig(architecture=architecture(platform.machine()))
         descriptor = put_image(
             sink,
-            layer,
-            config.to_bytes(layer.digest, epoch=shop.epoch, created_by="mosb bootkit build"),
+            (layer, volume),  # in the order of document.rules.images
+            config.to_bytes(
+                layer.digest, volume.digest, epoch=shop.epoch, created_by="mosb bootkit build"
+            ),
             tag=BOOTKIT_TAG,
             annotations={VERSION_LABEL: shop.version},
         )
@@ -150,6 +159,27 @@ def initrd_base(root: Path, kernel: str, shop: Workshop) -> initrdplan.Base:
     return base
 
 
+def modules_layer(root: Path, kernel: str, shop: Workshop) -> VerityLayer:
+    """Return the layer of modules and firmware, packed when the tree or the way of packing changed.
+
+    Raises: ToolError, MissingToolError, SpaceError.
+    """
+    source = contents.digest(_package(), ("build/os/modules.py", "build/recipe/filesystem.py"))
+    folder = shop.cache / modules_name(root.name, kernel, shop.epoch, source)
+    stamp, path = folder / "layer.json", folder / "layer"
+    if stamp.is_file() and path.is_file():
+        return msgspec.json.decode(stamp.read_bytes(), type=LayerMeta).layer(path)
+    shop.say("bootkit: packing modules")
+    for old in shop.cache.glob("modules-*"):
+        shutil.rmtree(old)
+    folder.mkdir(parents=True)
+    modules.modules_tree(root, kernel, folder / "tree")
+    layer = make_layer(folder / "tree", path, epoch=shop.epoch)
+    shutil.rmtree(folder / "tree")
+    write_atomic(stamp, msgspec.json.encode(LayerMeta.of(layer)))
+    return layer
+
+
 def initrd_source(package: Path) -> str:
     """Return a digest over the source that the initrd is made of, and made by."""
     return contents.digest(package, ("build/os/initrd.py",), contents.INITRD)
@@ -164,9 +194,12 @@ def _require_variant(keyset: Path, variant: str) -> None:
     require_variant(variant, for_tests=(keyset / TEST_MARKER).is_file())
 
 
-def _key(anchored: bootkit.Anchored, base: initrdplan.Base, shop: Workshop) -> str:
+def _key(
+    anchored: bootkit.Anchored, base: initrdplan.Base, volume: VerityLayer, shop: Workshop
+) -> str:
     certificates = [anchored.keyset.key(role).certificate_pem() for role in ANCHORS]
-    return bootkit_key(shop, base.archive.parent.name, certificates, bootkit_source(_package()))
+    parts = (base.archive.parent.name, str(volume.digest))
+    return bootkit_key(shop, parts, certificates, bootkit_source(_package()))
 
 
 def _package() -> Path:

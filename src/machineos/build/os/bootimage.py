@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from machineos.build.os.initrdplan import Base
+    from machineos.core.word import RootHash
     from machineos.trust.measure.pcr import SecureBootCerts
 
 MODES: tuple[Mode, ...] = ("run", "install", "provision")
@@ -26,8 +27,14 @@ STUB_PATH = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 SBAT_GENERATION = 1
 COMMAND_LINE = (
     "console=tty0 console=ttyS0,115200n8 panic=10 oops=panic quiet loglevel=4 "
-    "lsm=landlock,lockdown,yama,integrity,apparmor,bpf,ipe lockdown=integrity "
-    "apparmor=1 security=apparmor random.trust_cpu=on audit=0 "
+    "lsm=landlock,lockdown,yama,integrity,apparmor,ipe lockdown=confidentiality "
+    "apparmor=1 security=apparmor random.trust_cpu=on "
+    # Else a process is given other code through /proc/PID/mem, whatever its pages allow.
+    "proc_mem.force_override=never "
+    # Both are built in. With them a process serves the files of a device that is signed (fuseblk).
+    "initcall_blacklist=fuse_init,virtio_fs_init "
+    # Else no refusal is ever seen; as many records wait as a burst has.
+    "audit=1 audit_backlog_limit=1024 "
     # Else whoever sets fw_cfg or SMBIOS strings hands systemd units and rules to run.
     "systemd.import_credentials=no"
 )
@@ -48,13 +55,14 @@ def image_name(mode: Mode) -> str:
     return "kernel.efi" if mode == "run" else f"{mode}.efi"
 
 
-def settings_of(mode: Mode, base: Base, options: Options) -> Settings:
-    """Return what the initrd is told."""
+def settings_of(mode: Mode, base: Base, modules: RootHash, options: Options) -> Settings:
+    """Return what the initrd is told; ``modules`` is the volume of its kernel's modules."""
     return Settings(
         mode=mode,
         policy_version=options.policy_version,
         command_line=COMMAND_LINE,
         kernel=base.kernel,
+        modules_volume=str(modules),
         epoch=options.epoch,
         modules=base.modules,
         drivers=base.drivers,

@@ -29,7 +29,8 @@ from machineos.build.os.bootimage import (
     with_policies,
 )
 from machineos.core.files import read_bounded, write_atomic
-from machineos.host.kernel.ipepolicy import policy_text
+from machineos.core.word import RootHash
+from machineos.host.kernel.ipepolicy import boot_policy_text, closed_policy_text
 from machineos.host.pack import shim
 from machineos.trust.keys import efi
 from machineos.trust.keys.enrolled import certs_of
@@ -65,6 +66,7 @@ def build_images(
     base: Base,
     output: Path,
     *,
+    modules: RootHash,
     work: Path,
     options: Options,
     modes: Iterable[Mode] = MODES,
@@ -72,7 +74,8 @@ def build_images(
 ) -> dict[Mode, Path]:
     """Write ``shim.efi`` and one UKI per mode into ``output`` and return the paths of the UKIs.
 
-    ``root`` is the Debian tree with kernel, stub and shim. Raises: ToolError, SignatureError.
+    ``root`` is the Debian tree with kernel, stub and shim, ``modules`` the volume with the modules
+    of that kernel. Raises: ToolError, SignatureError.
     """
     output.mkdir(parents=True, exist_ok=True)
     build_shim(anchored, root, output / "shim.efi", work=work)
@@ -82,7 +85,7 @@ def build_images(
     names: dict[Mode, Path] = {}
     for mode in modes:
         say(f"boot image for {mode}")
-        settings = settings_of(mode, base, options)
+        settings = settings_of(mode, base, modules, options)
         sections = sections_of(
             base.kernel,
             linux=linux,
@@ -153,6 +156,8 @@ def anchors_archive(anchored: Anchored, settings: Settings, *, work: Path, epoch
     from cryptography.hazmat.primitives import serialization
 
     keyset = anchored.keyset
+    minor, modules = int(settings.policy_version), RootHash(settings.modules_volume)
+    db = anchored.signer("uefi-db")
     cross = x509.load_pem_x509_certificate(keyset.cross_certificate_pem())
     files = {
         "settings.json": msgspec.json.encode(settings),
@@ -161,9 +166,9 @@ def anchors_archive(anchored: Anchored, settings: Settings, *, work: Path, epoch
         "sudi-ca.pem": keyset.key("sudi-ca").certificate_pem(),
         "tpmpol-luks.pem": policy_public_key(anchored),
         "tpmpol-admin.pem": policy_public_key(anchored, "tpmpol-admin"),
-        "ipe-policy.p7s": anchored.signer("uefi-db").sign_content(
-            policy_text(version=f"1.{int(settings.policy_version)}.0")
-        ),
+        "ipe-boot.p7s": db.sign_content(boot_policy_text(minor, modules)),
+        "ipe-closed.p7s": db.sign_content(closed_policy_text(minor, modules)),
+        "apparmor.bin": b"",  # "The cage" brings profiles
     }
     stage = work / "anchors"
     shutil.rmtree(stage, ignore_errors=True)
@@ -176,13 +181,11 @@ def anchors_archive(anchored: Anchored, settings: Settings, *, work: Path, epoch
     return archive.read_bytes()
 
 
-def bootkit_tree(root: Path, kernel: str, images: Path, target: Path) -> None:
-    """Lay out the content of the bootkit image: signed binaries and the kernel's modules."""
+def boot_files_tree(images: Path, target: Path) -> None:
+    """Lay out the content of the bootkit's first layer: what firmware starts, signed."""
     shutil.rmtree(target, ignore_errors=True)
     binaries = target / "bootkit"
     binaries.mkdir(parents=True)
     for name in ("shim.efi", "kernel.efi"):
         shutil.copyfile(images / name, binaries / name)
         (binaries / name).chmod(0o644)
-    modules = target / "usr/lib/modules"
-    shutil.copytree(root / "usr/lib/modules" / kernel, modules / kernel, symlinks=True)

@@ -98,17 +98,25 @@ def initrd_name(root: str, kernel: str, epoch: int, source: str) -> str:
     return f"initrd-{_short(f'{root} {kernel} {epoch} {source}')}"
 
 
-def bootkit_key(shop: Workshop, initrd: str, certificates: Iterable[bytes], source: str) -> str:
+def modules_name(root: str, kernel: str, epoch: int, source: str) -> str:
+    """Return the name of the folder of a layer of modules in the cache: made of the tree ``root``,
+    by code with the digest ``source``."""
+    return f"modules-{_short(f'{root} {kernel} {epoch} {source}')}"
+
+
+def bootkit_key(
+    shop: Workshop, parts: Iterable[str], certificates: Iterable[bytes], source: str
+) -> str:
     """Return what a bootkit depends on, as a digest (hex): an equal key gives equal images.
 
-    ``certificates`` are those of the keyset that go into the images, ``source`` the digest of the
-    code that makes them.
+    ``parts`` name the initrd and the layer of modules, ``certificates`` are those of the keyset
+    that go into the images, ``source`` is the digest of the code that makes them.
     """
-    parts = (
-        initrd, shop.policy_version, shop.version, shop.variant, shop.epoch,
+    whole = (
+        *parts, shop.policy_version, shop.version, shop.variant, shop.epoch,
         [hashlib.sha256(pem).hexdigest() for pem in certificates], source,
     )  # fmt: skip
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
 def newest_kernel(names: Sequence[str], root: Path) -> str:

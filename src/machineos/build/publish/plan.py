@@ -214,7 +214,7 @@ class _Resolver:
             descriptor, data = repository.manifest(str(_platform(document, what).digest))
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
         before = self._created(repository, document, what)
-        converter = self._needed_converter(document, what)
+        converter = self._needed_converter(document, what, wanted.service_name)
         if converter is not None:
             self._say(f"convert {wanted.service_name} to a layer under dm-verity")
             # By digest: a tag could have moved since it was looked up.
@@ -222,7 +222,7 @@ class _Resolver:
             repository, found = converter.convert(repository, str(descriptor.digest), mounts)
             descriptor, data = repository.manifest(str(found.digest))
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
-        images.check_image(document, what)
+        images.check_image(document, what, wanted.service_name)
         images.CONFIG_SIZE.require(document, what)
         # What was converted here has the tree that we made; in a registry it is too far away.
         near = wanted.source.folder is not None and converter is None
@@ -254,13 +254,14 @@ class _Resolver:
         data = repository.blob(document.config, limit=MAX_CONFIG)
         return _created(document, parse_json(data, name=f"configuration of {what}"))
 
-    def _needed_converter(self, document: Manifest, what: str) -> Converter | None:
+    def _needed_converter(self, document: Manifest, what: str, service: str) -> Converter | None:
         """Return who has to convert the image first. Raises: VerificationError (nobody can)."""
         source = publisher.Source(document, convertible=self._converter is not None)
         for rule in publisher.SOURCES:
             rule.require(source, what)
         # Several layers under dm-verity are made one, too, where that can be done.
-        needed = publisher.has_tar_layers(document) or len(document.layers) > 1
+        several = len(document.layers) > images.layers_of(service)
+        needed = publisher.has_tar_layers(document) or several
         return self._converter if needed else None
 
     def _signed(self, layers: tuple[Descriptor, ...]) -> Iterable[tuple[Digest, RootHash, bytes]]:

@@ -58,14 +58,14 @@ _REPAIR = "remove the damaged blobs from the registry or the layout, then publis
 
 
 def _require_blobs(store: Repository, image: VerifiedImage) -> None:
-    for blob in (image.config, image.layer):
+    for blob in (image.config, *image.layers):
         if not store.has_blob(blob.digest):
             raise MissingError(f"{image.name}: blob {blob.digest} is missing")
 
 
 def _require_whole(store: Repository, images: list[VerifiedImage]) -> None:
     names = {str(image.target.image): image.name for image in images}
-    layers = {(image.layer.digest, image.layer.media_type) for image in images}
+    layers = {(layer.digest, layer.media_type) for image in images for layer in image.layers}
     looked: dict[tuple[Digest, str], Seen] = {}
 
     def look(blob: Descriptor, chunks: Iterator[bytes]) -> None:
@@ -78,8 +78,9 @@ def _require_whole(store: Repository, images: list[VerifiedImage]) -> None:
         lines = "".join(f"\n  {names[one.root]}: {one}" for one in damage)
         raise VerificationError(f"{store.name}: is damaged{lines}", hint=_REPAIR)
     for image in images:
-        seen = looked.get((image.layer.digest, image.layer.media_type))
-        if seen is None:  # the same bytes under another type, which were read as that
+        found = [looked.get((layer.digest, layer.media_type)) for layer in image.layers]
+        if None in found:  # the same bytes under another type, which were read as that
             require_mountable(store, image.manifest, image.name, tree=True)
-        else:
-            require_seen(seen, image.name)
+        for seen in found:
+            if seen is not None:
+                require_seen(seen, image.name)

@@ -171,7 +171,7 @@ class _Builder:
             layer.digest, epoch=self._settings.epoch, created_by="mosb image build"
         )
         descriptor = put_image(
-            sink, layer, config, tag=stage.name, annotations=dict(stage.annotations)
+            sink, (layer,), config, tag=stage.name, annotations=dict(stage.annotations)
         )
         self._say(stage, f"{descriptor.digest}")
         return descriptor

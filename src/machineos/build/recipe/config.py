@@ -42,8 +42,8 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
         pairs = (item.partition("=") for item in self.run.get("Env", []))
         return {name: value for name, equals, value in pairs if equals}
 
-    def to_bytes(self, layer: Digest, *, epoch: int, created_by: str) -> bytes:
-        """Return the configuration of an image with the one layer ``layer``."""
+    def to_bytes(self, *layers: Digest, epoch: int, created_by: str) -> bytes:
+        """Return the configuration of an image with these layers."""
         created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         body: dict[str, Any] = {"created": created}
         if self.author:
@@ -53,8 +53,8 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
             body["variant"] = self.variant
         body["os"] = self.os
         body["config"] = {key: self.run[key] for key in sorted(self.run)}
-        body["rootfs"] = {"type": "layers", "diff_ids": [str(layer)]}
-        body["history"] = [{"created": created, "created_by": created_by}]
+        body["rootfs"] = {"type": "layers", "diff_ids": [str(layer) for layer in layers]}
+        body["history"] = [{"created": created, "created_by": created_by} for _ in layers]
         return msgspec.json.encode(body)
 
 

@@ -82,7 +82,7 @@ def convert_image(
             layer = _pack(flattener, reference, work, conversion)
         epoch = conversion.epoch
         body = config.to_bytes(layer.digest, epoch=epoch, created_by="mosb image convert")
-        return put_image(sink, layer, body, tag=tag, annotations=manifest.annotations)
+        return put_image(sink, (layer,), body, tag=tag, annotations=manifest.annotations)
 
 
 def read_image(source: Repository, reference: str, platform: Platform) -> tuple[Manifest, bytes]:

@@ -1,7 +1,7 @@
-"""An image of one layer, stored: layer, configuration, manifest.
+"""An image, stored: layers, configuration, manifest.
 
 Owns the order, in which nothing is named before it is there. What stands in the configuration is
-decided in ``config``; the layer is a file that ``filesystem`` made.
+decided in ``config``; a layer is a file that ``filesystem`` made.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from machineos.core.digest import Digest
 from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from machineos.build.recipe.veritylayer import VerityLayer
     from machineos.oci.model.repository import Repository
@@ -22,23 +22,24 @@ _CHUNK = 1 << 20
 
 def put_image(
     sink: Repository,
-    layer: VerityLayer,
+    layers: Sequence[VerityLayer],
     config: bytes,
     *,
     tag: str | None,
     annotations: Mapping[str, str] | None = None,
 ) -> Descriptor:
-    """Store layer, configuration and manifest of a one-layer image, in this order.
+    """Store layers, configuration and manifest of an image, in this order.
 
     Raises: SpaceError, TransferError.
     """
-    sink.put_blob(layer.descriptor, _chunks(layer))
+    for layer in layers:
+        sink.put_blob(layer.descriptor, _chunks(layer))
     entry = Descriptor(media_type=CONFIG, digest=Digest.of(config), size=len(config))
     sink.put_blob(entry, (config,))
     manifest = Manifest(
         media_type=MANIFEST,
         config=entry,
-        layers=(layer.descriptor,),
+        layers=tuple(layer.descriptor for layer in layers),
         annotations=dict(sorted((annotations or {}).items())),
     )
     return sink.put_manifest(manifest.to_bytes(), media_type=MANIFEST, tag=tag)

@@ -2,7 +2,9 @@
 
 Files, all under ``/usr/lib/machineos/boot``: ``settings.json`` (this model), ``manifest-ca.pem``,
 ``manifest-ca-uki.der`` (the manifest CA's key, vouched for by the UKI key), ``sudi-ca.pem``,
-``tpmpol-luks.pem``, ``tpmpol-admin.pem``, ``ipe-policy.p7s``, ``modules/`` (uncompressed).
+``tpmpol-luks.pem``, ``tpmpol-admin.pem``, ``ipe-boot.p7s`` and ``ipe-closed.p7s`` (what may be
+executed while the initrd is the root, and after it), ``apparmor.bin`` (compiled profiles, may be
+empty), ``modules/`` (uncompressed).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ SETTINGS_FILE = "settings.json"
 # In the order of the fields of Anchors.
 ANCHOR_FILES = (
     "manifest-ca.pem", "manifest-ca-uki.der", "sudi-ca.pem", "tpmpol-luks.pem", "tpmpol-admin.pem",
-    "ipe-policy.p7s",
+    "ipe-boot.p7s", "ipe-closed.p7s", "apparmor.bin",
 )  # fmt: skip
 
 
@@ -30,8 +32,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     ``command_line`` is what the kernel must have been started with; ``modules`` are file names in
     the order of loading, always; ``drivers`` are (alias pattern, file names), loaded when a device
-    is there; ``filesystems`` are file names by type of mount(2). ``epoch`` (seconds) is when it was
-    built: the clock is never before it. ``banner`` is shown at each boot, unless it is empty.
+    is there; ``filesystems`` are file names by type of mount(2). ``modules_volume`` is the root
+    hash of the layer with all modules and firmware of this kernel. ``epoch`` (seconds) is when it
+    was built: the clock is never before it. ``banner`` is shown at each boot, unless it is empty.
     """
 
     version: Literal[1] = 1
@@ -39,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     policy_version: str
     command_line: str
     kernel: str
+    modules_volume: str
     epoch: int
     modules: tuple[str, ...]
     drivers: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -54,7 +58,9 @@ class Anchors(msgspec.Struct, frozen=True):
     sudi_ca: bytes
     policy_key: bytes
     admin_policy_key: bytes
-    ipe_policy: bytes
+    ipe_boot: bytes
+    ipe_closed: bytes
+    apparmor: bytes
 
 
 def parse_settings(data: bytes) -> Settings:

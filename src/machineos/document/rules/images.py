@@ -25,6 +25,9 @@ _ALL: tuple[Gate, ...] = ("publish", "verify", "install", "boot", "mosd")
 # Who reads a configuration: at boot nobody does, and one bad service must not stop the machine.
 _READ: tuple[Gate, ...] = ("publish", "verify", "mosd")
 _SIGNED: tuple[Gate, ...] = ("verify", "install", "boot")
+# What is in the image of a bootkit, in this order (docs/adr/0025): each is a layer of its own.
+BOOT_FILES, MODULES = 0, 1
+_LAYERS = {"bootkit": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,14 @@ class Named:
 
     target: Target
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """An image manifest and the name of the service that it is the image of."""
+
+    manifest: Manifest
+    service_name: str
 
 
 def _size(named: Named) -> Found:
@@ -58,9 +69,12 @@ def _config_size(manifest: Manifest) -> Found:
         yield "", f"its configuration has {size} bytes, at most {MAX_CONFIG} are read"
 
 
-def _one_layer(manifest: Manifest) -> Found:
-    if len(manifest.layers) != 1:
-        yield "", f"has {len(manifest.layers)} layers, a machine mounts only one"
+def _layers(owned: Owned) -> Found:
+    found, wanted = len(owned.manifest.layers), layers_of(owned.service_name)
+    if found != wanted and wanted == 1:
+        yield "", f"has {found} layers, a machine mounts only one"
+    elif found != wanted:
+        yield "", f"has {found} layers, a {owned.service_name} has {wanted}"
 
 
 def _layer_type(manifest: Manifest) -> Found:
@@ -79,10 +93,17 @@ def _root_hash(manifest: Manifest) -> Found:
             yield "", error.message
 
 
-def check_image(manifest: Manifest, name: str) -> None:
-    """Raise VerificationError unless it is an image that a machine mounts; ``name`` says which."""
+def layers_of(service_name: str) -> int:
+    """Return how many layers the image of this service has."""
+    return _LAYERS.get(service_name, 1)
+
+
+def check_image(manifest: Manifest, name: str, service_name: str) -> None:
+    """Raise VerificationError unless it is an image of ``service_name`` that a machine mounts;
+    ``name`` says which."""
     for rule in RULES:
         rule.require(manifest, name)
+    LAYERS.require(Owned(manifest, service_name), name)
 
 
 # What the signed document says of the bytes; who signs it writes what is there.
@@ -123,11 +144,12 @@ RULES: tuple[Rule[Manifest], ...] = (
         _root_hash,
         hint="build or convert the image with mosb: the kernel must be able to check it",
     ),
-    Rule(
-        "image-one-layer",
-        "An image has one layer (docs/adr/0003).",
-        _ALL,
-        _one_layer,
-        hint="publish it with `mosb manifest publish`, which makes one of them",
-    ),
+)
+LAYERS: Rule[Owned] = Rule(
+    "image-layers",
+    "An image has one layer, that of a bootkit two (docs/adr/0003, 0025).",
+    _ALL,
+    _layers,
+    hint="publish it with `mosb manifest publish`, which makes one layer of several; "
+    "a bootkit comes from `mosb bootkit build`",
 )

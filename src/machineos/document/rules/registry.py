@@ -42,6 +42,7 @@ RULES: tuple[Rule[Any], ...] = (
     *publisher.SOURCES,
     *images.NAMED,
     *images.RULES,
+    images.LAYERS,
     images.CONFIG_SIZE,
     layer.MOUNTABLE,
     *configs.RULES,

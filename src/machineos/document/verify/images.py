@@ -1,7 +1,7 @@
 """The images that a verified manifest names: what must hold before one is stored or mounted.
 
 The chain continues here: the signed document names the digest and size of an image manifest, which
-names its layer and, in its annotations, the dm-verity root hash. The signature of this root hash
+names its layers and, in their annotations, the dm-verity root hashes. The signature of a root hash
 comes as an artifact that refers to the image (``artifacts.root_hash_artifact``); the kernel alone
 judges it; what is returned here is what the publisher made, byte for byte, so that nobody else's
 can stand in its place.
@@ -28,7 +28,7 @@ from machineos.document.product.image import parse_image_config
 from machineos.document.rules import images, roothash
 from machineos.document.verify.proof import Proof
 from machineos.errors import DigestError
-from machineos.oci.model.atomfs import layer_type_of, root_hash_of
+from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import parse_manifest
 from machineos.trust.verify.roothash import is_signature
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from machineos.core.word import RootHash
     from machineos.document.model.image import ImageConfig
     from machineos.document.model.install import Target
-    from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
     from machineos.trust.verify.chain import Publisher
@@ -49,11 +48,12 @@ _PROOF = Proof("VerifiedImage", "verify_image")
 
 @dataclass(frozen=True, slots=True)
 class VerifiedImage:
-    """The image of a target that may be mounted: what was signed, and the signature itself."""
+    """The image of a target that may be mounted: what was signed, and the publisher's signature of
+    each layer's root hash."""
 
     target: Target
     manifest: Manifest
-    signature: bytes
+    signatures: Mapping[Digest, bytes]
     proof: InitVar[Proof | None] = None
 
     def __post_init__(self, proof: Proof | None) -> None:
@@ -70,19 +70,9 @@ class VerifiedImage:
         return self.manifest.config
 
     @property
-    def layer(self) -> Descriptor:
-        """The one layer."""
-        return self.manifest.layers[0]
-
-    @property
-    def root_hash(self) -> RootHash:
-        """The dm-verity root hash of the layer, which ``signature`` signs."""
-        return root_hash_of(self.layer)
-
-    @property
-    def filesystem(self) -> FilesystemKind:
-        """The type of file system in the layer, as mount(2) calls it."""
-        return layer_type_of(self.layer).filesystem
+    def layers(self) -> tuple[Descriptor, ...]:
+        """The layers: one, or as many as ``layers_of`` says of this service."""
+        return self.manifest.layers
 
 
 def image_name(target: Target) -> str:
@@ -93,8 +83,8 @@ def image_name(target: Target) -> str:
 def verify_image(repository: Repository, target: Target, publisher: Publisher) -> VerifiedImage:
     """Return the image of a target of a verified manifest that ``publisher`` signed.
 
-    Digest and size are those that were signed, the one layer can be mounted under dm-verity, and
-    the publisher signed its root hash. The layer itself is checked when it is read or copied.
+    Digest and size are those that were signed, each layer can be mounted under dm-verity, and the
+    publisher signed its root hash. The layer itself is checked when it is read or copied.
 
     Raises: MissingError, TransferError, DigestError, DocumentError, VerificationError,
     SignatureError.
@@ -102,7 +92,7 @@ def verify_image(repository: Repository, target: Target, publisher: Publisher) -
     manifest = verify_target(repository, target)
     signatures = root_hash_signatures(repository, target, manifest, publisher)
     require_signatures(manifest, signatures, image_name(target))
-    return VerifiedImage(target, manifest, signatures[manifest.layers[0].digest], _PROOF)
+    return VerifiedImage(target, manifest, signatures, _PROOF)
 
 
 def verify_target(repository: Repository, target: Target) -> Manifest:
@@ -116,7 +106,7 @@ def verify_target(repository: Repository, target: Target) -> Manifest:
     for rule in images.NAMED:
         rule.require(named, name)
     manifest = parse_manifest(data, name=name, media_type=descriptor.media_type)
-    images.check_image(manifest, name)
+    images.check_image(manifest, name, target.service_name)
     return manifest
 
 

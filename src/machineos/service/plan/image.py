@@ -57,7 +57,7 @@ def check_manifest(service: Service, data: bytes) -> Image:
     """
     name = image_name(service)
     manifest = parse_manifest(data, name=name)
-    check_image(manifest, name)
+    check_image(manifest, name, service.name)
     CONFIG_SIZE.require(manifest, name)
     handed = service.layer
     mounted = handover.Mounted(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ImageVolume:
-    """The one layer of an image, ready to be opened: ``filesystem`` is squashfs or erofs."""
+    """A layer of an image, ready to be opened: ``filesystem`` is squashfs or erofs."""
 
     volume: dmverity.Volume
     filesystem: str
@@ -59,7 +59,7 @@ def mount_image(image: ImageVolume, target: Path) -> None:
 
 
 def mount_stored(source: Path, image: Digest, signature: bytes, folder: Path) -> None:
-    """Mount the one layer of an image in the layout ``source`` at ``folder``, which is made.
+    """Mount the first layer of an image in the layout ``source`` at ``folder``, which is made.
 
     Raises: SignatureError, VerificationError, ConflictError, MissingError.
     """

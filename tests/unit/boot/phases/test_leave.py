@@ -145,6 +145,7 @@ def test_no_session_is_left_open() -> None:
 
 def test_a_root_without_init() -> None:
     bare = image_content("bin/sh", folders=("etc", "var", "usr/lib/modules", "config", "dev",
+                                            "usr/lib/firmware",
                                             "atomfs-store", "proc", "sys", "run"))  # fmt: skip
     made = machine(disks=[system_disk(what=publish_content(hostfs=bare))])
     assert refusal(made) == "the root file system has no /usr/lib/systemd/systemd"
@@ -156,9 +157,10 @@ def test_what_comes_along() -> None:
     targets = {str(one.target): one.kind for one in mounts}
     assert targets == {
         "/": "rootfs", "/sysroot": "verity", "/sysroot/etc": "overlay", "/sysroot/var": "overlay",
-        "/sysroot/usr/lib/modules": "bind", "/sysroot/config": "ext4",
+        "/sysroot/usr/lib/modules": "bind", "/sysroot/usr/lib/firmware": "bind",
+        "/sysroot/config": "ext4",
         "/sysroot/atomfs-store": "ext4", "/sysroot/proc": "proc", "/sysroot/sys": "sys",
-        "/sysroot/dev": "dev", "/sysroot/run": "run", "/sysroot/run/machineos/bootkit": "verity",
+        "/sysroot/dev": "dev", "/sysroot/run": "run", "/sysroot/run/machineos/modules": "verity",
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.boot import FakeMachine
 from fakes.bootparts.files import blobs, image_content
@@ -22,14 +23,15 @@ from machineos.boot.steps import MountImage
 from machineos.document.model.install import UpdateType
 from machineos.document.product.artifacts import ROOT_HASH_SIGNATURE
 from machineos.errors import MachineOSError, SignatureError, ToolError, VerificationError
-from machineos.host.kernel.ipepolicy import policy_text
-from machineos.oci.model.atomfs import Layer
+from machineos.host.kernel.ipepolicy import boot_policy_text
+from machineos.oci.model.atomfs import NEW_ROOT_HASH, Layer
 from machineos.oci.model.documents import parse_manifest
 from machineos.trust.verify.chain import verify_sudi
 from unit.boot.ends import handed_over, refusal
 from unit.boot.worlds import (
     KERNEL,
     PARTIAL,
+    VOLUME,
     anchors,
     changed,
     content,
@@ -112,7 +114,7 @@ def spoil_signatures(store: MemoryRepository, change: Callable[[bytes], bytes | 
             count += 1
             data = change(blobs(store)[layer.digest])
             if data is None:
-                store._manifests.pop(descriptor.digest)
+                store._manifests.pop(descriptor.digest, None)
             else:
                 blobs(store)[layer.digest] = data
     return count
@@ -120,7 +122,7 @@ def spoil_signatures(store: MemoryRepository, change: Callable[[bytes], bytes | 
 
 def test_an_image_without_a_signed_root_hash() -> None:
     made = machine()
-    assert spoil_signatures(store_of(made), lambda _: None) == 3
+    assert spoil_signatures(store_of(made), lambda _: None) == 4
     reason = refusal(made)
     assert reason.startswith("image of zot: nobody signed the root hash of layer sha256:")
 
@@ -145,7 +147,7 @@ def with_anchors(made: FakeMachine, **changes: bytes) -> None:
 
 
 def policy_by(label: str) -> bytes:
-    return sign_policy_text(policy_text(version="1.1.0"), key(label))
+    return sign_policy_text(boot_policy_text(1, VOLUME), key(label))
 
 
 def with_kernel(made: FakeMachine, **changes: object) -> None:
@@ -159,8 +161,7 @@ def with_kernel(made: FakeMachine, **changes: object) -> None:
 ENFORCING: dict[str, tuple[Change, str]] = {
     "the firmware gave the kernel another certificate": (
         lambda m: setattr(m, "firmware", publisher().build()),
-        "manifest CA: the kernel does not accept this certificate (ENOKEY): "
-        "no key that it trusts vouches for it",
+        "the kernel refuses the IPE policy machineos: EKEYREJECTED",
     ),
     "the manifest CA's certificate is not one": (
         lambda m: with_anchors(m, manifest_ca_uki=b"x"),
@@ -176,16 +177,29 @@ ENFORCING: dict[str, tuple[Change, str]] = {
         "the kernel has IPE in permissive mode",
     ),
     "a policy that a stranger signed": (
-        lambda m: with_anchors(m, ipe_policy=policy_by("stranger")),
+        lambda m: with_anchors(m, ipe_boot=policy_by("stranger")),
         "the kernel refuses the IPE policy machineos: EKEYREJECTED",
     ),
     "a policy that a publisher signed": (
-        lambda m: with_anchors(m, ipe_policy=policy_by("publisher")),
+        lambda m: with_anchors(m, ipe_boot=policy_by("publisher")),
         "the kernel refuses the IPE policy machineos: EKEYREJECTED",
+    ),
+    "a manifest CA that the kernel's certificate does not vouch for": (
+        lambda m: with_anchors(m, manifest_ca_uki=publisher().build().public_bytes(Encoding.DER)),
+        "manifest CA: the kernel does not accept this certificate (ENOKEY): "
+        "no key that it trusts vouches for it",
+    ),
+    "a closed policy that a publisher signed": (
+        lambda m: with_anchors(m, ipe_closed=policy_by("publisher")),
+        "the kernel refuses the IPE policy machineos: EKEYREJECTED",
+    ),
+    "a closed policy that is not newer": (
+        lambda m: with_anchors(m, ipe_closed=anchors().ipe_boot),
+        "the kernel refuses the IPE policy machineos: ESTALE",
     ),
     "no right to load one": (
         lambda m: with_kernel(m, mac_admin=False),
-        "the kernel refuses the IPE policy machineos: EPERM",
+        "the kernel refuses the AppArmor profiles: EPERM",
     ),
 }  # fmt: skip
 
@@ -195,7 +209,10 @@ def test_the_kernel_does_not_enforce(name: str) -> None:
     change, reason = ENFORCING[name]
     made = changed(change)
     assert refusal(made) == reason
-    assert "mount_image" not in [call for call, _ in made.boot().host.calls]
+    calls = [call for call, _ in made.boot().host.calls]
+    assert "switch_root" not in calls
+    if not name.startswith("a closed policy"):
+        assert "mount_image" not in calls
 
 
 def test_the_kernel_trusts_only_who_signed_a_document() -> None:
@@ -293,16 +310,30 @@ def test_an_install_medium_without(needed: str, kind: UpdateType) -> None:
     assert refusal(made) == f"install medium /dev/sr0: has no target {needed}"
 
 
-def test_a_bootkit_for_another_kernel() -> None:
-    other = image_content(folders=("usr/lib/modules/6.1.0",))
-    made = machine(disks=[system_disk(what=publish_content(bootkit=other))])
-    assert refusal(made) == f"the bootkit has no modules for this kernel, {KERNEL}"
+def test_modules_that_are_not_those_of_this_image() -> None:
+    """The publisher signed them, and still the kernel's policy does not name them."""
+    other = image_content(folders=("usr/lib/modules/6.1.0", "usr/lib/firmware"))
+    what = publish_content(modules=other)
+    made = machine(disks=[system_disk(what=what)])
+    found = layer_of("bootkit", made, what).annotations[NEW_ROOT_HASH]
+    assert refusal(made) == (
+        f"the bootkit's modules are not those of this kernel image: root hash {found}, not {VOLUME}"
+    )
 
 
-def test_modules_of_the_bootkit_are_seen_in_the_root() -> None:
+@pytest.mark.parametrize("missing", ["usr/lib/modules", "usr/lib/firmware"])
+def test_a_root_without_a_place_for_them(missing: str) -> None:
+    places = {"etc", "var", "usr/lib/modules", "usr/lib/firmware"} - {missing}
+    bare = image_content("usr/lib/systemd/systemd", folders=tuple(sorted(places)))
+    made = machine(disks=[system_disk(what=publish_content(hostfs=bare))])
+    assert refusal(made) == f"the root file system has no folder /{missing}"
+
+
+def test_modules_and_firmware_are_seen_in_the_root() -> None:
     host = handed_over(machine()).host
     assert host.is_folder(Path(f"/sysroot/usr/lib/modules/{KERNEL}"))
-    assert host.is_folder(Path(f"/sysroot/run/machineos/bootkit/usr/lib/modules/{KERNEL}"))
+    assert host.is_folder(Path(f"/sysroot/run/machineos/modules/usr/lib/modules/{KERNEL}"))
+    assert host.names.at(Path("/sysroot/usr/lib/firmware")) is not None
 
 
 def test_what_mounting_takes_is_loaded() -> None:

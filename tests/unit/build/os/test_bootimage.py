@@ -7,8 +7,10 @@ from pathlib import Path
 from machineos.build.os import bootimage, uki
 from machineos.build.os.bootimage import Options
 from machineos.build.os.initrdplan import Base
+from machineos.core.word import RootHash
 
 BASE = Base(Path("/b"), "6.12", ("loop.ko",), (("p", ("d.ko",)),), {"vfat": ("vfat.ko",)})
+VOLUME = RootHash("ab" * 32)
 OPTIONS = Options(policy_version="0003", epoch=7)
 
 
@@ -25,11 +27,12 @@ def test_the_image_for_every_day_has_the_predecessors_name() -> None:
 
 
 def test_the_initrd_is_told_what_it_was_built_of() -> None:
-    settings = bootimage.settings_of("install", BASE, Options("0003", 7, "B"))
+    settings = bootimage.settings_of("install", BASE, VOLUME, Options("0003", 7, "B"))
     assert settings.mode == "install"
     assert settings.policy_version == "0003"
     assert settings.command_line == bootimage.COMMAND_LINE
     assert (settings.kernel, settings.epoch, settings.banner) == ("6.12", 7, "B")
+    assert settings.modules_volume == VOLUME
     assert (settings.modules, settings.drivers) == (BASE.modules, BASE.drivers)
     assert settings.filesystems == BASE.filesystems
 
@@ -37,11 +40,15 @@ def test_the_initrd_is_told_what_it_was_built_of() -> None:
 def test_the_command_line_locks_the_kernel_down() -> None:
     words = bootimage.COMMAND_LINE.split()
     for word in (
-        "lockdown=integrity",
+        "lockdown=confidentiality",
+        "proc_mem.force_override=never",
+        "initcall_blacklist=fuse_init,virtio_fs_init",
+        "audit=1",
+        "audit_backlog_limit=1024",
         "systemd.import_credentials=no",
         "panic=10",
         "oops=panic",
-        "lsm=landlock,lockdown,yama,integrity,apparmor,bpf,ipe",
+        "lsm=landlock,lockdown,yama,integrity,apparmor,ipe",
     ):
         assert word in words
     assert "init=/bin/sh" not in words

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from machineos.build.os import bootimage, bootkit, initrdplan, uki
 from machineos.core.run import run
+from machineos.core.word import RootHash
 from machineos.document.between.bootsettings import Settings
+from machineos.host.kernel.ipepolicy import boot_policy_text, closed_policy_text
 from machineos.host.pack import shim
 from machineos.trust.keys.keyset import Keyset
 from machineos.trust.measure import tpm_policy
@@ -27,6 +29,7 @@ pytestmark = [
     pytest.mark.tool("sbsign"), pytest.mark.tool("sbverify"), pytest.mark.tool("cpio"),
     pytest.mark.tool("zstd"),
 ]  # fmt: skip
+VOLUME = RootHash("ab" * 32)
 KERNEL = "6.12.1-test"
 SBAT = b"sbat,1,SBAT Version,sbat,1,https://x\nsystemd-stub,1,x,systemd,257,https://y\n"
 
@@ -70,7 +73,7 @@ def built(
         debian / "base.cpio.zst", KERNEL, ("loop.ko",), (), {"vfat": ("vfat.ko",)}
     )
     bootkit.build_images(
-        anchored, debian, base, output, work=work,
+        anchored, debian, base, output, modules=VOLUME, work=work,
         options=bootimage.Options(policy_version="0003", epoch=1_700_000_000),
     )  # fmt: skip
     return output
@@ -124,7 +127,7 @@ def test_the_kernel_goes_last_and_all_is_there(built: Path) -> None:
     assert b"VERSION_ID=0003\n" in sections[".osrel"]
     assert b"VARIANT" not in sections[".osrel"]
     line = sections[".cmdline"].removesuffix(b"\0").decode()
-    for word in ("lockdown=integrity", "panic=10"):
+    for word in ("lockdown=confidentiality", "panic=10"):
         assert word in line.split()
     assert "ipe" in line.split("lsm=")[1].split()[0].split(",")
     for word in ("init=", "rd.break", "debug", "ipe.enforce"):
@@ -192,7 +195,9 @@ def test_the_anchors_in_the_initrd(built: Path, anchored: bootkit.Anchored, tmp_
     cross = x509.load_der_x509_certificate((folder / "manifest-ca-uki.der").read_bytes())
     issuer = x509.load_der_x509_certificate(keyset.key("uki-production").certificate_der())
     cross.verify_directly_issued_by(issuer)
-    assert b"policy_version=1.3.0" in (folder / "ipe-policy.p7s").read_bytes()
+    assert boot_policy_text(3, VOLUME) in (folder / "ipe-boot.p7s").read_bytes()
+    assert closed_policy_text(3, VOLUME) in (folder / "ipe-closed.p7s").read_bytes()
+    assert settings.modules_volume == VOLUME
     for path in folder.iterdir():
         assert b"PRIVATE KEY" not in path.read_bytes()
 
@@ -201,21 +206,20 @@ def test_a_banner_is_in_the_image(anchored: bootkit.Anchored, debian: Path, tmp_
     base = initrdplan.Base(debian / "base.cpio.zst", KERNEL, (), (), {})
     (tmp_path / "work").mkdir()
     made = bootkit.build_images(
-        anchored, debian, base, tmp_path / "out", work=tmp_path / "work", modes=["run"],
+        anchored, debian, base, tmp_path / "out", modules=VOLUME, work=tmp_path / "work",
+        modes=["run"],
         options=bootimage.Options(banner="DEBUG VARIANT"),
     )  # fmt: skip
     assert b'VARIANT="DEBUG VARIANT"' in uki.read_sections(made["run"].read_bytes())[".osrel"]
 
 
-def test_the_tree_of_the_bootkit_image(built: Path, debian: Path, tmp_path: Path) -> None:
-    bootkit.bootkit_tree(debian, KERNEL, built, tmp_path / "tree")
+def test_the_tree_of_the_bootkits_first_layer(built: Path, tmp_path: Path) -> None:
+    bootkit.boot_files_tree(built, tmp_path / "tree")
     files = sorted(
         str(path.relative_to(tmp_path / "tree"))
         for path in (tmp_path / "tree").rglob("*") if path.is_file()
     )  # fmt: skip
-    assert files == [
-        "bootkit/kernel.efi", "bootkit/shim.efi", f"usr/lib/modules/{KERNEL}/modules.dep",
-    ]  # fmt: skip
+    assert files == ["bootkit/kernel.efi", "bootkit/shim.efi"]
     shutil.rmtree(tmp_path / "tree")
 
 

@@ -75,20 +75,24 @@ def test_what_goes_in_is_in_the_names_of_the_cache() -> None:
     assert all(name.startswith("initrd-") and len(name) == 23 for name in names)
 
 
+PARTS = ("initrd-a", "sha256:m")
+
+
 def test_all_that_an_image_depends_on_is_in_its_key() -> None:
     pems = [b"one", b"two"]
     keys = {
-        workshop.bootkit_key(SHOP, "initrd-a", pems, "s"),
-        workshop.bootkit_key(SHOP, "initrd-b", pems, "s"),
-        workshop.bootkit_key(SHOP, "initrd-a", pems[::-1], "s"),
-        workshop.bootkit_key(SHOP, "initrd-a", pems, "t"),
-        workshop.bootkit_key(replace(SHOP, policy_version="2"), "initrd-a", pems, "s"),
-        workshop.bootkit_key(replace(SHOP, version="2"), "initrd-a", pems, "s"),
-        workshop.bootkit_key(replace(SHOP, variant=DEBUG), "initrd-a", pems, "s"),
-        workshop.bootkit_key(replace(SHOP, epoch=8), "initrd-a", pems, "s"),
+        workshop.bootkit_key(SHOP, PARTS, pems, "s"),
+        workshop.bootkit_key(SHOP, ("initrd-b", "sha256:m"), pems, "s"),
+        workshop.bootkit_key(SHOP, ("initrd-a", "sha256:n"), pems, "s"),
+        workshop.bootkit_key(SHOP, PARTS, pems[::-1], "s"),
+        workshop.bootkit_key(SHOP, PARTS, pems, "t"),
+        workshop.bootkit_key(replace(SHOP, policy_version="2"), PARTS, pems, "s"),
+        workshop.bootkit_key(replace(SHOP, version="2"), PARTS, pems, "s"),
+        workshop.bootkit_key(replace(SHOP, variant=DEBUG), PARTS, pems, "s"),
+        workshop.bootkit_key(replace(SHOP, epoch=8), PARTS, pems, "s"),
     }
-    assert len(keys) == 8
-    same = workshop.bootkit_key(replace(SHOP, cache=Path("/other")), "initrd-a", pems, "s")
+    assert len(keys) == 9
+    same = workshop.bootkit_key(replace(SHOP, cache=Path("/other")), PARTS, pems, "s")
     assert same in keys
 
 

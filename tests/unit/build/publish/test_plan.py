@@ -95,7 +95,7 @@ def images() -> MemoryRepository:
     made = MemoryRepository("images")
     image(made, "zot")
     image(made, "hostfs", run={"Labels": {VERSION: "v0.1.0"}}, created="2025-06-06T06:06:06Z")
-    image(made, "bootkit", created="2024-01-01T00:00:00Z")
+    image(made, "bootkit", b"boot files", b"modules", created="2024-01-01T00:00:00Z")
     return made
 
 

@@ -36,15 +36,16 @@ def test_what_was_published(published_world: World, deep: bool) -> None:
     verified = fetch(published_world)
     images = verify_images(published_world.registry, verified, deep=deep)
     assert tuple(image.target for image in images) == verified.install.targets
-    assert images[0].layer.digest == LAYER
-    assert all(image.signature for image in images)
+    assert images[0].layers[0].digest == LAYER
+    assert all(set(image.signatures) == {one.digest for one in image.layers} for image in images)
+    assert [len(image.layers) for image in images] == [1, 1, 2]
 
 
 @pytest.mark.parametrize("part", ["layer", "config"])
 def test_a_blob_that_is_missing_is_found_without_reading(published_world: World, part: str) -> None:
     world, verified = published_world, fetch(published_world)
     image = verify_images(world.registry, verified, deep=False)[1]
-    blob = getattr(image, part).digest
+    blob = (image.config if part == "config" else image.layers[0]).digest
     world.registry.repository("mos").blob_path(blob).unlink()
     with pytest.raises(MissingError) as caught:
         verify_images(world.registry, verified, deep=False)
@@ -83,7 +84,7 @@ def test_deep_tells_all_damage_of_the_images_and_not_of_what_refers_to_them(
             )
     images = verify_images(world.registry, verified, deep=True)
     for image in images:
-        store.blob_path(image.layer.digest).unlink()
+        store.blob_path(image.layers[0].digest).unlink()
     with pytest.raises(VerificationError) as caught:
         verify_images(world.registry, verified, deep=True)
     lines = caught.value.message.split("\n")[1:]
@@ -105,7 +106,7 @@ def test_a_layer_that_no_machine_mounts(world: World) -> None:
     assert caught.value.message == (
         f"image of zot: layer {Digest.of(bad)}: its hash tree covers 8192 of 4096 bytes"
     )
-    put_image(images, "bootkit", contents=(b"hsqs",), raw=True)
+    put_image(images, "bootkit", contents=(layer_content(b"1"), b"hsqs"), raw=True)
     put_image(images, "zot")
     world.publish_carelessly()
     for deep in (False, True):
@@ -122,11 +123,11 @@ def test_one_layer_under_two_types(world: World) -> None:
     squashfs = both[:1024] + bytes(128) + both[1152:]  # an EROFS no more
     erofs = SQUASHFS.replace("squashfs", "erofs")
     put_image(images, "hostfs", contents=(both,), raw=True)
-    put_image(images, "bootkit", contents=(both,), raw=True, media_type=erofs)
+    put_image(images, "bootkit", contents=(both, both), raw=True, media_type=erofs)
     world.publish_carelessly()
     assert len(verify_images(world.registry, fetch(world), deep=True)) == 3
     put_image(images, "hostfs", contents=(squashfs,), raw=True)
-    put_image(images, "bootkit", contents=(squashfs,), raw=True, media_type=erofs)
+    put_image(images, "bootkit", contents=(both, squashfs), raw=True, media_type=erofs)
     world.publish_carelessly()
     with pytest.raises(VerificationError, match=r"image of bootkit: .* is not an EROFS image"):
         verify_images(world.registry, fetch(world), deep=True)

@@ -21,6 +21,7 @@ from machineos.core import run
 from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.core.word import RootHash
+from machineos.document.rules.images import layers_of
 from machineos.errors import (
     DocumentError,
     MachineOSError,
@@ -53,13 +54,17 @@ targets:
 
 def put_image(folder: Path, tag: str, label: str = "") -> None:
     repository = LayoutRepository(folder, writable=True)
-    content = layer_content(tag.encode() * 100)
-    layer = Descriptor(
-        media_type="application/vnd.stacker.image.layer.squashfs+zstd+verity",
-        digest=Digest.of(content),
-        size=len(content),
-        annotations=root_hash_annotations(RootHash(Digest.of(content + b"root").hex)),
-    )
+    layers = []
+    for number in range(layers_of(tag.partition("-")[0])):
+        content = layer_content(tag.encode() * (100 + number))
+        layer = Descriptor(
+            media_type="application/vnd.stacker.image.layer.squashfs+zstd+verity",
+            digest=Digest.of(content),
+            size=len(content),
+            annotations=root_hash_annotations(RootHash(Digest.of(content + b"root").hex)),
+        )
+        repository.put_blob(layer, [content])
+        layers.append(layer)
     labels = {"org.opencontainers.image.version": label}
     data = msgspec.json.encode(
         {
@@ -69,9 +74,8 @@ def put_image(folder: Path, tag: str, label: str = "") -> None:
         }
     )
     config = Descriptor(media_type=CONFIG, digest=Digest.of(data), size=len(data))
-    repository.put_blob(layer, [content])
     repository.put_blob(config, [data])
-    image = Manifest(media_type=MANIFEST, config=config, layers=(layer,))
+    image = Manifest(media_type=MANIFEST, config=config, layers=tuple(layers))
     repository.put_manifest(image.to_bytes(), media_type=MANIFEST, tag=tag)
 
 
@@ -135,7 +139,7 @@ def test_publish_verify_show(mosb: Mosb) -> None:
     assert "published oci:" in result.stdout
     assert "sign the manifest" in result.stderr
     verified = mosb("verify", "--project", "snakeoil:default", *mosb.repo, *NAME)
-    assert "3 images, 3 layers with signed root hashes" in verified.stdout
+    assert "3 images, 4 layers with signed root hashes" in verified.stdout
     shown = mosb("show", *mosb.repo, *NAME)
     assert "NOT VERIFIED" in shown.stdout
     assert "80->5000/tcp" in shown.stdout

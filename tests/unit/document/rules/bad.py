@@ -234,7 +234,7 @@ BAD: dict[str, Bad] = {
         bad_conversion, "is 'application/x', not squashfs or EROFS with dm-verity"
     ),
     "image-root-hash": image(stored(annotated=False), "carries no verity root hash"),
-    "image-one-layer": image(
+    "image-layers": image(
         lambda scene: put_image(scene.images, "zot", contents=(b"1", b"2")),
         "has 2 layers, a machine mounts only one",
     ),

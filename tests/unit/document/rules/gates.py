@@ -211,7 +211,7 @@ def boot(scene: Scene, document: Json) -> None:
 def boot_from(scene: Scene, config: Path) -> None:
     """The initrd, from this configuration."""
     given: dict[str, object] = {
-        facts.ANCHORS: Anchors(scene.world.authority.pem, b"", b"", b"", b"", b""),
+        facts.ANCHORS: Anchors(scene.world.authority.pem, *(b"",) * 7),
         facts.IDENTITY: DeviceIdentity(PRODUCT, "1", b"", Digest.of(b"")),
         facts.STORE: Path("/store"),
     }

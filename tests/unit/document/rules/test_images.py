@@ -66,16 +66,6 @@ def test_an_image_that_mounts() -> None:
             "its configuration has 1048577 bytes, at most 1048576 are read",
         ),
         (
-            image(layer(), layer()),
-            "image-one-layer",
-            "has 2 layers, a machine mounts only one",
-        ),
-        (
-            msgspec.structs.replace(image(), layers=()),
-            "image-one-layer",
-            "has 0 layers, a machine mounts only one",
-        ),
-        (
             image(layer(media_type="tar")),
             "image-layer-type",
             f"layer {D}: is 'tar', not squashfs or EROFS with dm-verity",
@@ -106,12 +96,36 @@ def test_an_image_that_does_not(manifest: Manifest, name: str, message: str) -> 
 
 
 def test_a_configuration_that_nobody_reads_at_boot_stops_no_machine() -> None:
-    images.check_image(image(size=1 << 40), "image of x")
+    images.check_image(image(size=1 << 40), "image of x", "x")
+
+
+@pytest.mark.parametrize(
+    ("service", "count", "message"),
+    [
+        ("x", 0, "has 0 layers, a machine mounts only one"),
+        ("x", 1, ""),
+        ("x", 2, "has 2 layers, a machine mounts only one"),
+        ("hostfs", 2, "has 2 layers, a machine mounts only one"),
+        ("bootkit", 1, "has 1 layers, a bootkit has 2"),
+        ("bootkit", 2, ""),
+        ("bootkit", 3, "has 3 layers, a bootkit has 2"),
+    ],
+)
+def test_how_many_layers_an_image_has(service: str, count: int, message: str) -> None:
+    manifest = msgspec.structs.replace(image(), layers=(layer(),) * count)
+    found = [said for _, said in images.LAYERS.breaches(images.Owned(manifest, service))]
+    assert found == ([message] if message else [])
+    if message:
+        with pytest.raises(VerificationError, match=message) as caught:
+            images.check_image(manifest, "it", service)
+        assert caught.value.rule == "image-layers"
+    else:
+        images.check_image(manifest, "it", service)
 
 
 def test_every_layer_is_looked_at() -> None:
     found = said(image(layer(), layer(media_type="tar", annotations={})))
-    assert sorted(found) == ["image-layer-type", "image-one-layer", "image-root-hash"]
+    assert sorted(found) == ["image-layer-type", "image-root-hash"]
 
 
 def named(data: bytes = DATA, **changes: object) -> images.Named:

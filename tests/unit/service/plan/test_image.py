@@ -90,8 +90,8 @@ def layers(*changes: dict[str, Any]) -> bytes:
             "image-config-size",
             "its configuration has 1048577 bytes, at most 1048576 are read",
         ),
-        (manifest(layers=[]), "image-one-layer", "has 0 layers, a machine mounts only one"),
-        (layers({}, {}), "image-one-layer", "has 2 layers, a machine mounts only one"),
+        (manifest(layers=[]), "image-layers", "has 0 layers, a machine mounts only one"),
+        (layers({}, {}), "image-layers", "has 2 layers, a machine mounts only one"),
         (
             layers({"mediaType": "application/vnd.oci.image.layer.v1.tar"}),
             "image-layer-type",
@@ -125,7 +125,7 @@ def test_the_image_is_judged_before_the_hand_over() -> None:
     """What no machine mounts is said to be so, whatever was handed over."""
     with pytest.raises(VerificationError) as caught:
         check_manifest(Bed().service("web"), layers({}, {}))
-    assert caught.value.rule == "image-one-layer"
+    assert caught.value.rule == "image-layers"
 
 
 def test_a_manifest_of_another_shape() -> None:
