@@ -198,11 +198,17 @@ def authenticode(image: bytes) -> bytes:
 
 
 def rebuilt(
-    bench: Bench, target: Path, *, sbat: Callable[[bytes], bytes] = bytes, dbx: bytes = b""
+    bench: Bench,
+    target: Path,
+    *,
+    sbat: Callable[[bytes], bytes] = bytes,
+    dbx: bytes = b"",
+    change: Callable[[dict[str, bytes]], None] = lambda _sections: None,
 ) -> None:
     """Sign the kernel image anew with the product's keys, as the next version would be.
 
-    ``sbat`` changes its SBAT text. ``dbx`` is the deny list that its TPM policy expects.
+    ``sbat`` changes its SBAT text, ``change`` its other sections. ``dbx`` is the deny list that its
+    TPM policy expects.
     """
     anchored, options = bootkit.Anchored(bench.keyset), bootimage.Options()
     stub = (appliance.boot_root(bench.shop()) / bootimage.STUB_PATH).read_bytes()
@@ -211,6 +217,7 @@ def rebuilt(
     names = (".osrel", ".cmdline", ".uname", ".pcrpkey", ".initrd", ".linux")
     sections = {name: have[name] for name in names}
     sections[".osrel"] += b"BUILD_ID=next\n"  # so that it is another file in any case
+    change(sections)
     text = sbat(bootimage.sbat_text(stub))
     signed = bootkit.boot_policy_of(anchored, uki.measure({**sections, ".sbat": text}), options)
     if dbx:

@@ -1,0 +1,315 @@
+"""The lock on execution, row by row: what gets foreign code to run, and what a signature opens.
+
+Each row is tried three times: on an appliance, inside what confines each of its daemons and
+services, and where nothing locks. It has to succeed there, or the test could not fail.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from machineos.build.os import appliance
+from machineos.build.os.bootkit import Anchored
+from machineos.build.recipe.filesystem import make_layer
+from machineos.build.recipe.veritylayer import VerityLayer
+from machineos.core.run import run
+from machineos.core.word import RootHash
+from machineos.trust.keys.efi import sign_efi
+from machineos.trust.keys.keyset import KeyPair
+from machineos.trust.keys.signer import FileSigner
+from vm.appliance import Bench
+from vm.attacks import make_victim
+from vm.guest import Boot, Guest
+from vm.unlocked import unlock
+from waiting import PATIENCE
+
+PROBE = Path(__file__).with_name("codeprobe.py")
+SIGNED = "/usr/bin/true"
+IPE = "/sys/kernel/security/ipe"
+# How each row ends for root on its console, and in a unit as those of the host are: IPE alone does
+# not judge what a private mapping of a signed file becomes.
+ROWS = {
+    "anonymous": ("EACCES", "EACCES"),
+    "anonymous_later": ("EACCES", "EACCES"),
+    "memfd": ("EACCES", "EACCES"),
+    "dev_zero": ("EACCES", "EACCES"),
+    "shared_memory": ("EACCES", "EACCES"),
+    "signed_at_once": ("RAN", "EACCES"),
+    "signed_then_executable": ("RAN", "EACCES"),
+    "signed_then_writable": ("RAN", "EACCES"),
+    "signed_there_and_back": ("RAN", "EACCES"),
+    "personality": ("RAN", "EPERM"),
+    "own_memory": ("EIO", "EIO"),
+    "traced": ("EPERM", "EPERM"),
+}
+SIGNERS = ("publisher", "uki", "db", "manifest CA", "nobody")
+
+
+@pytest.fixture(scope="module")
+def unlocked(bench: Bench, boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    """The control: the same appliance with nothing locked."""
+    victim = make_victim(bench, "unlocked")
+    unlock(victim, bench, tmp_path_factory.mktemp("unlocked"))
+    with boot(victim.name) as guest:
+        guest.wake()
+        yield guest
+    bench.discard(victim.name)
+
+
+# -- code that nobody signed
+
+
+def in_a_unit(guest: Guest) -> str:
+    """Run the probe as the daemons of the host are run."""
+    guest.must(
+        "systemd-run --quiet --wait -p MemoryDenyWriteExecute=yes -p LockPersonality=yes "
+        f"-p StandardOutput=file:/run/probe.json /usr/bin/python3 /run/probe.py {SIGNED}"
+    )
+    return guest.must("cat /run/probe.json; rm /run/probe.json")
+
+
+@pytest.fixture(scope="module")
+def ways(_live: Guest) -> dict[str, dict[str, str]]:
+    """How every row ends: on this machine, on the console of an appliance, in a unit of it."""
+    _live.put(PROBE.read_bytes(), "/run/probe.py")
+    here = run([sys.executable, PROBE, SIGNED], timeout=PATIENCE).text
+    console = _live.must(f"python3 /run/probe.py {SIGNED}")
+    return {
+        "control": json.loads(here),
+        "console": json.loads(console),
+        "unit": json.loads(in_a_unit(_live)),
+    }
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_code_that_nobody_signed(ways: dict[str, dict[str, str]], row: str) -> None:
+    console, unit = ROWS[row]
+    assert ways["control"][row] == "RAN"
+    assert (ways["console"][row], ways["unit"][row]) == (console, unit)
+
+
+def test_the_rows_are_those_of_the_probe(ways: dict[str, dict[str, str]]) -> None:
+    for found in ways.values():
+        assert set(found) == set(ROWS)
+
+
+FIRST_ROOT = r"""
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True); data = open("/run/payload", "rb").read()
+def ok(r): assert r >= 0, os.strerror(ctypes.get_errno())
+if os.fork() == 0:
+    ok(libc.unshare(0x20000)); ok(libc.mount(b"none", b"/", None, (1 << 18) | 16384, None))
+    ns = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    ok(libc.umount2(b"/", 2)); ok(libc.setns(ns, 0x20000)); os.chdir("/")
+    fd = os.open("/p", os.O_WRONLY | os.O_CREAT, 0o755); os.write(fd, data); os.close(fd)
+    print("reached", os.path.exists("/init") or not os.path.exists("/usr/lib/systemd"), flush=True)
+    try: os.execv("/p", ["busybox", "echo", "RAN"])
+    except OSError as e: print(errno.errorcode[e.errno], flush=True); os._exit(0)
+os.wait()
+"""
+
+
+def test_the_first_root_is_reached_and_nothing_of_it_runs(live: Guest, unlocked: Guest) -> None:
+    """It is below the root that took its place, and root can write to it."""
+    for guest, end in ((live, "EACCES"), (unlocked, "RAN")):
+        guest.put(Path("/usr/bin/busybox").read_bytes(), "/run/payload")
+        assert guest.python(FIRST_ROOT).splitlines() == ["reached True", end]
+
+
+# -- what the policy is, and what guards it
+
+
+WRITES = r"""
+import errno, os
+ipe = "/sys/kernel/security/ipe"
+policy = open("/run/policy.p7s", "rb").read()
+def tried(path, data):
+    try:
+        fd = os.open(path, os.O_WRONLY); os.write(fd, data); os.close(fd)
+        return "taken"
+    except OSError as e: return errno.errorcode[e.errno]
+for name, data in (("new_policy", policy), ("policies/machineos/update", policy),
+                   ("policies/machineos/delete", b"1"), ("policies/machineos/active", b"1"),
+                   ("success_audit", b"0"), ("enforce", b"0")):
+    print(name, tried(f"{ipe}/{name}", data))
+print("apparmor", tried("/sys/kernel/security/apparmor/.load", b"x"))
+"""
+
+
+def test_the_policy_is_the_closed_one_and_nobody_changes_it(live: Guest, bench: Bench) -> None:
+    assert live.must(f"ls {IPE}/policies; cat {IPE}/policies/machineos/version") == (
+        "machineos\n1.1.1"
+    )
+    text = live.must(f"cat {IPE}/policies/machineos/policy")
+    assert "boot_verified" not in text
+    assert "op=KMODULE dmverity_roothash=sha256:" in text
+    signer = Anchored(bench.keyset).signer("uefi-db")
+    newer = b"policy_name=machineos policy_version=1.9.0\nDEFAULT action=ALLOW\n"
+    live.put(signer.sign_content(newer), "/run/policy.p7s")
+    assert live.python(WRITES).splitlines() == [
+        "new_policy EPERM", "policies/machineos/update EPERM", "policies/machineos/delete EPERM",
+        "policies/machineos/active EPERM", "success_audit EPERM", "enforce EPERM",
+        "apparmor EPERM",
+    ]  # fmt: skip
+    assert live.must(f"cat {IPE}/enforce") == "1"
+
+
+def test_nobody_can_have_what_would_change_it(live: Guest) -> None:
+    mac_admin = 1 << 33
+    bounding = live.must("sed -n 's/^CapBnd:\t//p' /proc/1/status")
+    assert int(bounding, 16) & mac_admin == 0
+    for name in ("bset", "inheritable"):
+        low, high = live.must(f"cat /proc/sys/kernel/usermodehelper/{name}").split()
+        assert (int(high) << 32 | int(low)) & mac_admin == 0
+
+
+def test_the_parameters_of_the_kernel_are_set_for_good(live: Guest) -> None:
+    names = ("kernel/yama/ptrace_scope", "kernel/kexec_load_disabled", "vm/memfd_noexec")
+    for name, value in zip(names, ("3", "1", "2"), strict=True):
+        assert live.must(f"cat /proc/sys/{name}") == value
+    for name in names[:2]:
+        assert live.sh(f"echo 0 > /proc/sys/{name}").status != 0
+    words = live.must("cat /proc/cmdline").split()
+    assert "lockdown=confidentiality" in words
+    assert "bpf" not in live.must("cat /sys/kernel/security/lsm").split(",")
+
+
+def test_no_process_serves_the_files_of_a_signed_device(live: Guest, unlocked: Guest) -> None:
+    """With fuseblk IPE judges the device, and the content comes from a process."""
+    for guest, there in ((live, False), (unlocked, True)):
+        kinds = guest.must("cat /proc/filesystems").split()
+        assert ("fuseblk" in kinds, "virtiofs" in kinds) == (there, there)
+        assert bool(guest.sh("test -e /dev/fuse")) == there
+
+
+def test_a_refusal_is_seen(live: Guest) -> None:
+    live.must("cp /usr/bin/true /run/unsigned-program && chmod 755 /run/unsigned-program")
+    assert live.sh("/run/unsigned-program").status == 126
+    live.wait_until("journalctl -b --no-pager | grep IPE_ACCESS | grep -q /run/unsigned-program")
+    live.must("rm /run/unsigned-program")
+
+
+# -- what a key opens
+
+
+def module_signed(unsigned: bytes, pair: KeyPair | None, folder: Path) -> bytes:
+    """Return a module with a signature as the kernel's sign-file makes it."""
+    if pair is None:
+        return unsigned
+    (folder / "module").write_bytes(unsigned)
+    (folder / "cert.pem").write_bytes(pair.certificate_pem())
+    signed = run(
+        ["openssl", "cms", "-sign", "-binary", "-noattr", "-nocerts", "-md", "sha256",
+         "-outform", "DER", "-in", folder / "module", "-signer", folder / "cert.pem",
+         "-inkey", pair.key_path], timeout=PATIENCE,
+    ).stdout  # fmt: skip
+    # struct module_signature: PKCS#7, and the length of it
+    tail = bytes([0, 0, 2, 0, 0, 0, 0, 0]) + len(signed).to_bytes(4, "big")
+    return unsigned + signed + tail + b"~Module signature appended~\n"
+
+
+@pytest.fixture(scope="module")
+def pairs(bench: Bench) -> dict[str, KeyPair | None]:
+    return {
+        "publisher": bench.project.pair,
+        "uki": bench.keyset.key("uki-production"),
+        "db": bench.keyset.key("uefi-db"),
+        "manifest CA": bench.keyset.key("manifest-ca"),
+        "nobody": None,
+    }
+
+
+@pytest.fixture(scope="module")
+def signed(
+    bench: Bench, pairs: dict[str, KeyPair | None], tmp_path_factory: pytest.TempPathFactory
+) -> VerityLayer:
+    """A layer that the publisher signs, with a module and a kernel by each signer."""
+    folder = tmp_path_factory.mktemp("signed")
+    tree = folder / "tree"
+    tree.mkdir()
+    root = appliance.boot_root(bench.shop())
+    (packed,) = root.glob("usr/lib/modules/*/kernel/drivers/net/dummy.ko.xz")
+    data = lzma.decompress(packed.read_bytes())
+    end = data.rindex(b"~Module signature appended~")
+    unsigned = data[: end - 12 - int.from_bytes(data[end - 4 : end], "big")]
+    for name, pair in pairs.items():
+        (tree / f"{name}.ko").write_bytes(module_signed(unsigned, pair, folder))
+    (vmlinuz,) = root.glob("boot/vmlinuz-*")
+    run(["sbattach", "--remove", shutil.copy(vmlinuz, folder / "vmlinuz")], timeout=PATIENCE,
+        check=False)  # fmt: skip
+    sign_efi(folder / "vmlinuz", tree / "publisher.efi", bench.project.pair)
+    return make_layer(tree, folder / "layer", epoch=1_767_225_600)
+
+
+LOADING = r"""
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def answer(result): return "taken" if result == 0 else errno.errorcode[ctypes.get_errno()]
+for name in NAMES:
+    fd = os.open(f"/run/signed/{name}.ko", os.O_RDONLY)
+    print(answer(libc.syscall(313, fd, b"", 0)))  # finit_module
+    os.close(fd)
+    libc.syscall(176, b"dummy", os.O_NONBLOCK)
+data = open("/run/signed/publisher.ko", "rb").read()
+print(answer(libc.syscall(175, data, len(data), b"")))  # init_module
+libc.syscall(176, b"dummy", os.O_NONBLOCK)
+fd = os.open("/run/signed/publisher.efi", os.O_RDONLY)
+print(answer(libc.syscall(320, fd, -1, 0, b"", 4)))  # kexec_file_load, without an initrd
+libc.syscall(320, -1, -1, 0, b"", 1 | 4)  # unload
+"""
+
+
+def loaded(guest: Guest, bench: Bench, layer: VerityLayer) -> list[str]:
+    """Open the layer and try to load what is in it: modules in order, one of memory, a kernel."""
+    guest.put(layer.path.read_bytes(), "/run/layer")
+    signature = FileSigner.open(bench.project.pair).sign_root_hash(RootHash(layer.root_hash))
+    guest.put(signature, "/run/sig")
+    guest.must(
+        f"veritysetup open --hash-offset={layer.data_size} --root-hash-signature=/run/sig "
+        f"/run/layer signed /run/layer {layer.root_hash} && mkdir -p /run/signed "
+        "&& mount -t squashfs -o ro /dev/mapper/signed /run/signed"
+    )
+    try:
+        return guest.python(LOADING.replace("NAMES", repr(SIGNERS))).splitlines()
+    finally:
+        guest.must("umount /run/signed && veritysetup close signed && rm /run/layer")
+
+
+@pytest.mark.tool("sbattach")
+def test_a_key_opens_layers_and_nothing_else(
+    live: Guest, unlocked: Guest, bench: Bench, signed: VerityLayer
+) -> None:
+    """Outside the lock each key that the kernel trusts opens modules and kernels."""
+    assert loaded(unlocked, bench, signed) == [
+        "taken", "taken", "taken", "EKEYREJECTED", "EKEYREJECTED", "taken", "taken",
+    ]  # fmt: skip
+    assert loaded(live, bench, signed) == [*["EACCES"] * 6, "EPERM"]
+
+
+def test_modules_come_from_the_volume_that_the_policy_names(live: Guest) -> None:
+    live.must("modprobe dummy && grep -q '^dummy ' /proc/modules && modprobe -r dummy")
+    # The same file, signed by Debian, from anywhere else.
+    live.must("cp $(modinfo -n dummy) /run/dummy.ko.xz")
+    assert live.sh("insmod /run/dummy.ko.xz").status != 0
+    live.must("! grep -q '^dummy ' /proc/modules; rm /run/dummy.ko.xz")
+
+
+@pytest.mark.parametrize("name", ["publisher", "uki", "db"])
+def test_a_policy_of_any_key_needs_the_capability(
+    live: Guest, unlocked: Guest, pairs: dict[str, KeyPair | None], name: str
+) -> None:
+    pair = pairs[name]
+    assert pair is not None
+    text = f"policy_name=by-{name} policy_version=1.0.0\nDEFAULT action=ALLOW\n"
+    policy = FileSigner.open(pair).sign_content(text.encode())
+    for guest, taken in ((live, False), (unlocked, True)):
+        guest.put(policy, "/run/policy.p7s")
+        assert bool(guest.sh(f"cat /run/policy.p7s > {IPE}/new_policy")) == taken
+        assert bool(guest.sh(f"test -d {IPE}/policies/by-{name}")) == taken
