@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from machineos.service.plan.steps import Act
 
 _MIB = 1 << 20
+_PAGE = 4096
 _LONGEST_LABEL = 16  # of ext4
 _FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC  # LXC keeps what the source has, and adds nothing
 
@@ -103,5 +104,6 @@ def _new(volume: Volume, folders: Folders, unfinished: Mapping[str, bool]) -> li
 def _mount(volume: Volume, folders: Folders, target: Path) -> Act[object]:
     if volume.persistent:
         return steps.Mount(str(folders.group / volume.name), target, "ext4", _FLAGS)
-    data = f"size={volume.size}m,mode=0711"
+    # An inode for each page: empty files cost the machine's memory, too.
+    data = f"size={volume.size}m,nr_inodes={volume.size * _MIB // _PAGE},mode=0711"
     return steps.Mount("tmpfs", target, "tmpfs", _FLAGS, data)

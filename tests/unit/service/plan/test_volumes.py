@@ -113,7 +113,7 @@ def test_memory_has_its_size_and_no_device() -> None:
     assert volumes.making(Seen(MEMORY, mounted=False), FOLDERS, (), **OWN) == (
         steps.MakeFolder(Path("/data"), 0o711),
         steps.MakeFolder(target, 0o711),
-        steps.Mount("tmpfs", target, "tmpfs", FLAGS, "size=5m,mode=0711"),
+        steps.Mount("tmpfs", target, "tmpfs", FLAGS, "size=5m,nr_inodes=1280,mode=0711"),
         steps.OwnFolder(target / "volume", 166536, 165569),
     )
     assert volumes.source(FOLDERS, Label("memory")) == target / "volume"
