@@ -54,6 +54,7 @@ RULES: tuple[Rule[Any], ...] = (
     system.GIVEN,
     *handover.RULES,
     handover.LABELS,
+    handover.GROUPS,
     *handover.IMAGE,
 )
 # The keys of a manifest in the order in which they are written, whatever they are in.

@@ -348,6 +348,12 @@ def handover(change: Change, words: str) -> Bad:
     )
 
 
+def borrowed(bad: Json) -> None:
+    """Let the second service of a hand-over mount a volume of another group."""
+    bad["services"][1]["storage"] = [{"dest": "/data", "label": "data"}]
+    bad["volumes"] = [{"label": "data", "persistent": True, "size": 1, "nsgroup": "other"}]
+
+
 def two_names(scene: Scene) -> None:
     """Two documents of one publisher for machines with different names."""
     good = scene.document()

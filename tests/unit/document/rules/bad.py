@@ -21,6 +21,7 @@ from unit.document.rules.attacks import (
     after,
     away,
     bad_conversion,
+    borrowed,
     config,
     document,
     drop,
@@ -162,6 +163,9 @@ BAD: dict[str, Bad] = {
     ),
     "mount-known": document(
         mounts({"dest": "/a", "label": "b"}), "'b' is not the label of a storage item"
+    ),
+    "mount-group": document(
+        volume("nsgroup", "other"), "'data' is a volume of nsgroup 'other', not of 'zot'"
     ),
     "mount-dest": document(
         mounts({"dest": "/a/..", "label": "data"}),
@@ -329,6 +333,12 @@ BAD: dict[str, Bad] = {
                 scene,
                 lambda bad: bad.update(volumes=[{"label": "../x", "persistent": True, "size": 1}]),
             )
+        },
+    ),
+    "handover-group": Bad(
+        "'data' is a volume of nsgroup 'other', not of 'zot'",
+        {
+            "mosd": lambda scene: gates.mosd_handover(scene, borrowed)
         },
     ),
     "handover-config": Bad(
