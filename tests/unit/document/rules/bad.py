@@ -17,8 +17,10 @@ from unit.document.conftest import OTHER_PRODUCT, PRODUCT, put_image, signed
 from unit.document.product.test_install import SEED
 from unit.document.rules import gates
 from unit.document.rules.attacks import (
+    STACKED,
     Bad,
     after,
+    archives,
     away,
     bad_conversion,
     borrowed,
@@ -41,6 +43,7 @@ from unit.document.rules.attacks import (
     nobody,
     other_config,
     ports,
+    put_archive,
     stored,
     swapped,
     system,
@@ -254,6 +257,10 @@ BAD: dict[str, Bad] = {
     "image-folders": Bad(
         "nothing can be mounted at /data: /data is a symbolic link",
         {"publish": linked, "mosd": mosd_linked},
+    ),
+    "image-stack": Bad(
+        "'/bin/x' wants its stack to be executable",
+        {"publish": archives(STACKED), "convert": after(put_archive(STACKED), gates.convert)},
     ),
     # configurations
     "config-command": config("is empty, and so is Cmd: nothing to run", Entrypoint=None),
