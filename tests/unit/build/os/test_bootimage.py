@@ -39,6 +39,7 @@ def test_the_command_line_locks_the_kernel_down() -> None:
     for word in (
         "lockdown=integrity",
         "systemd.import_credentials=no",
+        "ia32_emulation=0",
         "panic=10",
         "oops=panic",
         "lsm=landlock,lockdown,yama,integrity,apparmor,bpf,ipe",
