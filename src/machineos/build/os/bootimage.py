@@ -28,7 +28,7 @@ COMMAND_LINE = (
     "console=tty0 console=ttyS0,115200n8 panic=10 oops=panic quiet loglevel=4 "
     "lsm=landlock,lockdown,yama,integrity,apparmor,bpf,ipe lockdown=integrity "
     "apparmor=1 security=apparmor random.trust_cpu=on audit=0 "
-    # No calls of 32 bits: the filter of a service cannot look at their sockets (service.plan.seccomp).
+    # The filter of a service cannot look at sockets by calls of 32 bits (service.plan.seccomp).
     "ia32_emulation=0 "
     # Else whoever sets fw_cfg or SMBIOS strings hands systemd units and rules to run.
     "systemd.import_credentials=no"
