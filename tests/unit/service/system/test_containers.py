@@ -62,6 +62,8 @@ def test_container_is_confined_and_keeps_its_words(
     assert "         0     165536      65536" in text
     assert " / squashfs ro,nosuid,nodev" in text
     assert " /tmp tmpfs rw,nosuid,nodev" in text
+    (scratch,) = [line for line in lines if line.startswith("tmpfs /tmp ")]
+    assert {"size=65536k", "nr_inodes=16384"} <= {*scratch.split()[3].split(",")}
     assert " /data ext4 rw,nosuid,nodev,noexec" in text  # LXC would drop it from a bind mount
     assert "volume-ok" in text
     assert "tmp-ok" in text
