@@ -46,7 +46,8 @@ class PlainLayers:
 
 
 class FileVolumes:
-    """Volumes as files with ext4, shown as loop devices: LVM without device mapper."""
+    """Volumes as files with ext4, shown as loop devices: LVM without device mapper. The tag is a
+    bit of the file's mode."""
 
     def __init__(self, folder: Path, dev: Path) -> None:
         self.folder = folder
@@ -63,12 +64,20 @@ class FileVolumes:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(path.name for path in self.folder.iterdir()))
 
+    def unfinished(self) -> dict[str, bool]:
+        modes = {name: (self.folder / name).stat().st_mode for name in self.names()}
+        return {name: bool(mode & stat.S_ISVTX) for name, mode in modes.items()}
+
     def create(self, name: str, size: int) -> None:
         path = self.folder / name
         if not path.exists():
             with path.open("wb") as file:
                 file.truncate(size)
+            path.chmod(0o600 | stat.S_ISVTX)
             self._show(name)
+
+    def finish(self, name: str) -> None:
+        (self.folder / name).chmod(0o600)
 
     def format(self, name: str, label: str) -> None:
         tools.make_filesystem("ext4", self.dev / name, label=label)

@@ -15,7 +15,7 @@ from machineos.document.model.names import Label, Unfinished
 from machineos.errors import ConflictError, DocumentError, MachineOSError, MissingError, ToolError
 from machineos.host.kernel.flags import Flag
 from machineos.host.unit.unitfile import exec_line
-from machineos.service.plan.host import Around
+from machineos.service.plan.host import Around, Persistent
 from waiting import wait_for
 
 if TYPE_CHECKING:
@@ -271,17 +271,20 @@ def check_nothing_is_seen_through_a_link(place: Place) -> None:
 def check_a_volume_from_nothing_to_its_folder(place: Place) -> None:
     host, folders = place.host, place.folders
     before = host.volumes()
-    assert "contract" not in before
+    assert Persistent("contract") not in before
     label, unfinished = Label("contract"), Unfinished("contract+new")
     assert not host.volume_device(label)
     for _ in range(2):
         host.create_volume(unfinished, 8 * MIB)
-    assert set(host.volumes()) == {*before, "contract+new"}
+    assert set(host.volumes()) == {*before, Persistent("contract+new", unfinished=True)}
     for _ in range(2):
         host.format_volume(unfinished, label)
     for _ in range(2):
+        host.finish_volume(unfinished)
+    assert set(host.volumes()) == {*before, Persistent("contract+new")}
+    for _ in range(2):
         host.rename_volume(unfinished, label)
-    assert set(host.volumes()) == {*before, "contract"}
+    assert set(host.volumes()) == {*before, Persistent("contract")}
     assert host.volume_device(label)
     target = folders.data / "contract"
     own = target / "volume"

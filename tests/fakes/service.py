@@ -25,7 +25,7 @@ from machineos.errors import (
 from machineos.host.kernel.flags import Flag
 from machineos.host.unit.systemctl import UnitState
 from machineos.oci.model.atomfs import Layer, layer_media_type
-from machineos.service.plan.host import Around, Inside, Mounted
+from machineos.service.plan.host import Around, Inside, Mounted, Persistent
 from machineos.service.plan.model import Folders
 
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ _KINDS = frozenset({"tmpfs", "squashfs", "erofs", "ext4"})
 
 @dataclass
 class Disk:
-    """A file system for volumes; ``label`` is empty until it is made. Owners of folders by name."""
+    """A volume; ``label`` is empty until it has a file system. Owners of folders by name."""
 
     size: int
     label: str = ""
     owners: dict[str, tuple[int, int]] = field(default_factory=dict)
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,17 +253,22 @@ class MemoryHost:
     def volume_device(self, label: Label) -> bool:
         return label in self.group
 
-    def volumes(self) -> tuple[str, ...]:
-        return tuple(sorted(self.group))
+    def volumes(self) -> tuple[Persistent, ...]:
+        return tuple(Persistent(name, self.group[name].unfinished) for name in sorted(self.group))
 
     def create_volume(self, name: Unfinished, size: int) -> None:
-        self.group.setdefault(name, Disk(size))
+        self.group.setdefault(name, Disk(size, unfinished=True))
 
     def format_volume(self, name: Unfinished, label: Label) -> None:
         disk = self.group.get(name)
         if disk is None:
             raise ToolError(f"{name} does not exist")
         disk.label, disk.owners = label, {}
+
+    def finish_volume(self, name: Unfinished) -> None:
+        if name not in self.group:
+            raise ToolError(f"{name} does not exist")
+        self.group[name].unfinished = False
 
     def rename_volume(self, name: Unfinished, new: Label) -> None:
         if new in self.group and name not in self.group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,12 @@ from waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# What systemd 257 does for MemoryDenyWriteExecute=, without a filter: PR_SET_MDWE.
+_LOCK = """\
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 _GRACE = 0.3  # a shell as process 1 ignores the signal to end
 
 
@@ -95,6 +102,8 @@ class ProcessUnits:
             settings = dict(line.partition("=")[::2] for line in text.split("\n") if "=" in line)
             argv = decode_command(settings["ExecStart"])
             env = {"PATH": settings["Environment"].removeprefix("PATH=")}
+            if settings.get("MemoryDenyWriteExecute") == "yes":
+                argv = [sys.executable, "-IS", "-c", _LOCK, *argv]
             command = ["/usr/sbin/ip", *self.prefix[1:], *argv] if self.prefix else argv
             self.started.append(unit)
             with (self.log / unit).open("ab") as log:

@@ -64,6 +64,19 @@ def test_the_payload_is_nobody(live: Guest, services: Services) -> None:
         assert fields["Seccomp"].strip() == "2"
 
 
+def test_every_unit_is_locked_but_the_console_of_tests(live: Guest, services: Services) -> None:
+    keys = "Id,MemoryDenyWriteExecute,LockPersonality,OOMScoreAdjust"
+    shown = live.must(f"systemctl show --state=active --property={keys} '*.service'")
+    units = [dict(line.split("=", 1) for line in one.splitlines()) for one in shown.split("\n\n")]
+    found = {unit["Id"]: unit for unit in units}
+    assert found.pop("machineos-debug-console.service")["MemoryDenyWriteExecute"] == "no"
+    assert {unit["MemoryDenyWriteExecute"] for unit in found.values()} == {"yes"}
+    own = {one["unit"] for one in services.values()}
+    # It is a filter, below which LXC may load none of its own.
+    assert {name for name, unit in found.items() if unit["LockPersonality"] == "no"} == own
+    assert found["mosd.service"]["OOMScoreAdjust"] == "-900"
+
+
 def test_the_root_is_the_verified_volume_and_not_a_copy(live: Guest, services: Services) -> None:
     one = services["registry"]
     row = next(

@@ -16,6 +16,7 @@ import click
 
 from machineos.cli import shape
 from machineos.cli.shape import Home, home_of
+from machineos.core.printable import printable
 from machineos.errors import MachineOSError
 
 if TYPE_CHECKING:
@@ -68,12 +69,17 @@ def show_json(value: object) -> None:
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under their column names."""
     for line in shape.table(columns, rows):
-        click.echo(line)
+        show(line)
 
 
 def say(line: str) -> None:
     """Print a line for the person who waits: not on standard output, where the result goes."""
-    click.echo(line, err=True)
+    click.echo(printable(line), err=True)
+
+
+def show(line: str) -> None:
+    """Print a line of the result in which there may be words of somebody else."""
+    click.echo(printable(line))
 
 
 def read_passphrase(path: Path | None) -> Secret | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos.core.printable import printable
 from machineos.errors import DocumentError, MachineOSError, SpaceError
 
 if TYPE_CHECKING:
@@ -79,9 +80,10 @@ def error_json(error: MachineOSError) -> dict[str, object]:
 
 
 def error_text(error: MachineOSError, program: str) -> str:
-    """Return an error as a person reads it: what failed, then what to do."""
+    """Return an error as a person reads it: what failed, then what to do. It may quote what a
+    registry, an image or a program said, so only what can be printed is."""
     text = f"{program}: {error.message}"
-    return f"{text}\n{program}: {error.hint}" if error.hint else text
+    return printable(f"{text}\n{program}: {error.hint}" if error.hint else text)
 
 
 def refused_by_system(error: OSError) -> MachineOSError:

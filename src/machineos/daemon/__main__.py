@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 
+from machineos.core.printable import printable
 from machineos.daemon.start import Places, begin
 from machineos.errors import MachineOSError
 
@@ -28,7 +29,7 @@ def main() -> int:
 
 def _log(text: str) -> None:
     line = "; ".join(part.strip() for part in text.splitlines() if part.strip())
-    sys.stderr.write(f"mosd: {line}\n")
+    sys.stderr.write(f"mosd: {printable(line)}\n")
     sys.stderr.flush()
 
 

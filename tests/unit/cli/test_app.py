@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from machineos.cli import app
+from machineos.cli.shape import error_text
 from machineos.core.run import run
+from machineos.errors import MachineOSError
 
 TRUST = "from machineos.cli.developer.trust import main; main()"
 
@@ -22,6 +25,21 @@ def test_a_path_that_cannot_be(tmp_path: Path) -> None:
     assert result.stderr == f"trust: {tmp_path}/file/machine/trust/keys: Not a directory\n".encode()
     result = run([*argv, "--json"], env=env, timeout=60, check=False)
     assert json.loads(result.stderr)["error"] == "MachineOSError"
+
+
+def test_no_word_of_somebody_else_reaches_the_terminal_raw(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app.say("said \x1b[31m")
+    app.show("shown \x1b[31m\tof")
+    app.show_table(("A\x1b", "B"), [("c\x9b", "\u202ed")])
+    out, err = capsys.readouterr()
+    assert err == "said \\x1b[31m\n"
+    assert out == "shown \\x1b[31m\tof\nA\\x1b  B\nc\\x9b  \\u202ed\n"
+    error = MachineOSError("bad \x1b[2J\rname\n  of a file", hint="hint \x07")
+    assert error_text(error, "trust") == (
+        "trust: bad \\x1b[2J\\rname\n  of a file\ntrust: hint \\x07"
+    )
 
 
 @pytest.mark.system

@@ -68,8 +68,8 @@ def make_handover(
             _service(generation, image, kind, store) for image, kind in services_of(images)
         ),
         volumes=tuple(
-            handover.Volume(item.storage.name, item.storage.persistent, item.storage.size)
-            for item in generation.system.storage
+            handover.Volume(item.name, item.persistent, item.size, item.nsgroup)
+            for item in (each.storage for each in generation.system.storage)
         ),
     )
 

@@ -35,6 +35,8 @@ COMMAND_LINE = (
     "initcall_blacklist=fuse_init,virtio_fs_init "
     # Else no refusal is ever seen; as many records wait as a burst has.
     "audit=1 audit_backlog_limit=1024 "
+    # The filter of a service cannot look at sockets by calls of 32 bits (service.plan.seccomp).
+    "ia32_emulation=0 "
     # Else whoever sets fw_cfg or SMBIOS strings hands systemd units and rules to run.
     "systemd.import_credentials=no"
 )

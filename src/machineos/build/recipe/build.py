@@ -50,10 +50,11 @@ from machineos.build.recipe.stageplan import (
     new_config,
     stage_key,
 )
-from machineos.build.recipe.stagetree import add_mount_points, clamp
+from machineos.build.recipe.stagetree import add_mount_points, clamp, programs
 from machineos.core.digest import Digest
 from machineos.core.files import locked, read_bounded, write_atomic
 from machineos.core.run import run
+from machineos.document.rules.programs import STACK
 from machineos.errors import DocumentError, Fault, MissingError
 from machineos.host.pack import mmdebstrap, tools
 from machineos.oci.layout.folder import LayoutRepository
@@ -181,6 +182,7 @@ class _Builder:
         meta_path = folder / f"layer.{self._settings.kind}.json"
         if meta_path.is_file() and path.is_file():
             return _read(meta_path, LayerMeta).layer(path)
+        STACK.require(programs(folder / "tree"), f"{self._recipe.name}: {stage.name}")
         self._say(stage, f"packing {self._settings.kind}")
         layer = make_layer(
             folder / "tree",

@@ -30,6 +30,7 @@ from machineos.build.recipe.sandbox import require_root
 from machineos.core.files import needing_space
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.image import check_image_config, resolve_user
+from machineos.document.rules.programs import STACK
 from machineos.document.rules.storage import FOLDERS, Tree
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import Index, parse_document, parse_manifest
@@ -58,7 +59,7 @@ def convert_image(
     """Bring the image ``reference`` of ``source`` into ``sink`` as a single verity layer.
 
     ``tag`` names the result in ``sink``. Returns the descriptor of its manifest. Folders for mounts
-    and the user are not looked for in an image that needs no conversion.
+    and the user are not looked for in an image that needs no conversion, nor are its programs.
     Raises: ArchiveError, VerificationError, DocumentError, MissingError, TransferError, SpaceError,
     ToolError, UsageError when not root, for EROFS, layers that are file systems, times in the
     future, and a root folder that is not 0:0 or has attributes: there, files are written with their
@@ -78,6 +79,7 @@ def convert_image(
                 flattener.tree.ensure_folder(parts, mode=mode, mtime=conversion.epoch)
             if conversion.mounts is not None:
                 _require_runnable(config, flattener, conversion.mounts, reference)
+            STACK.require(flattener.programs(), f"image {reference}")
             conversion.progress(f"{reference}: packing {conversion.kind}")
             layer = _pack(flattener, reference, work, conversion)
         epoch = conversion.epoch

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from machineos.build.recipe.archive import Stream, read_members
 from machineos.build.recipe.member import Limits
+from machineos.build.recipe.program import read_program
 from machineos.build.recipe.tarstream import TarWriter, copy
 from machineos.build.recipe.tree import Tree
 from machineos.build.recipe.unpacked import folder_members
@@ -23,11 +24,12 @@ from machineos.document.model.image import Sight
 from machineos.document.model.limits import MAX_INSIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from machineos.build.recipe.member import Policy
     from machineos.build.recipe.tarheader import Facts
     from machineos.build.recipe.tree import Entry, Inode
+    from machineos.document.rules.programs import Program
 
 
 class Flattener:
@@ -80,6 +82,23 @@ class Flattener:
             return found
         self._spool.flush()
         return Sight(data=os.pread(self._spool.fileno(), found.size, found.start))
+
+    def programs(self) -> Iterator[Program]:
+        """Yield what the files are that a machine could run; of others only the head is read."""
+        self._spool.flush()
+        for path, inode in self.tree.files():
+            program = read_program(path, self._reader(inode))
+            if program is not None:
+                yield program
+
+    def _reader(self, inode: Inode) -> Callable[[int, int], bytes]:
+        def read(offset: int, size: int) -> bytes:
+            most = min(size, inode.size - offset)
+            if most <= 0:
+                return b""
+            return os.pread(self._spool.fileno(), most, inode.start + offset)
+
+        return read
 
     def stream(self, output: int) -> None:
         """Write the tree as a tar archive to the descriptor ``output``, names in order."""

@@ -24,6 +24,7 @@ from machineos.build.recipe.script import (
     require_good,
     sandbox_command,
 )
+from machineos.core.printable import printable
 from machineos.core.run import perform
 from machineos.errors import ArchiveError, UsageError
 from machineos.host.pack import confine
@@ -50,8 +51,8 @@ def run_script(
     """Run ``script`` with the folder ``root`` as its root; all it prints goes to the file ``log``.
 
     ``imports`` is a folder that holds ``imports/``; the script is written beside it. Raises:
-    ToolError with the end of the log, ToolTimeoutError, ArchiveError when the tree has something
-    else than a folder where a mount is needed, UsageError.
+    ToolError with the end of the log, its control characters quoted, ToolTimeoutError, ArchiveError
+    when the tree has something else than a folder where a mount is needed, UsageError.
     """
     require_root(f"the script of {script.name}")
     _write_script(imports / "run", script.content)
@@ -126,4 +127,4 @@ def _resolver(root: Path) -> Iterator[bool]:
 def _tail(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL))
-        return file.read().decode("utf-8", "replace").rstrip()
+        return printable(file.read().decode("utf-8", "replace").rstrip())

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import stat
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.build.recipe.mountpoints import mount_points
+from machineos.build.recipe.program import read_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from machineos.document.rules.programs import Program
 
 
 def add_mount_points(tree: Path, volumes: Iterable[str], *, epoch: int) -> None:
@@ -42,6 +47,23 @@ def clamp(tree: Path, epoch: int) -> None:
         if status.st_mtime > epoch or status.st_mtime < 0:
             os.utime(path, (epoch, epoch), follow_symlinks=False)
     os.utime(tree, (epoch, epoch))
+
+
+def programs(tree: Path) -> Iterator[Program]:
+    """Yield what the files in ``tree`` are that a machine could run; links are not followed."""
+    for path in _walk(tree):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            continue
+        with path.open("rb", buffering=0) as file:
+            name = f"/{path.relative_to(tree)}"
+            found = read_program(name, partial(_pread, file.fileno()))
+        if found is not None:
+            yield found
+
+
+def _pread(descriptor: int, offset: int, size: int) -> bytes:
+    """An offset may be any number of 64 bits, and no file is that long."""
+    return os.pread(descriptor, size, offset) if offset < 1 << 62 else b""
 
 
 def _walk(folder: Path) -> Iterator[Path]:

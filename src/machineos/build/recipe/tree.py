@@ -137,6 +137,18 @@ class Tree:
             return Sight(f"{path} is larger than {limit} bytes")
         return entry.inode
 
+    def files(self) -> Iterator[tuple[str, Inode]]:
+        """Yield the regular files of the tree, each under one of its names."""
+        seen: set[int] = set()
+        pending = [("", self.top)]
+        while pending:
+            path, entry = pending.pop()
+            if entry.inode.start >= 0 and id(entry.inode) not in seen:
+                seen.add(id(entry.inode))
+                yield path, entry.inode
+            children = (entry.children or {}).items()
+            pending.extend((f"{path}/{name}", child) for name, child in children)
+
     @property
     def root(self) -> Facts:
         """The root folder, which is no member of the stream."""

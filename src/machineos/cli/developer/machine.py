@@ -295,7 +295,7 @@ def _edit(machine: Machine, name: str) -> Machine:
         except DocumentError as error:
             if not sys.stdin.isatty():
                 raise
-            click.echo(error.message, err=True)
+            app.say(error.message)
             if not click.confirm("Edit again?", default=True):
                 raise
 

@@ -193,4 +193,4 @@ def _show(built: dict[str, Descriptor], layout: str, *, as_json: bool) -> None:
         app.show_json(image_shape.images_json(built, layout))
         return
     for line in image_shape.image_lines(built, layout):
-        click.echo(line)
+        app.show(line)

@@ -148,8 +148,8 @@ def publish(
             }
         )
     else:
-        click.echo(f"published {published.repository}:{tag}")
-        click.echo(f"  digest   {published.descriptor.digest}")
+        app.show(f"published {published.repository}:{tag}")
+        app.show(f"  digest   {published.descriptor.digest}")
         _show_targets(published.verified.install)
 
 
@@ -197,12 +197,12 @@ def verify(
         app.show_json({**_verdict(fetched), "images": [_image_json(image) for image in images]})
         return
     verdict = _verdict(fetched)
-    click.echo(f"verified {registry.name}/{name}")
+    app.show(f"verified {registry.name}/{name}")
     for key in ("digest", "sha256", "publisher"):
-        click.echo(f"  {key:<9} {verdict[key]}")
+        app.show(f"  {key:<9} {verdict[key]}")
     layers = sum(len(image.manifest.layers) for image in images)
     read = "every byte checked" if deep else "not read; --deep reads them"
-    click.echo(f"  {len(images)} images, {layers} layers with signed root hashes ({read})")
+    app.show(f"  {len(images)} images, {layers} layers with signed root hashes ({read})")
 
 
 @manifest.command()
@@ -247,7 +247,7 @@ def show(
         return
     publisher = verdict.get("publisher")
     signed = f"signed by {publisher}" if publisher else "NOT VERIFIED (give --project or --ca)"
-    click.echo(f"product {install.product}, {install.update_type} update, {signed}")
+    app.show(f"product {install.product}, {install.update_type} update, {signed}")
     _show_targets(install)
     if install.storage:
         click.echo()

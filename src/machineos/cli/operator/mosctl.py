@@ -45,7 +45,7 @@ def status(*, status_file: Path, as_json: bool) -> None:
         app.show_json(shape.status_json(found))
         return
     for line in shape.head(found):
-        click.echo(line)
+        app.show(line)
     app.show_table(shape.COLUMNS, shape.rows(found))
 
 
@@ -86,7 +86,7 @@ def service_status(name: str, *, status_file: Path, as_json: bool) -> None:
         app.show_json(shape.service_json(one))
         return
     for line in shape.details(one):
-        click.echo(line)
+        app.show(line)
 
 
 def _read(path: Path) -> Status:

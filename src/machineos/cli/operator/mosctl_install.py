@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machineos.cli import options
+from machineos.cli import app, options
 
 
 @click.command("install")
@@ -25,4 +25,4 @@ def install(*, source: str, from_medium: bool, disk: str, plain_http: bool) -> N
     from machineos.install.main import main, wish_of
 
     wish = wish_of(source, from_medium=from_medium, disk=disk, plain_http=plain_http)
-    main(wish, lambda text: click.echo(f"machineos install: {text}"))
+    main(wish, lambda text: app.show(f"machineos install: {text}"))

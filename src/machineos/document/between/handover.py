@@ -19,7 +19,7 @@ from machineos.core.serviceid import ServiceId
 from machineos.core.word import RootHash
 from machineos.document.model.install import Mount, Network
 from machineos.document.model.names import Label
-from machineos.document.rules.handover import LABELS, RULES, Handed
+from machineos.document.rules.handover import GROUPS, LABELS, RULES, Borrowed, Handed
 from machineos.document.rules.product import KNOWN_VERSION
 from machineos.errors import DocumentError
 
@@ -90,12 +90,13 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A volume that services mount by its label; ``size`` in MiB. One that is not persistent is
-    empty after every boot."""
+    """A volume that services mount by its label, only those of ``nsgroup`` where it names one;
+    ``size`` in MiB. One that is not persistent is empty after every boot."""
 
     label: str
     persistent: bool
     size: int
+    nsgroup: str = ""
 
     @property
     def name(self) -> Label:
@@ -130,6 +131,7 @@ def parse_handover(data: bytes, *, name: str = "boot.json") -> Handover:
         services = [_handed(service) for service in handover.services]
         faults = [fault for rule in RULES for fault in rule.faults(services)]
         faults += LABELS.faults([volume.label for volume in handover.volumes])
+        faults += GROUPS.faults(_borrowed(handover))
     if faults:
         raise DocumentError(name, faults)
     return handover
@@ -147,3 +149,17 @@ def _handed(service: Service) -> Handed:
         nsgroup=service.nsgroup,
         hostid=service.hostid,
     )
+
+
+def _borrowed(handover: Handover) -> list[Borrowed]:
+    owners = {volume.label: volume.nsgroup for volume in handover.volumes}
+    return [
+        Borrowed(
+            f"services[{number}].storage[{index}].label",
+            mount.label,
+            owners.get(mount.label, ""),
+            service.nsgroup,
+        )
+        for number, service in enumerate(handover.services)
+        for index, mount in enumerate(service.storage)
+    ]

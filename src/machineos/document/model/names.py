@@ -44,8 +44,9 @@ class Label(VolumeName):
 
 
 class Unfinished(VolumeName):
-    """The name of a volume until it is whole: a label with an ending that LVM takes and no label
-    has, so it is never the volume of somebody else."""
+    """The first name of a volume, in which no service looks for it: a label with an ending that
+    LVM takes and no label has, so it is never the volume of somebody else. Whether the volume is
+    finished its tag says, not its name."""
 
     __slots__ = ()
     PATTERN = rf"{Label.PATTERN}\+new"

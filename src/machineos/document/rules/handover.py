@@ -10,6 +10,7 @@ from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE, needs_range
 from machineos.core.word import RootHash
 from machineos.document.model.names import Label, ServiceName
 from machineos.document.rules.rule import Rule
+from machineos.document.rules.storage import group_problem
 from machineos.errors import DigestError, VerificationError
 from machineos.oci.model.atomfs import root_hash_of
 
@@ -33,6 +34,16 @@ class Handed:
     root_hash: str
     nsgroup: str
     hostid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """What a service of ``group`` mounts: the volume ``label`` of the group ``owner``."""
+
+    path: str
+    label: str
+    owner: str
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,13 @@ def _labels(labels: Sequence[str]) -> Found:
             yield f"volumes[{index}].label", problem
 
 
+def _groups(mounts: Sequence[Borrowed]) -> Found:
+    for mount in mounts:
+        problem = group_problem(mount.label, mount.owner, mount.group)
+        if problem:
+            yield mount.path, problem
+
+
 def _same_config(mounted: Mounted) -> Found:
     found = mounted.manifest.config.digest
     if found != mounted.config:
@@ -125,6 +143,12 @@ RULES: tuple[Rule[Sequence[Handed]], ...] = (
 )
 LABELS: Rule[Sequence[str]] = Rule(
     "handover-label", "A volume has a label that a file system can have.", _MOSD, _labels
+)
+GROUPS: Rule[Sequence[Borrowed]] = Rule(
+    "handover-group",
+    "A volume that names an nsgroup is mounted by its services only.",
+    _MOSD,
+    _groups,
 )
 IMAGE: tuple[Rule[Mounted], ...] = (
     Rule("handover-config", "The configuration is the one handed over.", _MOSD, _same_config),

@@ -16,6 +16,7 @@ from machineos.document.rules import (
     layer,
     network,
     product,
+    programs,
     publisher,
     roothash,
     storage,
@@ -50,11 +51,13 @@ RULES: tuple[Rule[Any], ...] = (
     configs.USER_KNOWN,
     roothash.SIGNED,
     storage.FOLDERS,
+    programs.STACK,
     *system.RULES,
     system.FREE,
     system.GIVEN,
     *handover.RULES,
     handover.LABELS,
+    handover.GROUPS,
     *handover.IMAGE,
 )
 # The keys of a manifest in the order in which they are written, whatever they are in.

@@ -6,6 +6,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.core.idrange import needs_range
 from machineos.document.model.limits import MAX_DEST, MAX_STORAGE, MAX_VOLUME
 from machineos.document.model.names import GroupName, Label
 from machineos.document.rules.rule import DOCUMENT, Rule
@@ -103,6 +104,24 @@ def _mount_known(declaration: Declaration) -> Found:
             yield f"{path}.label", f"{mount.label!r:.80} is not the label of a storage item"
 
 
+def group_problem(label: str, owner: str, group: str) -> str:
+    """Return why services of ``group`` may not mount the volume ``label``, empty when they may.
+
+    ``owner`` is the group that the volume names; one that names none is there for all.
+    """
+    if not owner or owner == group or not (needs_range(owner) or needs_range(group)):
+        return ""
+    return f"{label!r:.80} is a volume of nsgroup {owner!r:.80}, not of {group!r:.80}"
+
+
+def _mount_group(declaration: Declaration) -> Found:
+    owners = {item.label: item.nsgroup for item in declaration.storage}
+    for path, target, mount in declaration.mounts():
+        problem = group_problem(mount.label, owners.get(mount.label, ""), target.nsgroup)
+        if problem:
+            yield f"{path}.label", problem
+
+
 def _dest(declaration: Declaration) -> Found:
     for path, _, mount in declaration.mounts():
         problem = _path_problem(mount.dest)
@@ -179,6 +198,12 @@ RULES: tuple[Rule[Declaration], ...] = (
     Rule("mount-kind", "Only a container mounts volumes.", DOCUMENT, _mount_kind),
     Rule("mount-label", "A mount names a label.", DOCUMENT, _mount_label),
     Rule("mount-known", "A complete manifest has the volumes it mounts.", DOCUMENT, _mount_known),
+    Rule(
+        "mount-group",
+        "A volume that names an nsgroup is mounted by its services only.",
+        DOCUMENT,
+        _mount_group,
+    ),
     Rule("mount-dest", "A volume is seen at a plain path below /.", DOCUMENT, _dest),
     Rule("mount-kernel", "No volume hides /proc, /sys or /dev.", DOCUMENT, _dest_kernel),
     Rule("mount-once", "A target has one volume at one path.", DOCUMENT, _dest_once),

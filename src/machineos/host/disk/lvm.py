@@ -13,10 +13,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TIMEOUT = 120.0
+# On a volume from its first moment until all of it is there, whatever it is called.
+UNFINISHED = "machineos.unfinished"
 # At boot udev is still busy: devices are looked for in /dev, and nodes are made by LVM itself.
 _CONFIG = (
     "devices{obtain_device_list_from_udev=0 use_devicesfile=0} activation{udev_sync=0 udev_rules=0}"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalVolume:
+    """A volume as LVM reports it; ``size`` in bytes."""
+
+    size: int
+    tags: frozenset[str] = frozenset()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it was begun and never finished."""
+        return UNFINISHED in self.tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +62,22 @@ class Group:
         return self.command("vgchange", "--activate", "y", "--sysinit", self.name)
 
     def report_command(self) -> Command:
-        """Return what reports the volumes and their sizes; ``parse_volumes`` reads it."""
-        report = ("--reportformat", "json", "--units", "b", "--nosuffix", "-o", "lv_name,lv_size")
+        """Return what reports the volumes, sizes and tags; ``parse_volumes`` reads it."""
+        columns = "lv_name,lv_size,lv_tags"
+        report = ("--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns)
         return self.command("lvs", *report, self.name)
 
     def create_volume_command(self, name: str, size: int) -> Command:
-        """Return what makes a volume of ``size`` bytes, rounded up to extents."""
+        """Return what makes a volume of ``size`` bytes, rounded up to extents, not finished."""
+        tag = ("--addtag", UNFINISHED)
         return self.command(
-            "lvcreate", "--yes", "--wipesignatures", "y", "-n", name, "-L", f"{size}b", self.name
-        )
+            "lvcreate", "--yes", "--wipesignatures", "y", *tag, "-n", name, "-L", f"{size}b",
+            self.name,
+        )  # fmt: skip
+
+    def finish_volume_command(self, name: str) -> Command:
+        """Return what says that a volume is whole; a second time it changes nothing."""
+        return self.command("lvchange", "--deltag", UNFINISHED, f"{self.name}/{name}")
 
     def rename_volume_command(self, name: str, new: str) -> Command:
         """Return what renames a volume."""
@@ -66,11 +88,16 @@ class Group:
         return self.command("lvremove", "--yes", f"{self.name}/{name}")
 
 
-def parse_volumes(data: bytes) -> dict[str, int]:
+def parse_volumes(data: bytes) -> dict[str, LogicalVolume]:
     """Read the JSON report of ``lvs``. Raises: DocumentError."""
     body: Any = parse_json(data, name="lvs report")
     try:
         rows = body["report"][0]["lv"]
-        return {row["lv_name"]: int(row["lv_size"]) for row in rows}
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        return {row["lv_name"]: _parse_row(row) for row in rows}
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise DocumentError("lvs report", [Fault("report", 0, "has another shape")]) from error
+
+
+def _parse_row(row: dict[str, Any]) -> LogicalVolume:
+    tags = frozenset(tag for tag in row["lv_tags"].split(",") if tag)
+    return LogicalVolume(int(row["lv_size"]), tags)

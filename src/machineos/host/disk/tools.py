@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.files import Sync
-    from machineos.host.disk.lvm import Group
+    from machineos.host.disk.lvm import Group, LogicalVolume
 
 FilesystemKind = Literal["ext4", "vfat"]
 
@@ -56,13 +56,17 @@ class VolumeGroup:
         """Begin to make the volumes available; it takes a second."""
         return Running(self._group.activate_command().argv)
 
-    def volumes(self) -> dict[str, int]:
-        """Return the volumes and their sizes in bytes. Raises: DocumentError, too."""
+    def volumes(self) -> dict[str, LogicalVolume]:
+        """Return the volumes by name. Raises: DocumentError, too."""
         return parse_volumes(perform(self._group.report_command()).stdout)
 
     def create_volume(self, name: str, size: int) -> None:
-        """Make a volume of ``size`` bytes, rounded up to extents."""
+        """Make a volume of ``size`` bytes, rounded up to extents, that is not finished."""
         perform(self._group.create_volume_command(name, size))
+
+    def finish_volume(self, name: str) -> None:
+        """Say that a volume is whole."""
+        perform(self._group.finish_volume_command(name))
 
     def rename_volume(self, name: str, new: str) -> None:
         """Rename a volume."""

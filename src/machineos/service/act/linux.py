@@ -16,7 +16,7 @@ from machineos.host.kernel import mount as mounts
 from machineos.host.kernel.idmap import user_namespace
 from machineos.host.unit import iproute, nft
 from machineos.service.act import rootfs
-from machineos.service.plan.host import Around, Inside, Mounted
+from machineos.service.plan.host import Around, Inside, Mounted, Persistent
 from machineos.state.volumes.service import own_folder
 
 if TYPE_CHECKING:
@@ -52,16 +52,20 @@ class Volumes(Protocol):
         """Return whether a volume has a device, once those that exist have theirs."""
         ...
 
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all volumes."""
+    def unfinished(self) -> dict[str, bool]:
+        """Return of all volumes whether they are not finished, by name."""
         ...
 
     def create(self, name: VolumeName, size: int) -> None:
-        """Make a volume of ``size`` bytes, unless it is there."""
+        """Make a volume of ``size`` bytes that is not finished, unless it is there."""
         ...
 
     def format(self, name: VolumeName, label: Label) -> None:
         """Make a file system on it."""
+        ...
+
+    def finish(self, name: VolumeName) -> None:
+        """Say that it is whole."""
         ...
 
     def rename(self, name: VolumeName, new: VolumeName) -> None:
@@ -208,9 +212,9 @@ class LinuxHost:
         """Return whether a persistent volume has a device. Raises: ToolError."""
         return self._volumes.has_device(label)
 
-    def volumes(self) -> tuple[str, ...]:
-        """Return the names of all persistent volumes. Raises: ToolError."""
-        return self._volumes.names()
+    def volumes(self) -> tuple[Persistent, ...]:
+        """Return all persistent volumes. Raises: ToolError."""
+        return tuple(Persistent(*each) for each in self._volumes.unfinished().items())
 
     def create_volume(self, name: Unfinished, size: int) -> None:
         """Make a volume. Raises: ToolError (no room)."""
@@ -219,6 +223,10 @@ class LinuxHost:
     def format_volume(self, name: Unfinished, label: Label) -> None:
         """Make a file system on it. Raises: ToolError."""
         self._volumes.format(name, label)
+
+    def finish_volume(self, name: Unfinished) -> None:
+        """Say that it is whole. Raises: ToolError."""
+        self._volumes.finish(name)
 
     def rename_volume(self, name: Unfinished, new: Label) -> None:
         """Give it its final name. Raises: ToolError."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from machineos.document.between.handover import Handover, Service
     from machineos.document.model.image import ImageConfig
     from machineos.host.unit.systemctl import UnitState
-    from machineos.service.plan.host import Around, Mounted
+    from machineos.service.plan.host import Around, Mounted, Persistent
     from machineos.service.plan.image import Image
     from machineos.service.plan.inside import Findings
     from machineos.service.plan.model import Folders, ServiceSpec
@@ -87,7 +87,7 @@ class Progress(msgspec.Struct, frozen=True):
     unit_is_there: bool = False
     findings: Findings | None = None
     volumes: tuple[Seen, ...] = ()
-    volume_names: tuple[str, ...] = ()
+    volumes_kept: tuple[Persistent, ...] = ()
     spec: ServiceSpec | None = None
     files: tuple[TextFile, ...] = ()
     fresh: bool = False

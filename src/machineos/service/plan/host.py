@@ -46,6 +46,13 @@ class Mounted(msgspec.Struct, frozen=True):
     uid: int
 
 
+class Persistent(msgspec.Struct, frozen=True):
+    """A persistent volume that LVM has: ``unfinished`` until somebody said that it is whole."""
+
+    name: str
+    unfinished: bool = False
+
+
 class Inside(msgspec.Struct, frozen=True):
     """What was seen inside an image, by path, in the order asked."""
 
@@ -125,16 +132,20 @@ class Host(Protocol):
         """Return whether the persistent volume has a device, once all that exist have theirs."""
         ...
 
-    def volumes(self) -> tuple[str, ...]:
-        """Return the names of all persistent volumes."""
+    def volumes(self) -> tuple[Persistent, ...]:
+        """Return all persistent volumes, by name."""
         ...
 
     def create_volume(self, name: Unfinished, size: int) -> None:
-        """Make a volume of ``size`` bytes; one that is there is left as it is."""
+        """Make an unfinished volume of ``size`` bytes; one that is there is left as it is."""
         ...
 
     def format_volume(self, name: Unfinished, label: Label) -> None:
         """Make a file system on a volume, whose content is lost."""
+        ...
+
+    def finish_volume(self, name: Unfinished) -> None:
+        """Say that a volume is whole."""
         ...
 
     def rename_volume(self, name: Unfinished, new: Label) -> None:

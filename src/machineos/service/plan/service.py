@@ -271,10 +271,10 @@ class VolumesListed(Part[Progress]):
         return (steps.ListVolumes(),) if any(seen.missing for seen in facts.volumes) else ()
 
     def learn(self, facts: Progress, answers: Answers) -> Progress:
-        """Keep their names."""
+        """Keep what it has."""
         if not any(seen.missing for seen in facts.volumes):
             return facts
-        return replace(facts, volume_names=answers.to(steps.ListVolumes()))
+        return replace(facts, volumes_kept=answers.to(steps.ListVolumes()))
 
 
 class VolumesMade(Part[Progress]):
@@ -296,7 +296,7 @@ class VolumesMade(Part[Progress]):
             step
             for seen in facts.volumes
             for step in volumes.making(
-                seen, facts.policy.folders, facts.volume_names, uid=uid, gid=gid
+                seen, facts.policy.folders, facts.volumes_kept, uid=uid, gid=gid
             )
         )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from machineos.host.kernel.flags import Flag
     from machineos.host.unit.systemctl import UnitState
     from machineos.oci.model.atomfs import Layer
-    from machineos.service.plan.host import Around, Host, Inside, Mounted
+    from machineos.service.plan.host import Around, Host, Inside, Mounted, Persistent
     from machineos.service.plan.model import Folders
 
 A = TypeVar("A", covariant=True)
@@ -198,15 +198,15 @@ class SeeVolume(msgspec.Struct, Act[bool], frozen=True):
         return host.volume_device(self.label)
 
 
-class ListVolumes(msgspec.Struct, Act[tuple[str, ...]], frozen=True):
+class ListVolumes(msgspec.Struct, Act["tuple[Persistent, ...]"], frozen=True):
     """All persistent volumes."""
 
-    def on(self, host: Host) -> tuple[str, ...]:
+    def on(self, host: Host) -> tuple[Persistent, ...]:
         return host.volumes()
 
 
 class CreateVolume(msgspec.Struct, Act[None], frozen=True):
-    """A persistent volume, empty."""
+    """A persistent volume, empty and not finished."""
 
     point: ClassVar[str] = "volume created"
     name: Unfinished
@@ -235,8 +235,22 @@ class FormatVolume(msgspec.Struct, Act[None], frozen=True):
         host.format_volume(self.name, self.label)
 
 
+class FinishVolume(msgspec.Struct, Act[None], frozen=True):
+    """The word that a volume is whole: from here on nothing removes it."""
+
+    point: ClassVar[str] = "volume finished"
+    name: Unfinished
+
+    @property
+    def where(self) -> str:
+        return self.name
+
+    def on(self, host: Host) -> None:
+        host.finish_volume(self.name)
+
+
 class RenameVolume(msgspec.Struct, Act[None], frozen=True):
-    """The final name of a volume, which says that it is whole."""
+    """The final name of a volume, by which services mount it."""
 
     point: ClassVar[str] = "volume named"
     name: Unfinished

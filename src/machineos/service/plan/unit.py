@@ -3,7 +3,13 @@
 systemd restarts what fails, stops it with the image's own signal, kills what is left, and owns the
 cgroup that LXC works in. Sandboxing of the unit itself (ProtectSystem and so on) would only stand
 in the way of LXC, which makes the container's namespaces and needs the host's root to do it; the
-payload is confined by those.
+payload is confined by those. No option here may be a system call filter (``LockPersonality=`` and
+its kin): LXC, which finds itself filtered then, would silently load none for the container. That no
+memory becomes code is none: systemd sets it by prctl, and a container inherits it for good.
+
+Limits stand here and not in the container, whose cgroups are below the unit's and out of reach of
+what is in it. They are what no honest service meets by chance, in percent of the machine's memory;
+``machineos.slice`` holds all services together.
 """
 
 from __future__ import annotations
@@ -51,8 +57,18 @@ StandardInput=null
 StandardOutput=journal
 StandardError=journal
 SyslogIdentifier={spec.id.log}
+SyslogLevelPrefix=no
+LogRateLimitIntervalSec=10
+LogRateLimitBurst=1000
 UMask=0022
+MemoryHigh=50%
+MemoryMax=60%
+MemorySwapMax=0
+CPUWeight=100
+IOWeight=100
 TasksMax=4096
 LimitNOFILE=65536
-OOMPolicy=continue
+LimitCORE=0
+OOMPolicy=kill
+MemoryDenyWriteExecute=yes
 """

@@ -1,8 +1,10 @@
 """How a service gets its volumes: a logical volume per persistent label, memory for others. Pure.
 
 Invariant: a volume that exists is used as it is; nothing here formats or removes one (the
-predecessor made persistent volumes anew at each boot). A label's name appears only with a file
-system on it, so whatever was cut off half-way is known to be unfinished, and is begun again.
+predecessor made persistent volumes anew at each boot). A volume is unfinished as long as LVM's tag
+says so, which it has from its first moment until there is a file system on it; what was cut off
+before that is begun again. A label's name appears only on what is finished, so a boot that finds
+its device need not ask.
 Encryption is not there yet.
 """
 
@@ -18,15 +20,17 @@ from machineos.host.kernel.flags import Flag
 from machineos.service.plan import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from machineos.document.between.handover import Volume
     from machineos.document.model.install import Mount
+    from machineos.service.plan.host import Persistent
     from machineos.service.plan.model import Folders
     from machineos.service.plan.steps import Act
 
 _MIB = 1 << 20
+_PAGE = 4096
 _LONGEST_LABEL = 16  # of ext4
 _FLAGS = Flag.NOSUID | Flag.NODEV | Flag.NOEXEC  # LXC keeps what the source has, and adds nothing
 
@@ -62,38 +66,44 @@ def source(folders: Folders, label: Label) -> Path:
 
 
 def making(
-    seen: Seen, folders: Folders, names: Sequence[str], *, uid: int, gid: int
+    seen: Seen, folders: Folders, kept: Sequence[Persistent], *, uid: int, gid: int
 ) -> tuple[Act[object], ...]:
     """Return the steps to a mounted volume with a folder of this owner.
 
-    ``names`` are the volumes that LVM has; they count only when the volume has no device.
+    ``kept`` are the volumes that LVM has; they count only when the volume has no device.
     Raises: MissingError (LVM has it and does not show it).
     """
     volume = seen.volume
     target = folders.data / volume.name
     found: list[Act[object]] = []
     if seen.missing:
-        found += _new(volume, folders, names)
+        found += _new(volume, folders, {each.name: each.unfinished for each in kept})
     if not seen.mounted:
         found += [steps.MakeFolder(folders.data, 0o711), steps.MakeFolder(target, 0o711)]
         found.append(_mount(volume, folders, target))
     return (*found, steps.OwnFolder(source(folders, volume.name), uid, gid))
 
 
-def _new(volume: Volume, folders: Folders, names: Sequence[str]) -> list[Act[object]]:
-    if volume.label in names:
+def _new(volume: Volume, folders: Folders, unfinished: Mapping[str, bool]) -> list[Act[object]]:
+    """``unfinished`` says of each volume that there is whether it is."""
+    if volume.label in unfinished:
         raise MissingError(f"storage {volume.label}: {folders.group} does not show its volume")
-    unfinished = Unfinished.of(volume.name)
+    name = Unfinished.of(volume.name)
+    last = steps.RenameVolume(name, volume.name)
+    if not unfinished.get(name, True):
+        return [last]  # whole, whatever it is called: it was cut off before it got its name
     return [
-        *([steps.RemoveVolume(unfinished)] if unfinished in names else []),
-        steps.CreateVolume(unfinished, volume.size * _MIB),
-        steps.FormatVolume(unfinished, Label(volume.name[:_LONGEST_LABEL])),
-        steps.RenameVolume(unfinished, volume.name),
+        *([steps.RemoveVolume(name)] if name in unfinished else []),
+        steps.CreateVolume(name, volume.size * _MIB),
+        steps.FormatVolume(name, Label(volume.name[:_LONGEST_LABEL])),
+        steps.FinishVolume(name),
+        last,
     ]
 
 
 def _mount(volume: Volume, folders: Folders, target: Path) -> Act[object]:
     if volume.persistent:
         return steps.Mount(str(folders.group / volume.name), target, "ext4", _FLAGS)
-    data = f"size={volume.size}m,mode=0711"
+    # An inode for each page: empty files cost the machine's memory, too.
+    data = f"size={volume.size}m,nr_inodes={volume.size * _MIB // _PAGE},mode=0711"
     return steps.Mount("tmpfs", target, "tmpfs", _FLAGS, data)

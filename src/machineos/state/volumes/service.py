@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from machineos.core.run import Running
     from machineos.document.model.names import Label, VolumeName
+    from machineos.host.disk.lvm import LogicalVolume
 
 
 class Volumes(Protocol):
@@ -34,12 +35,16 @@ class Volumes(Protocol):
         """Begin to make the volumes available."""
         ...
 
-    def volumes(self) -> dict[str, int]:
-        """Return the volumes and their sizes."""
+    def volumes(self) -> dict[str, LogicalVolume]:
+        """Return the volumes by name."""
         ...
 
     def create_volume(self, name: VolumeName, size: int) -> None:
-        """Make a volume."""
+        """Make a volume that is not finished."""
+        ...
+
+    def finish_volume(self, name: VolumeName) -> None:
+        """Say that a volume is whole."""
         ...
 
     def rename_volume(self, name: VolumeName, new: VolumeName) -> None:
@@ -88,14 +93,26 @@ class LogicalVolumes:
         """Return the names of all volumes. Raises: ToolError."""
         return tuple(sorted(self._group.volumes()))
 
+    def unfinished(self) -> dict[str, bool]:
+        """Return of all volumes whether they are not finished, by name. Raises: ToolError."""
+        found = self._group.volumes()
+        return {name: found[name].unfinished for name in sorted(found)}
+
     def create(self, name: VolumeName, size: int) -> None:
-        """Make a volume of ``size`` bytes, unless it is there. Raises: ToolError (no room)."""
+        """Make a volume of ``size`` bytes that is not finished, unless it is there.
+
+        Raises: ToolError (no room).
+        """
         with self._unless(lambda names: name in names):
             self._group.create_volume(name, size)
 
     def format(self, name: VolumeName, label: Label) -> None:
         """Make an ext4 file system on a volume, whose content is lost. Raises: ToolError."""
         tools.make_filesystem("ext4", self._dev / name, label=label)
+
+    def finish(self, name: VolumeName) -> None:
+        """Say that a volume is whole, unless that was said. Raises: ToolError."""
+        self._group.finish_volume(name)
 
     def rename(self, name: VolumeName, new: VolumeName) -> None:
         """Rename a volume, unless it has been. Raises: ToolError."""

@@ -45,7 +45,7 @@ def test_the_handover() -> None:
     assert (document.store, document.data) == ("/atomfs-store/mos", "/var/lib/machineos/data")
     assert document.data_device == "/dev/vda4"
     assert [msgspec.to_builtins(one) for one in document.volumes] == [
-        {"label": "zot", "persistent": True, "size": 64}
+        {"label": "zot", "persistent": True, "size": 64, "nsgroup": "zot"}
     ]
     assert (service.name, service.version, service.type) == ("zot", "1.0.0", "container")
     assert service.image == str(image_of("zot"))

@@ -46,6 +46,7 @@ def test_the_command_line_locks_the_kernel_down() -> None:
         "audit=1",
         "audit_backlog_limit=1024",
         "systemd.import_credentials=no",
+        "ia32_emulation=0",
         "panic=10",
         "oops=panic",
         "lsm=landlock,lockdown,yama,integrity,apparmor,ipe",

@@ -38,7 +38,7 @@ version: 1
 product: p
 update_type: complete
 storage:
-  - {label: data, persistent: true, nsgroup: a, size: 30G}
+  - {label: data, persistent: true, nsgroup: none, size: 30G}
 targets:
   - service_name: a
     source: oci:images:a
@@ -81,7 +81,7 @@ def test_all_that_may_be_given() -> None:
         "ports: [{host: 53, container: 53, protocol: udp}, {host: 53, container: 53}]}"
     )
     source = parse_source(text.encode())
-    assert source.storage == (Storage(label="data", persistent=True, nsgroup="a", size=30720),)
+    assert source.storage == (Storage(label="data", persistent=True, nsgroup="none", size=30720),)
     target = source.targets[0]
     assert target.storage == (Mount(dest="/data", label="data"),)
     assert (target.digest, target.size) == (f"sha256:{'a' * 64}", 7290)
@@ -251,7 +251,7 @@ def test_a_bad_port(port: str) -> None:
         ("size: 30G", "size: 99999999P", "storage[0].size"),
         ("size: 30G", "size: 0", "storage[0].size"),
         ("persistent: true", "persistent: yes", "storage[0].persistent"),
-        ("nsgroup: a", "nsgroup: 'a b'", "storage[0].nsgroup"),
+        ("nsgroup: none", "nsgroup: 'a b'", "storage[0].nsgroup"),
     ],
 )
 def test_a_bad_value_elsewhere(before: str, after: str, path: str) -> None:

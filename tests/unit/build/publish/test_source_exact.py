@@ -66,10 +66,10 @@ def test_all_that_can_be_given() -> None:
             "ports": [{"host": 1, "container": 2, "protocol": "udp"}, {"host": 1, "container": 3}],
         },
     }
-    storage = [{"label": "x", "persistent": True, "nsgroup": "h", "size": "2G"}]
+    storage = [{"label": "x", "persistent": True, "nsgroup": "g", "size": "2G"}]
     source = parse({**BASE, "update_type": "complete", "storage": storage, "targets": [whole]})
     assert source.update_type == "complete"
-    assert source.storage == (Storage(label="x", persistent=True, nsgroup="h", size=2048),)
+    assert source.storage == (Storage(label="x", persistent=True, nsgroup="g", size=2048),)
     (target,) = source.targets
     assert target.network == Network(
         type="simple",

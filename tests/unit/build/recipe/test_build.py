@@ -24,6 +24,7 @@ from machineos.host.pack import squashfs
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import Descriptor, parse_manifest
 from machineos.oci.model.repository import Repository
+from unit.build.elf import program
 from unit.build.images import EPOCH, layout, put
 from unit.build.tarmaker import END, folder, member, symlink
 
@@ -106,6 +107,19 @@ def image(base: Path, descriptor: Descriptor, out: str = "out") -> tuple[Path, d
     shutil.rmtree(tree, ignore_errors=True)
     perform(squashfs.unpack_command(repository.blob_path(manifest.layers[0].digest), tree))
     return tree, config
+
+
+def test_a_program_with_an_executable_stack_is_not_packed(base: Path) -> None:
+    (base / "bad").write_bytes(program(7))
+    text = RECIPE.replace("- hello\n", "- hello\n    - {path: bad, dest: /opt/bad, mode: '0755'}\n")
+    with pytest.raises(ArchiveError) as caught:
+        run_build(base, text)
+    assert caught.value.message == (
+        "stacker.yaml: child: '/opt/bad' wants its stack to be executable"
+    )
+    assert caught.value.rule == "image-stack"
+    (base / "bad").write_bytes(program(6))
+    assert list(run_build(base, text)[0]) == ["child"]
 
 
 def test_builds_stages_on_stages(base: Path) -> None:

@@ -13,6 +13,7 @@ from machineos.build.recipe.member import Limits, Policy
 from machineos.document.model.image import Sight
 from machineos.errors import ArchiveError
 from machineos.service.act import rootfs
+from unit.build.elf import program
 from unit.build.tarmaker import END, extended, folder, hardlink, member, record, symlink
 
 if TYPE_CHECKING:
@@ -166,3 +167,21 @@ def test_refuses_an_unpacked_layer_with_what_is_no_file(tmp_path: Path, kind: st
         pytest.raises(ArchiveError, match=r"upper: member '\./x' is"),
     ):
         flattener.add_folder(upper, what="upper")
+
+
+def test_the_programs_of_what_the_layers_make(tmp_path: Path) -> None:
+    """Not of what a later layer replaced, and of a file with two names once."""
+    bad, good = program(7), program(6)
+    with new(tmp_path) as flattener:
+        flattener.add(
+            (member("a", bad) + member("d/b", b"text") + member("gone", bad) + END,), what="1"
+        )
+        upper = (
+            member("a", good) + member(".wh.gone", b"") + member("d/c", bad) + hardlink("e", "d/c")
+        )
+        flattener.add((upper + symlink("f", "d/c") + member("g", bad[:70]) + END,), what="2")
+        found = list(flattener.programs())
+    assert {each.path: each.stack for each in found if each.path not in {"/d/c", "/e"}} == {
+        "/a": "plain"
+    }
+    assert [each.stack for each in found if each.path in {"/d/c", "/e"}] == ["executable"]

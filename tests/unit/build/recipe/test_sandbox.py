@@ -102,6 +102,14 @@ def test_a_failure_shows_the_end_of_the_log(root: Path) -> None:
     assert names(root) == ["bin"]
 
 
+def test_a_failure_shows_no_escape_of_the_terminal(root: Path) -> None:
+    """What a script prints is somebody else's text; the log keeps it as it was."""
+    text = "#!/bin/sh\nprintf '\\033[2J\\033]0;x\\007all is well\\r\\n'\nexit 7\n"
+    with pytest.raises(ToolError) as caught:
+        script(root, text)
+    assert caught.value.message.endswith("\n\\x1b[2J\\x1b]0;x\\x07all is well")
+
+
 def runs(argument: bytes) -> bool:
     """Whether a process with this argument runs."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from machineos.build.recipe.mountpoints import ALWAYS
-from machineos.build.recipe.stagetree import add_mount_points, clamp
+from machineos.build.recipe.stagetree import add_mount_points, clamp, programs
+from machineos.document.rules.programs import Program
+from unit.build.elf import program
 
 
 def test_no_time_of_today_stays(tmp_path: Path) -> None:
@@ -48,3 +50,23 @@ def test_times_after_the_epoch_and_before_1970_become_the_epoch(tmp_path: Path) 
     clamp(tree, 7)
     times = {path.name: path.lstat().st_mtime for path in (tree, *tree.rglob("*"))}
     assert times == {"tree": 7, "d": 7, "old": 5, "even": 7, "new": 7, "older": 7, "link": 7}
+
+
+def test_programs_are_found_wherever_they_are_and_links_lead_nowhere(tmp_path: Path) -> None:
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    (tree / "a/b").mkdir(parents=True)
+    outside.mkdir()
+    for place in (tree / "a/b/x", tree / "a/no suffix", outside / "x"):
+        place.write_bytes(program(7))
+    (tree / "plain").write_bytes(program(6))
+    (tree / "text").write_text("text")
+    (tree / "empty").touch()
+    (tree / "file").symlink_to(outside / "x")
+    (tree / "folder").symlink_to(outside)
+    os.mkfifo(tree / "fifo")
+    (tree / "far").write_bytes(program(7, start=(1 << 64) - 1))
+    assert sorted(programs(tree), key=lambda each: each.path) == [
+        Program("/a/b/x", 64, "executable"),
+        Program("/a/no suffix", 64, "executable"),
+        Program("/plain", 64, "plain"),
+    ]

@@ -24,7 +24,8 @@ from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.oci.model.documents import MANIFEST, Descriptor, parse_manifest
 from machineos.oci.model.repository import Repository
 from unit.build import images
-from unit.build.tarmaker import END, folder, symlink
+from unit.build.elf import program
+from unit.build.tarmaker import END, folder, member, symlink
 from unit.document.conftest import SQUASHFS, put_image, signed
 from unit.document.product.test_install import SEED
 from unit.document.rules import gates
@@ -290,18 +291,28 @@ class Unpacking:
         return sink, convert_image(repository, reference, sink, asked)
 
 
-def archives(layer: bytes, **run: object) -> Attack:
-    """Publish an image of archives, which has to be converted."""
+def put_archive(layer: bytes, **run: object) -> Attack:
+    """Put an image of archives in the place of the good one."""
 
     def attack(scene: Scene) -> None:
-        scene.options["converter"] = Unpacking(scene)
         config = {"Entrypoint": ["/bin/x"], **run}
         images.put(scene.images, layer + END, tag="zot", config=config)
-        gates.publish_image(scene)
 
     return attack
 
 
+def archives(layer: bytes, **run: object) -> Attack:
+    """Publish an image of archives, which has to be converted."""
+
+    def converting(scene: Scene) -> None:
+        scene.options["converter"] = Unpacking(scene)
+
+    return after(converting, put_archive(layer, **run), gates.publish_image)
+
+
+STACKED = b"".join(folder(f"{name}/") for name in ("bin", "data", "dev", "proc", "sys")) + member(
+    "bin/x", program(7), mode=0o755
+)
 linked = archives(folder("etc/") + symlink("data", "/etc"))
 away = archives(folder("data/") + folder("etc/") + symlink("etc/passwd", "/etc/shadow"))
 nobody = archives(folder("data/"), User="app")
@@ -346,6 +357,12 @@ def handover(change: Change, words: str) -> Bad:
         words,
         {"mosd": lambda scene: gates.mosd_handover(scene, lambda bad: change(bad["services"][1]))},
     )
+
+
+def borrowed(bad: Json) -> None:
+    """Let the second service of a hand-over mount a volume of another group."""
+    bad["services"][1]["storage"] = [{"dest": "/data", "label": "data"}]
+    bad["volumes"] = [{"label": "data", "persistent": True, "size": 1, "nsgroup": "other"}]
 
 
 def two_names(scene: Scene) -> None:

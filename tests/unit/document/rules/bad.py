@@ -17,10 +17,13 @@ from unit.document.conftest import OTHER_PRODUCT, PRODUCT, put_image, signed
 from unit.document.product.test_install import SEED
 from unit.document.rules import gates
 from unit.document.rules.attacks import (
+    STACKED,
     Bad,
     after,
+    archives,
     away,
     bad_conversion,
+    borrowed,
     config,
     document,
     drop,
@@ -40,6 +43,7 @@ from unit.document.rules.attacks import (
     nobody,
     other_config,
     ports,
+    put_archive,
     stored,
     swapped,
     system,
@@ -163,6 +167,9 @@ BAD: dict[str, Bad] = {
     "mount-known": document(
         mounts({"dest": "/a", "label": "b"}), "'b' is not the label of a storage item"
     ),
+    "mount-group": document(
+        volume("nsgroup", "other"), "'data' is a volume of nsgroup 'other', not of 'zot'"
+    ),
     "mount-dest": document(
         mounts({"dest": "/a/..", "label": "data"}),
         "'/a/..' is not the plain path of a folder below /",
@@ -251,6 +258,10 @@ BAD: dict[str, Bad] = {
         "nothing can be mounted at /data: /data is a symbolic link",
         {"publish": linked, "mosd": mosd_linked},
     ),
+    "image-stack": Bad(
+        "'/bin/x' wants its stack to be executable",
+        {"publish": archives(STACKED), "convert": after(put_archive(STACKED), gates.convert)},
+    ),
     # configurations
     "config-command": config("is empty, and so is Cmd: nothing to run", Entrypoint=None),
     "config-words": config("has more than 4096 words", Cmd=["a"] * 4097),
@@ -329,6 +340,12 @@ BAD: dict[str, Bad] = {
                 scene,
                 lambda bad: bad.update(volumes=[{"label": "../x", "persistent": True, "size": 1}]),
             )
+        },
+    ),
+    "handover-group": Bad(
+        "'data' is a volume of nsgroup 'other', not of 'zot'",
+        {
+            "mosd": lambda scene: gates.mosd_handover(scene, borrowed)
         },
     ),
     "handover-config": Bad(

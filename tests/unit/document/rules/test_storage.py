@@ -36,6 +36,29 @@ def test_a_volume_has_a_label_and_may_have_a_group() -> None:
 
 
 @pytest.mark.parametrize(
+    ("owner", "group"),
+    [("", ""), ("", "none"), ("", "g"), ("g", "g"), ("none", ""), ("none", "none")],
+)
+def test_who_may_mount_a_volume(owner: str, group: str) -> None:
+    item = volume(nsgroup=owner)
+    assert breaches("mount-group", target(storage=(mount(),), nsgroup=group), storage=(item,)) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "group"), [("g", ""), ("g", "none"), ("g", "h"), ("g", "G"), ("none", "g")]
+)
+def test_a_volume_of_another_group(owner: str, group: str) -> None:
+    targets = (target(), target("b", storage=(mount("/x", "x"), mount()), nsgroup=group))
+    storage = (volume("x"), volume(nsgroup=owner))
+    message = f"'data' is a volume of nsgroup {owner!r}, not of {group!r}"
+    assert breaches("mount-group", *targets, storage=storage) == [
+        ("targets[1].storage[1].label", message)
+    ]
+    # What an earlier manifest brought is judged when they are merged.
+    assert breaches("mount-group", *targets, complete=False) == []
+
+
+@pytest.mark.parametrize(
     "label", ["esp", "ESP", "machine-config", "machine-data", "machine-scratch", "Machine-Store"]
 )
 def test_the_machines_own_labels_are_taken(label: str) -> None:

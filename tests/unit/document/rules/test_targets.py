@@ -74,10 +74,14 @@ def test_no_name_of_a_unit_of_the_system() -> None:
 
 
 def test_the_units_of_the_system_are_those_that_the_root_ships() -> None:
-    shipped = {path.name for path in UNITS.glob(f"{UNIT_PREFIX}*")}
+    found = [*UNITS.glob(f"{UNIT_PREFIX}*")]
+    shipped = {path.name for path in found if path.is_file()}
     names = {name.removeprefix(UNIT_PREFIX).rpartition(".")[0] for name in shipped}
     assert names == set(NAMES_OF_UNITS)
     assert ServiceId("modules").unit in shipped
+    # Files that add to units: of one of these, or of every unit with the prefix.
+    added = {path.name.removesuffix(".d") for path in found if path.is_dir()}
+    assert added <= {*shipped, f"{UNIT_PREFIX}.service"}
 
 
 def test_a_type_is_given() -> None:

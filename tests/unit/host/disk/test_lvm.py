@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from machineos.core.command import Command
 from machineos.errors import DocumentError
-from machineos.host.disk.lvm import Group, parse_volumes
+from machineos.host.disk.lvm import Group, LogicalVolume, parse_volumes
 
 REPORT = b"""\
   {
       "report": [
           {
               "lv": [
-                  {"lv_name":"zot-data", "lv_size":"1073741824"},
-                  {"lv_name":"b", "lv_size":"4194304"}
+                  {"lv_name":"zot-data", "lv_size":"1073741824", "lv_tags":""},
+                  {"lv_name":"b", "lv_size":"4194304", "lv_tags":"machineos.unfinished,other"}
               ]
           }
       ]
@@ -26,7 +26,11 @@ REPORT = b"""\
 
 
 def test_recorded_report() -> None:
-    assert parse_volumes(REPORT) == {"zot-data": 1 << 30, "b": 4 << 20}
+    assert parse_volumes(REPORT) == {
+        "zot-data": LogicalVolume(1 << 30),
+        "b": LogicalVolume(4 << 20, frozenset({"machineos.unfinished", "other"})),
+    }
+    assert [each.unfinished for each in parse_volumes(REPORT).values()] == [False, True]
     assert parse_volumes(b'{"report":[{"lv":[]}]}') == {}
 
 
@@ -60,13 +64,17 @@ def test_using_a_group() -> None:
         "b",
         "--nosuffix",
         "-o",
-        "lv_name,lv_size",
+        "lv_name,lv_size,lv_tags",
         group,
     )
-    assert GROUP.create_volume_command("a.new", 1 << 20) == lvm(
-        "lvcreate", "--yes", "--wipesignatures", "y", "-n", "a.new", "-L", "1048576b", group
+    assert GROUP.create_volume_command("a+new", 1 << 20) == lvm(
+        "lvcreate", "--yes", "--wipesignatures", "y", "--addtag", "machineos.unfinished",
+        "-n", "a+new", "-L", "1048576b", group,
+    )  # fmt: skip
+    assert GROUP.finish_volume_command("a+new") == lvm(
+        "lvchange", "--deltag", "machineos.unfinished", "machine-data/a+new"
     )
-    assert GROUP.rename_volume_command("a.new", "a") == lvm("lvrename", group, "a.new", "a")
+    assert GROUP.rename_volume_command("a+new", "a") == lvm("lvrename", group, "a+new", "a")
     assert GROUP.remove_volume_command("a") == lvm("lvremove", "--yes", "machine-data/a")
 
 
@@ -76,7 +84,10 @@ def test_using_a_group() -> None:
         b"", b"x", b"[]", b"{}", b'{"report":[]}', b'{"report":{}}', b'{"report":[{"lv":null}]}',
         b'{"report":[{"lv":["a"]}]}', b'{"report":[{"lv":[{"lv_name":"a"}]}]}',
         b'{"report":[{"lv":[{"lv_name":"a","lv_size":"1.5"}]}]}',
-        b'{"report":[{"lv":[{"lv_name":[],"lv_size":"1"}]}]}',
+        b'{"report":[{"lv":[{"lv_name":[],"lv_size":"1","lv_tags":""}]}]}',
+        b'{"report":[{"lv":[{"lv_name":"a","lv_size":"1"}]}]}',
+        b'{"report":[{"lv":[{"lv_name":"a","lv_size":"1","lv_tags":null}]}]}',
+        b'{"report":[{"lv":[{"lv_name":"a","lv_size":"1","lv_tags":["x"]}]}]}',
         b'{"report":[{"lv":[{"lv_name":"a","lv_size":null}]}]}',
     ],
 )  # fmt: skip

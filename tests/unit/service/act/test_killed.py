@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from machineos.document.model.install import Mount, Network, Port
-from machineos.document.model.names import Unfinished
+from machineos.document.model.names import Label, Unfinished
 from machineos.service.act.manager import performing
 from machineos.service.plan import steps
 from unit.service.bed import TREE, Bed
@@ -121,9 +121,23 @@ def unfinished_volume() -> Scene:
     return Scene(bed, (bed.service("web", storage=(Mount(dest="/data", label="blobs"),)),))
 
 
+def whole_volume_without_its_name() -> Scene:
+    """A boot before this one was cut after the volume was whole, and before it was called so."""
+    scene = unfinished_volume()
+    scene.bed.host.format_volume(Unfinished("blobs+new"), Label("blobs"))
+    scene.bed.host.finish_volume(Unfinished("blobs+new"))
+    return scene
+
+
 SCENES = {
     scene.__name__: scene()
-    for scene in (first_boot, another_start, much_has_changed, unfinished_volume)
+    for scene in (
+        first_boot,
+        another_start,
+        much_has_changed,
+        unfinished_volume,
+        whole_volume_without_its_name,
+    )
 }
 
 
@@ -222,6 +236,7 @@ def test_every_volume_has_its_fault_points() -> None:
             "volume removed:blobs+new",
             "volume created:blobs+new",
             "volume formatted:blobs+new",
+            "volume finished:blobs+new",
             "volume named:blobs",
             "volume folder:/data/blobs/volume",
         )

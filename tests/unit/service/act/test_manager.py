@@ -334,7 +334,8 @@ def test_a_volume_in_memory_has_its_size(bed: Bed) -> None:
     user = bed.image({"Cmd": ["/bin/x"], "User": "app:web"})
     bed.run(bed.service("web", user, storage=(Mount(dest="/data", label="memory"),)))
     mounted = bed.host.mounts[FOLDERS.data / "memory"]
-    assert (mounted.kind, mounted.source, mounted.data) == ("tmpfs", "tmpfs", "size=5m,mode=0711")
+    data = "size=5m,nr_inodes=1280,mode=0711"
+    assert (mounted.kind, mounted.source, mounted.data) == ("tmpfs", "tmpfs", data)
     assert mounted.flags == Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
     assert mounted.disk is not None
     assert mounted.disk.owners == {"volume": (166536, 165569)}

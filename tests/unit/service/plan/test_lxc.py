@@ -23,7 +23,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 CONFINING = (
     "lxc.idmap", "lxc.init.uid", "lxc.init.gid", "lxc.cap.drop", "lxc.cap.keep", "lxc.no_new_privs",
-    "lxc.apparmor.profile", "lxc.seccomp.profile",
+    "lxc.apparmor.profile", "lxc.seccomp.profile", "lxc.seccomp.allow_nesting",
 )  # fmt: skip
 
 
@@ -73,9 +73,12 @@ def test_nothing_that_needs_a_shell_and_no_open_door(name: str) -> None:
     for key in ("lxc.no_new_privs", "lxc.seccomp.profile", "lxc.cap.keep"):
         assert keys.count(key) == 1
     assert dict(found)["lxc.no_new_privs"] == "1"
+    assert dict(found)["lxc.seccomp.allow_nesting"] == "1"
     for entry in entries(SPECS[name]):
         options = entry.split(" ")[3].split(",")
         assert {"nosuid", "nodev"} <= set(options), entry
+        if entry.startswith("tmpfs "):
+            assert {"size=64m", "nr_inodes=16k"} <= set(options), entry
 
 
 def test_capabilities_are_those_of_a_server_and_only_for_root() -> None:

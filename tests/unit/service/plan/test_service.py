@@ -100,9 +100,9 @@ def test_the_first_run_takes_these_steps(bed: Bed) -> None:
     assert kinds(found) == [
         "ReadBlob", "ReadBlob", "SeeMount", "OpenLayer", "MakeFolder", "Mount", "Say", "SeeMount",
         "SeeMount", "ReadFile", "MakeFolder", "Clone", "LookInside", "SeeMount", "SeeVolume",
-        "ListVolumes", "CreateVolume", "FormatVolume", "RenameVolume", "MakeFolder", "MakeFolder",
-        "Mount", "OwnFolder", "ReadFile", "ReadFile", "ReadFile", "MakeFolder", "WriteFile",
-        "WriteFile", "WriteFile", "Say",
+        "ListVolumes", "CreateVolume", "FormatVolume", "FinishVolume", "RenameVolume",
+        "MakeFolder", "MakeFolder", "Mount", "OwnFolder", "ReadFile", "ReadFile", "ReadFile",
+        "MakeFolder", "WriteFile", "WriteFile", "WriteFile", "Say",
     ]  # fmt: skip
     assert (progress.fresh, progress.changed, progress.why) == (True, True, "")
     opened = next(step for step in found if isinstance(step, steps.OpenLayer))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 POINTS = {
     "CreateVolume": "volume created",
     "FormatVolume": "volume formatted",
+    "FinishVolume": "volume finished",
     "RenameVolume": "volume named",
     "RemoveVolume": "volume removed",
     "OwnFolder": "volume folder",
@@ -98,6 +99,7 @@ CALLS: dict[steps.Act[Any], tuple[object, ...]] = {
     steps.ListVolumes(): ("volumes",),
     steps.CreateVolume(UNFINISHED, 7): ("create_volume", UNFINISHED, 7),
     steps.FormatVolume(UNFINISHED, LABEL): ("format_volume", UNFINISHED, LABEL),
+    steps.FinishVolume(UNFINISHED): ("finish_volume", UNFINISHED),
     steps.RenameVolume(UNFINISHED, LABEL): ("rename_volume", UNFINISHED, LABEL),
     steps.RemoveVolume(UNFINISHED): ("remove_volume", UNFINISHED),
     steps.OwnFolder(PATH, 1, 2): ("own_folder", PATH, 1, 2),
@@ -151,6 +153,7 @@ def test_a_fault_point_names_its_volume() -> None:
     assert found == {
         "volume created:blobs+new",
         "volume formatted:blobs+new",
+        "volume finished:blobs+new",
         "volume named:blobs",
         "volume removed:blobs+new",
         "volume folder:/data/blobs/volume",

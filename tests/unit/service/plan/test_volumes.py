@@ -12,6 +12,7 @@ from machineos.document.model.names import Label, Unfinished
 from machineos.errors import MissingError
 from machineos.host.kernel.flags import Flag
 from machineos.service.plan import steps, volumes
+from machineos.service.plan.host import Persistent
 from machineos.service.plan.volumes import Seen
 from unit.service.bed import FOLDERS
 
@@ -59,29 +60,51 @@ def test_a_mounted_volume_only_needs_its_folder() -> None:
 
 def test_a_volume_with_a_device_is_mounted_and_never_made() -> None:
     seen = Seen(KEPT, mounted=False, device=True)
-    assert volumes.making(seen, FOLDERS, ("kept", "kept+new"), **OWN) == MOUNTED
+    kept = (Persistent("kept"), Persistent("kept+new", unfinished=True))
+    assert volumes.making(seen, FOLDERS, kept, **OWN) == MOUNTED
 
 
 def test_a_new_volume_gets_its_name_last() -> None:
-    assert volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("other",), **OWN) == (
+    assert volumes.making(Seen(KEPT, mounted=False), FOLDERS, (Persistent("other"),), **OWN) == (
         steps.CreateVolume(UNFINISHED, 30 << 20),
         steps.FormatVolume(UNFINISHED, LABEL),
+        steps.FinishVolume(UNFINISHED),
         steps.RenameVolume(UNFINISHED, LABEL),
         *MOUNTED,
     )
 
 
 def test_an_unfinished_volume_is_begun_again() -> None:
-    found = volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("kept+new",), **OWN)
+    kept = (Persistent("kept+new", unfinished=True),)
+    found = volumes.making(Seen(KEPT, mounted=False), FOLDERS, kept, **OWN)
     assert found[:2] == (
         steps.RemoveVolume(UNFINISHED),
         steps.CreateVolume(UNFINISHED, 30 << 20),
     )
 
 
-def test_a_volume_that_is_not_shown_is_not_made_again() -> None:
+def test_only_the_tag_says_that_a_volume_is_unfinished() -> None:
+    """A name says nothing: what has no tag is whole, and only waits for its name."""
+    kept = (Persistent("kept+new"),)
+    found = volumes.making(Seen(KEPT, mounted=False), FOLDERS, kept, **OWN)
+    assert found == (steps.RenameVolume(UNFINISHED, LABEL), *MOUNTED)
+
+
+@pytest.mark.parametrize("other", ["kept.new", "kept-new", "KEPT+new", "kept+new+new", "new"])
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_a_volume_of_another_name_is_never_touched(other: str, unfinished: bool) -> None:
+    """Whatever its tag says: ``kept.new`` is a label like any other."""
+    kept = (Persistent(other, unfinished=unfinished),)
+    for step in volumes.making(Seen(KEPT, mounted=False), FOLDERS, kept, **OWN):
+        assert not isinstance(step, steps.RemoveVolume)
+        assert getattr(step, "name", UNFINISHED) == UNFINISHED
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_a_volume_that_is_not_shown_is_not_made_again(unfinished: bool) -> None:
+    kept = (Persistent("kept", unfinished=unfinished),)
     with pytest.raises(MissingError) as caught:
-        volumes.making(Seen(KEPT, mounted=False), FOLDERS, ("kept",), **OWN)
+        volumes.making(Seen(KEPT, mounted=False), FOLDERS, kept, **OWN)
     assert str(caught.value) == "storage kept: /dev/machine-data does not show its volume"
 
 
@@ -90,7 +113,7 @@ def test_memory_has_its_size_and_no_device() -> None:
     assert volumes.making(Seen(MEMORY, mounted=False), FOLDERS, (), **OWN) == (
         steps.MakeFolder(Path("/data"), 0o711),
         steps.MakeFolder(target, 0o711),
-        steps.Mount("tmpfs", target, "tmpfs", FLAGS, "size=5m,mode=0711"),
+        steps.Mount("tmpfs", target, "tmpfs", FLAGS, "size=5m,nr_inodes=1280,mode=0711"),
         steps.OwnFolder(target / "volume", 166536, 165569),
     )
     assert volumes.source(FOLDERS, Label("memory")) == target / "volume"

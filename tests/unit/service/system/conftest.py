@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from contracts.linux import FileVolumes
+from fakes.units import ProcessUnits
 from machineos.host.kernel import mount
+from unit.service.system.containers import Bed
 from unit.service.system.machine import Machine, running_machine
 from unit.service.system.store import Store, make_tree
 
@@ -61,6 +64,30 @@ def store(tmp_path: Path) -> Store:
 def busybox_tree(tmp_path: Path) -> Path:
     """A root with one program."""
     return make_tree(tmp_path / "tree")
+
+
+@pytest.fixture
+def bed(base: Path, store: Store) -> Iterator[Bed]:
+    """Managers of real containers."""
+    for name in ("units", "log"):
+        (base / name).mkdir()
+    volumes = FileVolumes(base / "volumes", base / "dev")
+    result = Bed(base, store, ProcessUnits(base / "units", base / "log"), volumes)
+    try:
+        yield result
+        result.manager().reconcile()
+        left = [each.target for each in mounts_below(base)]
+        assert [each for each in left if not each.is_relative_to(result.folders.data)] == []
+        assert result.layers.devices == {}
+        assert list((base / "units").iterdir()) == []
+        assert list(result.folders.lxc.iterdir()) == []
+    finally:
+        result.units.stop([name for name in result.units.processes if result.units.loaded[name]])
+        for process in result.units.processes.values():
+            process.kill()
+        for device in result.layers.devices.values():
+            device.close()
+        volumes.close()
 
 
 @pytest.fixture

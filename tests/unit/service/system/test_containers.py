@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from contracts.linux import FileVolumes, PlainLayers
-from fakes.units import ProcessUnits
-from machineos.document.between.handover import Handover, Service, Volume
 from machineos.document.model.install import Mount, Network, Port
-from machineos.service.act.linux import LinuxHost
-from machineos.service.act.manager import Manager, performing
-from machineos.service.plan.facts import Policy
-from machineos.service.plan.model import Folders
 from machineos.service.plan.network import plan_network
 from unit.service.bed import service_of as service
 from unit.service.system.conftest import mounts_below
+from unit.service.system.containers import shell
 from waiting import PATIENCE, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from machineos.core.steps import Step
-    from machineos.document.between.status import ServiceStatus
+    from unit.service.system.containers import Bed
     from unit.service.system.machine import Machine
     from unit.service.system.store import Store
 
@@ -37,99 +27,6 @@ pytestmark = [
     pytest.mark.tool("mkfs.ext4"),
     pytest.mark.tool("busybox"),
 ]
-VOLUMES = (Volume("blobs", persistent=True, size=8), Volume("memory", persistent=False, size=1))
-
-
-@dataclass
-class Bed:
-    """Managers, one after the other, on one host."""
-
-    base: Path
-    store: Store
-    units: ProcessUnits
-    volumes: FileVolumes
-    layers: PlainLayers = field(default_factory=PlainLayers)
-    lines: list[str] = field(default_factory=list)
-    rules: list[object] = field(default_factory=list)
-
-    @property
-    def folders(self) -> Folders:
-        base = self.base
-        return Folders(base / "run", self.units.folder, data=base / "data", group=base / "dev")
-
-    def manager(self, *services: Service) -> Manager:
-        document = Handover(
-            version=1,
-            generation="0" * 64,
-            product="default",
-            store=str(self.store.folder),
-            data=str(self.folders.data),
-            data_device="/dev/vda4",
-            services=services,
-            volumes=VOLUMES,
-        )
-        host = LinuxHost(
-            self.store.folder,
-            layers=self.layers,
-            volumes=self.volumes,
-            units=self.units,
-            log=self.lines.append,
-        )
-        perform = performing(host)
-
-        def all_but_rules(step: Step[object]) -> object:
-            if type(step).__name__ in {"MakeBridge", "ApplyRules", "SwitchOn"}:
-                self.rules.append(step)  # the packets' own tests do that, in a network of their own
-                return None
-            return perform(step)
-
-        return Manager(document, Policy(self.folders), all_but_rules)
-
-    def status(self, manager: Manager) -> list[ServiceStatus]:
-        return list(manager.status(self.units.show(manager.units)))
-
-    def only(self, manager: Manager) -> ServiceStatus:
-        (status,) = self.status(manager)
-        return status
-
-    def output(self, service: str) -> str:
-        path = self.units.log / f"machineos-{service}.service"
-        return path.read_text() if path.exists() else ""
-
-    def wait_output(self, service: str, text: str) -> str:
-        wait_for(
-            lambda: text in self.output(service),
-            during=self.units.processes[f"machineos-{service}.service"],
-            what=f"{text!r} in what {service} says",
-        )
-        return self.output(service)
-
-
-@pytest.fixture
-def bed(base: Path, store: Store) -> Iterator[Bed]:
-    for name in ("units", "log"):
-        (base / name).mkdir()
-    volumes = FileVolumes(base / "volumes", base / "dev")
-    result = Bed(base, store, ProcessUnits(base / "units", base / "log"), volumes)
-    try:
-        yield result
-        result.manager().reconcile()
-        left = [each.target for each in mounts_below(base)]
-        assert [each for each in left if not each.is_relative_to(result.folders.data)] == []
-        assert result.layers.devices == {}
-        assert list((base / "units").iterdir()) == []
-        assert list(result.folders.lxc.iterdir()) == []
-    finally:
-        result.units.stop([name for name in result.units.processes if result.units.loaded[name]])
-        for process in result.units.processes.values():
-            process.kill()
-        for device in result.layers.devices.values():
-            device.close()
-        volumes.close()
-
-
-def shell(script: str, **config: object) -> dict[str, object]:
-    return {"Entrypoint": ["/bin/sh", "-c", script], **config}
 
 
 def test_container_is_confined_and_keeps_its_words(
@@ -165,6 +62,8 @@ def test_container_is_confined_and_keeps_its_words(
     assert "         0     165536      65536" in text
     assert " / squashfs ro,nosuid,nodev" in text
     assert " /tmp tmpfs rw,nosuid,nodev" in text
+    (scratch,) = [line for line in lines if line.startswith("tmpfs /tmp ")]
+    assert {"size=65536k", "nr_inodes=16384"} <= {*scratch.split()[3].split(",")}
     assert " /data ext4 rw,nosuid,nodev,noexec" in text  # LXC would drop it from a bind mount
     assert "volume-ok" in text
     assert "tmp-ok" in text
@@ -202,59 +101,6 @@ def test_no_character_of_an_environment_is_a_setting(
     assert "EVIL" not in found
     assert rest.startswith("         0     165536      65536\n")
     assert "NoNewPrivs:\t1\n" in rest
-
-
-# Each in a process of its own: most of them would end it, or change what the next one sees.
-CALLS = """\
-import ctypes, errno, os, sys
-libc = ctypes.CDLL(None, use_errno=True)
-NUMBERS = {
-    "add_key": 248, "bpf": 321, "delete_module": 176, "finit_module": 313, "init_module": 175,
-    "io_uring_setup": 425, "kexec_file_load": 320, "kexec_load": 246, "keyctl": 250, "mount": 165,
-    "mount_setattr": 442, "move_mount": 429, "open_by_handle_at": 304, "open_tree": 428,
-    "perf_event_open": 298, "pivot_root": 155, "ptrace": 101, "reboot": 169, "request_key": 249,
-    "setns": 308, "swapoff": 168, "swapon": 167, "umount2": 166, "userfaultfd": 323,
-}
-for name, number in NUMBERS.items():
-    result = libc.syscall(number, 0, 0, 0, 0, 0)
-    print("CALL", name, errno.errorcode[ctypes.get_errno()] if result < 0 else "done", flush=True)
-def child(flags):
-    pid = libc.syscall(56, flags | 17, 0, 0, 0, 0)
-    if pid == 0: os._exit(0)
-    word = errno.errorcode[ctypes.get_errno()] if pid < 0 else "done"
-    if pid > 0: os.waitpid(pid, 0)
-    return word
-print("CALL clone(NEWUSER)", child(0x10000000), flush=True)
-print("CALL clone(NEWUSER|NEWNS)", child(0x10020000), flush=True)
-print("CALL clone", child(0), flush=True)
-libc.syscall(435, 0, 0)
-print("CALL clone3", errno.errorcode[ctypes.get_errno()], flush=True)
-print("end", flush=True)
-os.execv("/bin/busybox", ["sleep", "60"])
-"""
-
-
-def test_hostile_system_calls_are_refused(bed: Bed, store: Store, busybox_tree: Path) -> None:
-    """By root of the namespace, which may do more than anybody else in there."""
-    for name in ("usr", "lib", "lib64"):
-        (busybox_tree / name).mkdir()
-    script = "/usr/bin/python3 /etc/calls.py"
-    (busybox_tree / "etc/calls.py").write_text(CALLS)
-    built = store.add(busybox_tree, shell(script))
-    manager = bed.manager(service("web", built))
-    # The host's own Python, shown inside: the only change to the container as it is planned.
-    manager.reconcile()
-    config = bed.folders.lxc / "web/config"
-    for name in ("usr", "lib", "lib64"):
-        entry = f"/{name} {name} none rbind,ro 0 0"
-        config.write_text(config.read_text() + f'lxc.mount.entry = "{entry}"\n')
-    bed.units.stop(["machineos-web.service"])
-    bed.units.start(["machineos-web.service"])
-    text = bed.wait_output("web", "\nend\n")
-    found = dict(line.split(" ")[1:] for line in text.splitlines() if line.startswith("CALL"))
-    assert len(found) == 28
-    assert (found.pop("clone"), found.pop("clone3")) == ("done", "ENOSYS")
-    assert set(found.values()) == {"EPERM"}, found
 
 
 def test_root_process_has_few_capabilities(bed: Bed, store: Store, busybox_tree: Path) -> None:

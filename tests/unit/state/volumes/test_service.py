@@ -15,7 +15,7 @@ import pytest
 from machineos.core.run import Running
 from machineos.document.model.names import VolumeName
 from machineos.errors import ConflictError, ToolError
-from machineos.host.disk.lvm import Group
+from machineos.host.disk.lvm import UNFINISHED, Group, LogicalVolume
 from machineos.host.disk.tools import VolumeGroup
 from machineos.state.volumes.service import LogicalVolumes, own_folder
 
@@ -28,6 +28,7 @@ class MemoryGroup:
 
     name: str = "group"
     sizes: dict[str, int] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     activation: tuple[str, ...] = ("true",)
 
@@ -35,9 +36,12 @@ class MemoryGroup:
         self.asked.append("activate")
         return Running(self.activation)
 
-    def volumes(self) -> dict[str, int]:
+    def volumes(self) -> dict[str, LogicalVolume]:
         self.asked.append("list")
-        return dict(self.sizes)
+        return {
+            name: LogicalVolume(size, frozenset({UNFINISHED} if name in self.begun else ()))
+            for name, size in self.sizes.items()
+        }
 
     def create_volume(self, name: VolumeName, size: int) -> None:
         self.asked.append(f"create {name}")
@@ -46,6 +50,11 @@ class MemoryGroup:
         if size > 1000:
             raise ToolError("insufficient free space")
         self.sizes[name] = size
+        self.begun.add(name)
+
+    def finish_volume(self, name: VolumeName) -> None:
+        self.asked.append(f"finish {name}")
+        self.begun.discard(name)
 
     def rename_volume(self, name: VolumeName, new: VolumeName) -> None:
         self.asked.append(f"rename {name} {new}")
@@ -119,7 +128,13 @@ def test_the_real_group_is_one_of_these(tmp_path: Path) -> None:
 def test_each_call_can_be_repeated(volumes: LogicalVolumes, group: MemoryGroup) -> None:
     for _ in range(2):
         volumes.create(VolumeName("a+new"), 7)
-    assert volumes.names() == ("a+new",)
+    group.sizes["0"] = 1
+    assert volumes.names() == ("0", "a+new")
+    assert list(volumes.unfinished().items()) == [("0", False), ("a+new", True)]
+    del group.sizes["0"]
+    for _ in range(2):
+        volumes.finish(VolumeName("a+new"))
+        assert volumes.unfinished() == {"a+new": False}
     for _ in range(2):
         volumes.rename(VolumeName("a+new"), VolumeName("a"))
     assert group.sizes == {"a": 7}

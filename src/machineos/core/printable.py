@@ -1,0 +1,21 @@
+"""Text of strangers, for a terminal or a log: a line can neither move the cursor nor hide a word.
+
+Programs, registries and images say what they like, and a terminal obeys some of it. Whatever is not
+printable is shown as the escape that a string of Python has, also what turns the direction of
+writing. Lines stay lines; what passed once passes again unchanged.
+"""
+
+from __future__ import annotations
+
+_KEPT = frozenset("\n\t")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with every character quoted that is neither printable nor a line's end."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in _KEPT else _quoted(char) for char in text)
+
+
+def _quoted(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode()

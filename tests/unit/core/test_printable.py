@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machineos.core.printable import printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("plain, ö 漢 \\n \\x1b", "plain, ö 漢 \\n \\x1b"),
+        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+        ("\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"),
+        ("good\rbad", "good\\rbad"),
+        ("\x00\x7f\x85\x9b31m", "\\x00\\x7f\\x85\\x9b31m"),
+        ("a\u202egpj.exe", "a\\u202egpj.exe"),
+        ("\u2028\ud800\U000e0001", "\\u2028\\ud800\\U000e0001"),
+    ],
+)
+def test_what_is_shown(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(st.text(st.characters()))
+def test_any_text(text: str) -> None:
+    shown = printable(text)
+    assert all(char.isprintable() or char in "\n\t" for char in shown)
+    assert shown.count("\n") == text.count("\n")
+    assert printable(shown) == shown
+    assert shown.encode().decode() == shown
