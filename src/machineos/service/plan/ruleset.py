@@ -109,10 +109,11 @@ def _ports(links: Sequence[Link]) -> str:
     )
 
 
-# Neighbour discovery is written as bytes of the ICMPv6 message, since nft has names for them only
-# from 1.0.9 on: at 64 the target, at 192 the one option (type, length in units of 8, MAC). Without
-# it one could lead its own address, which the message is about, to somebody else's MAC. There are
-# few sets here, because they are what takes time to load.
+# Neighbour discovery is written as bytes of the ICMPv6 message, for which nft 1.0.6 has no names
+# (Debian 12, where tests run; the appliance has 1.1.3): at 64 the target, at 192 the one option,
+# which is type, length in units of 8, MAC. Without it one could lead its own address, which the
+# message is about, to somebody else's MAC. There are few sets here, because they are what takes
+# time to load.
 _PORT = """\
   chain from_{port} {{
     ether saddr != {mac} drop
