@@ -319,10 +319,24 @@ def check_the_network_of_services(place: Place) -> None:
     before = place.rules()
     refuses(ToolError, lambda: host.apply_rules("delete table inet contract\nnonsense\n"))
     assert place.rules() == before
-    host.switch_on("ipv4/conf/contract0/route_localnet", False)
-    assert place.switch("ipv4/conf/contract0/route_localnet") == "1"
-    refuses(ToolError, lambda: host.switch_on("ipv4/no_such", False), "does not exist")
-    host.switch_on("ipv4/no_such", True)
+    name = "ipv4/conf/contract0/route_localnet"
+    for value in (True, True, False, False):
+        host.switch(name, value, False)
+        assert place.switch(name) == str(int(value))
+    refuses(ToolError, lambda: host.switch("ipv4/no_such", True, False), "does not exist")
+    host.switch("ipv4/no_such", True, True)
+
+
+def check_a_new_link_is_as_it_is_said_of_new_links(place: Place) -> None:
+    host = place.host
+    assert "lo" in host.links()
+    for number, value in enumerate((True, False)):
+        host.switch("ipv4/conf/default/forwarding", value, False)
+        host.make_bridge(f"new{number}", ())
+    assert {"lo", "new0", "new1"} <= set(host.links())
+    assert list(host.links()) == sorted(host.links())
+    assert place.switch("ipv4/conf/new0/forwarding") == "1"
+    assert place.switch("ipv4/conf/new1/forwarding") == "0"
 
 
 def check_a_unit_runs_once(place: Place) -> None:

@@ -88,9 +88,15 @@ class MemoryHost:
         self.layers: dict[str, Path] = {}
         self.bridges: dict[str, tuple[str, ...]] = {}
         self.tables: list[str] = []
-        self.switches: dict[str, str] = dict.fromkeys(
-            ("ipv4/ip_forward", "ipv6/conf/all/forwarding"), "0"
-        )
+        self.switches: dict[str, str] = {
+            "ipv4/conf/all/accept_redirects": "1",
+            "ipv4/conf/all/send_redirects": "1",
+            "ipv4/conf/default/forwarding": "0",
+            "ipv6/conf/all/forwarding": "0",
+        }
+        self.names: list[str] = []
+        for name in ("eth0", "lo"):
+            self.add_link(name)
         self.known: dict[str, MemoryUnit] = {}
         self.started: list[str] = []
         self.ran: dict[str, str] = {}
@@ -105,7 +111,7 @@ class MemoryHost:
             path: replace(each, disk=self._same_disk(after, each))
             for path, each in self.mounts.items()
         }
-        for name in ("lines", "files", "made", "layers", "bridges", "tables", "switches"):
+        for name in ("lines", "files", "made", "layers", "bridges", "tables", "switches", "names"):
             setattr(after, name, copy.copy(getattr(self, name)))
         after.known = copy.deepcopy(self.known)
         after.started, after.ran = list(self.started), dict(self.ran)
@@ -287,7 +293,15 @@ class MemoryHost:
 
     def make_bridge(self, name: str, addresses: tuple[str, ...]) -> None:
         self.bridges[name] = addresses
-        self.switches.setdefault(f"ipv4/conf/{name}/route_localnet", "0")
+        if name not in self.names:
+            self.add_link(name)
+
+    def add_link(self, name: str) -> None:
+        """Let a network link appear."""
+        self.names.append(name)
+        own = f"ipv4/conf/{name}"
+        self.switches[f"{own}/forwarding"] = self.switches["ipv4/conf/default/forwarding"]
+        self.switches |= {f"{own}/route_localnet": "0", f"{own}/send_redirects": "1"}
 
     def apply_rules(self, script: str) -> None:
         lines = script.splitlines()
@@ -295,11 +309,14 @@ class MemoryHost:
             raise ToolError("nft: syntax error")
         self.tables = [script]
 
-    def switch_on(self, name: str, optional: bool) -> None:
+    def switch(self, name: str, value: bool, optional: bool) -> None:
         if name in self.switches:
-            self.switches[name] = "1"
+            self.switches[name] = "1" if value else "0"
         elif not optional:
             raise ToolError(f"{name} does not exist")
+
+    def links(self) -> tuple[str, ...]:
+        return tuple(sorted(self.names))
 
     def reload_units(self) -> None:
         for name in tuple(self.known):

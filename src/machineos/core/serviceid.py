@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address
 
 UNIT_PREFIX = "machineos-"
+LINK_PREFIX = "mv"  # no other link of the machine is called so
 _UNIT_SUFFIX = ".service"
 
 
@@ -74,7 +75,7 @@ class ServiceId:
     def link(self, address: IPv4Address) -> str:
         """Return the name of the host's end of its link: at most 15 characters, unique as the
         address is."""
-        return f"mv{address.packed.hex()}"
+        return f"{LINK_PREFIX}{address.packed.hex()}"
 
     @classmethod
     def of_unit(cls, name: str) -> ServiceId | None:

@@ -9,16 +9,17 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
+from machineos.core.idrange import needs_range
 from machineos.document.model.limits import MAX_PORT, MAX_PORTS
 from machineos.document.rules.rule import DOCUMENT, Rule
-from machineos.document.rules.subject import Declaration, DeclaredTarget
+from machineos.document.rules.subject import Declaration
 from machineos.errors import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from machineos.document.model.install import Network
     from machineos.document.rules.rule import Gate
+    from machineos.document.rules.subject import DeclaredTarget
 
     Found = Iterator[tuple[str, str]]
 
@@ -66,10 +67,8 @@ def port_taken(protocol: str, port: int, owner: str) -> str:
     return f"{protocol} port {port} of the host is taken by {owner}"
 
 
-def refusals(
-    services: Sequence[tuple[str, Network]], settled: Collection[str] = ()
-) -> dict[str, Fault]:
-    """Return by name what is wrong with the networks of services that are to run together.
+def refusals(services: Sequence[DeclaredTarget], settled: Collection[str] = ()) -> dict[str, Fault]:
+    """Return by name what is wrong with the networks of containers that are to run together.
 
     A service is refused alone: what it asks for is not kept from the others. Of two that want the
     same, the first gets it. Where addresses run out, those in ``settled``, who have one, keep it.
@@ -79,26 +78,27 @@ def refusals(
     for name, fault in _of_services(services, ALONE):
         found.setdefault(name, fault)
     while True:
-        left = [(name, network) for name, network in services if name not in found]
+        left = [service for service in services if service.service_name not in found]
         refused = _of_services(left, (ADDRESS_ONCE, PORT_ONCE))
         if not refused:
             break
         # One by one: who was refused takes nothing from those behind.
         name, fault = refused[0]
         found[name] = fault
-    left.sort(key=lambda item: item[0] not in settled)
+    left.sort(key=lambda service: service.service_name not in settled)
     return {**found, **dict(_of_services(left, (ADDRESS_ROOM,)))}
 
 
 def _of_services(
-    services: Sequence[tuple[str, Network]], rules: Sequence[Rule[Declaration]]
+    services: Sequence[DeclaredTarget], rules: Sequence[Rule[Declaration]]
 ) -> list[tuple[str, Fault]]:
     """Return the faults of services with their names, in the order of the services."""
-    targets = tuple(DeclaredTarget(name, "", "container", network) for name, network in services)
-    declaration = Declaration(version=1, product="", complete=False, targets=targets, storage=())
+    declaration = Declaration(
+        version=1, product="", complete=False, targets=tuple(services), storage=()
+    )
     found = [_split(fault) for rule in rules for fault in rule.faults(declaration)]
     found.sort(key=lambda item: item[0])
-    return [(services[index][0], fault) for index, fault in found]
+    return [(services[index].service_name, fault) for index, fault in found]
 
 
 def _split(fault: Fault) -> tuple[int, Fault]:
@@ -142,6 +142,13 @@ def _own(declaration: Declaration) -> Found:
     for path, target in declaration.each():
         if target.kind != "container" and target.network.type == "simple":
             yield f"{path}.network.type", f"a {target.kind} target has no network of its own"
+
+
+def _host_ids(declaration: Declaration) -> Found:
+    for path, target in declaration.each():
+        in_hosts = target.kind == "container" and target.network.type == "host"
+        if in_hosts and not needs_range(target.nsgroup):
+            yield f"{path}.nsgroup", "a container in the network of the host needs an nsgroup"
 
 
 def _address_kind(declaration: Declaration) -> Found:
@@ -226,6 +233,10 @@ BOUNDS: tuple[Rule[Declaration], ...] = (
 ALONE: tuple[Rule[Declaration], ...] = (
     Rule(
         "network-own", "Only a container has a network of its own.", DOCUMENT, _own
+    ),
+    # LXC takes commands from a socket of that network, and obeys the ids of the host.
+    Rule(
+        "network-host-ids", "Who is in the network of the host has ids of its own.", _ALL, _host_ids
     ),
     Rule(
         "address-kind", "Only a network of type simple has addresses.", _ALL, _address_kind

@@ -250,18 +250,22 @@ class LinuxHost:
         """Let nft carry out a script. Raises: MissingToolError, ToolError (nothing changed)."""
         perform(nft.apply(script))
 
-    def switch_on(self, name: str, optional: bool) -> None:
-        """Write 1 to a network setting. Raises: ToolError (missing, or refused)."""
+    def switch(self, name: str, value: bool, optional: bool) -> None:
+        """Write 1 or 0 to a network setting. Raises: ToolError (missing, or refused)."""
         path = self._proc / "sys/net" / name
         try:
             # Opened, not made: in a test's folder a missing one is missing too.
             with open(path, "r+b", buffering=0) as file:  # noqa: PTH123
-                file.write(b"1")
+                file.write(b"1" if value else b"0")
         except FileNotFoundError as error:
             if not optional:
                 raise ToolError(f"{path} does not exist") from error
         except OSError as error:
             raise ToolError(f"{path}: {error.strerror}") from error
+
+    def links(self) -> tuple[str, ...]:
+        """Return the names of all network links. Raises: OSError."""
+        return tuple(sorted(name for _, name in socket.if_nameindex()))
 
     def reload_units(self) -> None:
         """Let systemd read the unit files again. Raises: ToolError."""

@@ -126,13 +126,15 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class World(msgspec.Struct, frozen=True):
-    """The whole machine. ``problems`` are those that belong to no single service."""
+    """The whole machine. ``links`` are its network links, ``problems`` those that belong to no
+    single service."""
 
     handover: Handover
     policy: Policy
     around: Around | None = None
     network: NetworkPlan | None = None
     services: tuple[Progress, ...] = ()
+    links: tuple[str, ...] = ()
     states: tuple[UnitState, ...] = ()
     problems: tuple[str, ...] = ()
 

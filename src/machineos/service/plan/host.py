@@ -171,8 +171,12 @@ class Host(Protocol):
         """Let nft carry out a script, all of it or nothing."""
         ...
 
-    def switch_on(self, name: str, optional: bool) -> None:
-        """Write 1 to a network setting of the kernel; an optional one may be missing."""
+    def switch(self, name: str, value: bool, optional: bool) -> None:
+        """Write 1 or 0 to a network setting of the kernel; an optional one may be missing."""
+        ...
+
+    def links(self) -> tuple[str, ...]:
+        """Return the names of all network links, in order."""
         ...
 
     def reload_units(self) -> None:

@@ -37,6 +37,16 @@ CAPABILITIES = (
 )
 # A folder of it has an inode for each page, as many as its files can be.
 _SCRATCH = "size=64m,nr_inodes=16k"
+# What drivers and the kernel take orders at, besides /proc/sys and /proc/sysrq-trigger.
+_KERNELS_OWN = (
+    "/proc/acpi",
+    "/proc/bus",
+    "/proc/driver",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/pressure",
+    "/proc/scsi",
+)
 # The files of a container, in its own folder.
 CONFIG, SECCOMP = "config", "seccomp"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -62,6 +72,7 @@ def render(spec: ServiceSpec, *, folder: Path) -> Container:
         ("lxc.uts.name", spec.id.host_name),
         *_network(spec),
         *_mounts(spec),
+        *_masks(spec),
         ("lxc.init.cwd", spec.folder),
         ("lxc.cgroup.relative", "1"),
         # Standard output and error of the payload are those of the unit: the journal.
@@ -118,7 +129,7 @@ def _network(spec: ServiceSpec) -> list[Setting]:
     if net.kind == "host":
         return [("lxc.net.0.type", "none")]
     if net.kind == "none":
-        return [("lxc.net.0.type", "empty")]
+        return [("lxc.net.0.type", "empty"), ("lxc.net.0.flags", "up")]  # its lo
     if net.ipv4 is None or net.ipv6 is None:
         raise ToolError(f"service {spec.id}: a simple network without an address")
     return [
@@ -154,6 +165,19 @@ def _mounts(spec: ServiceSpec) -> list[Setting]:
             options += ",create=dir"
         result.append(lxc.mount_entry(str(volume.source), volume.dest, "none", options))
     return result
+
+
+def _masks(spec: ServiceSpec) -> list[Setting]:
+    """Return what hides the kernel's own files from root of a service that has the host's ids.
+
+    LXC shows /proc/sys read-only and leaves the rest to owners and modes, which such a root meets:
+    it could move interrupts and open the configuration of devices. Folders that this kernel does
+    not have are left out.
+    """
+    if spec.ids is not None:
+        return []
+    options = "ro,nosuid,nodev,noexec,size=0,optional"
+    return [lxc.mount_entry("tmpfs", path, "tmpfs", options) for path in _KERNELS_OWN]
 
 
 def _tmpfs(path: str, options: str) -> Setting:

@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from machineos.core.serviceid import LINK_PREFIX
 from machineos.document.rules.network import BRIDGE
 from machineos.document.state.leases import NO_LEASES, parse_leases
 from machineos.errors import DocumentError
-from machineos.service.plan import network, removal, steps
+from machineos.service.plan import network, removal, ruleset, steps
 from machineos.service.plan.facts import Part, Progress, World, known
-from machineos.service.plan.network import plan_network
+from machineos.service.plan.network import Wanted, plan_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from machineos.core.serviceid import ServiceId
     from machineos.core.steps import Answers, Phase
     from machineos.document.between.handover import Service
     from machineos.host.unit.systemctl import UnitState
     from machineos.service.plan.model import Folders
-    from machineos.service.plan.network import Forward
+    from machineos.service.plan.network import Forward, Link
     from machineos.service.plan.steps import Act
 
 SERVICES = frozenset({"services"})  # given once each service has gone its way
@@ -65,7 +67,7 @@ class Addresses(Part[World]):
             except DocumentError as error:
                 facts = facts.with_problem(f"addresses are chosen anew: {error}")
         wanted = [
-            (service.id, service.network)
+            Wanted(service.id, service.network, service.nsgroup)
             for service in facts.handover.services
             if service.type == "container"
         ]
@@ -88,18 +90,52 @@ class LeasesKept(Part[World]):
         return (steps.WriteFile(facts.policy.folders.leases, data, 0o644),)
 
 
+class Walls(Part[World]):
+    """Who may speak and what is routed is settled, and only then there is a bridge to do it on.
+
+    Where the tables cannot be put in place there is no bridge either, and no service that needs it
+    starts: all that is behind a table fails closed.
+    """
+
+    name = "build the walls"
+    needs = frozenset({"network"}) | SERVICES
+    gives = frozenset({"walls"})
+
+    def plan(self, facts: World) -> tuple[Act[object], ...]:
+        """Replace the tables by those for the services that can run."""
+        plan, usable = known(facts.network), _usable(facts)
+        links = plan.links(usable)
+        forwards = [each for each in plan.forwards if each.service in usable]
+        return walls(forwards, links)
+
+
+class LinksSeen(Part[World]):
+    """Which links there are, once those that come later find the setting for new ones."""
+
+    name = "see the links"
+    needs = frozenset({"walls"})
+    gives = frozenset({"links"})
+
+    def plan(self, facts: World) -> tuple[Act[object], ...]:
+        """Set what new links get, then look."""
+        return (*for_new_links(routes=_routes(facts)), steps.ListLinks())
+
+    def learn(self, facts: World, answers: Answers) -> World:
+        """Keep them."""
+        return replace(facts, links=answers.to(steps.ListLinks()))
+
+
 class Forwarding(Part[World]):
-    """The bridge, the table, and the switches of the kernel behind them."""
+    """The switches of the kernel: on for the links between which something is to be routed, off as
+    soon as no service needs it."""
 
     name = "forward ports"
-    needs = frozenset({"network"}) | SERVICES
+    needs = frozenset({"walls", "links"})
     gives = frozenset({"forwarding"})
 
     def plan(self, facts: World) -> tuple[Act[object], ...]:
-        """Forward to the services that can run."""
-        usable = {one.service.id for one in facts.services if not one.why}
-        forwards = [each for each in known(facts.network).forwards if each.service in usable]
-        return forwarding(forwards)
+        """Switch."""
+        return forwarding(facts.links, routes=_routes(facts))
 
 
 class UnitsSeen(Part[World]):
@@ -156,7 +192,11 @@ class Errand(msgspec.Struct, frozen=True):
 
 BEGIN: tuple[Phase[World], ...] = (Looking(), Addresses(), LeasesKept())
 FINISH = (
-    Errand("forwarding ports", (Forwarding(),), frozenset({"network"}) | SERVICES),
+    Errand(
+        "forwarding ports",
+        (Walls(), LinksSeen(), Forwarding()),
+        frozenset({"network"}) | SERVICES,
+    ),
     Errand("starting services", (UnitsSeen(), Starting()), SERVICES),
 )
 
@@ -202,17 +242,47 @@ def making_folders(folders: Folders) -> tuple[Act[object], ...]:
     )
 
 
-def forwarding(forwards: Sequence[Forward]) -> tuple[Act[object], ...]:
-    """Return the steps that make exactly ``forwards`` hold."""
+def walls(forwards: Sequence[Forward], links: Sequence[Link]) -> tuple[Act[object], ...]:
+    """Return the steps that let ``links`` speak and make exactly ``forwards`` hold."""
+    bridge = (steps.MakeBridge(BRIDGE, network.BRIDGE_ADDRESSES),) if links else ()
+    return (steps.ApplyRules(ruleset.render(forwards, links)), *bridge)
+
+
+def for_new_links(*, routes: bool) -> tuple[Act[object], ...]:
+    """Return the steps for links that are not there yet: a network card may be plugged in."""
     return (
-        steps.MakeBridge(BRIDGE, network.BRIDGE_ADDRESSES),
-        steps.ApplyRules(network.render_table(forwards)),
-        # After the table: its first chain is what makes route_localnet harmless.
-        steps.SwitchOn("ipv4/ip_forward"),
-        # A kernel may have been started without IPv6.
-        steps.SwitchOn("ipv6/conf/all/forwarding", optional=True),
-        steps.SwitchOn(f"ipv4/conf/{BRIDGE}/route_localnet"),
+        # Who is told another way by ICMP would go around the walls, and who routes is not told.
+        steps.Switch("ipv4/conf/all/accept_redirects", False),
+        steps.Switch("ipv4/conf/all/send_redirects", False),
+        steps.Switch("ipv4/conf/default/forwarding", routes),
     )
+
+
+def forwarding(links: Sequence[str], *, routes: bool) -> tuple[Act[object], ...]:
+    """Return the steps that switch routing between the bridge and all outside ``links``.
+
+    IPv4 has a switch for each link, which counts where a packet comes in. IPv6 has, before Linux
+    6.17, one for all. The table decides either way; what is not switched on needs no table.
+    """
+    outside = [name for name in links if name != "lo" and not name.startswith(LINK_PREFIX)]
+    return (
+        *(steps.Switch(f"ipv4/conf/{name}/forwarding", routes, optional=True) for name in outside),
+        # A kernel may have been started without IPv6.
+        steps.Switch("ipv6/conf/all/forwarding", routes, optional=True),
+        # The first chain of the table is what makes this one harmless.
+        steps.Switch(f"ipv4/conf/{BRIDGE}/route_localnet", routes, optional=not routes),
+        steps.Switch(f"ipv4/conf/{BRIDGE}/send_redirects", False, optional=not routes),
+    )
+
+
+def _usable(facts: World) -> frozenset[ServiceId]:
+    """Return the services that can run."""
+    return frozenset(one.service.id for one in facts.services if not one.why)
+
+
+def _routes(facts: World) -> bool:
+    """Whether a service that can run has a link, so that there is something to route."""
+    return bool(known(facts.network).links(_usable(facts)))
 
 
 def _read_anew(again: Sequence[str], states: Mapping[str, UnitState]) -> tuple[Act[object], ...]:

@@ -1,10 +1,9 @@
-"""Addresses and port forwarding: who gets which address, and the nftables table that follows.
+"""Addresses and port forwarding: who gets which address, and which port leads to whom.
 
 Pure. What a network may be, and of which networks the bridge is, are rules
-(``document.rules.network``). All of it is in one table, ``inet machineos``, that is replaced as a
-whole, so applying it twice, or after a crash, gives the same result. The predecessor's defects that
-tests keep away: TCP only, unreachable from the host itself, port clashes unseen, no address left to
-choose.
+(``document.rules.network``); what nftables is told of all that is in ``ruleset``. The predecessor's
+defects that tests keep away: TCP only, unreachable from the host itself, port clashes unseen, no
+address left to choose.
 
 A forwarded port is reachable from outside, from the host by any of its addresses, from the host by
 127.0.0.1, and from other services. Not by ::1: the kernel has no route_localnet for IPv6.
@@ -19,17 +18,15 @@ import msgspec
 from msgspec.structs import replace
 
 from machineos.core.serviceid import ServiceId
-from machineos.document.rules.network import BRIDGE, GATEWAY4, GATEWAY6, NUMBERS, refusals
+from machineos.document.rules.network import GATEWAY4, GATEWAY6, NUMBERS, refusals
+from machineos.document.rules.subject import DeclaredTarget
 from machineos.document.state.leases import NO_LEASES, Lease, Leases, Space, assign_addresses
-from machineos.host.unit import nft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from machineos.document.model.install import Network, NetworkType
 
-FAMILY = "inet"
-TABLE = "machineos"
 BRIDGE_ADDRESSES = (str(GATEWAY4), str(GATEWAY6))
 # Where addresses are chosen from; the rule that there are enough counts the same numbers.
 SPACE = Space(
@@ -55,6 +52,23 @@ class Attachment(msgspec.Struct, frozen=True):
         return ":".join(f"{octet:02x}" for octet in octets)
 
 
+class Link(msgspec.Struct, frozen=True):
+    """The link of a service: ``port`` is the host's end, at the bridge; the rest is who speaks
+    there."""
+
+    port: str
+    hardware: str
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+
+    @property
+    def local(self) -> IPv6Address:
+        """The link-local address that a kernel makes of the hardware address (RFC 4291, A)."""
+        octets = [int(octet, 16) for octet in self.hardware.split(":")]
+        octets[0] ^= 0x02
+        return IPv6Address(b"\xfe\x80" + bytes([0] * 6 + octets[:3] + [0xFF, 0xFE] + octets[3:]))
+
+
 class Forward(msgspec.Struct, frozen=True):
     """``protocol`` port ``host`` of the machine leads to port ``port`` of ``service``."""
 
@@ -64,6 +78,14 @@ class Forward(msgspec.Struct, frozen=True):
     port: int
     ipv4: IPv4Address
     ipv6: IPv6Address
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A service that is to run, and what it asks for."""
+
+    service: ServiceId
+    network: Network
+    nsgroup: str = ""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -87,23 +109,33 @@ class NetworkPlan(msgspec.Struct, frozen=True):
         """Return the network of a service, None when it is refused or not in the plan."""
         return dict(self.attachments).get(service)
 
+    def links(self, services: Collection[ServiceId]) -> tuple[Link, ...]:
+        """Return the links of those among ``services`` that have one."""
+        return tuple(
+            Link(service.link(one.ipv4.ip), one.hardware, one.ipv4.ip, one.ipv6.ip)
+            for service, one in self.attachments
+            if service in services and one.ipv4 is not None and one.ipv6 is not None
+        )
+
     def why(self, service: ServiceId) -> str:
         """Return why a service is refused, empty when it is not."""
         return next((each.why for each in self.refused if each.service == service), "")
 
 
-def plan_network(
-    services: Sequence[tuple[ServiceId, Network]], leases: Leases = NO_LEASES
-) -> NetworkPlan:
+def plan_network(services: Sequence[Wanted], leases: Leases = NO_LEASES) -> NetworkPlan:
     """Give every service its network. ``leases`` are those of the plan before.
 
     A service that contradicts an earlier one, or asks for the impossible, is refused alone.
     """
     # Who names an address is looked at first.
-    ordered = sorted(services, key=lambda item: not (item[1].ipv4 or item[1].ipv6))
+    ordered = sorted(services, key=lambda one: not (one.network.ipv4 or one.network.ipv6))
     settled = {lease.service for lease in leases.leases if lease.ipv4}
-    faults = refusals([(service.text, network) for service, network in ordered], settled)
-    fit = [(service, network) for service, network in ordered if service.text not in faults]
+    asked = [
+        DeclaredTarget(one.service.text, "", "container", one.network, one.nsgroup)
+        for one in ordered
+    ]
+    faults = refusals(asked, settled)
+    fit = [(one.service, one.network) for one in ordered if one.service.text not in faults]
     simple = [(service, network) for service, network in fit if network.type == "simple"]
     chosen = _choose(simple, leases)
     addresses = _addresses(simple, chosen)
@@ -118,65 +150,6 @@ def plan_network(
             for name, fault in faults.items()
         ),
         leases=chosen,
-    )
-
-
-def render_table(forwards: Iterable[Forward]) -> str:
-    """Return the script for nft that puts the table in place: what to forward, hide, and let
-    through."""
-    rules = "".join(f"    {rule}\n" for forward in forwards for rule in _dnat(forward))
-    body = _TABLE.format(
-        rules=rules,
-        bridge=BRIDGE,
-        net4=GATEWAY4.network,
-        net6=GATEWAY6.network,
-    )
-    return nft.replace_table(FAMILY, TABLE, body)
-
-
-# Loopback addresses that arrive from a container are dropped before anything else looks at them:
-# route_localnet, which the host needs to reach its forwarded ports by 127.0.0.1, would otherwise
-# let containers reach the host's own loopback services (CVE-2020-8558).
-_TABLE = """\
-  chain forwarded_ports {{
-{rules}  }}
-  chain martians {{
-    type filter hook prerouting priority raw; policy accept;
-    iifname "{bridge}" ip daddr 127.0.0.0/8 drop
-    iifname "{bridge}" ip saddr 127.0.0.0/8 drop
-  }}
-  chain from_outside {{
-    type nat hook prerouting priority dstnat; policy accept;
-    fib daddr type local jump forwarded_ports
-  }}
-  chain from_host {{
-    type nat hook output priority -100; policy accept;
-    ip6 daddr ::1 return
-    fib daddr type local jump forwarded_ports
-  }}
-  chain leaving {{
-    type nat hook postrouting priority srcnat; policy accept;
-    oifname "{bridge}" ct status dnat ip saddr {{ 127.0.0.0/8, {net4} }} masquerade
-    oifname "{bridge}" ct status dnat ip6 saddr {net6} masquerade
-    oifname != "{bridge}" ip saddr {net4} masquerade
-    oifname != "{bridge}" ip6 saddr {net6} masquerade
-  }}
-  chain through {{
-    type filter hook forward priority filter; policy accept;
-    ct state established,related accept
-    iifname "{bridge}" accept
-    oifname "{bridge}" ct status dnat accept
-    oifname "{bridge}" drop
-  }}
-"""
-
-
-def _dnat(forward: Forward) -> tuple[str, str]:
-    match = f"{forward.protocol} dport {forward.host} dnat"
-    comment = f'comment "{forward.service}"'
-    return (
-        f"meta nfproto ipv4 {match} ip to {forward.ipv4}:{forward.port} {comment}",
-        f"meta nfproto ipv6 {match} ip6 to [{forward.ipv6}]:{forward.port} {comment}",
     )
 
 

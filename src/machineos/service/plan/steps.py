@@ -305,7 +305,7 @@ class MakeBridge(msgspec.Struct, Act[None], frozen=True):
 
 
 class ApplyRules(msgspec.Struct, Act[None], frozen=True):
-    """A table of nftables, replaced."""
+    """The tables of nftables, replaced."""
 
     script: str
 
@@ -313,14 +313,22 @@ class ApplyRules(msgspec.Struct, Act[None], frozen=True):
         host.apply_rules(self.script)
 
 
-class SwitchOn(msgspec.Struct, Act[None], frozen=True):
-    """A network setting of the kernel."""
+class Switch(msgspec.Struct, Act[None], frozen=True):
+    """A network setting of the kernel, on or off; one that is optional may be missing."""
 
     name: str
+    value: bool
     optional: bool = False
 
     def on(self, host: Host) -> None:
-        host.switch_on(self.name, self.optional)
+        host.switch(self.name, self.value, self.optional)
+
+
+class ListLinks(msgspec.Struct, Act[tuple[str, ...]], frozen=True):
+    """All network links of the machine."""
+
+    def on(self, host: Host) -> tuple[str, ...]:
+        return host.links()
 
 
 class ReloadUnits(msgspec.Struct, Act[None], frozen=True):

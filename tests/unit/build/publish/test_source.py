@@ -165,9 +165,12 @@ targets:
     [
         ("nsgroup: '../x'", "targets[0].nsgroup"),
         ("network: {type: bridge}", "targets[0].network.type"),
-        ("network: {type: host, ports: [{host: 1, container: 1}]}", "targets[0].network.ports"),
+        (
+            "network: {type: host, ports: [{host: 1, container: 1}]}\nnsgroup: g",
+            "targets[0].network.ports",
+        ),
         ("network: {type: none, ports: [{host: 1, container: 1}]}", "targets[0].network.ports"),
-        ("network: {type: host, ipv4: 10.0.3.9/24}", "targets[0].network.ipv4"),
+        ("network: {type: host, ipv4: 10.0.3.9/24}\nnsgroup: g", "targets[0].network.ipv4"),
         ("network: {type: simple, ipv4: 10.0.3.9}", "targets[0].network.ipv4"),
         ("network: {type: simple, ipv4: 10.0.3.256/24}", "targets[0].network.ipv4"),
         ("network: {type: simple, ipv4: 010.0.3.9/24}", "targets[0].network.ipv4"),

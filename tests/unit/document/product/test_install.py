@@ -176,6 +176,7 @@ def test_every_broken_rule_is_reported_at_once() -> None:
         "targets[0].service_name",
         "targets[0].network.ports[0].container",
         "targets[1].service_type",
+        "targets[1].nsgroup",
         "targets[2].size",
     ]
 

@@ -100,6 +100,11 @@ BAD: dict[str, Bad] = {
         lambda bad: bad["targets"][3].update(network={"type": "simple"}),
         "a fs-only target has no network of its own",
     ),
+    "network-host-ids": document(
+        lambda bad: bad["targets"][1].update(network={"type": "host"}, nsgroup=""),
+        "a container in the network of the host needs an nsgroup",
+        "mosd",
+    ),
     "address-kind": document(
         network({"type": "host", "ipv4": "10.0.3.9/24"}),
         "a network of type host takes no address",

@@ -45,7 +45,7 @@ from machineos.service.act.verity import VerityLayers
 from machineos.service.plan import inside, service
 from machineos.service.plan.facts import Progress
 from machineos.service.plan.host import Inside
-from machineos.service.plan.network import plan_network
+from machineos.service.plan.network import Wanted, plan_network
 from machineos.state.images.volume import image_volume
 from machineos.trust.verify.chain import DeviceIdentity
 from unit.document.conftest import NOW, PRODUCT, World
@@ -251,7 +251,8 @@ def mosd(_scene: Scene, document: Json) -> None:
             values = dict(target["network"])
             ports = tuple(Port(**port) for port in values.pop("ports", ()))
             network = Network(ports=ports, **values)
-            services.append((ServiceId(target["service_name"]), network))
+            name = ServiceId(target["service_name"])
+            services.append(Wanted(name, network, target["nsgroup"]))
     # It raises nothing: each service is refused alone, and the others run.
     for refusal in plan_network(services).refused:
         raise VerificationError(refusal.why, rule=refusal.rule)

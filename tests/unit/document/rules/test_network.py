@@ -8,6 +8,7 @@ import pytest
 
 from machineos.document.model.install import Network, NetworkType, ServiceType
 from machineos.document.rules import network
+from machineos.document.rules.subject import DeclaredTarget
 from unit.document.rules.samples import breaches, declaration, port, simple, target
 
 SIX = "fd6d:6f73:3000:3"
@@ -39,6 +40,19 @@ def test_only_a_container_has_a_network_of_its_own(kind: ServiceType) -> None:
     ]
     assert breaches("network-own", target("x", network=own)) == []
     assert breaches("network-own", target(service_type=kind, network=Network(type="host"))) == []
+
+
+@pytest.mark.parametrize("group", ["", "none"])
+def test_who_is_in_the_network_of_the_host_has_ids_of_its_own(group: str) -> None:
+    """LXC takes commands there, and obeys the ids of the host."""
+    host = Network(type="host")
+    assert breaches("network-host-ids", target(), target("b", network=host, nsgroup=group)) == [
+        ("targets[1].nsgroup", "a container in the network of the host needs an nsgroup")
+    ]
+    assert breaches("network-host-ids", target(network=host, nsgroup="g")) == []
+    assert breaches("network-host-ids", simple(), target(nsgroup=group)) == []
+    root = target("hostfs", service_type="hostfs", network=host, nsgroup=group)
+    assert breaches("network-host-ids", root) == []
 
 
 @pytest.mark.parametrize("kind", ["host", "none"])
@@ -186,8 +200,8 @@ def test_how_many_ports_are_forwarded() -> None:
 # -- as mosd asks
 
 
-def networks(**services: Network) -> list[tuple[str, Network]]:
-    return list(services.items())
+def networks(**services: Network) -> list[DeclaredTarget]:
+    return [target(name, network=one, nsgroup="g") for name, one in services.items()]
 
 
 def test_services_that_fit_together_are_not_refused() -> None:
@@ -228,7 +242,7 @@ def test_a_service_is_refused_alone_and_the_first_gets_what_two_want() -> None:
 
 
 def test_many_services_are_more_than_there_are_addresses() -> None:
-    many = [(f"t{number}", Network(type="simple")) for number in range(254)]
+    many = [simple(f"t{number}") for number in range(254)]
     found = network.refusals(many)
     assert sorted(found) == ["t252", "t253"]
     fault = found["t253"]
@@ -236,6 +250,6 @@ def test_many_services_are_more_than_there_are_addresses() -> None:
 
 
 def test_who_has_an_address_is_not_refused_for_one_who_has_none() -> None:
-    many = [(f"t{number}", Network(type="simple")) for number in range(254)]
+    many = [simple(f"t{number}") for number in range(254)]
     settled = {f"t{number}" for number in range(2, 254)}
     assert sorted(network.refusals(many, settled)) == ["t0", "t1"]

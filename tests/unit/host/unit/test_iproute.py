@@ -12,11 +12,15 @@ def test_a_bridge_is_made_once_and_its_addresses_put_in_place() -> None:
         "link set mos0 addrgenmode none",
         "link set mos0 up",
     ]
+    options = "type bridge stp_state 0 forward_delay 0 mcast_snooping 0 group_fwd_mask 0xfff8"
     new = iproute.bridge_batch("mos0", addresses, exists=False)
     assert new.splitlines() == [
-        "link add mos0 type bridge stp_state 0 forward_delay 0",
+        f"link add mos0 {options}",
         *rest,
     ]
     assert new.endswith("\n")
-    assert iproute.bridge_batch("mos0", addresses, exists=True).splitlines() == rest
+    assert iproute.bridge_batch("mos0", addresses, exists=True).splitlines() == [
+        f"link set mos0 {options}",
+        *rest,
+    ]
     assert iproute.batch("x") == Command(("ip", "-batch", "-"), 30.0, input=b"x")

@@ -199,8 +199,11 @@ def test_one_part_that_fails_leaves_the_others(bed: Bed) -> None:
             raise ToolError("busy")
         return perform(step)
 
-    manager = bed.manager(bed.service("web"), perform=failing)
+    other = bed.service("other", network=port(80))
+    manager = bed.manager(bed.service("web"), other, perform=failing)
     manager.reconcile()
+    # What nothing would keep apart finds no bridge to meet on.
+    assert bed.host.bridges == {}
     assert manager.problems == (
         "removing what is no longer wanted: busy",
         "forwarding ports: nft: no",

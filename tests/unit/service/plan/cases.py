@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -11,7 +12,10 @@ from machineos.core.idrange import IdRange
 from machineos.core.serviceid import ServiceId
 from machineos.document.model.image import User
 from machineos.service.plan.model import ServiceSpec, Volume
-from machineos.service.plan.network import Attachment, Forward
+from machineos.service.plan.network import Attachment, Forward, Link
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LXC = Path("/run/machineos/lxc")
 SIMPLE = Attachment(
@@ -80,3 +84,16 @@ PORTS = {
     "empty": (),
     "two": (forward("tcp", 80, 5000, 99), forward("udp", 53, 5353, 7, "my_dns.1")),
 }
+
+
+def links(forwards: Sequence[Forward]) -> tuple[Link, ...]:
+    """Return the links of the services that these lead to."""
+    return tuple(
+        Link(
+            one.service.link(one.ipv4),
+            f"00:16:3e:00:03:{one.ipv4.packed[3]:02x}",
+            one.ipv4,
+            one.ipv6,
+        )
+        for one in forwards
+    )

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from machineos.service.plan import lxc, unit
-from machineos.service.plan.network import render_table
-from unit.service.plan.cases import LXC, PORTS, SPECS
+from machineos.service.plan import lxc, ruleset, unit
+from unit.service.plan.cases import LXC, PORTS, SPECS, links
 
 if TYPE_CHECKING:
     from machineos.service.plan.lxc import Container
@@ -32,7 +31,9 @@ def found(file: str) -> str:
         return rendered(name).config
     if kind == "service":
         return unit.render(SPECS[name], rendered(name).argv)
-    return render_table(PORTS[name]) if kind == "nft" else rendered("none").seccomp
+    if kind == "nft":
+        return ruleset.render(PORTS[name], links(PORTS[name]))
+    return rendered("none").seccomp
 
 
 FILES = (

@@ -77,7 +77,7 @@ def test_nothing_that_needs_a_shell_and_no_open_door(name: str) -> None:
     for entry in entries(SPECS[name]):
         options = entry.split(" ")[3].split(",")
         assert {"nosuid", "nodev"} <= set(options), entry
-        if entry.startswith("tmpfs "):
+        if entry.startswith("tmpfs ") and "rw" in options:
             assert {"size=64m", "nr_inodes=16k"} <= set(options), entry
 
 
@@ -100,6 +100,24 @@ def test_a_simple_network_has_addresses() -> None:
     half = Attachment("simple", SPECS["simple"].network.ipv4)
     with pytest.raises(ToolError):
         lxc.render(replace(PLAIN, network=half), folder=LXC)
+
+
+def test_without_a_network_lo_is_up() -> None:
+    found = settings(SPECS["none"])
+    assert [pair for pair in found if pair[0].startswith("lxc.net")] == [
+        ("lxc.net.0.type", "empty"),
+        ("lxc.net.0.flags", "up"),
+    ]
+
+
+def test_who_has_the_hosts_ids_does_not_see_where_the_kernel_takes_orders() -> None:
+    hidden = [entry for entry in entries(SPECS["host-ids"]) if " proc/" in entry]
+    assert [entry.split()[1] for entry in hidden] == [
+        "proc/acpi", "proc/bus", "proc/driver", "proc/fs", "proc/irq", "proc/pressure", "proc/scsi",
+    ]  # fmt: skip
+    for entry in hidden:
+        assert entry.split()[2:4] == ["tmpfs", "ro,nosuid,nodev,noexec,size=0,optional"]
+    assert not [entry for entry in entries(PLAIN) if " proc/" in entry]
 
 
 def test_a_volume_replaces_scratch_and_may_be_below_it() -> None:

@@ -15,10 +15,10 @@ from machineos.document.model.install import Network, Port
 from machineos.document.state.leases import NO_LEASES, Lease, Leases
 from machineos.errors import OrderError
 from machineos.host.unit.systemctl import UnitState
-from machineos.service.plan import machine, removal, steps
+from machineos.service.plan import machine, removal, ruleset, steps
 from machineos.service.plan.facts import Progress, World, known
 from machineos.service.plan.host import Around
-from machineos.service.plan.network import Attachment, render_table
+from machineos.service.plan.network import Attachment
 from unit.service.bed import FOLDERS, POLICY, Bed
 from unit.service.plan.cases import PLAIN
 
@@ -58,13 +58,15 @@ def test_the_order_of_the_phases() -> None:
         ("look around", [], ["what is there"]),
         ("give addresses", ["what is there"], ["network"]),
         ("keep the leases", ["network", "what is there"], ["leases"]),
-        ("forward ports", ["network", "services"], ["forwarding"]),
+        ("build the walls", ["network", "services"], ["walls"]),
+        ("see the links", ["walls"], ["links"]),
+        ("forward ports", ["links", "walls"], ["forwarding"]),
         ("see the units", ["services"], ["units"]),
         ("start services", ["units"], ["started"]),
     ]
     check_order(everything, given=machine.SERVICES)
     with pytest.raises(
-        OrderError, match="phase forward ports comes before what it needs: services"
+        OrderError, match="phase build the walls comes before what it needs: services"
     ):
         check_order(everything)
     for errand in machine.FINISH:
@@ -130,13 +132,43 @@ def test_ports_lead_to_services_that_can_run() -> None:
     found = replace(found, services=(progress("web"), progress("bad", runs=False, why="no")))
     forwards = [one for one in known(found.network).forwards if one.host == 80]
     assert len(forwards) == 1
-    assert machine.Forwarding().plan(found) == machine.forwarding(forwards)
-    assert machine.forwarding(forwards) == (
+    links = known(found.network).links({item("web").id})
+    assert [link.port for link in links] == [item("web").id.link(forwards[0].ipv4)]
+    # The bridge last: without the tables there is none.
+    assert machine.Walls().plan(found) == (
+        steps.ApplyRules(ruleset.render(forwards, links)),
         steps.MakeBridge("mos0", ("10.0.3.1/24", "fd6d:6f73:3000:3::1/64")),
-        steps.ApplyRules(render_table(forwards)),
-        steps.SwitchOn("ipv4/ip_forward", optional=False),
-        steps.SwitchOn("ipv6/conf/all/forwarding", optional=True),
-        steps.SwitchOn("ipv4/conf/mos0/route_localnet", optional=False),
+    )
+    assert machine.walls(forwards, links) == machine.Walls().plan(found)
+
+
+def test_without_a_link_there_is_a_wall_and_no_bridge() -> None:
+    found = replace(planned(item("web")), services=(progress("web"),))
+    assert machine.Walls().plan(found) == (steps.ApplyRules(ruleset.render((), ())),)
+
+
+@pytest.mark.parametrize("why", ["", "no"])
+def test_routing_is_on_while_a_service_that_can_run_needs_it(why: str) -> None:
+    on = not why
+    services = (progress("web", runs=on, why=why),)
+    found = replace(planned(item("web", network=SIMPLE)), services=services)
+    ask = machine.LinksSeen().plan(found)
+    assert ask == (
+        steps.Switch("ipv4/conf/all/accept_redirects", False),
+        steps.Switch("ipv4/conf/all/send_redirects", False),
+        steps.Switch("ipv4/conf/default/forwarding", on),
+        steps.ListLinks(),
+    )
+    names = ("eth0", "lo", "mos0", "mv0a000309")
+    found = machine.LinksSeen().learn(found, Answers([(steps.ListLinks(), names)]))
+    assert found.links == names
+    # The bridge may be missing only where nothing needs it.
+    assert machine.Forwarding().plan(found) == (
+        steps.Switch("ipv4/conf/eth0/forwarding", on, optional=True),
+        steps.Switch("ipv4/conf/mos0/forwarding", on, optional=True),
+        steps.Switch("ipv6/conf/all/forwarding", on, optional=True),
+        steps.Switch("ipv4/conf/mos0/route_localnet", on, optional=not on),
+        steps.Switch("ipv4/conf/mos0/send_redirects", False, optional=not on),
     )
 
 

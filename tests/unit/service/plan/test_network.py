@@ -16,10 +16,11 @@ from machineos.service.plan.network import (
     SPACE,
     Attachment,
     Forward,
+    Link,
     NetworkPlan,
     Refusal,
+    Wanted,
     plan_network,
-    render_table,
 )
 from unit.service.plan.cases import SIMPLE, forward
 
@@ -35,7 +36,8 @@ def simple(ipv4: str = "", ipv6: str = "", *ports: Port) -> Network:
 
 
 def plan(networks: Mapping[str, Network], leases: Leases = NO_LEASES) -> NetworkPlan:
-    return plan_network([(ServiceId(name), each) for name, each in networks.items()], leases)
+    wanted = [Wanted(ServiceId(name), each, "group") for name, each in networks.items()]
+    return plan_network(wanted, leases)
 
 
 def addresses(found: NetworkPlan) -> dict[str, tuple[str, str]]:
@@ -249,12 +251,25 @@ def test_the_same_port_number_for_tcp_and_udp_is_no_conflict() -> None:
         assert (item.ipv4, item.ipv6) == (attached.ipv4.ip, attached.ipv6.ip)
 
 
-def test_the_table_is_one_script_that_replaces_it() -> None:
-    text = render_table([forward("udp", 53, 5353, 9)])
-    assert text.startswith("add table inet machineos\ndelete table inet machineos\n")
-    rule = 'meta nfproto ipv4 udp dport 53 dnat ip to 10.0.3.9:5353 comment "web"'
-    assert f"\n    {rule}\n" in text
-    assert "meta nfproto ipv6 udp dport 53 dnat ip6 to [fd6d:6f73:3000:3::9]:5353" in text
+def test_in_the_network_of_the_host_runs_only_who_has_ids_of_its_own() -> None:
+    host = Network(type="host")
+    groups = {"a": "", "b": "none", "c": "g"}
+    wanted = [Wanted(ServiceId(name), host, group) for name, group in groups.items()]
+    found = plan_network(wanted)
+    why = "nsgroup: a container in the network of the host needs an nsgroup"
+    assert whys(found) == {"a": f"service a: {why}", "b": f"service b: {why}"}
+    assert [str(name) for name, _ in found.attachments] == ["c"]
+
+
+def test_links_are_those_of_services_that_can_run() -> None:
+    found = plan({"a": simple("10.0.3.9/24"), "b": simple(), "c": Network(type="host")})
+    (link,) = found.links({ServiceId("a"), ServiceId("c"), ServiceId("absent")})
+    six = addresses(found)["a"][1].removesuffix("/64")
+    assert link == Link(
+        "mv0a000309", "00:16:3e:00:03:09", IPv4Address("10.0.3.9"), IPv6Address(six)
+    )
+    assert link.local == IPv6Address("fe80::216:3eff:fe00:309")
+    assert found.links(()) == ()
 
 
 def test_a_forward_is_a_value() -> None:

@@ -71,7 +71,7 @@ def test_only_the_runner_calls_the_host() -> None:
 
 ANSWERED = {
     "Look", "ReadBlob", "ReadFile", "SeeMount", "LookInside", "OpenLayer", "SeeVolume",
-    "ListVolumes", "ShowUnits",
+    "ListVolumes", "ListLinks", "ShowUnits",
 }  # fmt: skip
 PATH, OTHER = Path("/path"), Path("/other")
 FLAGS = Flag.RDONLY | Flag.NOSUID
@@ -105,8 +105,9 @@ CALLS: dict[steps.Act[Any], tuple[object, ...]] = {
     steps.OwnFolder(PATH, 1, 2): ("own_folder", PATH, 1, 2),
     steps.MakeBridge("b", ("x",)): ("make_bridge", "b", ("x",)),
     steps.ApplyRules("s"): ("apply_rules", "s"),
-    steps.SwitchOn("n"): ("switch_on", "n", False),
-    steps.SwitchOn("n", optional=True): ("switch_on", "n", True),
+    steps.Switch("n", True): ("switch", "n", True, False),
+    steps.Switch("n", False, optional=True): ("switch", "n", False, True),
+    steps.ListLinks(): ("links",),
     steps.ReloadUnits(): ("reload_units",),
     steps.ResetFailed(("u",)): ("reset_failed", ("u",)),
     steps.StartUnits(("u",)): ("start_units", ("u",)),

@@ -63,7 +63,7 @@ class Bed:
         perform = performing(host)
 
         def all_but_rules(step: Step[object]) -> object:
-            if type(step).__name__ in {"MakeBridge", "ApplyRules", "SwitchOn"}:
+            if type(step).__name__ in {"MakeBridge", "ApplyRules", "Switch"}:
                 self.rules.append(step)  # the packets' own tests do that, in a network of their own
                 return None
             return perform(step)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import stat
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from machineos.core.run import run
 from machineos.document.model.install import Mount, Network, Port
-from machineos.service.plan.network import plan_network
+from machineos.service.plan.network import Wanted, plan_network
 from unit.service.bed import service_of as service
 from unit.service.system.conftest import mounts_below
 from unit.service.system.containers import shell
@@ -122,12 +124,15 @@ def test_a_service_in_the_network_of_the_host(bed: Bed, store: Store, busybox_tr
     )
     manager.reconcile()
     ours = str(Path("/proc/thread-self/ns/net").readlink())
-    own, bare, apart = (bed.wait_output(name, "end\n") for name in ("own", "bare", "apart"))
+    own, apart = (bed.wait_output(name, "end\n") for name in ("own", "apart"))
     assert own == f"{ours}\nend\n"  # no sysfs: only the owner of the network may mount it
-    assert bare.startswith(f"{ours}\n")
-    assert "kernel" in bare
     assert ours not in apart
     assert "kernel" in apart
+    (bare,) = (one for one in bed.status(manager) if one.name == "bare")
+    assert (bare.state, bare.why) == (
+        "refused",
+        "service bare: nsgroup: a container in the network of the host needs an nsgroup",
+    )
 
 
 def test_two_groups_share_no_id_and_no_copy_is_made(
@@ -221,8 +226,8 @@ def test_a_forwarded_port_answers_from_outside_and_from_the_host(
     one = service("web", built, network=network)
     manager = bed.manager(one)
     manager.reconcile()
-    plan = plan_network([(one.id, network)])
-    machine.forward(*plan.forwards)
+    plan = plan_network([Wanted(one.id, network)])
+    machine.forward(*plan.forwards, links=plan.links({one.id}))
     fetch = (
         "import sys, time, urllib.request\n"
         f"end = time.monotonic() + {PATIENCE}\n"
@@ -242,3 +247,58 @@ def test_a_forwarded_port_answers_from_outside_and_from_the_host(
     (ipv4, ipv6) = bed.only(manager).addresses
     assert ipv4 == str(plan.forwards[0].ipv4)
     assert ipv6 == str(plan.forwards[0].ipv6)
+
+
+# Asks LXC for the pid of a container's first process (LXC_CMD_GET_INIT_PID), as somebody.
+COMMAND = """
+import os, socket, struct, sys
+os.setgid(int(sys.argv[1]))
+os.setuid(int(sys.argv[1]))
+s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+s.settimeout(60)
+try:
+    s.connect('\\0' + sys.argv[2])
+    s.send(struct.pack('iiP', 4, 0, 0))
+    error, _, pid = struct.unpack('iiP', s.recv(16))
+    print('refused', error) if error else print('answered', pid)
+except (OSError, struct.error) as error:
+    print('refused', type(error).__name__)
+"""
+
+
+def test_lxc_takes_no_command_from_a_service(bed: Bed, store: Store, busybox_tree: Path) -> None:
+    """Its command socket is seen by all who share the network of the host; it obeys root's id
+    alone, which no service there may have."""
+    built = store.add(busybox_tree, shell("echo end; exec sleep 60"))
+    manager = bed.manager(service("own", built, network=Network(type="host")), service("b", built))
+    manager.reconcile()
+    for name in ("own", "b"):
+        bed.wait_output(name, "end\n")
+    name = f"{bed.folders.lxc}/b/command"
+    main = bed.units.processes["machineos-b.service"].pid
+    (payload,) = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+    ask = [sys.executable, "-c", COMMAND]
+    assert run([*ask, "0", name], timeout=PATIENCE).text == f"answered {payload}"
+    assert run([*ask, "165536", name], timeout=PATIENCE).text.startswith("refused")
+    inside = ["nsenter", "--net", "--target", payload]
+    assert run([*inside, *ask, "0", name], timeout=PATIENCE).text == (
+        "refused ConnectionRefusedError"
+    )
+
+
+def test_root_with_the_hosts_ids_gives_the_kernel_no_orders(
+    bed: Bed, store: Store, busybox_tree: Path
+) -> None:
+    """Every file of /proc that is for writing, and no process's, is opened; nothing is written."""
+    script = (
+        "cat /sys/class/net/lo/flags; ls /proc/irq /proc/bus;"
+        " find /proc -path '/proc/[0-9]*' -prune -o -type f -perm -200 -print | while read f;"
+        ' do (: >>"$f") 2>/dev/null && echo "open $f"; done; echo end; exec sleep 60'
+    )
+    built = store.add(busybox_tree, shell(script))
+    bed.manager(service("bare", built, nsgroup="", hostid=0)).reconcile()
+    lines = bed.wait_output("bare", "\nend\n").splitlines()
+    assert lines[0] == "0x9"  # up, loopback
+    assert "end" in lines
+    assert not [line for line in lines if line.startswith("open")]
+    assert [line for line in lines if line and not line.startswith(("/proc", "0x9"))] == ["end"]
