@@ -41,14 +41,17 @@ from unit.boot.worlds import machine, settings
 MODES: tuple[Mode, ...] = get_args(Mode)
 ORDER: dict[Mode, list[str]] = {
     "run": [
-        "anchors", "clock", "drivers", "unseal", "identity", "configuration", "generation",
-        "store", "images", "enforce", "root", "fresh", "handover", "privileges", "door", "leave",
+        "anchors", "clock", "drivers", "keyrings", "unseal", "identity", "configuration",
+        "generation", "store", "images", "enforce", "root", "fresh", "handover", "privileges",
+        "door", "leave",
     ],
     "install": [
-        "anchors", "clock", "drivers", "unseal", "identity", "medium", "live", "images",
+        "anchors", "clock", "drivers", "keyrings", "unseal", "identity", "medium", "live", "images",
         "enforce", "root", "fresh", "installer", "privileges", "door", "leave",
     ],
-    "provision": ["anchors", "clock", "drivers", "carrier", "new identity", "provision"],
+    "provision": [
+        "anchors", "clock", "drivers", "carrier", "new identity", "tpm kind", "provision", "erase",
+    ],
 }  # fmt: skip
 BOOT_PAGE = Path(__file__).parents[3] / "docs/boot.md"
 
@@ -143,7 +146,7 @@ def test_no_phase_can_be_left_out(mode: Mode) -> None:
             with pytest.raises(OrderError, match="comes before what it needs"):
                 check_order(rest, given=GIVEN)
         else:
-            assert one.name in {"leave", "provision", "clock"}
+            assert one.name in {"leave", "erase", "clock"}
 
 
 # -- the security order, said once more and from the other side
@@ -153,18 +156,21 @@ MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
     "run": (
         ("drivers", "unseal"), ("unseal", "identity"), ("identity", "configuration"),
         ("configuration", "generation"), ("generation", "store"), ("store", "images"),
-        ("images", "enforce"), ("enforce", "root"), ("root", "fresh"), ("fresh", "handover"),
+        ("images", "enforce"), ("keyrings", "enforce"), ("enforce", "root"), ("root", "fresh"),
+        ("fresh", "handover"),
         ("enforce", "privileges"), ("handover", "door"), ("privileges", "door"),
         ("door", "leave"), ("privileges", "leave"), ("enforce", "leave"), ("fresh", "leave"),
     ),
     "install": (
         ("identity", "medium"), ("identity", "live"), ("medium", "live"), ("live", "images"),
-        ("images", "enforce"), ("enforce", "root"), ("enforce", "installer"),
+        ("images", "enforce"), ("keyrings", "enforce"), ("enforce", "root"),
+        ("enforce", "installer"),
         ("installer", "door"), ("door", "leave"), ("privileges", "leave"),
     ),
     "provision": (
         ("drivers", "carrier"), ("carrier", "new identity"), ("clock", "new identity"),
-        ("new identity", "provision"), ("drivers", "provision"),
+        ("new identity", "provision"), ("drivers", "provision"), ("tpm kind", "provision"),
+        ("provision", "erase"),
     ),
 }  # fmt: skip
 
@@ -201,8 +207,11 @@ AFTER = {
     steps.FetchManifest: {"identity"},
     steps.OpenSealed: {"drivers"},
     steps.ReadSealed: {"drivers"},
-    steps.ProvisionTpm: {"identity"},
-    steps.TrustCertificate: {"publishers"},
+    steps.ProvisionTpm: {"identity", "kind of TPM accepted"},
+    steps.EraseFile: {"provisioned"},
+    steps.MountToErase: {"provisioned"},
+    steps.ReadTpmMaker: {"drivers"},
+    steps.TrustCertificate: {"publishers", "no stranger's key"},
     steps.DropMacAdmin: {"enforcing"},
     steps.KeepSecret: {"enforcing", "unsealed"},
     steps.SwitchRoot: {"door closed", "mac-admin dropped", "enforcing"},
@@ -220,7 +229,7 @@ def kinds() -> list[type[Step[object]]]:
 def test_what_must_hold_before_each_kind_of_step() -> None:
     found = {kind: set(kind.after) for kind in kinds() if kind.after}
     assert found == AFTER
-    assert len(kinds()) == 40
+    assert len(kinds()) == 44
 
 
 def taken(mode: Mode) -> tuple[Step[object], ...]:
@@ -258,10 +267,13 @@ def test_every_kind_of_step_is_frozen() -> None:
         assert kind.__struct_fields__ == kind.__match_args__
 
 
-def test_only_one_step_lasts() -> None:
-    """What outlives a power cut has a fault point: the TPM's content alone is changed at boot."""
+def test_only_provisioning_lasts() -> None:
+    """What outlives a power cut has a fault point: the TPM's content is changed, and then the disk
+    that the identity came from."""
     assert {kind: kind.point for kind in kinds() if kind.point} == {
-        steps.ProvisionTpm: "tpm-provisioned"
+        steps.ProvisionTpm: "tpm-provisioned",
+        steps.MountToErase: "carrier-writable",
+        steps.EraseFile: "identity-erased",
     }
 
 

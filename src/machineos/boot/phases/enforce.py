@@ -7,7 +7,16 @@ root hash was signed by one of those publishers (docs/trust, "In the kernel").
 
 from __future__ import annotations
 
-from machineos.boot.facts import ANCHORS, BOOTS, ENFORCING, IMAGES, PUBLISHERS, Facts, Phase
+from machineos.boot.facts import (
+    ANCHORS,
+    BOOTS,
+    ENFORCING,
+    FIRMWARE_KEYS,
+    IMAGES,
+    PUBLISHERS,
+    Facts,
+    Phase,
+)
 from machineos.boot.steps import EnforcePolicy, Say, TrustCertificate
 from machineos.core.steps import Talk, ask
 
@@ -26,6 +35,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "enforce",
     modes=BOOTS,
-    needs=frozenset({ANCHORS, PUBLISHERS, IMAGES}),
+    needs=frozenset({ANCHORS, FIRMWARE_KEYS, PUBLISHERS, IMAGES}),
     gives=frozenset({ENFORCING}),
 )

@@ -15,6 +15,7 @@ import msgspec
 from machineos.core.jsondoc import decode_json
 
 Mode = Literal["run", "install", "provision"]
+TpmKind = Literal["", "integrated", "discrete", "virtual"]
 FOLDER = Path("/usr/lib/machineos/boot")
 MODULES = FOLDER / "modules"
 SETTINGS_FILE = "settings.json"
@@ -32,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     the order of loading, always; ``drivers`` are (alias pattern, file names), loaded when a device
     is there; ``filesystems`` are file names by type of mount(2). ``epoch`` (seconds) is when it was
     built: the clock is never before it. ``banner`` is shown at each boot, unless it is empty.
+    ``tpm_kind`` is the only kind of TPM that is provisioned, empty for any.
     """
 
     version: Literal[1] = 1
@@ -44,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     drivers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     filesystems: dict[str, tuple[str, ...]] = {}
     banner: str = ""
+    tpm_kind: TpmKind = ""
 
 
 class Anchors(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ from unit.boot.ends import handed_over, refusal
 from unit.boot.worlds import (
     KERNEL,
     PARTIAL,
+    UKI_KEY,
     anchors,
     changed,
     content,
@@ -158,13 +159,8 @@ def with_kernel(made: FakeMachine, **changes: object) -> None:
 
 ENFORCING: dict[str, tuple[Change, str]] = {
     "the firmware gave the kernel another certificate": (
-        lambda m: setattr(m, "firmware", publisher().build()),
+        lambda m: setattr(m, "firmware", publisher().but(subject_key=UKI_KEY).build()),
         "manifest CA: the kernel does not accept this certificate (ENOKEY): "
-        "no key that it trusts vouches for it",
-    ),
-    "the manifest CA's certificate is not one": (
-        lambda m: with_anchors(m, manifest_ca_uki=b"x"),
-        "manifest CA: the kernel does not accept this certificate (EBADMSG): "
         "no key that it trusts vouches for it",
     ),
     "a kernel without IPE": (

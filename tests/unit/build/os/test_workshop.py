@@ -83,11 +83,12 @@ def test_all_that_an_image_depends_on_is_in_its_key() -> None:
         workshop.bootkit_key(SHOP, "initrd-a", pems[::-1], "s"),
         workshop.bootkit_key(SHOP, "initrd-a", pems, "t"),
         workshop.bootkit_key(replace(SHOP, policy_version="2"), "initrd-a", pems, "s"),
+        workshop.bootkit_key(replace(SHOP, tpm_kind="integrated"), "initrd-a", pems, "s"),
         workshop.bootkit_key(replace(SHOP, version="2"), "initrd-a", pems, "s"),
         workshop.bootkit_key(replace(SHOP, variant=DEBUG), "initrd-a", pems, "s"),
         workshop.bootkit_key(replace(SHOP, epoch=8), "initrd-a", pems, "s"),
     }
-    assert len(keys) == 8
+    assert len(keys) == 9
     same = workshop.bootkit_key(replace(SHOP, cache=Path("/other")), "initrd-a", pems, "s")
     assert same in keys
 
