@@ -211,7 +211,8 @@ def _without_firmware(bench: Bench, peer: debian.Peer, kind: str) -> float:
     """Boot the peer without firmware and TPM; return the kernel seconds at its end."""
     console = bench.fresh("console.txt")
     argv = [
-        qemu.PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35",
+        qemu.PROGRAM, *qemu.SANDBOX,
+        "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35",
         "-accel", "kvm" if kind == "kvm" else "tcg,thread=multi", "-cpu", "max",
         "-smp", str(_CPUS), "-m", str(_MEMORY), "-no-reboot",
         "-kernel", peer.kernel, "-initrd", peer.initramfs,

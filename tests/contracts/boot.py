@@ -78,6 +78,19 @@ def files_are_written_whole_with_their_mode(bed: Bed) -> None:
     refused(OSError, lambda: bed.host.write_file(bed.folder / "none/file", b"", 0o644))
 
 
+def an_erased_file_is_gone(bed: Bed) -> None:
+    path, link, missing = (bed.folder / name for name in ("erased", "erased-link", "missing"))
+    bed.plant(path, b"a private key" * 999)
+    bed.plant(link, b"erased", kind="link")
+    text = refused(DocumentError, lambda: bed.host.erase_file(link))
+    assert text == f"{link}: is a symbolic link"
+    assert bed.host.read_file(path, 99999) == b"a private key" * 999
+    bed.host.erase_file(path)
+    refused(MissingError, lambda: bed.host.read_file(path, 99999))
+    text = refused(MissingError, lambda: bed.host.erase_file(missing))
+    assert text == f"{missing} does not exist"
+
+
 def a_folder_that_is_there_is_not_made_again(bed: Bed) -> None:
     """Nor one without the folder above it: what was planted in the way is noticed."""
     path = bed.folder / "made"
@@ -272,6 +285,7 @@ FILES: tuple[Callable[[Bed], None], ...] = (
     a_secret_is_read_and_not_shown,
     small_texts_are_read_or_empty,
     files_are_written_whole_with_their_mode,
+    an_erased_file_is_gone,
     a_folder_that_is_there_is_not_made_again,
     a_program_is_a_file_that_may_be_executed,
     time_goes_on,

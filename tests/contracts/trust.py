@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from machineos.core.secret import Secret
 from machineos.errors import (
     BootError,
     ConflictError,
+    MissingError,
     PolicyError,
     SignatureError,
     VerificationError,
 )
 from machineos.host.kernel.flags import Flag
 from machineos.trust.seal.layout import Index
+from machineos.trust.seal.tpmkind import kind_of
+from machineos.trust.verify.firmwarekeys import MACHINE, PLATFORM
 
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----\n" + b"public but ours " * 90
 PRIVATE = b"-----BEGIN PRIVATE KEY-----\n" + b"not for anybody " * 90
@@ -59,6 +63,14 @@ def a_provisioned_tpm_gives_its_secrets_to_the_image_that_was_signed(bed: TpmBed
     bed.host.close_sealed()
 
 
+def it_says_who_made_it_before_and_after(bed: TpmBed) -> None:
+    maker = bed.host.read_tpm_maker()
+    assert maker.name
+    assert kind_of(maker, "tpm_crb") == "virtual"
+    bed.host.provision_tpm(given(bed))
+    assert bed.host.read_tpm_maker() == maker
+
+
 def it_is_provisioned_once(bed: TpmBed) -> None:
     policy_key, _ = bed.policy_keys
     bed.host.provision_tpm(given(bed))
@@ -76,7 +88,7 @@ def it_is_provisioned_once(bed: TpmBed) -> None:
 def any_other_boot_gets_nothing(bed: TpmBed) -> None:
     policy_key, other_key = bed.policy_keys
     bed.host.provision_tpm(given(bed))
-    for pcr in (7, 11, 12):
+    for pcr in (7, 11, 12, 13, 14):
         bed.reset()
         bed.extend(pcr)
         text = refused(PolicyError, lambda: bed.host.open_sealed(bed.policies(), policy_key))
@@ -157,6 +169,15 @@ def a_signed_volume_opens_and_no_other(bed: KernelBed) -> None:
     bed.host.unmount(target)
 
 
+def the_firmware_gave_the_kernel_one_key_of_each_kind(bed: KernelBed) -> None:
+    """The UKI certificate out of shim, and the certificate of its db: what the boot insists on."""
+    for name in (MACHINE, PLATFORM):
+        (held,) = bed.host.list_keys(name)
+        assert re.fullmatch(r".+: [0-9a-f]{2,64}", held), held
+    text = refused(MissingError, lambda: bed.host.list_keys(".nobodys"))
+    assert text == "this kernel has no keyring .nobodys"
+
+
 def a_certificate_needs_somebody_who_vouches_for_it(bed: KernelBed) -> None:
     text = refused(
         SignatureError, lambda: bed.host.trust_certificate(bed.certificate("stranger"), "it")
@@ -192,6 +213,7 @@ def a_kept_secret_is_in_the_keyring(bed: KernelBed) -> None:
 TPMS: tuple[Callable[[TpmBed], None], ...] = (
     a_tpm_without_our_secrets_gives_nothing,
     a_provisioned_tpm_gives_its_secrets_to_the_image_that_was_signed,
+    it_says_who_made_it_before_and_after,
     it_is_provisioned_once,
     any_other_boot_gets_nothing,
     an_image_older_than_the_floor_gets_nothing,
@@ -201,6 +223,7 @@ TPMS: tuple[Callable[[TpmBed], None], ...] = (
 )
 KERNELS: tuple[Callable[[KernelBed], None], ...] = (
     a_signed_volume_opens_and_no_other,
+    the_firmware_gave_the_kernel_one_key_of_each_kind,
     a_certificate_needs_somebody_who_vouches_for_it,
     the_policy_cannot_be_changed_without_the_capability,
     a_luks_device_opens_by_a_copy_of_its_header,

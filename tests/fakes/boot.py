@@ -45,12 +45,14 @@ from machineos.oci.model.atomfs import Layer
 from machineos.oci.model.documents import Manifest
 from machineos.trust.measure.tpm_policy import SignedPolicy
 from machineos.trust.seal.layout import Index
+from machineos.trust.seal.tpmkind import Maker
 from machineos.trust.verify.chain import Publisher
 from unit.document.conftest import MemoryRepository
 
 MAPPER = Path("/dev/mapper")
 POLICY_FILE = Path("/.extra/tpm2-pcr-signature.json")
 DMI = "class/dmi/id/product_serial"
+TPM = "class/tpm/tpm0/device/uevent"
 
 
 class EndError(BaseException):
@@ -230,6 +232,9 @@ class FakeHost:
     def write_file(self, path: Path, data: bytes, mode: int) -> None:
         self.names.put(path, Entry("file", data, mode))
 
+    def erase_file(self, path: Path) -> None:
+        self.names.erase(path)
+
     def make_folder(self, path: Path, mode: int) -> None:
         self.names.make_folder(path, mode)
 
@@ -284,6 +289,8 @@ class FakeHost:
         if not isinstance(content, Volume) or content.kind != filesystem:
             raise ToolError(f"{what}: Invalid argument")
         if Flag.RDONLY not in flags:
+            if content.locked:
+                raise ToolError(f"{what}: Read-only file system")
             content.tree.writes += 1  # the superblock says when it was mounted
         self.names.add(Mounted(target, content.tree, filesystem, str(device), flags))
 
@@ -338,10 +345,16 @@ class FakeHost:
     def close_door(self) -> None:
         self.machine.tpm.close_door()
 
+    def read_tpm_maker(self) -> Maker:
+        return self.machine.tpm.read_maker()
+
     def provision_tpm(self, given: ProvisionTpm) -> None:
         self.machine.tpm.provision(given, self.machine.tick)
 
     # -- what the kernel trusts and allows
+
+    def list_keys(self, name: str) -> tuple[str, ...]:
+        return self.kernel.list_keys(name)
 
     def trust_certificate(self, certificate: bytes, what: str) -> None:
         self.kernel.trust(certificate, what)
@@ -433,6 +446,9 @@ class FakeFirst:
             raise OSError(19, "No such device")
         system = Tree()
         system.put(DMI, f"{self.running.machine.serial}\n".encode())
+        if not self.running.machine.tpm.absent:
+            driver = self.running.machine.tpm.driver
+            system.put(TPM, f"DRIVER={driver}\nMODALIAS=acpi:MSFT0101:\n".encode())
         for name, tree in (("proc", Tree()), ("sys", system), ("dev", Tree()), ("run", Tree())):
             self.running.names.add(Mounted(Path("/") / name, tree, name, name))
 

@@ -9,6 +9,7 @@ import base64
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from fakes.swtpm import software_tpm
 from machineos.build.os import appliance, bootimage, uki, workshop
 from machineos.core.run import run
 from machineos.trust.keys.efi import sign_efi
+from machineos.trust.measure.secureboot import sha256_list, x509_list
 from machineos.vm.model import FwCfg
 from vm.appliance import Bench, make_keyset
 from vm.attacks import (
@@ -37,6 +39,7 @@ pytestmark = [pytest.mark.tool("mcopy"), pytest.mark.tool("sfdisk")]
 OWNER = "a0baa8a3-041d-48a8-bc87-c36d121b5e3d"
 PCR7 = "PCR 7 is not a value this product signed"
 PCR12 = "PCR 12 is not a value this product signed"
+PCR14 = "PCR 14 is not a value this product signed: somebody enrolled a key"
 # Which files, how each is made from what was there, and the words of the refusal.
 Attack = tuple[tuple[str, str], Callable[[Victim, Bench, str, Path], Path], str]
 
@@ -282,6 +285,35 @@ def test_credentials_from_the_firmware(victim: Victim, boot: Boot, tmp_path: Pat
 
 
 # --- Secure Boot
+
+
+SHIM_LOCK = "605dab50-e046-4300-abb6-3dd810dd8b23"
+
+
+def enrol(victim: Victim, name: str, data: bytes, changed: Path) -> None:
+    """Put a list of shim's into the firmware's variables, as MokManager does."""
+    one = {"name": name, "guid": SHIM_LOCK, "attr": 3, "data": data.hex()}
+    changed.write_bytes(msgspec.json.encode({"version": 2, "variables": [one]}))
+    assert victim.variables("--set-json", changed)[name]["data"] == data.hex()
+
+
+def test_what_the_owner_of_the_firmware_enrols_in_shim(
+    victim: Victim, ends: Ends, tmp_path: Path
+) -> None:
+    """Somebody at the console, with Secure Boot off for one boot. shim tells the TPM in PCR 14
+    alone. A hash to deny is in neither of the keyrings that are looked at, so it is the TPM that
+    keeps its secrets; a CA is in the kernel's keyring, and the boot ends before the TPM is asked.
+    """
+    enrol(victim, "MokListX", sha256_list(uuid4(), [bytes(range(32))]), tmp_path / "denied")
+    assert PCR14 in reason(ends())
+    key, cert = tmp_path / "key.pem", tmp_path / "ca.der"
+    run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30",
+         "-subj", "/CN=foreign", "-addext", "keyUsage=critical,keyCertSign",
+         "-keyout", key, "-outform", "DER", "-out", cert], timeout=PATIENCE)  # fmt: skip
+    enrol(victim, "MokList", x509_list(uuid4(), cert.read_bytes()), tmp_path / "enrolled")
+    words = reason(ends())
+    assert "the kernel has 2 keys from the firmware in .machine" in words
+    assert "'foreign: " in words
 
 
 def test_secure_boot_off(victim: Victim, ends: Ends) -> None:

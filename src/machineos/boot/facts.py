@@ -106,6 +106,7 @@ SCRATCH = "scratch folder"
 ANCHORS: Fact[Anchors] = Fact("anchors")
 CLOCK = "clock"
 DRIVERS = "drivers"
+FIRMWARE_KEYS = "no stranger's key"
 POLICIES: Fact[tuple[SignedPolicy, ...]] = Fact("policies")
 SEALED = "sealed session"
 CERTIFICATE: Fact[bytes] = Fact("device certificate")
@@ -129,6 +130,9 @@ LOCKED = "first root untrusted"
 UNPRIVILEGED = "mac-admin dropped"
 DOOR_CLOSED = "door closed"
 NEW_IDENTITY: Fact[NewIdentity] = Fact("new identity")
+CARRIER: Fact[Path] = Fact("disk with the new identity")
+TPM_KIND = "kind of TPM accepted"
+PROVISIONED = "provisioned"
 
 
 class Phase(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from machineos.boot.drivers import read_text
 from machineos.boot.switchroot import switch_root
-from machineos.core.files import read_bounded, write_atomic
+from machineos.core.files import erase, read_bounded, write_atomic
 from machineos.core.secret import Secret
 from machineos.document.verify import images
 from machineos.document.verify.published import fetch_verified
@@ -28,6 +28,7 @@ from machineos.state.images.volume import image_volume, mount_image
 from machineos.state.volumes.header import passphrase
 from machineos.trust.seal import unseal as seal
 from machineos.trust.seal.provision import provision
+from machineos.trust.seal.tpmkind import read_maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from machineos.oci.model.documents import Manifest
     from machineos.trust.measure.tpm_policy import SignedPolicy
     from machineos.trust.seal.layout import Index
+    from machineos.trust.seal.tpmkind import Maker
     from machineos.trust.verify.chain import Publisher
 
 
@@ -115,6 +117,9 @@ class Machine:
 
     def write_file(self, path: Path, data: bytes, mode: int) -> None:
         write_atomic(path, data, mode=mode)
+
+    def erase_file(self, path: Path) -> None:
+        erase(path)
 
     def make_folder(self, path: Path, mode: int) -> None:
         path.mkdir(mode=mode)
@@ -206,6 +211,10 @@ class Machine:
         with Tpm(self._tpm(), clock=self._clock, random=os.urandom) as tpm:
             seal.close_door(tpm)
 
+    def read_tpm_maker(self) -> Maker:
+        with Tpm(self._tpm(), clock=self._clock, random=os.urandom) as tpm:
+            return read_maker(tpm)
+
     def provision_tpm(self, given: ProvisionTpm) -> None:
         with Tpm(self._tpm(), clock=self._clock, random=os.urandom) as tpm:
             provision(
@@ -219,6 +228,9 @@ class Machine:
             )
 
     # -- what the kernel trusts and allows
+
+    def list_keys(self, name: str) -> tuple[str, ...]:
+        return keyring.list_keys(name)
 
     def trust_certificate(self, certificate: bytes, what: str) -> None:
         trusted = keyring.find_keyring(keyring.SECONDARY)

@@ -77,6 +77,8 @@ def _files(host: Host, step: do.FileStep | do.DeviceStep | do.TrustStep) -> obje
             return host.read_secret(path, limit)
         case do.WriteFile(path, data, mode):
             host.write_file(path, data, mode)
+        case do.EraseFile(path):
+            host.erase_file(path)
         case do.MakeFolder(path, mode):
             host.make_folder(path, mode)
         case do.IsFolder(path):
@@ -106,6 +108,10 @@ def _devices(host: Host, step: do.DeviceStep | do.TrustStep) -> object:
             return host.read_header(device)
         case do.OpenLuks(device, name, header, key):
             host.open_luks(device, name, header, key)
+        case do.ListKeys(name):
+            return host.list_keys(name)
+        case do.ReadTpmMaker():
+            return host.read_tpm_maker()
         case _:
             return _mounts(host, step)
     return None
@@ -116,6 +122,8 @@ def _mounts(host: Host, step: do.MountStep | do.TrustStep) -> object:
         case do.MountDisk(device, target, filesystem, flags):
             host.mount(device, target, filesystem, flags)
         case do.MountCarrier(device, target, filesystem, flags):
+            host.mount(device, target, filesystem, flags)
+        case do.MountToErase(device, target, filesystem, flags):
             host.mount(device, target, filesystem, flags)
         case do.MountOverlay(target, upper, work, flags):
             host.mount_overlay(target, upper, work, flags)

@@ -17,10 +17,13 @@ from machineos.boot.facts import (
     DOOR_CLOSED,
     DRIVERS,
     ENFORCING,
+    FIRMWARE_KEYS,
     IDENTITY,
     LOCKED,
+    PROVISIONED,
     PUBLISHERS,
     ROOT,
+    TPM_KIND,
     TRUSTED,
     UNPRIVILEGED,
     UNSEALED,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from machineos.oci.model.documents import Manifest
     from machineos.trust.measure.tpm_policy import SignedPolicy
     from machineos.trust.seal.layout import Index
+    from machineos.trust.seal.tpmkind import Maker
     from machineos.trust.verify.chain import Publisher
 
 # -- console and clock
@@ -125,6 +129,14 @@ class WriteFile(msgspec.Struct, Step[None], frozen=True):
     mode: int = 0o644
 
 
+class EraseFile(msgspec.Struct, Step[None], frozen=True):
+    """Overwrite a file of a disk where it lies, see that the disk has that, and remove it."""
+
+    point: ClassVar[str] = "identity-erased"
+    after: ClassVar[frozenset[str]] = frozenset({PROVISIONED})
+    path: Path
+
+
 class MakeFolder(msgspec.Struct, Step[None], frozen=True):
     """Make a folder that must not be there yet, in one that is."""
 
@@ -198,6 +210,17 @@ class MountCarrier(msgspec.Struct, Step[None], frozen=True):
     """Mount the disk with a new identity, in a machine that has no secret yet."""
 
     after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
+    device: Path
+    target: Path
+    filesystem: str
+    flags: Flag
+
+
+class MountToErase(msgspec.Struct, Step[None], frozen=True):
+    """Mount that disk once more, so that it can be written to: the machine has what was on it."""
+
+    point: ClassVar[str] = "carrier-writable"
+    after: ClassVar[frozenset[str]] = frozenset({PROVISIONED})
     device: Path
     target: Path
     filesystem: str
@@ -299,7 +322,7 @@ class ProvisionTpm(msgspec.Struct, Step[None], frozen=True):
     """Give the TPM its identity, its keys and its policies."""
 
     point: ClassVar[str] = "tpm-provisioned"
-    after: ClassVar[frozenset[str]] = frozenset({IDENTITY})
+    after: ClassVar[frozenset[str]] = frozenset({IDENTITY, TPM_KIND})
     policy_key: bytes
     admin_policy_key: bytes
     certificate: bytes
@@ -310,10 +333,22 @@ class ProvisionTpm(msgspec.Struct, Step[None], frozen=True):
 # -- what the kernel trusts and allows
 
 
+class ReadTpmMaker(msgspec.Struct, Step["Maker"], frozen=True):
+    """Answer who made the TPM, by its own word."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
+
+
+class ListKeys(msgspec.Struct, Step[tuple[str, ...]], frozen=True):
+    """Answer what a keyring of the kernel holds, by the keys' own descriptions."""
+
+    name: str
+
+
 class TrustCertificate(msgspec.Struct, Step[None], frozen=True):
     """Put a certificate (DER) into the kernel's secondary keyring, if what is there vouches."""
 
-    after: ClassVar[frozenset[str]] = frozenset({PUBLISHERS, ENFORCING})
+    after: ClassVar[frozenset[str]] = frozenset({PUBLISHERS, ENFORCING, FIRMWARE_KEYS})
     certificate: bytes
     what: str
 
@@ -371,12 +406,15 @@ if TYPE_CHECKING:
     TimeStep = Say | ReadClock | SetClock | ReadTimer | Sleep
     DriverStep = WaitForDrivers | LoadDriver | LoadModules
     FileStep = (
-        ReadFile | ReadText | ReadSecret | WriteFile | MakeFolder | IsFolder | IsProgram
+        ReadFile | ReadText | ReadSecret | WriteFile | EraseFile | MakeFolder | IsFolder | IsProgram
         | ReadImage | FetchManifest
     )  # fmt: skip
     DiskStep = ListPartitions | ListDisks | ListOptical | ReadLabel | ReadHeader | OpenLuks
-    MountStep = MountDisk | MountCarrier | MountOverlay | MountImage | Bind | Move | Unmount
-    DeviceStep = DiskStep | MountStep
+    MountStep = (
+        MountDisk | MountCarrier | MountToErase | MountOverlay | MountImage | Bind | Move | Unmount
+    )  # fmt: skip
+    LookStep = ListKeys | ReadTpmMaker
+    DeviceStep = DiskStep | MountStep | LookStep
     EnforcementStep = (
         TrustCertificate | LoadProfiles | EnforcePolicy | SetSysctl | ReplacePolicy | DropMacAdmin
         | SwitchRoot

@@ -121,14 +121,15 @@ def _hidden_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:64]}.{os.urandom(8).hex()}")
 
 
-def open_regular(path: Path) -> int:
-    """Return a descriptor for reading the regular file ``path``; the caller closes it.
+def open_regular(path: Path, access: int = os.O_RDONLY) -> int:
+    """Return a descriptor of the regular file ``path``, for reading unless ``access`` says more;
+    the caller closes it.
 
     A symbolic link in the last component, a FIFO or a device is refused, and opening never blocks.
     Raises: MissingError, DocumentError.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise MissingError(f"{path} does not exist") from error
     except OSError as error:
@@ -152,6 +153,29 @@ def read_bounded(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise DocumentError(str(path), [Fault("", 0, f"is larger than {limit} bytes")])
     return data
+
+
+def erase(path: Path) -> None:
+    """Overwrite the regular file ``path`` with zeros where it lies, read them back from the disk,
+    and remove it. Flash memory and file systems that never write in place keep the old blocks.
+
+    Raises: MissingError, DocumentError (as ``open_regular``), OSError (read-only, or a disk that
+    does not keep what is written to it).
+    """
+    descriptor = open_regular(path, os.O_RDWR)
+    try:
+        zeros = bytes(os.fstat(descriptor).st_size)
+        written = 0
+        while written < len(zeros):
+            written += os.pwrite(descriptor, zeros[written:], written)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if os.pread(descriptor, len(zeros), 0) != zeros:
+            raise OSError(errno.EIO, "the disk does not keep what is written", str(path))
+    finally:
+        os.close(descriptor)
+    path.unlink()
+    fsync_folder(path.parent)
 
 
 @contextmanager

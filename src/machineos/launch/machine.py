@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.launch.manifest import fetch_install
-from machineos.launch.parts import identity_disk, media_for, uefi_variables
+from machineos.launch.parts import SMALL_DISK, identity_disk, media_for, uefi_variables
 from machineos.launch.request import hardware_of, require_new
 from machineos.trust.keys.keyset import add_sudi
 from machineos.vm import medium as steps
@@ -60,7 +60,7 @@ def launch_machine(
     ) as media:
         with identity_disk(sudi.pair, request.passphrase) as small:
             say(f"provisioning {sudi.serial}")
-            medium = steps.provision_medium(media["provision"], small)
+            medium = steps.provision_medium(media["provision"], small, SMALL_DISK)
             steps.run_medium(provider, request.name, hardware, medium, clock, watch=say)
         if request.install:
             say("installing")

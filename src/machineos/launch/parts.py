@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from machineos.trust.keys.keyset import KeyPair, Keyset, Project
     from machineos.vm.provider import Provider
 
-_SMALL_DISK = 20 << 20
+SMALL_DISK = 20 << 20
 _MAX_KEY = 1 << 16
 _MEMORY = "/dev/shm"  # noqa: S108 (a private folder is made in it)
 
@@ -108,7 +108,7 @@ def identity_disk(pair: KeyPair, passphrase: Secret | None) -> Iterator[Path]:
 
 
 def _small_disk(image: Path, label: str, files: dict[str, Path]) -> None:
-    tools.make_fat(image, label=label, files=files, epoch=DEFAULT_EPOCH, size=_SMALL_DISK)
+    tools.make_fat(image, label=label, files=files, epoch=DEFAULT_EPOCH, size=SMALL_DISK)
 
 
 def _write_private(path: Path, data: bytes) -> None:

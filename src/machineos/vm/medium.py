@@ -46,21 +46,23 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A medium to boot once, the small disks that go with it, and the words that end it well."""
+    """A medium to boot once, the small disks that go with it, and the words that end it well.
+
+    ``writable`` is the size in bytes of the small disks when the guest may change them, else 0.
+    """
 
     image: Path
     disks: tuple[Path, ...]
     success: str
     timeout: float
+    writable: int = 0
 
 
 def define(name: str, hardware: Hardware, *, medium: Medium | None) -> Machine:
     """Return the definition of the machine, booting from a medium or else from its disk."""
     disks = [Disk(file=f"{name}.qcow2", size=Size(hardware.disk))]
     if medium is not None:
-        disks += [
-            Disk(file=str(path), format="raw", read_only=True, type="hdd") for path in medium.disks
-        ]
+        disks += [_small_disk(path, medium.writable) for path in medium.disks]
     config = Config(
         name=name,
         cpus=hardware.cpus,
@@ -75,14 +77,21 @@ def define(name: str, hardware: Hardware, *, medium: Medium | None) -> Machine:
     return Machine(name=name, description=f"machineOS appliance {hardware.serial}", config=config)
 
 
-def provision_medium(image: Path, identity: Path) -> Medium:
-    """Return the boot that provisions the TPM with the identity on a small disk."""
-    return Medium(image, (identity,), PROVISIONED, PROVISION_TIMEOUT)
+def provision_medium(image: Path, identity: Path, size: int) -> Medium:
+    """Return the boot that provisions the TPM with the identity on a small disk of ``size`` bytes,
+    which the guest may write to: it erases the private key when the TPM has it."""
+    return Medium(image, (identity,), PROVISIONED, PROVISION_TIMEOUT, writable=size)
 
 
 def install_medium(image: Path, url_disk: Path | None) -> Medium:
     """Return the boot that installs, from the medium or from where the small disk says."""
     return Medium(image, (url_disk,) if url_disk else (), INSTALLED, INSTALL_TIMEOUT)
+
+
+def _small_disk(path: Path, writable: int) -> Disk:
+    """Return a disk that is used where it lies: with a size, it is not imported."""
+    size = Size(writable)
+    return Disk(file=str(path), format="raw", size=size, read_only=not writable, type="hdd")
 
 
 def run_medium(

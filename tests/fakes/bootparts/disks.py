@@ -20,11 +20,13 @@ NULL = "cipher_null-ecb"
 
 @dataclass
 class Volume:
-    """A file system: ``kind`` as mount(2) calls it, the label that can be seen without mounting."""
+    """A file system: ``kind`` as mount(2) calls it, the label that can be seen without mounting;
+    ``locked`` when its disk cannot be written to."""
 
     kind: str
     tree: Tree
     label: str = ""
+    locked: bool = False
 
 
 @dataclass

@@ -159,6 +159,13 @@ class Namespace:
         mount.tree.entries[mount.inner(path)] = entry
         mount.tree.writes += 1
 
+    def erase(self, path: Path) -> None:
+        """Overwrite and remove as ``core.files.erase`` does. Raises: MachineOSError, OSError."""
+        size = len(self.read(path, 1 << 30))
+        self.put(path, Entry("file", bytes(size)))
+        mount = self.owner(path)
+        del mount.tree.entries[mount.inner(path)]
+
     def make_folder(self, path: Path, mode: int) -> None:
         """Make one folder that is not there. Raises: OSError."""
         if self.entry(path) is not None:

@@ -10,9 +10,16 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from machineos.core.digest import Digest
-from machineos.errors import BootError, SignatureError, ToolError, VerificationError
+from machineos.errors import (
+    BootError,
+    MissingError,
+    SignatureError,
+    ToolError,
+    VerificationError,
+)
 from machineos.host.kernel.ipepolicy import policy_version
 from machineos.oci.model.atomfs import Layer, layer_type_of
 from machineos.trust.verify.chain import Publisher
@@ -35,10 +42,14 @@ def sign_policy_text(text: bytes, key: rsa.RSAPrivateKey) -> bytes:
 class FakeKernel:
     """A kernel from its start to the next. ``firmware`` is the certificate that shim gave it.
 
-    ``ipe`` is whether it has IPE at all, ``permissive`` whether that only talks.
+    ``ipe`` is whether it has IPE at all, ``permissive`` whether that only talks. ``owners`` are
+    what the machine's owner enrolled in shim besides, ``platform`` how the keys of the firmware's
+    db describe themselves.
     """
 
     firmware: x509.Certificate
+    owners: list[x509.Certificate] = field(default_factory=list)
+    platform: tuple[str, ...] = ("tests: UEFI DB: d0c6f52986641118b8b7b22a1a53fc7c21a047e1",)
     ipe: bool = True
     permissive: bool = False
     mac_admin: bool = True
@@ -61,6 +72,21 @@ class FakeKernel:
     def locked(self) -> bool:
         """Whether no file of the first root is executed any more."""
         return self.enforcing and b"boot_verified" not in self.policy
+
+    def enrol(self, certificate: x509.Certificate) -> None:
+        """Do as somebody at the machine who has a key of their own: one that describes itself as
+        one that is there takes its place."""
+        self.owners.append(certificate)
+        alike = [one for one in self.trusted if described(one) == described(certificate)]
+        self.trusted = [one for one in self.trusted if one not in alike] + [certificate]
+
+    def list_keys(self, name: str) -> tuple[str, ...]:
+        """Return what a keyring of the firmware's keys holds. Raises: MissingError."""
+        machine = dict.fromkeys(described(one) for one in (self.firmware, *self.owners))
+        held = {".machine": tuple(machine), ".platform": self.platform}
+        if name not in held:
+            raise MissingError(f"this kernel has no keyring {name}")
+        return held[name]
 
     def trust(self, der: bytes, what: str) -> None:
         """Put a certificate into the secondary keyring. Raises: SignatureError."""
@@ -139,6 +165,13 @@ class FakeKernel:
 
 def _version(text: bytes) -> list[int]:
     return [int(number) for number in policy_version(text).split(".")]
+
+
+def described(certificate: x509.Certificate) -> str:
+    """Return what the kernel calls a certificate: its subject, and its key's identifier."""
+    name = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    key = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    return f"{name!s}: {key.hex()}"
 
 
 def _module(kind: str) -> str:

@@ -26,6 +26,7 @@ from machineos.trust.measure.tpm_policy import (
     version_index,
 )
 from machineos.trust.seal.layout import Index
+from machineos.trust.seal.tpmkind import Maker
 from machineos.trust.seal.unseal import DOOR
 
 
@@ -35,7 +36,8 @@ def never(_what: str) -> None:
 
 @dataclass
 class FakeTpm:
-    """One TPM. ``nv`` outlives the power; PCRs and the open session do not.
+    """One TPM. ``nv`` outlives the power; PCRs and the open session do not. ``maker`` and the
+    kernel's ``driver`` tell what kind it is.
 
     Defects: ``absent``; ``stuck`` (PCRs do not change, and it says so); ``lying`` (its secrets can
     be read whatever the PCRs are).
@@ -44,6 +46,8 @@ class FakeTpm:
     nv: dict[Index, bytes] = field(default_factory=dict)
     sealed_for: bytes = b""  # the public key (PEM) whose policies open the secrets
     owned: bool = False  # a lockout password is set, the last act of provisioning
+    maker: Maker = field(default_factory=lambda: Maker("IBM", "SW TPM"))
+    driver: str = "tpm_crb"
     absent: bool = False
     stuck: bool = False
     lying: bool = False
@@ -127,6 +131,11 @@ class FakeTpm:
         for pcr, constant in DOOR.items():
             if self.pcrs[pcr] != sha256(before[pcr], constant):
                 raise BootError(f"PCR {pcr} did not change: the TPM's secrets are still readable")
+
+    def read_maker(self) -> Maker:
+        """Say who made it."""
+        self._there()
+        return self.maker
 
     def provision(self, given: ProvisionTpm, tick: Callable[[str], None] = never) -> None:
         """Clear it and fill it; ``tick`` hears of each write that lasts, after it was made."""

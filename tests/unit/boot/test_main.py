@@ -55,7 +55,10 @@ def test_an_installer_hands_over() -> None:
 def test_provisioning_powers_off() -> None:
     assert powered_off(machine("provision")).lines == [
         "initrd for provision, kernel 6.12.1",
+        "the TPM is a program outside of this virtual machine "
+        "(virtual: made by IBM 'SW TPM', driver tpm_crb)",
         f"provisioned successfully: SN0001 of product {PRODUCT}",
+        "the private key on /dev/vdb was overwritten (flash may keep a copy)",
         "done; powering off",
     ]
 

@@ -41,15 +41,18 @@ from unit.boot.worlds import machine, settings
 MODES: tuple[Mode, ...] = get_args(Mode)
 ORDER: dict[Mode, list[str]] = {
     "run": [
-        "anchors", "clock", "drivers", "enforce", "unseal", "identity", "configuration",
-        "generation", "store", "images", "certificates", "root", "fresh", "handover", "door",
-        "lock", "privileges", "leave",
+        "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "identity",
+        "configuration", "generation", "store", "images", "certificates", "root", "fresh",
+        "handover", "door", "lock", "privileges", "leave",
     ],
     "install": [
-        "anchors", "clock", "drivers", "enforce", "unseal", "identity", "medium", "live", "images",
-        "certificates", "root", "fresh", "installer", "door", "lock", "privileges", "leave",
+        "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "identity", "medium",
+        "live", "images", "certificates", "root", "fresh", "installer", "door", "lock",
+        "privileges", "leave",
     ],
-    "provision": ["anchors", "clock", "drivers", "carrier", "new identity", "provision"],
+    "provision": [
+        "anchors", "clock", "drivers", "carrier", "new identity", "tpm kind", "provision", "erase",
+    ],
 }  # fmt: skip
 BOOT_PAGE = Path(__file__).parents[3] / "docs/boot.md"
 
@@ -144,7 +147,7 @@ def test_no_phase_can_be_left_out(mode: Mode) -> None:
             with pytest.raises(OrderError, match="comes before what it needs"):
                 check_order(rest, given=GIVEN)
         else:
-            assert one.name in {"leave", "provision", "clock"}
+            assert one.name in {"leave", "erase", "clock"}
 
 
 # -- the security order, said once more and from the other side
@@ -154,6 +157,7 @@ MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
     "run": (
         ("drivers", "unseal"), ("unseal", "identity"), ("identity", "configuration"),
         ("configuration", "generation"), ("generation", "store"), ("store", "images"),
+        ("keyrings", "enforce"), ("keyrings", "certificates"),
         ("images", "certificates"), ("enforce", "certificates"), ("certificates", "root"),
         ("enforce", "root"), ("root", "fresh"), ("fresh", "handover"), ("handover", "door"),
         ("enforce", "lock"), ("root", "lock"), ("door", "lock"), ("lock", "privileges"),
@@ -162,13 +166,15 @@ MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
     ),
     "install": (
         ("identity", "medium"), ("identity", "live"), ("medium", "live"), ("live", "images"),
+        ("keyrings", "enforce"), ("keyrings", "certificates"),
         ("images", "certificates"), ("enforce", "certificates"), ("certificates", "root"),
         ("enforce", "root"), ("enforce", "installer"), ("installer", "door"), ("door", "lock"),
         ("lock", "privileges"), ("door", "leave"), ("lock", "leave"), ("privileges", "leave"),
     ),
     "provision": (
         ("drivers", "carrier"), ("carrier", "new identity"), ("clock", "new identity"),
-        ("new identity", "provision"), ("drivers", "provision"),
+        ("new identity", "provision"), ("drivers", "provision"), ("tpm kind", "provision"),
+        ("provision", "erase"),
     ),
 }  # fmt: skip
 
@@ -205,8 +211,11 @@ AFTER = {
     steps.FetchManifest: {"identity"},
     steps.OpenSealed: {"drivers"},
     steps.ReadSealed: {"drivers"},
-    steps.ProvisionTpm: {"identity"},
-    steps.TrustCertificate: {"enforcing", "publishers"},
+    steps.ProvisionTpm: {"identity", "kind of TPM accepted"},
+    steps.EraseFile: {"provisioned"},
+    steps.MountToErase: {"provisioned"},
+    steps.ReadTpmMaker: {"drivers"},
+    steps.TrustCertificate: {"enforcing", "no stranger's key", "publishers"},
     steps.ReplacePolicy: {"door closed", "enforcing", "root"},
     steps.DropMacAdmin: {"first root untrusted"},
     steps.KeepSecret: {"enforcing", "unsealed"},
@@ -225,7 +234,7 @@ def kinds() -> list[type[Step[object]]]:
 def test_what_must_hold_before_each_kind_of_step() -> None:
     found = {kind: set(kind.after) for kind in kinds() if kind.after}
     assert found == AFTER
-    assert len(kinds()) == 43
+    assert len(kinds()) == 47
 
 
 def taken(mode: Mode) -> tuple[Step[object], ...]:
@@ -263,10 +272,13 @@ def test_every_kind_of_step_is_frozen() -> None:
         assert kind.__struct_fields__ == kind.__match_args__
 
 
-def test_only_one_step_lasts() -> None:
-    """What outlives a power cut has a fault point: the TPM's content alone is changed at boot."""
+def test_only_provisioning_lasts() -> None:
+    """What outlives a power cut has a fault point: the TPM's content is changed, and then the disk
+    that the identity came from."""
     assert {kind: kind.point for kind in kinds() if kind.point} == {
-        steps.ProvisionTpm: "tpm-provisioned"
+        steps.ProvisionTpm: "tpm-provisioned",
+        steps.MountToErase: "carrier-writable",
+        steps.EraseFile: "identity-erased",
     }
 
 

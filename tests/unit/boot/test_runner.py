@@ -28,10 +28,12 @@ METHODS = {
     steps.LoadModules: "load_modules", steps.ReadFile: "read_file", steps.ReadText: "read_text",
     steps.ReadSecret: "read_secret", steps.WriteFile: "write_file",
     steps.MakeFolder: "make_folder", steps.IsFolder: "is_folder", steps.IsProgram: "is_program",
+    steps.EraseFile: "erase_file", steps.ListKeys: "list_keys",
+    steps.ReadTpmMaker: "read_tpm_maker",
     steps.ListPartitions: "list_partitions", steps.ListDisks: "list_disks",
     steps.ListOptical: "list_optical", steps.ReadLabel: "read_label",
     steps.ReadHeader: "read_header", steps.OpenLuks: "open_luks", steps.MountDisk: "mount",
-    steps.MountCarrier: "mount", steps.MountOverlay: "mount_overlay",
+    steps.MountToErase: "mount", steps.MountCarrier: "mount", steps.MountOverlay: "mount_overlay",
     steps.MountImage: "mount_image", steps.Bind: "bind", steps.Move: "move",
     steps.Unmount: "unmount", steps.ReadImage: "read_image",
     steps.FetchManifest: "fetch_manifest", steps.OpenSealed: "open_sealed",
@@ -45,7 +47,7 @@ METHODS = {
 }  # fmt: skip
 SILENT = {
     "say", "set_clock", "sleep", "wait_for_drivers", "load_modules", "write_file", "make_folder",
-    "open_luks", "mount", "mount_overlay", "mount_image", "bind", "move", "unmount",
+    "erase_file", "open_luks", "mount", "mount_overlay", "mount_image", "bind", "move", "unmount",
     "open_sealed", "close_sealed", "close_door", "provision_tpm", "trust_certificate",
     "enforce_policy", "load_profiles", "set_sysctl", "replace_policy", "drop_mac_admin",
     "keep_secret", "switch_root",
@@ -142,4 +144,5 @@ def test_who_watches_hears_of_each_fault_point() -> None:
     first.mount_pseudo()
     first.load_drivers(settings("provision"))
     run(settings("provision"), host, watch=points.append)
-    assert points == ["before tpm-provisioned", "after tpm-provisioned"]
+    lasting = ("tpm-provisioned", "carrier-writable", "identity-erased")
+    assert points == [f"{at} {one}" for one in lasting for at in ("before", "after")]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes.boot import FakeFirst, FakeHost, HandedOverError, Outcome
+from fakes.bootparts.kernel import described
 from machineos.boot.facts import GIVEN, SETTINGS, Fact, Facts, Phase
 from machineos.boot.plan import plan
 from machineos.boot.runner import perform
@@ -36,6 +37,9 @@ def holds(host: FakeHost, fact: str) -> bool:
         "scratch folder": host.is_folder(Path("/run/machineos")),
         "clock": host.settings is not None and host.wall.timestamp() >= host.settings.epoch,
         "drivers": {"loop.ko", "dm-verity.ko"} <= kernel.modules,
+        "no stranger's key": kernel.list_keys(".machine") == (described(host.machine.firmware),),
+        "kind of TPM accepted": any(line.startswith("the TPM is ") for line in host.lines),
+        "provisioned": host.machine.tpm.provisioned,
         "sealed session": host.machine.tpm._session is not None,
         "unsealed": any(line.startswith("this is SN0001 ") for line in host.lines),
         "configuration open": Path("/dev/mapper/machine-config") in host.mapped,

@@ -43,7 +43,7 @@ from machineos.trust.keys.signer import FileSigner
 from machineos.trust.measure.tpm_policy import SignedPolicy, render_policies
 from machineos.trust.seal.layout import Index
 from unit.document.conftest import SQUASHFS, MemoryRepository, put_image
-from unit.trust.sealing import ADMIN, LUKS, SECURE_BOOT, signed
+from unit.trust.sealing import ADMIN, LUKS, NOTHING_MORE, SECURE_BOOT, signed
 from vectors.certificates import (
     CA_NAME,
     NOW,
@@ -60,6 +60,7 @@ from vectors.certificates import (
 SERIAL = "SN0001"
 LINE = "console=ttyS0,115200n8 panic=10 lsm=lockdown,ipe lockdown=integrity"
 KERNEL = "6.12.1"
+UKI_KEY = b"uki-identifier"
 KEY = bytes(range(32))
 SYSTEMD = "usr/lib/systemd/systemd"
 EROFS = "application/vnd.stacker.image.layer.erofs+zstd"
@@ -244,7 +245,7 @@ def signer(product: UUID, label: str) -> FileSigner:
 @functools.cache
 def firmware() -> x509.Certificate:
     """The UKI certificate, which shim gives to the kernel."""
-    return Recipe(common_names=("UKI",), key=key("uki")).build()
+    return Recipe(common_names=("UKI",), key=key("uki"), subject_key=UKI_KEY).build()
 
 
 def device_pem(serial: str = SERIAL) -> bytes:
@@ -261,8 +262,9 @@ def _device_pem(serial: str) -> bytes:
 def anchors() -> Anchors:
     """What the builder puts into the initrd."""
     cross = Recipe(
-        common_names=(CA_NAME,), key=key("ca"), issuer_name="UKI", issuer_key=key("uki")
-    ).build()
+        common_names=(CA_NAME,), key=key("ca"), issuer_name="UKI", issuer_key=key("uki"),
+        authority=UKI_KEY,
+    ).build()  # fmt: skip
     return Anchors(
         manifest_ca=ca_pem(),
         manifest_ca_uki=cross.public_bytes(Encoding.DER),
@@ -277,8 +279,8 @@ def anchors() -> Anchors:
 
 @functools.cache
 def policy(uki: bytes, version: str = "0001") -> SignedPolicy:
-    """The signed policy of one UKI, which PCR 12 is part of."""
-    return signed(SECURE_BOOT, uki, version, pcr12=bytes(32))
+    """The signed policy of one UKI, beside which nothing was measured."""
+    return signed(SECURE_BOOT, uki, version, pcr12=bytes(32), more=NOTHING_MORE)
 
 
 def settings(mode: Mode = "run", **changes: object) -> Settings:

@@ -11,6 +11,7 @@ import pytest
 
 from machineos.core.files import (
     atomic,
+    erase,
     fsync_folder,
     fsync_tree,
     locked,
@@ -185,3 +186,28 @@ def test_folders_and_trees_are_synced_from_the_leaves_up(tmp_path: Path) -> None
     (tmp_path / "link").symlink_to("one")
     with pytest.raises(OSError, match="symbolic"):
         fsync_tree(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 1_700_001])
+def test_an_erased_file_is_overwritten_where_it_lay(tmp_path: Path, size: int) -> None:
+    """A second name of it shows what became of its blocks."""
+    path, second = tmp_path / "key", tmp_path / "second"
+    path.write_bytes(b"k" * size)
+    second.hardlink_to(path)
+    erase(path)
+    assert not path.exists()
+    assert second.read_bytes() == bytes(size)
+
+
+def test_only_what_is_a_file_is_erased(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"keep")
+    link.symlink_to(target)
+    with pytest.raises(DocumentError, match="is a symbolic link"):
+        erase(link)
+    assert (target.read_bytes(), link.is_symlink()) == (b"keep", True)
+    with pytest.raises(MissingError):
+        erase(tmp_path / "none")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DocumentError, match="is not a regular file"):
+        erase(tmp_path / "fifo")

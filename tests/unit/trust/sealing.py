@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,6 +30,7 @@ SECURE_BOOT = hashlib.sha256(b"secure boot with our keys").digest()
 NEW_DBX = hashlib.sha256(b"secure boot after a dbx update").digest()
 UKI = hashlib.sha256(b"this UKI").digest()
 OTHER_UKI = hashlib.sha256(b"another UKI").digest()
+NOTHING_MORE = {13: bytes(32), 14: bytes(32)}
 SECRETS = (Index.SUDI_CERT, Index.SUDI_KEY, Index.STORAGE_KEY, Index.CONFIGURATION_KEY)
 
 
@@ -55,12 +56,14 @@ def signed(
     *,
     by: str = "tpmpol-luks",
     pcr12: bytes | None = None,
+    more: Mapping[int, bytes] | None = None,
     hints: bool = True,
 ) -> SignedPolicy:
     """Return the policy of one UKI as the builder would sign it."""
     values = {7: measured(secure_boot), 11: measured(uki)}
     if pcr12 is not None:
         values[12] = pcr12
+    values |= more or {}
     digest = boot_policy(values, version, version_index(policy_key(LUKS)).name)
 
     def sign(message: bytes) -> bytes:

@@ -14,7 +14,9 @@ from machineos.errors import MachineError
 from machineos.vm import medium as launch
 from machineos.vm.medium import Hardware, Medium, run_medium
 from machineos.vm.model import Endpoint, Machine, Nic, Port
+from machineos.vm.paths import MachinePaths
 from machineos.vm.provider import StartOptions
+from machineos.vm.qemu.placement import is_import
 
 PANIC = "[    3.9] Kernel panic - not syncing: Fatal exception in interrupt\r\n"
 OURS = "[    9.1] machineos: initrd for install, kernel 6.12\r\n"
@@ -63,6 +65,15 @@ def test_success_is_what_the_guest_said() -> None:
     assert not re.search(launch.INSTALLED, said)
 
 
+def test_the_disk_with_the_identity_can_be_erased_and_is_copied_nowhere(tmp_path: Path) -> None:
+    """A writable disk without a size would be imported: a second copy of the private key."""
+    medium = launch.provision_medium(tmp_path / "p.iso", tmp_path / "sudi.vfat", 20 << 20)
+    small = launch.define("vm1", HARDWARE, medium=medium).config.disks[1]
+    assert (small.file, small.frozen, small.size.bytes) == (str(medium.disks[0]), False, 20 << 20)
+    paths = MachinePaths(*(tmp_path / name for name in ("m.yaml", "state", "run", "lock")))
+    assert not is_import(small, paths)
+
+
 # --- a whole boot, on machines in memory
 
 
@@ -85,7 +96,7 @@ class Ticking:
 HARDWARE = Hardware(
     "SN1", Path("/keys/vars.fd"), disk=8 << 30, ports=Nic(ports=(Port(Endpoint(1), Endpoint(2)),))
 )
-IDENTITY = launch.provision_medium(Path("/m/provision.iso"), Path("/m/sudi.vfat"))
+IDENTITY = launch.provision_medium(Path("/m/provision.iso"), Path("/m/sudi.vfat"), 20 << 20)
 GOOD = ("[ 9.1] machineos: initrd", "[ 9.3] machineos: provisioned successfully: SN1 of product x")
 
 
@@ -169,7 +180,9 @@ def test_a_medium_is_booted_with_its_small_disks_and_no_open_port() -> None:
     assert (config.boot, config.cdrom) == ("cdrom", "/m/provision.iso")
     own, small = config.disks
     assert (own.file, own.size.bytes) == ("vm1.qcow2", 8 << 30)
-    assert (small.file, small.format, small.read_only) == ("/m/sudi.vfat", "raw", True)
+    assert (small.file, small.format, small.read_only) == ("/m/sudi.vfat", "raw", False)
+    url = launch.define("vm1", HARDWARE, medium=launch.install_medium(Path("/i"), Path("/m/url")))
+    assert [(disk.file, disk.frozen) for disk in url.config.disks[1:]] == [("/m/url", True)]
     assert config.nics == (Nic(),)
     assert config.smbios is not None
     assert config.smbios.serial == "SN1"
@@ -191,6 +204,7 @@ def test_what_the_two_boots_wait_for() -> None:
             (Path("/m/sudi.vfat"),),
             launch.PROVISIONED,
             launch.PROVISION_TIMEOUT,
+            writable=20 << 20,
         )
         == IDENTITY
     )

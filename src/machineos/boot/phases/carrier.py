@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.boot.facts import (
+    CARRIER,
     DISK_FLAGS,
     DRIVERS,
     NEW_IDENTITY,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LABEL = "trust-data"
+PRIVATE_KEY = "privkey.pem"
 FOLDER = RUN / "identity"
 _LIMIT = 65536
 
@@ -46,12 +48,13 @@ class _Phase(Phase, frozen=True):
         yield from ask(MountCarrier(device, FOLDER, "vfat", DISK_FLAGS))
         try:
             certificate = yield from ask(ReadFile(FOLDER / "cert.pem", _LIMIT))
-            private_key = yield from ask(ReadSecret(FOLDER / "privkey.pem", _LIMIT))
+            private_key = yield from ask(ReadSecret(FOLDER / PRIVATE_KEY, _LIMIT))
         except (OSError, MachineOSError):
             yield from ask(Unmount(FOLDER))
             raise
         yield from ask(Unmount(FOLDER))
-        return Facts().plus(NEW_IDENTITY, NewIdentity(certificate, private_key))
+        identity = NewIdentity(certificate, private_key)
+        return Facts().plus(NEW_IDENTITY, identity).plus(CARRIER, device)
 
 
 def _look() -> Talk[Path | None]:
@@ -65,5 +68,5 @@ PHASE = _Phase(
     "carrier",
     modes=PROVISIONS,
     needs=frozenset({SETTINGS, SCRATCH, DRIVERS}),
-    gives=frozenset({NEW_IDENTITY}),
+    gives=frozenset({CARRIER, NEW_IDENTITY}),
 )

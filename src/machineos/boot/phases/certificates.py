@@ -12,6 +12,7 @@ from machineos.boot.facts import (
     ANCHORS,
     BOOTS,
     ENFORCING,
+    FIRMWARE_KEYS,
     IMAGES,
     PUBLISHERS,
     TRUSTED,
@@ -34,6 +35,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "certificates",
     modes=BOOTS,
-    needs=frozenset({ANCHORS, PUBLISHERS, IMAGES, ENFORCING}),
+    needs=frozenset({ANCHORS, FIRMWARE_KEYS, PUBLISHERS, IMAGES, ENFORCING}),
     gives=frozenset({TRUSTED}),
 )

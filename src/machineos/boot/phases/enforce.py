@@ -7,7 +7,7 @@ load later, go first.
 
 from __future__ import annotations
 
-from machineos.boot.facts import ANCHORS, BOOTS, ENFORCING, Facts, Phase
+from machineos.boot.facts import ANCHORS, BOOTS, ENFORCING, FIRMWARE_KEYS, Facts, Phase
 from machineos.boot.steps import EnforcePolicy, LoadProfiles, Say
 from machineos.core.steps import Talk, ask
 
@@ -22,4 +22,9 @@ class _Phase(Phase, frozen=True):
         return Facts()
 
 
-PHASE = _Phase("enforce", modes=BOOTS, needs=frozenset({ANCHORS}), gives=frozenset({ENFORCING}))
+PHASE = _Phase(
+    "enforce",
+    modes=BOOTS,
+    needs=frozenset({ANCHORS, FIRMWARE_KEYS}),
+    gives=frozenset({ENFORCING}),
+)

@@ -8,8 +8,10 @@ from machineos.boot.facts import (
     DRIVERS,
     IDENTITY,
     NEW_IDENTITY,
+    PROVISIONED,
     PROVISIONS,
     SETTINGS,
+    TPM_KIND,
     Facts,
     Phase,
 )
@@ -38,6 +40,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "provision",
     modes=PROVISIONS,
-    needs=frozenset({SETTINGS, ANCHORS, DRIVERS, IDENTITY, NEW_IDENTITY}),
-    gives=frozenset({DOOR_CLOSED}),
+    needs=frozenset({SETTINGS, ANCHORS, DRIVERS, IDENTITY, NEW_IDENTITY, TPM_KIND}),
+    gives=frozenset({DOOR_CLOSED, PROVISIONED}),
 )

@@ -94,7 +94,7 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
         work = shop.cache / "bootkit-work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        options = bootimage.Options(shop.policy_version, shop.epoch, shop.banner)
+        options = bootimage.Options(shop.policy_version, shop.epoch, shop.banner, shop.tpm_kind)
         bootkit.build_images(
             anchored, root, base, folder, modules=volume.root_hash, work=work, options=options,
             say=shop.say,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from machineos.build.os import uki
-from machineos.document.between.bootsettings import Mode, Settings
+from machineos.document.between.bootsettings import Mode, Settings, TpmKind
 from machineos.trust.measure import tpm_policy
-from machineos.trust.measure.pcr import predict_pcr7
+from machineos.trust.measure.pcr import predict_pcr7, predict_pcr14
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,11 +45,13 @@ COMMAND_LINE = (
 @dataclass(frozen=True, slots=True)
 class Options:
     """``policy_version``: four digits, raised to lock out older images. ``banner``: what a variant
-    for tests says about itself on every boot; empty for the ordinary one."""
+    for tests says about itself on every boot; empty for the ordinary one. ``tpm_kind``: the kind
+    of TPM that may be provisioned, empty for any."""
 
     policy_version: str = "0001"
     epoch: int = 0
     banner: str = ""
+    tpm_kind: TpmKind = ""
 
 
 def image_name(mode: Mode) -> str:
@@ -70,6 +72,7 @@ def settings_of(mode: Mode, base: Base, modules: RootHash, options: Options) -> 
         drivers=base.drivers,
         filesystems=base.filesystems,
         banner=options.banner,
+        tpm_kind=options.tpm_kind if mode == "provision" else "",
     )
 
 
@@ -125,7 +128,14 @@ def boot_policy(
     ``policy_key`` is a PEM, whose private half is behind ``sign``.
     """
     key = tpm_policy.policy_key(policy_key)
-    values = {7: predict_pcr7(certs, uki_certificate), 11: pcr11, 12: bytes(32)}
+    # Nothing is added to a UKI from outside: not to its command line (12), no extension (13).
+    values = {
+        7: predict_pcr7(certs, uki_certificate),
+        11: pcr11,
+        12: bytes(32),
+        13: bytes(32),
+        14: predict_pcr14(uki_certificate),
+    }
     digest = tpm_policy.boot_policy(
         values, options.policy_version, tpm_policy.version_index(key).name
     )

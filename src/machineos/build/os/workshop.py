@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.clock import Clock
+    from machineos.document.between.bootsettings import TpmKind
 
 HOSTFS_TAG = "hostfs"
 BOOTKIT_TAG = "bootkit-squashfs"
@@ -55,6 +56,7 @@ class Workshop:
     variant: str = ORDINARY
     version: str = machineos.__version__
     policy_version: str = "0001"
+    tpm_kind: TpmKind = ""
     say: Callable[[str], None] = field(default=lambda _text: None)
 
     @property
@@ -113,7 +115,7 @@ def bootkit_key(
     that go into the images, ``source`` is the digest of the code that makes them.
     """
     whole = (
-        *parts, shop.policy_version, shop.version, shop.variant, shop.epoch,
+        *parts, shop.policy_version, shop.tpm_kind, shop.version, shop.variant, shop.epoch,
         [hashlib.sha256(pem).hexdigest() for pem in certificates], source,
     )  # fmt: skip
     return hashlib.sha256(repr(whole).encode()).hexdigest()

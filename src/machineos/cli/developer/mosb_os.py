@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machineos.build.os.workshop import Workshop
+    from machineos.document.between.bootsettings import TpmKind
     from machineos.oci.model.documents import Descriptor
 
 
@@ -60,11 +61,17 @@ def bootkit() -> None:
 
 @bootkit.command("build")
 @click.option("--policy-version", default="0001", help="Four digits; raised to lock out old ones.")
+@click.option(
+    "--require-tpm-kind", "tpm_kind", default="", metavar="KIND",
+    type=click.Choice(["", "integrated", "discrete", "virtual"]),
+    help="Provision no machine with a TPM of another kind: integrated, discrete or virtual.",
+)  # fmt: skip
 @_common
 def bootkit_build(
     *,
     keyset_name: str,
     policy_version: str,
+    tpm_kind: TpmKind,
     as_json: bool,
     **given: Any,  # noqa: ANN401
 ) -> None:
@@ -81,7 +88,7 @@ def bootkit_build(
     keyset = Keyset.open(app.home().keysets, keyset_name)
     anchored = Anchored(keyset, app.read_passphrase(given["passphrase_file"]))
     with progress.shown(plain=as_json) as watch:
-        shop = _workshop(given, watch, policy_version=policy_version)
+        shop = _workshop(given, watch, policy_version=policy_version, tpm_kind=tpm_kind)
         descriptor = appliance.build_bootkit(anchored, shop)
     folder = workshop.bootkit_folder(keyset.root, shop.variant)
     _show(folder / "oci", workshop.BOOTKIT_TAG, descriptor, as_json)
@@ -139,7 +146,11 @@ def media_build(
 
 
 def _workshop(
-    given: dict[str, Any], watch: progress.Watch, *, policy_version: str = "0001"
+    given: dict[str, Any],
+    watch: progress.Watch,
+    *,
+    policy_version: str = "0001",
+    tpm_kind: TpmKind = "",
 ) -> Workshop:
     from machineos import __version__
     from machineos.build.os.workshop import Workshop
@@ -152,6 +163,7 @@ def _workshop(
         clock=SystemClock(),
         version=given["version"] or __version__,
         policy_version=policy_version,
+        tpm_kind=tpm_kind,
         say=watch.say,
     )
 

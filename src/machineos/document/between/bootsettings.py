@@ -17,6 +17,7 @@ import msgspec
 from machineos.core.jsondoc import decode_json
 
 Mode = Literal["run", "install", "provision"]
+TpmKind = Literal["", "integrated", "discrete", "virtual"]
 FOLDER = Path("/usr/lib/machineos/boot")
 MODULES = FOLDER / "modules"
 SETTINGS_FILE = "settings.json"
@@ -35,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     is there; ``filesystems`` are file names by type of mount(2). ``modules_volume`` is the root
     hash of the layer with all modules and firmware of this kernel. ``epoch`` (seconds) is when it
     was built: the clock is never before it. ``banner`` is shown at each boot, unless it is empty.
+    ``tpm_kind`` is the only kind of TPM that is provisioned, empty for any.
     """
 
     version: Literal[1] = 1
@@ -48,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     drivers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     filesystems: dict[str, tuple[str, ...]] = {}
     banner: str = ""
+    tpm_kind: TpmKind = ""
 
 
 class Anchors(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import re
+import struct
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,10 @@ THREAD_KEYRING, USER_KEYRING = -1, -4
 
 _ADD_KEY = {"x86_64": 248, "aarch64": 217}
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
-_REVOKE, _SETPERM, _UNLINK, _SEARCH, _READ = 3, 5, 9, 10, 11
+_REVOKE, _SETPERM, _DESCRIBE, _UNLINK, _SEARCH, _READ = 3, 5, 6, 9, 10, 11
 _POSSESSOR_ALL = 0x3F000000
+_MOST_KEYS = 1024
+_MAX_DESCRIPTION = 4096
 _LINE = re.compile(r"^([0-9a-f]{8}) \S+ +\d+ +\S+ [0-9a-f]{8} +-?\d+ +-?\d+ keyring +(\S+?):")
 
 
@@ -44,6 +47,43 @@ def parse_keyring(text: str, name: str) -> int:
         if match and match[2] == name:
             return int(match[1], 16)
     raise MissingError(f"this kernel has no keyring {name}")
+
+
+def list_keys(name: str, *, proc_keys: Path = Path("/proc/keys")) -> tuple[str, ...]:
+    """Return the descriptions of what a system keyring holds, a keyring in it like a key.
+
+    Of an X.509 certificate that is its subject and the identifier of its key. Raises: MissingError,
+    ToolError.
+    """
+    return keys_in(find_keyring(name, proc_keys=proc_keys), what=name)
+
+
+def keys_in(keyring: int, *, what: str) -> tuple[str, ...]:
+    """Return the descriptions of what a keyring holds. Raises: ToolError."""
+    room = ctypes.sizeof(ctypes.c_int32) * _MOST_KEYS
+    buffer = ctypes.create_string_buffer(room)
+    length = _keyctl(_READ, keyring, buffer, ctypes.c_size_t(room), what=what)
+    if length > room:
+        raise ToolError(f"keyring {what} holds more than {_MOST_KEYS} keys")
+    serials = struct.unpack(f"={length // 4}i", buffer.raw[: length // 4 * 4])
+    return tuple(_description(serial, what=what) for serial in serials)
+
+
+def parse_description(text: bytes) -> str:
+    """Return what a key calls itself, out of ``type;uid;gid;permissions;description``.
+
+    Raises: ToolError.
+    """
+    fields = text.split(b";", 4)
+    if len(fields) != 5:
+        raise ToolError(f"keyctl: cannot read the description {text[:120]!r} of a key")
+    return fields[4].decode("utf-8", "replace")
+
+
+def _description(serial: int, *, what: str) -> str:
+    buffer = ctypes.create_string_buffer(_MAX_DESCRIPTION)
+    length = _keyctl(_DESCRIBE, serial, buffer, ctypes.c_size_t(_MAX_DESCRIPTION), what=what)
+    return parse_description(buffer.raw[: min(length, _MAX_DESCRIPTION) - 1])  # without the NUL
 
 
 def add_certificate(keyring: int, der: bytes, *, what: str) -> int:

@@ -106,6 +106,8 @@ class Capability(IntEnum):
 class Property(IntEnum):
     """TPM_PT: single values that GetCapability returns."""
 
+    MANUFACTURER = 0x105
+    VENDOR_STRING_1 = 0x106  # and the three behind it: four characters each
     NV_INDEX_MAX = 0x117
     NV_BUFFER_MAX = 0x12C
     PERMANENT = 0x200

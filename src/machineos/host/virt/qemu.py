@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from machineos.core.command import Result
 
 PROGRAM = "qemu-system-x86_64"
+# A guest that has taken QEMU over finds no program to start, no other user to become, no old system
+# calls. A QEMU that was built without seccomp says so and does not start (docs/adr/0027).
+SANDBOX = (
+    "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+)  # fmt: skip
 PROBE_DEADLINE = 10.0  # a good accelerator needs a fraction of a second, one that hangs all of it
 _PROBE_EXIT = 33  # isa-debug-exit: (0x10 << 1) | 1
 _PROBE_SIZE = 1 << 20  # SeaBIOS passes over a disk of one sector
@@ -49,7 +54,8 @@ def probe_command(accelerator: str, disk: Path, *, deadline: float = PROBE_DEADL
         "file": {"driver": "file", "filename": str(disk)},
     }
     argv = (
-        PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35,smm=on",
+        PROGRAM, *SANDBOX, "-nodefaults", "-no-user-config", "-display", "none",
+        "-machine", "q35,smm=on",
         "-accel", accelerator, "-m", "64", *option("blockdev", drive),
         "-device", "virtio-blk-pci,drive=probe,bootindex=0",
         "-device", "isa-debug-exit,iobase=0xf4,iosize=4",

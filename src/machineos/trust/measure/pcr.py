@@ -1,8 +1,9 @@
-"""What PCR 7 will hold: the Secure Boot events of a boot, and their fold.
+"""What PCR 7 and 14 will hold: the events of a boot with our keys alone, and their fold.
 
-Pure. Events follow the TCG PC Client Platform Firmware Profile
-(UEFI_VARIABLE_DATA) and, after the separator, what shim measures. Invariant: a prediction is the
-fold of a list of events that can be compared, one by one, with the event log of a real boot.
+Pure. PCR 7 follows the TCG PC Client Platform Firmware Profile (UEFI_VARIABLE_DATA) and, after the
+separator, what shim measures; PCR 14 is shim's alone, and is about the keys that the machine's
+owner enrolled (MOK). Invariant: a prediction is the fold of a list of events that can be compared,
+one by one, with the event log of a real boot.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SHIM_16_1_SBAT = b"sbat,1,2025021800\nshim,4\ngrub,5\n"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One measurement: the SHA-256 that PCR 7 is extended with, and what it is of."""
+    """One measurement: the SHA-256 that a PCR is extended with, and what it is of."""
 
     name: str
     digest: bytes
@@ -99,11 +100,28 @@ def shim_events(uki: bytes, *, sbat: bytes = SHIM_16_1_SBAT) -> list[Event]:
 
     shim mirrors its vendor certificate into MokListRT before it verifies anything, so the UKI is
     found there, under shim's own GUID, and never gets to the check of the vendor certificate. Its
-    other variables (MokList, MokListTrusted) go to PCR 14. Seen so in the event log of a boot.
+    other variables go to PCR 14 (``mok_events``). Seen so in the event log of a boot.
     """
     return [
         sbat_event(sbat),
         variable_event(SHIM_LOCK, "MokListRT", signature_data(SHIM_LOCK, uki)),
+    ]
+
+
+def mok_events(uki: bytes) -> list[Event]:
+    """Return what Debian 13's shim (16.1, vendor certificate) measures into PCR 14 when nobody has
+    enrolled a key of their own: the two lists as it mirrors them for the kernel, and that the
+    kernel may trust the first.
+
+    Unlike PCR 7 these are of the bare content (shim's ``tpm_log_event``). What a machine's owner
+    enrols stands behind the vendor certificate in MokList, or in MokListX in the place of the one
+    hash of zeros; ``MokListTrusted``, ``MokPolicy`` and ``MokSBState`` leave out an event or add
+    one. Seen so in the event log of a boot.
+    """
+    return [
+        _content_event("MokList", x509_list(SHIM_LOCK, uki)),
+        _content_event("MokListX", sha256_list(SHIM_LOCK, [bytes(32)])),
+        _content_event("MokListTrusted", b"\1"),
     ]
 
 
@@ -141,3 +159,13 @@ def predict_pcr7(
 ) -> bytes:
     """Return PCR 7 (SHA-256) as it is when that UKI runs; arguments as for ``boot_events``."""
     return fold(boot_events(certs, uki, sbat=sbat, predecessor=predecessor))
+
+
+def predict_pcr14(uki: bytes) -> bytes:
+    """Return PCR 14 (SHA-256) as shim leaves it, with the certificate ``uki`` (DER) inside it and
+    no other key enrolled."""
+    return fold(mok_events(uki))
+
+
+def _content_event(name: str, data: bytes) -> Event:
+    return Event(name, hashlib.sha256(data).digest())

@@ -35,6 +35,9 @@ class Tpm(Protocol):
     def handles(self, first: int) -> tuple[int, ...]:
         """Return the handles from ``first`` to the end of its kind."""
 
+    def properties(self, first: Property, count: int = 1) -> dict[int, int]:
+        """Return up to ``count`` properties from ``first`` on, by number."""
+
     def property(self, wanted: Property) -> int:
         """Return one property."""
 

@@ -29,6 +29,8 @@ _REASONS = {
     7: "Secure Boot state or certificates changed",
     11: "another UKI, or an altered one",
     12: "something was added to the UKI's command line or files",
+    13: "a system extension was added to the UKI",
+    14: "somebody enrolled a key or a setting of their own in shim (MOK)",
 }
 
 

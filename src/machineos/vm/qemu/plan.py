@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.host.virt.qemu import PROGRAM, escape, node, option
+from machineos.host.virt.qemu import PROGRAM, SANDBOX, escape, node, option
 from machineos.vm.provider import AS_DEFINED, StartOptions
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def plan_qemu(
     config = machine.config
     return [
         PROGRAM,
+        *SANDBOX,
         "-name",
         f"guest={machine.name},debug-threads=on",
         "-nodefaults",

@@ -11,7 +11,9 @@ from fakes.boot import FakeMachine, RestartedError
 from fakes.bootparts.disks import Disk, Volume
 from fakes.bootparts.files import Tree
 from fakes.bootparts.tpm import FakeTpm
+from machineos.host.kernel.flags import Flag
 from machineos.trust.seal.layout import Index
+from machineos.trust.seal.tpmkind import Maker
 from unit.boot.ends import SAFE, handed_over, powered_off, refusal
 from unit.boot.worlds import (
     carrier,
@@ -36,10 +38,11 @@ def tree_of(made: FakeMachine) -> Tree:
 
 def test_the_tpm_holds_what_it_was_given() -> None:
     made = machine("provision")
+    key_on_the_disk = tree_of(made).entries["privkey.pem"].data
     outcome = powered_off(made)
     assert made.tpm.sealed_for == LUKS
     assert made.tpm.nv[Index.SUDI_CERT] == device_pem()
-    assert made.tpm.nv[Index.SUDI_KEY] == tree_of(made).entries["privkey.pem"].data
+    assert made.tpm.nv[Index.SUDI_KEY] == key_on_the_disk
     assert made.tpm.nv[Index.POLICY_VERSION] == b"0001"
     (given,) = [arguments[0] for name, arguments in outcome.host.calls if name == "provision_tpm"]
     anchors = made.uki.anchors
@@ -59,12 +62,79 @@ def test_the_disk_is_read_and_let_go_before_it_is_believed() -> None:
     made = machine("provision")
     outcome = made.boot()
     names = [name for name, _ in outcome.host.calls]
-    (mounting,) = [arguments for name, arguments in outcome.host.calls if name == "mount"]
+    mounting, again = [arguments for name, arguments in outcome.host.calls if name == "mount"]
     assert [str(one) for one in mounting[:3]] == ["/dev/vdb", "/run/machineos/identity", "vfat"]
     assert mounting[3] == SAFE
     assert names.index("unmount") < names.index("provision_tpm")
     assert not [one for one in outcome.host.names.mounts if one.kind == "vfat"]
+    assert names.index("provision_tpm") < names.index("erase_file")
+    assert again[3] == SAFE & ~Flag.RDONLY
+
+
+def test_its_private_key_is_not_left_on_the_disk() -> None:
+    made = machine("provision")
+    outcome = powered_off(made)
+    assert "privkey.pem" not in tree_of(made).entries
+    assert tree_of(made).entries["cert.pem"].data == device_pem()
+    assert "the private key on /dev/vdb was overwritten (flash may keep a copy)" in outcome.lines
+    assert refusal(made) == "/run/machineos/identity/privkey.pem does not exist"
+
+
+def test_a_disk_that_cannot_be_written_to_is_told() -> None:
+    """The machine is provisioned all the same, and whoever did it knows what is left to do."""
+    made = machine("provision")
+    assert made.disks[0].whole is not None
+    made.disks[0].whole.locked = True
+    outcome = powered_off(made)
+    assert made.tpm.provisioned
+    assert "privkey.pem" in tree_of(made).entries
+    assert [line for line in outcome.lines if "PRIVATE KEY" in line] == [
+        "THE PRIVATE KEY IS STILL ON /dev/vdb: mount vfat /dev/vdb at /run/machineos/identity: "
+        "Read-only file system; destroy that disk"
+    ]
+    assert not [line for line in outcome.lines if "overwritten" in line]
+    assert not [one for one in outcome.host.names.mounts if one.kind == "vfat"]
+
+
+@pytest.mark.parametrize("reason", ["somebody else's", "expired"])
+def test_nothing_is_erased_before_the_tpm_has_it(reason: str) -> None:
+    bad = {
+        "somebody else's": lambda: machine("provision", disks=[carrier("SN0002")]),
+        "expired": lambda: with_certificate(device().but(end=NOW - timedelta(days=1)).pem()),
+    }
+    made = bad[reason]()
+    refusal(made)
+    assert b"not for anybody" in tree_of(made).entries["privkey.pem"].data
     assert tree_of(made).writes == 0
+
+
+CHIP, INTEL = Maker("IFX", "SLB9670"), Maker("INTC", "Intel")
+
+
+@pytest.mark.parametrize(
+    ("maker", "driver", "kind"),
+    [
+        (CHIP, "tpm_tis", "discrete"),
+        (INTEL, "tpm_crb", "integrated"),
+        (INTEL, "tpm_tis", "unknown"),
+        (Maker("IBM", "SW TPM"), "tpm_crb", "virtual"),
+        (Maker("", ""), "", "unknown"),
+    ],
+)
+@pytest.mark.parametrize("wanted", ["", "integrated", "discrete", "virtual"])
+def test_the_kind_of_tpm_is_told_and_may_be_refused(
+    maker: Maker, driver: str, kind: str, wanted: str
+) -> None:
+    tpm = FakeTpm(maker=maker, driver=driver)
+    made = machine("provision", tpm=tpm, uki=uki("provision", tpm_kind=wanted))
+    outcome = made.boot()
+    line = next(line for line in outcome.lines if "the TPM is " in line)
+    assert f"({kind}: made by {maker}, driver {driver or 'none'})" in line
+    assert tpm.provisioned == (wanted in {"", kind})
+    assert ("privkey.pem" in tree_of(made).entries) == (not tpm.provisioned)
+    if not tpm.provisioned:
+        assert outcome.reason.startswith(f"this product wants a TPM of the kind {wanted}, and the")
+        assert tpm.writes == 0
 
 
 def test_the_door_is_closed_after_it() -> None:

@@ -31,6 +31,7 @@ from unit.boot.ends import handed_over, refusal
 from unit.boot.worlds import (
     KERNEL,
     PARTIAL,
+    UKI_KEY,
     VOLUME,
     anchors,
     changed,
@@ -160,13 +161,8 @@ def with_kernel(made: FakeMachine, **changes: object) -> None:
 
 ENFORCING: dict[str, tuple[Change, str]] = {
     "the firmware gave the kernel another certificate": (
-        lambda m: setattr(m, "firmware", publisher().build()),
+        lambda m: setattr(m, "firmware", publisher().but(subject_key=UKI_KEY).build()),
         "the kernel refuses the IPE policy machineos: EKEYREJECTED",
-    ),
-    "the manifest CA's certificate is not one": (
-        lambda m: with_anchors(m, manifest_ca_uki=b"x"),
-        "manifest CA: the kernel does not accept this certificate (EBADMSG): "
-        "no key that it trusts vouches for it",
     ),
     "a kernel without IPE": (
         lambda m: with_kernel(m, ipe=False),
@@ -185,7 +181,7 @@ ENFORCING: dict[str, tuple[Change, str]] = {
         "the kernel refuses the IPE policy machineos: EKEYREJECTED",
     ),
     "a manifest CA that the kernel's certificate does not vouch for": (
-        lambda m: with_anchors(m, manifest_ca_uki=publisher().build().public_bytes(Encoding.DER)),
+        lambda m: with_anchors(m, manifest_ca_uki=publisher().but(authority=UKI_KEY).build().public_bytes(Encoding.DER)),
         "manifest CA: the kernel does not accept this certificate (ENOKEY): "
         "no key that it trusts vouches for it",
     ),

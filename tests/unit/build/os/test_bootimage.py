@@ -37,6 +37,17 @@ def test_the_initrd_is_told_what_it_was_built_of() -> None:
     assert settings.filesystems == BASE.filesystems
 
 
+def test_only_the_image_that_provisions_asks_for_a_kind_of_tpm() -> None:
+    """The others find out by the policy, and a machine in the field is not to stop for it."""
+    options = Options("0003", 7, tpm_kind="integrated")
+    asked = {
+        mode: bootimage.settings_of(mode, BASE, VOLUME, options).tpm_kind
+        for mode in bootimage.MODES
+    }
+    assert asked == {"run": "", "install": "", "provision": "integrated"}
+    assert bootimage.settings_of("provision", BASE, VOLUME, Options()).tpm_kind == ""
+
+
 def test_the_command_line_locks_the_kernel_down() -> None:
     words = bootimage.COMMAND_LINE.split()
     for word in (

@@ -22,6 +22,7 @@ from machineos.host.kernel.ipepolicy import boot_policy_text, closed_policy_text
 from machineos.host.pack import shim
 from machineos.trust.keys.keyset import Keyset
 from machineos.trust.measure import tpm_policy
+from machineos.trust.measure.pcr import predict_pcr14
 from vectors.pe import efi_binary
 from waiting import PATIENCE
 
@@ -146,11 +147,13 @@ def test_the_policy_is_for_exactly_this_image(
 ) -> None:
     sections = uki.read_sections((built / name).read_bytes())
     (policy,) = tpm_policy.parse_policies(sections[".pcrsig"])
-    assert policy.pcrs == (7, 11, 12)
+    assert policy.pcrs == (7, 11, 12, 13, 14)
     assert policy.values[1] == uki.measure(
         {key: value for key, value in sections.items() if key in uki.MEASURED}
     )
-    assert policy.values[2] == bytes(32)
+    assert policy.values[2:4] == (bytes(32), bytes(32))
+    shim = anchored.keyset.key("uki-production").certificate_der()
+    assert policy.values[4] == predict_pcr14(shim)
     assert policy.version == "0003"
     certificate = x509.load_der_x509_certificate(
         anchored.keyset.key("tpmpol-luks").certificate_der()

@@ -90,8 +90,9 @@ def test_all_that_an_image_depends_on_is_in_its_key() -> None:
         workshop.bootkit_key(replace(SHOP, version="2"), PARTS, pems, "s"),
         workshop.bootkit_key(replace(SHOP, variant=DEBUG), PARTS, pems, "s"),
         workshop.bootkit_key(replace(SHOP, epoch=8), PARTS, pems, "s"),
+        workshop.bootkit_key(replace(SHOP, tpm_kind="integrated"), PARTS, pems, "s"),
     }
-    assert len(keys) == 9
+    assert len(keys) == 10
     same = workshop.bootkit_key(replace(SHOP, cache=Path("/other")), PARTS, pems, "s")
     assert same in keys
 

@@ -68,3 +68,48 @@ def test_a_secret_comes_back_until_it_is_revoked() -> None:
 def test_a_secret_that_is_not_there() -> None:
     with pytest.raises(MissingError, match="holds no key"):
         keyring.read_secret("machineos-test:none")
+
+
+def test_what_a_keyring_holds_is_told_by_its_keys() -> None:
+    """A keyring of this thread, with two keys in it and a keyring."""
+    made = keyring._add_key("keyring", "machineos-test", b"", keyring.THREAD_KEYRING)
+    if made[0] <= 0:
+        pytest.skip(f"no key service in this container: {errno.errorcode[made[1]]}")
+    assert keyring.keys_in(made[0], what="test") == ()
+    for name in ("tests: UKI Production: fa98a1d1", "with; a semicolon"):
+        assert keyring._add_key("user", name, b"x", made[0])[0] > 0
+    assert keyring._add_key("keyring", "inner", b"", made[0])[0] > 0
+    found = keyring.keys_in(made[0], what="test")
+    assert sorted(found) == ["inner", "tests: UKI Production: fa98a1d1", "with; a semicolon"]
+
+
+def test_a_system_keyring_is_listed_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(KEYS)
+    with pytest.raises(MissingError, match=r"no keyring \.nobodys"):
+        keyring.list_keys(".nobodys", proc_keys=path)
+    with pytest.raises(ToolError, match=r"key \.machine: keyctl: E"):
+        keyring.list_keys(keyring.MACHINE, proc_keys=path)  # the number is of another machine
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        # of a guest
+        (
+            b"asymmetric;0;0;1f010000;tests: UKI Production: fa98a1d1",
+            "tests: UKI Production: fa98a1d1",
+        ),
+        (b"user;0;0;3f010000;a;b;c", "a;b;c"),
+        (b"keyring;0;0;1f0b0000;", ""),
+        (b"user;0;0;3f010000;\xff", "\ufffd"),
+    ],
+)
+def test_a_description(text: bytes, name: str) -> None:
+    assert keyring.parse_description(text) == name
+
+
+@pytest.mark.parametrize("text", [b"", b"user;0;0;3f010000", b"x"])
+def test_what_is_no_description(text: bytes) -> None:
+    with pytest.raises(ToolError, match="cannot read the description"):
+        keyring.parse_description(text)

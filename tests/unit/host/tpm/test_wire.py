@@ -58,6 +58,7 @@ NUMBERS: list[tuple[type[IntEnum], dict[str, int]]] = [
     (
         Property,
         {
+            "MANUFACTURER": 0x105, "VENDOR_STRING_1": 0x106,
             "NV_INDEX_MAX": 0x117, "NV_BUFFER_MAX": 0x12C, "PERMANENT": 0x200,
             "LOCKOUT_COUNTER": 0x20E, "MAX_AUTH_FAIL": 0x20F, "LOCKOUT_INTERVAL": 0x210,
             "LOCKOUT_RECOVERY": 0x211,

@@ -30,7 +30,9 @@ def test_the_probe_is_a_whole_machine_and_every_end_of_it_an_answer() -> None:
     )
     assert command == Command(
         (
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+            "qemu-system-x86_64", "-sandbox",
+            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+            "-nodefaults", "-no-user-config", "-display", "none",
             "-machine", "q35,smm=on", "-accel", "kvm", "-m", "64", "-blockdev", node,
             "-device", "virtio-blk-pci,drive=probe,bootindex=0",
             "-device", "isa-debug-exit,iobase=0xf4,iosize=4",

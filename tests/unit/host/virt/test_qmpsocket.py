@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from machineos.core import run
 from machineos.core.clock import SystemClock
 from machineos.errors import MachineError
 from machineos.host.virt import qmp, qmpsocket
-from machineos.host.virt.qemu import PROGRAM
+from machineos.host.virt.qemu import PROGRAM, SANDBOX
 from waiting import PATIENCE, wait_for
 
 CLOCK = SystemClock()
@@ -160,7 +161,7 @@ def answers(path: Path) -> bool:
 def monitor(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     """A QEMU without any guest, stopped before its first instruction."""
     path = tmp_path / "q"
-    argv = [PROGRAM, "-nodefaults", "-display", "none", "-M", "none", "-S"]
+    argv = [PROGRAM, *SANDBOX, "-nodefaults", "-display", "none", "-M", "none", "-S"]
     argv += ["-qmp", f"unix:{path},server=on,wait=off"]
     with (tmp_path / "log").open("wb") as log:
         child = run.spawn(argv, log=log)
@@ -169,6 +170,16 @@ def monitor(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     yield path, child
     child.kill()
     child.wait()
+
+
+@pytest.mark.tool(PROGRAM)
+def test_a_qemu_of_ours_may_not_do_everything(
+    monitor: tuple[Path, subprocess.Popen[bytes]],
+) -> None:
+    """seccomp is in filter mode (2), and no later program gets more."""
+    _, child = monitor
+    status = Path(f"/proc/{child.pid}/status").read_text()
+    assert re.findall(r"^(?:Seccomp|NoNewPrivs):\t(\d)", status, re.MULTILINE) == ["1", "2"]
 
 
 @pytest.mark.tool(PROGRAM)

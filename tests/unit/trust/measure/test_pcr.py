@@ -157,3 +157,47 @@ def test_certs_of_a_keyset(one: Keyset) -> None:
 def test_an_owner_that_is_not_known_is_nobody(own: Keyset) -> None:
     (own.root / "uefi-kek/guid").unlink()
     assert certs_of(own)[0].kek.owner == UUID(int=0)
+
+
+def test_pcr_14_is_what_the_event_log_of_a_guest_showed() -> None:
+    """Of the same boot: two of the three digests depend on no key, so they are of any."""
+    uki = owned("uki-production").der
+    listed = hashlib.sha256(x509_list(SHIM, uki)).hexdigest()
+    assert shown(pcr.mok_events(uki)) == [
+        ("MokList", listed),
+        ("MokListX", "8d8a3aae50d5d25838c95c034aadce7b548c9a952eb7925e366eda537c59c3b0"),
+        ("MokListTrusted", "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a"),
+    ]
+    assert pcr.predict_pcr14(uki) == pcr.fold(pcr.mok_events(uki))
+    assert pcr.predict_pcr14(uki) != pcr.predict_pcr14(owned("uki-limited").der)
+
+
+def test_what_is_enrolled_makes_another_pcr_14() -> None:
+    """As shim measures it (mok.c): a key behind its own, a hash to deny, a setting."""
+    uki, foreign = owned("uki-production").der, owned("uefi-pk")
+    nobody = pcr.mok_events(uki)
+    with_key = x509_list(SHIM, uki) + x509_list(foreign.owner, foreign.der)
+    values = {
+        pcr.fold(events)
+        for events in (
+            nobody,
+            [content("MokList", with_key), *nobody[1:]],
+            [nobody[0], content("MokListX", sha256_list(foreign.owner, [b"h" * 32])), nobody[2]],
+            nobody[:2],
+            [*nobody, content("MokPolicy", b"\1")],
+        )
+    }
+    assert len(values) == 5
+
+
+def test_pcr_14_alone_does_not_tell_one_setting_from_another() -> None:
+    """shim hashes the content and not the name. With MokListTrusted there (then it is not
+    measured, and the kernel does not take shim's list into .machine) and MokPolicy of the same
+    byte, PCR 14 is as ours: why the boot looks at the keyrings as well."""
+    uki = owned("uki-production").der
+    imitated = [*pcr.mok_events(uki)[:2], content("MokPolicy", b"\1")]
+    assert pcr.fold(imitated) == pcr.predict_pcr14(uki)
+
+
+def content(name: str, data: bytes) -> pcr.Event:
+    return pcr.Event(name, hashlib.sha256(data).digest())

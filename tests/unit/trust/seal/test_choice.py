@@ -17,11 +17,19 @@ from machineos.trust.seal.choice import (
     choose,
     pcrs_of,
 )
-from unit.trust.sealing import LUKS, OTHER_UKI, SECURE_BOOT, UKI, measured, signed
+from unit.trust.sealing import (
+    LUKS,
+    NOTHING_MORE,
+    OTHER_UKI,
+    SECURE_BOOT,
+    UKI,
+    measured,
+    signed,
+)
 
 KEY = policy_key(LUKS)
 NAME = version_index(KEY).name
-PCRS = {7: measured(SECURE_BOOT), 11: measured(UKI), 12: bytes(32)}
+PCRS = {7: measured(SECURE_BOOT), 11: measured(UKI), 12: bytes(32)} | NOTHING_MORE
 NOW = Measured(PCRS, "0001", NAME)
 NO_POLICY = "this UKI carries no TPM policy signed with the product's key"
 
@@ -132,6 +140,15 @@ def test_a_version_that_was_not_signed_for_does_not_fit() -> None:
             "something was added to the UKI's command line or files",
         ),
         (
+            boot(pcr13=b"x" * 32),
+            "PCR 13 is not a value this product signed: a system extension was added to the UKI",
+        ),
+        (
+            boot(pcr14=b"x" * 32),
+            "PCR 14 is not a value this product signed: "
+            "somebody enrolled a key or a setting of their own in shim (MOK)",
+        ),
+        (
             boot(pcr7=bytes(32), pcr11=bytes(32)),
             "PCR 7 and PCR 11 are not values this product signed: "
             "Secure Boot state or certificates changed; another UKI, or an altered one",
@@ -143,7 +160,7 @@ def test_a_version_that_was_not_signed_for_does_not_fit() -> None:
     ],
 )
 def test_what_does_not_fit_is_named(now: Measured, message: str) -> None:
-    assert refused((signed(pcr12=bytes(32)),), now) == message
+    assert refused((signed(pcr12=bytes(32), more=NOTHING_MORE),), now) == message
 
 
 def test_a_pcr_without_a_reason_of_its_own_is_named_too() -> None:
