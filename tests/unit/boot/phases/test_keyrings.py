@@ -54,7 +54,7 @@ def test_a_keyring_that_shim_did_not_fill() -> None:
     """What happens when the kernel is told not to trust shim's list: it goes to .platform."""
     made = machine()
     made.firmware = stranger()
-    assert "has 1 keys from the firmware in .machine" in refusal(made)
+    assert "has 1 key from the firmware in .machine" in refusal(made)
 
 
 @pytest.mark.parametrize("held", [(), ("vendor: 01", "ours: 02"), ("a: 1", "b: 2", "c: 3")])

@@ -36,15 +36,15 @@ def test_ours_alone() -> None:
         ((OURS, FOREIGN), (DB,), "2 keys from the firmware in .machine.*'foreign: b5b8987f"),
         ((FOREIGN, OURS), (DB,), "2 keys from the firmware in .machine"),
         ((OURS, OURS), (DB,), "2 keys from the firmware in .machine.*: no other"),
-        ((FOREIGN,), (DB,), "1 keys from the firmware in .machine"),
+        ((FOREIGN,), (DB,), "1 key from the firmware in .machine"),
         ((), (DB, OURS), "0 keys from the firmware in .machine"),
         ((OURS,), (), "0 keys from the firmware in .platform"),
         ((OURS,), (DB, FOREIGN), "2 keys from the firmware in .platform.*'foreign"),
         # A name may say what it likes; what counts stands behind the last colon.
-        ((OURS + ": 00",), (DB,), "1 keys"),
-        (("x" + OURS.rpartition(" ")[2],), (DB,), "1 keys"),
-        ((OURS.upper(),), (DB,), "1 keys"),
-        ((".machine",), (DB,), "1 keys"),
+        ((OURS + ": 00",), (DB,), "1 key"),
+        (("x" + OURS.rpartition(" ")[2],), (DB,), "1 key"),
+        ((OURS.upper(),), (DB,), "1 key"),
+        ((".machine",), (DB,), "1 key"),
     ],
 )
 def test_anything_else(machine: tuple[str, ...], platform: tuple[str, ...], words: str) -> None:
