@@ -102,30 +102,43 @@ def with_policies(
     return whole
 
 
-def boot_policy(
+def boot_policies(
     pcr11: bytes,
     certs: SecureBootCerts,
     uki_certificate: bytes,
     policy_key: bytes,
     options: Options,
     sign: Callable[[bytes], bytes],
-) -> tpm_policy.SignedPolicy:
-    """Return the signed policy under which the TPM gives its secrets to one image.
+) -> tuple[tpm_policy.SignedPolicy, ...]:
+    """Return the signed policies under which the TPM gives its secrets to one image: one for each
+    phase of a boot.
 
     ``policy_key`` is a PEM, whose private half is behind ``sign``.
     """
     key = tpm_policy.policy_key(policy_key)
     values = {7: predict_pcr7(certs, uki_certificate), 11: pcr11, 12: bytes(32)}
-    digest = tpm_policy.boot_policy(
-        values, options.policy_version, tpm_policy.version_index(key).name
+    return tuple(
+        signed_policy(tpm_policy.in_phase(values, phase), phase, key, options.policy_version, sign)
+        for phase in tpm_policy.PHASES
     )
+
+
+def signed_policy(
+    values: Mapping[int, bytes],
+    phase: tpm_policy.Phase,
+    key: tpm_policy.PolicyKey,
+    version: str,
+    sign: Callable[[bytes], bytes],
+) -> tpm_policy.SignedPolicy:
+    """Return the signed policy of an image for one phase, in which the PCRs have these values."""
+    digest = tpm_policy.boot_policy(values, version, tpm_policy.version_index(key).name)
     return tpm_policy.SignedPolicy(
         pcrs=tuple(values),
         fingerprint=key.fingerprint,
         policy=digest,
-        signature=tpm_policy.sign_policy(digest, sign),
-        version=options.policy_version,
-        purpose="luks",
+        signature=tpm_policy.sign_policy(digest, sign, tpm_policy.policy_ref(phase)),
+        version=version,
+        purpose=phase,
         values=tuple(values.values()),
     )
 
