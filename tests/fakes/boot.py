@@ -23,6 +23,7 @@ from fakes.bootparts.files import Entry, Mounted, Namespace, Tree, image_tree
 from fakes.bootparts.kernel import FakeKernel
 from fakes.bootparts.tpm import FakeTpm, never
 from machineos.boot.aliases import next_driver
+from machineos.boot.facts import HostCa
 from machineos.boot.host import Host
 from machineos.boot.main import start
 from machineos.boot.steps import ProvisionTpm
@@ -43,9 +44,10 @@ from machineos.host.disk.device import Partition
 from machineos.host.kernel.flags import Flag
 from machineos.oci.model.atomfs import Layer
 from machineos.oci.model.documents import Manifest
-from machineos.trust.measure.tpm_policy import SignedPolicy
+from machineos.trust.measure.tpm_policy import Phase, SignedPolicy
+from machineos.trust.seal.hostca import make_host_ca
 from machineos.trust.seal.layout import Index
-from machineos.trust.verify.chain import Publisher
+from machineos.trust.verify.chain import DeviceIdentity, Publisher
 from unit.document.conftest import MemoryRepository
 
 MAPPER = Path("/dev/mapper")
@@ -164,6 +166,8 @@ class FakeHost:
         self.settings: Settings | None = None
         self.mapped: dict[Path, Volume] = {}
         self.init: tuple[str, ...] = ()
+        self.forgotten = 0
+        self.listed: list[Path] = []
         self._policy_key = b""
         root = Tree()
         for folder in ("dev", "proc", "sys", "run", "sysroot", "tmp"):
@@ -218,6 +222,9 @@ class FakeHost:
     def read_file(self, path: Path, limit: int) -> bytes:
         return self.names.read(path, limit)
 
+    def read_part(self, path: Path, offset: int, size: int) -> bytes:
+        return self.names.read(path, 1 << 30)[offset : offset + size]
+
     def read_text(self, path: Path) -> str:
         found = self.names.entry(path)
         if found is None or found.kind != "file":
@@ -232,6 +239,10 @@ class FakeHost:
 
     def make_folder(self, path: Path, mode: int) -> None:
         self.names.make_folder(path, mode)
+
+    def list_folder(self, path: Path, limit: int) -> tuple[str, ...]:
+        self.listed.append(path)
+        return self.names.list_folder(path)[:limit]
 
     def is_folder(self, path: Path) -> bool:
         found = self.names.entry(path)
@@ -335,8 +346,21 @@ class FakeHost:
     def close_sealed(self) -> None:
         self.machine.tpm.close()
 
-    def close_door(self) -> None:
-        self.machine.tpm.close_door()
+    def read_floor(self) -> str:
+        return self.machine.tpm.read_floor()
+
+    def raise_floor(self, version: str) -> None:
+        self.machine.tpm.raise_floor(version, self._policy_key, self.machine.tick)
+
+    def make_host_ca(self, identity: DeviceIdentity, private_key: Secret) -> HostCa:
+        return HostCa(*make_host_ca(identity, private_key, random=bytes))
+
+    def forget_secret(self, secret: Secret) -> None:
+        secret.wipe()
+        self.forgotten += 1
+
+    def close_door(self, phase: Phase) -> None:
+        self.machine.tpm.close_door(phase)
 
     def provision_tpm(self, given: ProvisionTpm) -> None:
         self.machine.tpm.provision(given, self.machine.tick)

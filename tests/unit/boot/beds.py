@@ -43,7 +43,7 @@ from unit.boot.worlds import (
     store_of,
 )
 from unit.document.conftest import MemoryRepository
-from unit.trust.sealing import ADMIN, LUKS, SECURE_BOOT, signed
+from unit.trust.sealing import ADMIN, LUKS, SECURE_BOOT, both
 from vectors.certificates import PRODUCT, key, publisher
 from waiting import PATIENCE
 
@@ -316,7 +316,7 @@ def event(text: bytes) -> bytes:
 def policies(version: str, by: By) -> tuple[SignedPolicy, ...]:
     """Return the policies of the image that ``reset`` measures."""
     label = "tpmpol-luks" if by == "product" else "stranger"
-    return (signed(SECURE_BOOT, event(b"this image"), version, by=label, pcr12=bytes(32)),)
+    return both(SECURE_BOOT, event(b"this image"), version, by=label, pcr12=bytes(32))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def test_a_machine_hands_over() -> None:
     generation = content().fetched.verified.sha256[:12]
     assert outcome.lines == [
         "initrd for run, kernel 6.12.1",
+        "the TPM gives out no key any more",
         f"this is SN0001 of product {PRODUCT}",
         f"generation {generation} verified",
         "the kernel enforces: only signed volumes can be executed",
@@ -43,6 +44,7 @@ def test_an_installer_hands_over() -> None:
     outcome = handed_over(machine("install"))
     assert outcome.lines == [
         "initrd for install, kernel 6.12.1",
+        "the TPM gives out no key any more",
         f"this is SN0001 of product {PRODUCT}",
         "install medium /dev/sr0 verified",
         "the kernel enforces: only signed volumes can be executed",
@@ -121,7 +123,7 @@ def test_an_error_that_nobody_foresaw_adds_the_last_places_of_its_trace() -> Non
 
 
 def test_an_expected_error_has_no_trace() -> None:
-    assert len(machine(disks=[]).boot().lines) == 4
+    assert len(machine(disks=[]).boot().lines) == 5
 
 
 class Unwilling(FakeFirst):

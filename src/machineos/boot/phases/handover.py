@@ -13,6 +13,7 @@ from machineos.boot.facts import (
     FRESH,
     GENERATION,
     IMAGES,
+    REQUESTS,
     RUN,
     RUNS,
     SCRATCH,
@@ -111,6 +112,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "handover",
     modes=RUNS,
-    needs=frozenset({SCRATCH, DISK, GENERATION, STORE, IMAGES, FRESH}),
+    needs=frozenset({SCRATCH, DISK, GENERATION, STORE, IMAGES, FRESH, REQUESTS}),
     gives=frozenset({DEPARTURE}),
 )

@@ -119,26 +119,30 @@ def _fits(policy: SignedPolicy, version: str, measured: Measured) -> bool:
 
 def _difference(policies: Sequence[SignedPolicy], now: Mapping[int, bytes], phase: Phase) -> str:
     """Return which PCRs are not as signed, as far as the policies say what they expected."""
-    expected = [policy for policy in policies if policy.values]
-    if not expected:
+    here = _expected(policies, phase)
+    there = _expected(policies, "first" if phase == "second" else "second")
+    if not here and not there:
         return "the PCRs are not values this product signed: another UKI or Secure Boot state"
-    if any(_left(_values(policy), now) for policy in expected):
+    if any(_left(want, now) for want in (*here, *there)):
         return "the initrd has been left: the TPM's secrets can be read only inside it"
-    here = [_values(policy) for policy in expected if phase_of(policy) == phase]
-    there = [_values(policy) for policy in expected if phase_of(policy) != phase]
-    if not any(_is(want, now) for want in here) and any(_is(want, now) for want in there):
+    if _matches(there, now) and not _matches(here, now):
         return _ELSEWHERE[phase]
     if not here:
         return f"this UKI carries no TPM policy for the {phase} phase of a boot"
     return _blame(min((_changed(want, now) for want in here), key=len))
 
 
-def _values(policy: SignedPolicy) -> Mapping[int, bytes]:
-    return dict(zip(policy.pcrs, policy.values, strict=True))
+def _expected(policies: Sequence[SignedPolicy], phase: Phase) -> list[dict[int, bytes]]:
+    """Return what the PCRs were expected to be in a phase, of those policies that say it."""
+    return [
+        dict(zip(policy.pcrs, policy.values, strict=True))
+        for policy in policies
+        if policy.values and phase_of(policy) == phase
+    ]
 
 
-def _is(want: Mapping[int, bytes], now: Mapping[int, bytes]) -> bool:
-    return not _changed(want, now)
+def _matches(wanted: Sequence[Mapping[int, bytes]], now: Mapping[int, bytes]) -> bool:
+    return any(not _changed(want, now) for want in wanted)
 
 
 def _changed(want: Mapping[int, bytes], now: Mapping[int, bytes]) -> list[int]:

@@ -34,8 +34,8 @@ class Index(IntEnum):
     CONFIGURATION_KEY = 0x1500040
 
 
-# In which phase of a boot the TPM gives each out; of the floor, lets it be written. What is not here
-# is no secret. The admin password is for an image of its own, which has no phases yet.
+# In which phase of a boot the TPM gives each out; of the floor, lets it be written. What is not
+# here is no secret. The admin password is for an image of its own, which has no phases yet.
 PHASES: Final[Mapping[Index, Phase]] = {
     Index.ADMIN_PASSWORD: "first",
     Index.CONFIGURATION_KEY: "first",

@@ -158,7 +158,7 @@ def test_one_session_goes_from_phase_to_phase_and_the_tpm_refuses_what_is_over(
             assert sealed.read(Index.CONFIGURATION_KEY) == key
             sealed.close_door("first")
             for _ in range(2):
-                with pytest.raises(PolicyError, match="does not fulfil its signed policy: .*VALUE"):
+                with pytest.raises(PolicyError, match=r"does not fulfil its .*VALUE"):
                     sealed.read(Index.CONFIGURATION_KEY)
                 assert sealed.read(Index.SUDI_CERT)
             sealed.close_door("second")
