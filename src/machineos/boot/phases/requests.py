@@ -82,6 +82,8 @@ def _carry_out(asked: tuple[Request, ...], facts: Facts) -> Talk[None]:
     if decided.floor:
         yield from ask(RaiseFloor(decided.floor))
         yield from ask(Say(f"images older than policy version {decided.floor} do not boot again"))
+    elif len(decided.refused) < len(asked):
+        yield from ask(Say(f"images from policy version {floor} on boot, as before"))
 
 
 def _version() -> Talk[str]:

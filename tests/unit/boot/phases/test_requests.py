@@ -92,6 +92,7 @@ def test_the_floor_rises_to_the_version_of_the_named_generation() -> None:
     assert made.tpm.writes == 1
     again = came_up(made)  # the request is still there, and there is nothing to do any more
     assert (floor(made), made.tpm.writes) == (NEW, 1)
+    assert f"images from policy version {NEW} on boot, as before" in again.lines
     assert not [line for line in again.lines if "request" in line or "older" in line]
     made.uki = uki()
     assert "too old" in made.boot().reason
