@@ -60,6 +60,33 @@ def a_secret_is_read_and_not_shown(bed: Bed) -> None:
     refused(DocumentError, lambda: bed.host.read_secret(path, 6))
 
 
+def a_part_of_a_file_is_read(bed: Bed) -> None:
+    path = bed.folder / "file"
+    bed.plant(path, b"0123456789")
+    assert bed.host.read_part(path, 0, 4) == b"0123"
+    assert bed.host.read_part(path, 8, 100) == b"89"
+    assert bed.host.read_part(path, 20, 4) == b""
+    refused(MissingError, lambda: bed.host.read_part(bed.folder / "missing", 0, 1))
+    bed.plant(bed.folder / "link", b"file", kind="link")
+    refused(DocumentError, lambda: bed.host.read_part(bed.folder / "link", 0, 1))
+
+
+def a_folder_lists_so_many_names(bed: Bed) -> None:
+    folder = bed.folder / "listed"
+    assert bed.host.list_folder(folder, 9) == ()
+    bed.host.make_folder(folder, 0o755)
+    assert bed.host.list_folder(folder, 9) == ()
+    names = {f"name {number}" for number in range(5)}
+    for name in names:
+        bed.plant(folder / name, b"x")
+    assert set(bed.host.list_folder(folder, 5)) == names
+    assert len(bed.host.list_folder(folder, 3)) == 3
+    bed.plant(bed.folder / "file", b"x")
+    refused(OSError, lambda: bed.host.list_folder(bed.folder / "file", 9))
+    bed.plant(bed.folder / "link", b"listed", kind="link")
+    refused(OSError, lambda: bed.host.list_folder(bed.folder / "link", 9))
+
+
 def small_texts_are_read_or_empty(bed: Bed) -> None:
     path = bed.folder / "serial"
     assert bed.host.read_text(path) == ""
@@ -283,6 +310,8 @@ FILES: tuple[Callable[[Bed], None], ...] = (
     files_are_read_whole_up_to_a_limit,
     what_is_no_regular_file_is_not_read,
     a_secret_is_read_and_not_shown,
+    a_part_of_a_file_is_read,
+    a_folder_lists_so_many_names,
     small_texts_are_read_or_empty,
     files_are_written_whole_with_their_mode,
     an_erased_file_is_gone,

@@ -250,6 +250,16 @@ def a_first_commit_is_whole_after_a_cut(rig: Rig) -> None:
     refused(again, ConflictError)
 
 
+def a_file_beside_the_store_is_whole_after_a_cut(rig: Rig) -> None:
+    rig.host.make_filesystem("ext4", rig.device("c"), label="config")
+    folder = rig.work("config")
+    rig.host.mount(rig.device("c"), folder, "ext4", read_only=False)
+    rig.host.write_beside(folder, "host-ca.key", KEY, mode=0o600)
+    rig.power_cut()
+    rig.host.mount(rig.device("c"), folder, "ext4", read_only=True)
+    assert rig.files(folder)["host-ca.key"] == KEY.reveal()
+
+
 # -- FAT
 
 
@@ -404,6 +414,7 @@ CLAUSES: dict[str, tuple[Clause, ...]] = {
         a_damaged_blob_of_the_store_is_found_and_replaced,
         an_image_that_is_not_staged,
         a_first_commit_is_whole_after_a_cut,
+        a_file_beside_the_store_is_whole_after_a_cut,
     ),
     "fat": (the_texts_of_a_small_disk,),
     "disk": (

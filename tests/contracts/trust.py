@@ -12,12 +12,14 @@ from machineos.core.secret import Secret
 from machineos.errors import (
     BootError,
     ConflictError,
+    DocumentError,
     MissingError,
     PolicyError,
     SignatureError,
     VerificationError,
 )
 from machineos.host.kernel.flags import Flag
+from machineos.trust.measure.tpm_policy import PHASES
 from machineos.trust.seal.layout import Index
 from machineos.trust.seal.tpmkind import kind_of
 from machineos.trust.verify.firmwarekeys import MACHINE, PLATFORM
@@ -48,12 +50,13 @@ def a_provisioned_tpm_gives_its_secrets_to_the_image_that_was_signed(bed: TpmBed
     bed.host.provision_tpm(given(bed))
     bed.reset()
     bed.host.open_sealed(bed.policies(), policy_key)
-    assert bed.host.read_sealed(Index.SUDI_CERT) == Secret(CERTIFICATE)
-    assert bed.host.read_sealed(Index.SUDI_KEY) == Secret(PRIVATE)
     key = bed.host.read_sealed(Index.CONFIGURATION_KEY)
     assert len(key.reveal()) == 32
     assert bed.host.read_sealed(Index.CONFIGURATION_KEY) == key
     assert bed.host.read_sealed(Index.STORAGE_KEY) != key
+    bed.host.close_door("first")
+    assert bed.host.read_sealed(Index.SUDI_CERT) == Secret(CERTIFICATE)
+    assert bed.host.read_sealed(Index.SUDI_KEY) == Secret(PRIVATE)
     bed.host.close_sealed()
     bed.host.close_sealed()
     refused(BootError, lambda: bed.host.read_sealed(Index.SUDI_CERT))
@@ -116,7 +119,7 @@ def an_image_older_than_the_floor_gets_nothing(bed: TpmBed) -> None:
     assert text.startswith("this UKI is too old: its policy version is 0002, the TPM accepts 0003")
     for version in ("0003", "0004"):
         bed.host.open_sealed((*old, *bed.policies(version=version)), policy_key)
-        assert bed.host.read_sealed(Index.SUDI_CERT) == Secret(CERTIFICATE)
+        assert len(bed.host.read_sealed(Index.STORAGE_KEY)) == 32
         bed.host.close_sealed()
 
 
@@ -125,7 +128,7 @@ def a_session_ends_when_a_pcr_changes(bed: TpmBed) -> None:
     bed.host.provision_tpm(given(bed))
     bed.reset()
     bed.host.open_sealed(bed.policies(), policy_key)
-    bed.host.read_sealed(Index.SUDI_CERT)
+    bed.host.read_sealed(Index.STORAGE_KEY)
     bed.extend(11)
     refused(PolicyError, lambda: bed.host.read_sealed(Index.CONFIGURATION_KEY))
     bed.host.close_sealed()
@@ -135,7 +138,7 @@ def behind_the_door_nobody_gets_anything_until_a_reset(bed: TpmBed) -> None:
     policy_key, _ = bed.policy_keys
     bed.host.provision_tpm(given(bed))
     bed.reset()
-    bed.host.close_door()
+    bed.host.close_door("second")
     text = refused(PolicyError, lambda: bed.host.open_sealed(bed.policies(), policy_key))
     assert text.startswith("the initrd has been left")
     bed.host.close_sealed()
@@ -144,8 +147,70 @@ def behind_the_door_nobody_gets_anything_until_a_reset(bed: TpmBed) -> None:
     bed.host.close_sealed()
 
 
-def a_door_can_be_closed_without_secrets(bed: TpmBed) -> None:
-    bed.host.close_door()
+def each_door_ends_a_phase_and_the_session_goes_on(bed: TpmBed) -> None:
+    policy_key, _ = bed.policy_keys
+    bed.host.provision_tpm(given(bed))
+    bed.reset()
+    bed.host.open_sealed(bed.policies(), policy_key)
+    text = refused(PolicyError, lambda: bed.host.read_sealed(Index.SUDI_KEY))
+    assert text.startswith("the first door is still open")
+    bed.host.read_sealed(Index.CONFIGURATION_KEY)
+    bed.host.close_door("first")
+    for index in (Index.CONFIGURATION_KEY, Index.STORAGE_KEY):
+        refused(PolicyError, lambda index=index: bed.host.read_sealed(index))  # type: ignore[misc]
+    assert bed.host.read_sealed(Index.SUDI_KEY) == Secret(PRIVATE)
+    bed.host.close_door("second")
+    for index in (Index.CONFIGURATION_KEY, Index.SUDI_CERT, Index.SUDI_KEY):
+        refused(PolicyError, lambda index=index: bed.host.read_sealed(index))  # type: ignore[misc]
+    bed.host.close_sealed()
+
+
+def behind_the_first_door_another_session_gets_no_key(bed: TpmBed) -> None:
+    policy_key, _ = bed.policy_keys
+    bed.host.provision_tpm(given(bed))
+    bed.reset()
+    bed.host.close_door("first")
+    text = refused(PolicyError, lambda: bed.host.open_sealed(bed.policies(), policy_key))
+    assert text.startswith("the first door is closed")
+
+
+def the_floor_rises_in_the_second_phase_and_never_falls(bed: TpmBed) -> None:
+    policy_key, _ = bed.policy_keys
+    refused(BootError, bed.host.read_floor)
+    bed.host.provision_tpm(given(bed))
+    bed.reset()
+    policies = bed.policies(version="0003")
+    bed.host.open_sealed(policies, policy_key)
+    assert bed.host.read_floor() == "0001"
+    text = refused(PolicyError, lambda: bed.host.raise_floor("0002"))
+    assert text.startswith("the first door is still open")
+    bed.host.close_door("first")
+    refused(DocumentError, lambda: bed.host.raise_floor("2"))
+    text = refused(PolicyError, lambda: bed.host.raise_floor("0004"))
+    assert text == "policy version 0004 would lock out this UKI, which has 0003"
+    bed.host.raise_floor("0003")
+    bed.host.raise_floor("0003")
+    text = refused(PolicyError, lambda: bed.host.raise_floor("0002"))
+    assert text == "the TPM's policy version is 0003; it is never lowered to 0002"
+    assert bed.host.read_floor() == "0003"
+    bed.host.close_sealed()
+    bed.reset()
+    refused(PolicyError, lambda: bed.host.open_sealed(bed.policies(version="0002"), policy_key))
+
+
+def a_tpm_without_our_secrets_has_no_door(bed: TpmBed) -> None:
+    """So nothing that says there is none is taken for a closed one."""
+    for phase in PHASES:
+        text = refused(BootError, lambda phase=phase: bed.host.close_door(phase))  # type: ignore[misc]
+        assert text.startswith("the TPM is not provisioned, or was cleared")
+
+
+def a_forgotten_secret_is_overwritten(bed: TpmBed) -> None:
+    secret = Secret(b"x" * 32)
+    view = secret.view()
+    bed.host.forget_secret(secret)
+    assert bytes(view) == bytes(32)
+    assert secret.wiped
 
 
 # -- a kernel that enforces
@@ -219,7 +284,11 @@ TPMS: tuple[Callable[[TpmBed], None], ...] = (
     an_image_older_than_the_floor_gets_nothing,
     a_session_ends_when_a_pcr_changes,
     behind_the_door_nobody_gets_anything_until_a_reset,
-    a_door_can_be_closed_without_secrets,
+    each_door_ends_a_phase_and_the_session_goes_on,
+    behind_the_first_door_another_session_gets_no_key,
+    the_floor_rises_in_the_second_phase_and_never_falls,
+    a_tpm_without_our_secrets_has_no_door,
+    a_forgotten_secret_is_overwritten,
 )
 KERNELS: tuple[Callable[[KernelBed], None], ...] = (
     a_signed_volume_opens_and_no_other,

@@ -13,16 +13,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
 from cryptography import x509
 
+from fakes.bootparts.cutting import Cutting
+from fakes.bootparts.cutting import PowerCutError as PowerCutError
 from fakes.bootparts.disks import Disk, Luks, Volume, opened
+from fakes.bootparts.ends import EndError as EndError
+from fakes.bootparts.ends import HandedOverError as HandedOverError
+from fakes.bootparts.ends import PoweredOffError as PoweredOffError
+from fakes.bootparts.ends import RestartedError as RestartedError
 from fakes.bootparts.files import Entry, Mounted, Namespace, Tree, image_tree
 from fakes.bootparts.kernel import FakeKernel
 from fakes.bootparts.tpm import FakeTpm, never
 from machineos.boot.aliases import next_driver
+from machineos.boot.facts import HostCa
 from machineos.boot.host import Host
 from machineos.boot.main import start
 from machineos.boot.steps import ProvisionTpm
@@ -43,36 +50,17 @@ from machineos.host.disk.device import Partition
 from machineos.host.kernel.flags import Flag
 from machineos.oci.model.atomfs import Layer
 from machineos.oci.model.documents import Manifest
-from machineos.trust.measure.tpm_policy import SignedPolicy
+from machineos.trust.measure.tpm_policy import Phase, SignedPolicy
+from machineos.trust.seal.hostca import make_host_ca
 from machineos.trust.seal.layout import Index
 from machineos.trust.seal.tpmkind import Maker
-from machineos.trust.verify.chain import Publisher
+from machineos.trust.verify.chain import DeviceIdentity, Publisher
 from unit.document.conftest import MemoryRepository
 
 MAPPER = Path("/dev/mapper")
 POLICY_FILE = Path("/.extra/tpm2-pcr-signature.json")
 DMI = "class/dmi/id/product_serial"
 TPM = "class/tpm/tpm0/device/uevent"
-
-
-class EndError(BaseException):
-    """The machine has left the code that runs on it; nothing may catch that."""
-
-
-class HandedOverError(EndError):
-    """systemd runs."""
-
-
-class PoweredOffError(EndError):
-    """It is off."""
-
-
-class RestartedError(EndError):
-    """It was reset."""
-
-
-class PowerCutError(EndError):
-    """The power went."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +154,8 @@ class FakeHost:
         self.settings: Settings | None = None
         self.mapped: dict[Path, Volume] = {}
         self.init: tuple[str, ...] = ()
+        self.forgotten = 0
+        self.listed: list[Path] = []
         self._policy_key = b""
         root = Tree()
         for folder in ("dev", "proc", "sys", "run", "sysroot", "tmp"):
@@ -220,6 +210,9 @@ class FakeHost:
     def read_file(self, path: Path, limit: int) -> bytes:
         return self.names.read(path, limit)
 
+    def read_part(self, path: Path, offset: int, size: int) -> bytes:
+        return self.names.read(path, 1 << 30)[offset : offset + size]
+
     def read_text(self, path: Path) -> str:
         found = self.names.entry(path)
         if found is None or found.kind != "file":
@@ -237,6 +230,10 @@ class FakeHost:
 
     def make_folder(self, path: Path, mode: int) -> None:
         self.names.make_folder(path, mode)
+
+    def list_folder(self, path: Path, limit: int) -> tuple[str, ...]:
+        self.listed.append(path)
+        return self.names.list_folder(path)[:limit]
 
     def is_folder(self, path: Path) -> bool:
         found = self.names.entry(path)
@@ -342,8 +339,21 @@ class FakeHost:
     def close_sealed(self) -> None:
         self.machine.tpm.close()
 
-    def close_door(self) -> None:
-        self.machine.tpm.close_door()
+    def read_floor(self) -> str:
+        return self.machine.tpm.read_floor()
+
+    def raise_floor(self, version: str) -> None:
+        self.machine.tpm.raise_floor(version, self._policy_key, self.machine.tick)
+
+    def make_host_ca(self, identity: DeviceIdentity, private_key: Secret) -> HostCa:
+        return HostCa(*make_host_ca(identity, private_key, random=bytes))
+
+    def forget_secret(self, secret: Secret) -> None:
+        secret.wipe()
+        self.forgotten += 1
+
+    def close_door(self, phase: Phase) -> None:
+        self.machine.tpm.close_door(phase)
 
     def read_tpm_maker(self) -> Maker:
         return self.machine.tpm.read_maker()
@@ -403,30 +413,6 @@ class FakeHost:
         if found is None:
             raise MissingError(f"{folder} is not an OCI image layout: it has no file oci-layout")
         return found
-
-
-class Cutting:
-    """A host whose power goes after so many calls, and that remembers each."""
-
-    def __init__(self, host: FakeHost, cut: int | None, *, late: bool) -> None:
-        self._host = host
-        self._cut = cut
-        self._late = late
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method: Callable[..., Any] = getattr(self._host, name)
-
-        def call(*arguments: object) -> object:
-            now = self._cut == len(self._host.calls)
-            self._host.calls.append((name, arguments))
-            if now and not self._late:
-                raise PowerCutError
-            answer = method(*arguments)
-            if now:
-                raise PowerCutError
-            return answer
-
-        return call
 
 
 class FakeFirst:

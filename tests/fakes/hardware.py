@@ -22,6 +22,8 @@ from machineos.host.disk.device import Disk
 from machineos.host.disk.sfdisk import ESP, PartitionSpec
 from machineos.oci.model.documents import parse_manifest
 
+HOST_CA_FILES = ("host-ca.key", "host-ca.pem", "host-ca.p7s")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -109,9 +111,11 @@ class Hardware:
         files = self.folder(inner)
         commit = files.get("manifest.git/commit")
         assert commit is not None, "the store has no commit"
-        assert commit == commit_of({n: d for n, d in files.items() if "/" not in n})
+        assert set(HOST_CA_FILES) < set(files)
+        plain = {n: d for n, d in files.items() if "/" not in n and n not in HOST_CA_FILES}
+        assert commit == commit_of(plain)
         (sha256,) = parse_system(files[SYSTEM_FILE]).manifests
-        assert {SYSTEM_FILE, *document_files(sha256)} == {n for n in files if "/" not in n}
+        assert {SYSTEM_FILE, *document_files(sha256)} == set(plain)
         store = self.format_of(parts["machine-store"])
         assert store is not None, "no store"
         bootkit = self._check_store(self.folder(store), files[f"{sha256}.json"])

@@ -272,6 +272,9 @@ class FakeHost:
         self._write_whole(folder / "manifest.git/commit", commit)
         return hashlib.sha1(commit + f"{message:s} {seconds:d}".encode()).hexdigest()
 
+    def write_beside(self, folder: Path, name: str, data: Secret, *, mode: int) -> None:
+        self._write_whole(folder / name, data.reveal())
+
     def store_image(
         self, source: Path, store: Path, image: Digest, *, tag: str
     ) -> tuple[Digest, ...]:

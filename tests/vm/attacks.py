@@ -20,7 +20,6 @@ from machineos.host.virt import tools
 from machineos.trust.keys import efi
 from machineos.trust.keys.enrolled import certs_of
 from machineos.trust.measure import tpm_policy
-from machineos.trust.measure.pcr import predict_pcr7
 from machineos.vm.model import Disk, Size
 from vm.appliance import CLOCK
 from vm.guest import BOOT
@@ -219,17 +218,17 @@ def rebuilt(
     sections[".osrel"] += b"BUILD_ID=next\n"  # so that it is another file in any case
     change(sections)
     text = sbat(bootimage.sbat_text(stub))
-    signed = bootkit.boot_policy_of(anchored, uki.measure({**sections, ".sbat": text}), options)
-    if dbx:
-        assert signed.version is not None
-        certs, certificate = certs_of(bench.keyset)
-        values = dict(zip(signed.pcrs, signed.values, strict=True))
-        values[7] = predict_pcr7(replace(certs, dbx=dbx), certificate)
-        key = tpm_policy.policy_key(bootkit.policy_public_key(anchored))
-        digest = tpm_policy.boot_policy(values, signed.version, tpm_policy.version_index(key).name)
-        signature = tpm_policy.sign_policy(digest, anchored.signer("tpmpol-luks").sign)
-        signed = replace(signed, policy=digest, signature=signature, values=tuple(values.values()))
-    whole = {**sections, ".pcrsig": tpm_policy.render_policies((signed,))}
+    pcr11 = uki.measure({**sections, ".sbat": text})
+    certs, certificate = certs_of(bench.keyset)
+    signed = bootimage.boot_policies(
+        pcr11,
+        replace(certs, dbx=dbx) if dbx else certs,
+        certificate,
+        bootkit.policy_public_key(anchored),
+        options,
+        anchored.signer("tpmpol-luks").sign,
+    )
+    whole = {**sections, ".pcrsig": tpm_policy.render_policies(signed)}
     whole[".linux"] = whole.pop(".linux")
     unsigned = target.with_suffix(".unsigned")
     unsigned.write_bytes(uki.assemble(stub, whole, sbat=text))

@@ -18,9 +18,26 @@ from machineos.core.clock import SystemClock
 from machineos.errors import MachineOSError
 from machineos.host.tpm.commands import Tpm
 from machineos.host.tpm.transport import DeviceTransport
-from machineos.host.tpm.wire import NvAttribute
+from machineos.host.tpm.session import Auth
+from machineos.host.tpm.wire import Operation, SessionKind, sha256
 from machineos.trust.seal import unseal as seal
-from machineos.trust.measure.tpm_policy import parse_policies
+from machineos.trust.seal.choice import DOORS
+from machineos.trust.seal.layout import STORAGE_ROOT
+from machineos.trust.measure.tpm_policy import parse_policies, policy_key, policy_ref, version_index
+
+def by_hand(tpm, index, policy, ref):
+    # As the initrd does it, without any of its checks: what refuses is the TPM.
+    signer = policy_key(key)
+    loaded = tpm.load_external(signer.public)
+    ticket = tpm.verify_signature(loaded, sha256(policy.policy, ref), policy.signature)
+    tpm.flush(loaded.value)
+    with tpm.session(SessionKind.POLICY, tpm.read_storage_key(STORAGE_ROOT)) as session:
+        def prove():
+            tpm.policy_pcr(session, *policy.pcrs)
+            name = version_index(signer)
+            tpm.policy_nv(session, name, policy.version.encode(), Operation.UNSIGNED_LE)
+            tpm.policy_authorize(session, policy.policy, signer.name, ticket, ref)
+        return tpm.nv_read(tpm.nv_read_public(index), Auth(session, encrypt=True), prepare=prove)
 
 data = open("/run/esp/EFI/machineos-a/grubx64.efi", "rb").read()
 pe = struct.unpack_from("<I", data, 60)[0]
@@ -35,18 +52,27 @@ key = sections[".pcrpkey"]
 out = {"policies": len(policies), "results": {}}
 with Tpm(DeviceTransport(), clock=SystemClock(), random=os.urandom) as tpm:
     secret = [i for i in seal.Index if i not in (seal.Index.LAYOUT, seal.Index.POLICY_VERSION)]
-    for index in secret:
-        for how in ("policy", "plain"):
-            try:
-                if how == "policy":
-                    options = dict(policies=policies, policy_key_pem=key, srk_name=None)
+    def attempt(label, act):
+        try:
+            out["results"][label] = "READ %d" % len(act())
+        except MachineOSError as error:
+            out["results"][label] = error.message
+    # As it was left; then root extends what the doors extend, which anybody may.
+    for extended in (None, "first", "second"):
+        for pcr, constant in DOORS[extended].items() if extended else ():
+            tpm.pcr_extend(pcr, constant)
+        for index in secret:
+            plain = lambda: tpm.nv_read(tpm.nv_read_public(index))
+            attempt(f"{index.name} plain {extended}", plain)
+            for phase in ("first", "second"):
+                options = dict(policies=policies, policy_key_pem=key, srk_name=None, phase=phase)
+                def ours():
                     with seal.opened(tpm, **options) as sealed:
-                        value = sealed.read(index)
-                else:
-                    value = tpm.nv_read(tpm.nv_read_public(index))
-                out["results"][f"{index.name} {how}"] = "READ %d" % len(value)
-            except MachineOSError as error:
-                out["results"][f"{index.name} {how}"] = error.message
+                        return sealed.read(index)
+                attempt(f"{index.name} {phase} {extended}", ours)
+            for policy in policies:
+                hand = lambda: by_hand(tpm, index, policy, policy_ref(policy.purpose))
+                attempt(f"{index.name} by hand {policy.purpose} {extended}", hand)
     out["layout"] = tpm.nv_read(tpm.nv_read_public(seal.Index.LAYOUT)).decode()
 print(json.dumps(out))
 """
@@ -72,10 +98,13 @@ def test_root_reads_no_secret_from_the_tpm(live: Guest) -> None:
         out = json.loads(live.python(TRY).splitlines()[-1])
     finally:
         live.sh("umount /run/esp")
-    assert out["policies"] >= 1
-    assert out["layout"] == "00000004"  # the TPM answers; what is not secret can be read
-    assert len(out["results"]) == 2 * 5
+    assert out["policies"] == 2  # one for each phase
+    assert out["layout"] == "00000005"  # the TPM answers; what is not secret can be read
+    assert len(out["results"]) == 3 * 5 * 5
     assert not [item for item in out["results"].items() if item[1].startswith("READ")], out
+    by_hand = [text for name, text in out["results"].items() if " by hand " in name]
+    assert len(by_hand) == 30
+    assert all("the TPM refused" in text for text in by_hand), by_hand
 
 
 def test_the_owner_without_password_reads_nothing(live: Guest) -> None:
@@ -96,9 +125,39 @@ with open("/dev/tpm0", "r+b", buffering=0) as tpm:
     assert not [line for line in lines if line.endswith(" 0x0")], lines
 
 
-def test_the_initrd_tried_its_own_door(live: Guest) -> None:
-    """It closed it, tried to unseal again, and was refused (boot/phases/door)."""
-    assert "the TPM gives out no secret any more" in live.must("dmesg | grep machineos:")
+def test_the_initrd_tried_its_own_doors(live: Guest) -> None:
+    """It closed each, asked again, and was refused (boot/phases/first_door, door); the first before
+    it knew who it is, and so before it looked at a disk."""
+    said = live.must("dmesg | grep machineos:")
+    places = [
+        said.index(text)
+        for text in (
+            "the TPM gives out no key any more",
+            "this is ",
+            "generation ",
+            "the TPM gives out no secret any more",
+        )
+    ]
+    assert places == sorted(places)
+
+
+def test_the_hosts_ca_is_that_of_this_machine(live: Guest) -> None:
+    """Made by the initrd of the install medium, where the key of the identity is at hand."""
+    live.put(whole_package(), "/run/package.zip")
+    code = r"""
+import os, sys
+sys.path.insert(0, "/run/package.zip")
+from pathlib import Path
+from machineos.trust.verify.chain import verify_sudi
+from machineos.trust.verify.hostca import verify_host_ca
+trust = Path("/run/machineos/trust")
+identity = verify_sudi((trust / "device.pem").read_bytes(),
+                       ca_pem=(trust / "sudi-ca.pem").read_bytes(), at=None)
+made = verify_host_ca(Path("/config/host-ca.pem").read_bytes(),
+                      Path("/config/host-ca.p7s").read_bytes(), identity)
+print(oct(os.stat("/config/host-ca.key").st_mode & 0o777), made.fingerprint)
+"""
+    assert live.python(code).splitlines()[-1].startswith("0o600 sha256:")
 
 
 def test_no_key_is_in_a_keyring_that_root_reads(live: Guest) -> None:
@@ -122,3 +181,36 @@ def test_the_key_is_in_no_file_and_no_environment(live: Guest) -> None:
     assert not [name for name in names if "identity" in name or name.startswith("privkey")]
     assert live.must(f"grep -l 'PRIVATE KEY' $({finding}) || true") == ""
     assert live.must("tr '\\0' '\\n' < /proc/1/environ | grep -i key || true") == ""
+
+
+def test_what_root_asks_for_is_told_and_changes_nothing(spoiled: Guest) -> None:
+    """Root writes into the volume, past its mount: the next boot reads that between the doors. The
+    good request reads the kernel image in the bootkit, whose version is that of the floor."""
+    code = r"""
+import json
+from pathlib import Path
+folder = Path("/config/requests")
+folder.mkdir()
+index = json.loads(Path("/run/machineos/boot.json").read_text())["generation"]
+targets = json.loads(Path(f"/config/{index}.json").read_text())["targets"]
+(digest,) = [one["digest"] for one in targets if one["service_name"] == "bootkit"]
+good = {"version": 1, "kind": "raise-floor", "object": digest}
+worst = {
+    "value": good | {"value": "9999"},
+    "kind": good | {"kind": "seal-anew"},
+    "object": good | {"object": "sha256:" + "ab" * 32},
+    "good": good,
+}
+for name, request in worst.items():
+    (folder / f"{name}.json").write_text(json.dumps(request))
+"""
+    spoiled.must("mount -o remount,rw /config")
+    spoiled.python(code)
+    spoiled.must("sync; mount -o remount,ro /config")
+    spoiled.reboot()
+    spoiled.wait_answer()
+    said = spoiled.must("dmesg | grep machineos:")
+    for name in ("value", "kind", "object"):
+        assert f"request {name}.json is not carried out: " in said
+    assert "request good.json" not in said
+    assert "images from policy version 0001 on boot, as before" in said

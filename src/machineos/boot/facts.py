@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from machineos.document.product.install import Target
     from machineos.document.state.system import System
     from machineos.oci.model.atomfs import Layer
-    from machineos.trust.measure.tpm_policy import SignedPolicy
     from machineos.trust.verify.chain import DeviceIdentity, Publisher
 
 SYSROOT = Path("/sysroot")
@@ -65,12 +64,14 @@ class Source(msgspec.Struct, frozen=True):
 
 class Image(msgspec.Struct, frozen=True):
     """The verified image of one target: the layer of it that is mounted, the digest of its
-    configuration, and the signature of the layer's root hash."""
+    configuration, and the signature of the layer's root hash; of a bootkit also the layer with the
+    boot files and the signature of its root hash."""
 
     target: Target
     layer: Layer
     config: Digest
     signature: bytes
+    boot_files: tuple[Layer, bytes] | None = None
 
 
 class Medium(msgspec.Struct, frozen=True):
@@ -85,6 +86,15 @@ class NewIdentity(msgspec.Struct, frozen=True):
 
     certificate: bytes
     private_key: Secret
+
+
+class HostCa(msgspec.Struct, frozen=True):
+    """The CA of a machine that is being installed: private key and certificate (PEM), and the
+    device identity's signature of the certificate (PKCS#7)."""
+
+    private_key: Secret
+    certificate: bytes
+    signature: bytes
 
 
 class Departure(msgspec.Struct, frozen=True):
@@ -107,12 +117,20 @@ ANCHORS: Fact[Anchors] = Fact("anchors")
 CLOCK = "clock"
 DRIVERS = "drivers"
 FIRMWARE_KEYS = "no stranger's key"
-POLICIES: Fact[tuple[SignedPolicy, ...]] = Fact("policies")
 SEALED = "sealed session"
+KEY: Fact[Secret] = Fact("configuration key")
+STORAGE_KEY: Fact[Secret] = Fact("storage volume key")
+# From here on the TPM gives out neither key. Nothing that an attacker may have written is parsed
+# before it.
+FIRST_DOOR = "first door closed"
 CERTIFICATE: Fact[bytes] = Fact("device certificate")
 IDENTITY: Fact[DeviceIdentity] = Fact("identity")
 UNSEALED = "unsealed"
-KEY: Fact[Secret] = Fact("configuration key")
+HOST_CA: Fact[HostCa] = Fact("host CA")
+# Whoever takes the keys over has them: who opens another volume with one gives a fact of their own,
+# which ``forget`` has to need.
+KEYS_USED = "keys handed over"
+FORGOTTEN = "keys overwritten"
 DISK: Fact[str] = Fact("disk")
 OPENED = "configuration open"
 GENERATION: Fact[Generation] = Fact("generation")
@@ -125,6 +143,7 @@ ENFORCING = "enforcing"
 TRUSTED = "certificates trusted"
 ROOT = "root"
 FRESH = "fresh root"
+REQUESTS = "requests carried out"
 DEPARTURE: Fact[Departure] = Fact("departure")
 LOCKED = "first root untrusted"
 UNPRIVILEGED = "mac-admin dropped"

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from machineos.boot.drivers import read_text
+from machineos.boot.facts import HostCa
 from machineos.boot.switchroot import switch_root
-from machineos.core.files import erase, read_bounded, write_atomic
+from machineos.core.files import erase, list_bounded, read_bounded, read_part, write_atomic
 from machineos.core.secret import Secret
 from machineos.document.verify import images
 from machineos.document.verify.published import fetch_verified
@@ -27,6 +28,7 @@ from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.state.images.volume import image_volume, mount_image
 from machineos.state.volumes.header import passphrase
 from machineos.trust.seal import unseal as seal
+from machineos.trust.seal.hostca import make_host_ca
 from machineos.trust.seal.provision import provision
 from machineos.trust.seal.tpmkind import read_maker
 
@@ -48,10 +50,10 @@ if TYPE_CHECKING:
     from machineos.host.tpm.transport import Transport
     from machineos.oci.model.atomfs import Layer
     from machineos.oci.model.documents import Manifest
-    from machineos.trust.measure.tpm_policy import SignedPolicy
+    from machineos.trust.measure.tpm_policy import Phase, SignedPolicy
     from machineos.trust.seal.layout import Index
     from machineos.trust.seal.tpmkind import Maker
-    from machineos.trust.verify.chain import Publisher
+    from machineos.trust.verify.chain import DeviceIdentity, Publisher
 
 
 class Machine:
@@ -75,6 +77,8 @@ class Machine:
         self._tpm = tpm
         self._session = ExitStack()
         self._sealed: seal.Sealed | None = None
+        # Of the TPM that secrets came from or went to: no other may say that a door is closed.
+        self._storage_name: bytes | None = None
 
     # -- console and clock
 
@@ -109,6 +113,9 @@ class Machine:
     def read_file(self, path: Path, limit: int) -> bytes:
         return read_bounded(path, limit)
 
+    def read_part(self, path: Path, offset: int, size: int) -> bytes:
+        return read_part(path, offset, size)
+
     def read_text(self, path: Path) -> str:
         return read_text(path)
 
@@ -123,6 +130,9 @@ class Machine:
 
     def make_folder(self, path: Path, mode: int) -> None:
         path.mkdir(mode=mode)
+
+    def list_folder(self, path: Path, limit: int) -> tuple[str, ...]:
+        return list_bounded(path, limit)
 
     def is_folder(self, path: Path) -> bool:
         return path.is_dir()
@@ -148,7 +158,11 @@ class Machine:
         return cryptsetup.read_header(device)
 
     def open_luks(self, device: Path, name: str, header: Path, key: Secret) -> None:
-        cryptsetup.open_volume(LuksVolume(device, name), passphrase(key), header=header)
+        opening = passphrase(key)
+        try:
+            cryptsetup.open_volume(LuksVolume(device, name), opening, header=header)
+        finally:
+            opening.wipe()
 
     # -- mounts
 
@@ -196,20 +210,40 @@ class Machine:
             self._sealed = opening.enter_context(
                 seal.opened(tpm, policies=policies, policy_key_pem=policy_key, srk_name=None)
             )
+            self._storage_name = self._sealed.srk_name
             self._session = opening.pop_all()
 
     def read_sealed(self, index: Index) -> Secret:
+        return self._opened.read(index)
+
+    @property
+    def _opened(self) -> seal.Sealed:
         if self._sealed is None:
             raise BootError("the TPM was not asked to open what it seals")
-        return self._sealed.read(index)
+        return self._sealed
 
     def close_sealed(self) -> None:
         self._sealed = None
         self._session.close()
 
-    def close_door(self) -> None:
+    def read_floor(self) -> str:
+        return self._opened.floor()
+
+    def raise_floor(self, version: str) -> None:
+        self._opened.raise_floor(version)
+
+    def make_host_ca(self, identity: DeviceIdentity, private_key: Secret) -> HostCa:
+        return HostCa(*make_host_ca(identity, private_key, random=os.urandom))
+
+    def forget_secret(self, secret: Secret) -> None:
+        secret.wipe()
+
+    def close_door(self, phase: Phase) -> None:
+        if self._sealed is not None:
+            self._sealed.close_door(phase)
+            return
         with Tpm(self._tpm(), clock=self._clock, random=os.urandom) as tpm:
-            seal.close_door(tpm)
+            seal.close_door(tpm, phase, srk_name=self._storage_name)
 
     def read_tpm_maker(self) -> Maker:
         with Tpm(self._tpm(), clock=self._clock, random=os.urandom) as tpm:
@@ -217,7 +251,7 @@ class Machine:
 
     def provision_tpm(self, given: ProvisionTpm) -> None:
         with Tpm(self._tpm(), clock=self._clock, random=os.urandom) as tpm:
-            provision(
+            report = provision(
                 tpm,
                 luks_policy_key=given.policy_key,
                 admin_policy_key=given.admin_policy_key,
@@ -226,6 +260,7 @@ class Machine:
                 policy_version=given.policy_version,
                 random=os.urandom,
             )
+        self._storage_name = report.srk_name
 
     # -- what the kernel trusts and allows
 

@@ -67,10 +67,12 @@ def _time(host: Host, step: do.BootStep) -> object:
     return None
 
 
-def _files(host: Host, step: do.FileStep | do.DeviceStep | do.TrustStep) -> object:
+def _files(host: Host, step: do.FileStep | do.ContentStep | do.DeviceStep | do.TrustStep) -> object:
     match step:
         case do.ReadFile(path, limit):
             return host.read_file(path, limit)
+        case do.ReadPart(path, offset, size):
+            return host.read_part(path, offset, size)
         case do.ReadText(path):
             return host.read_text(path)
         case do.ReadSecret(path, limit):
@@ -81,17 +83,25 @@ def _files(host: Host, step: do.FileStep | do.DeviceStep | do.TrustStep) -> obje
             host.erase_file(path)
         case do.MakeFolder(path, mode):
             host.make_folder(path, mode)
+        case do.ListFolder(path, limit):
+            return host.list_folder(path, limit)
         case do.IsFolder(path):
             return host.is_folder(path)
         case do.IsProgram(path):
             return host.is_program(path)
+        case _:
+            return _contents(host, step)
+    return None
+
+
+def _contents(host: Host, step: do.ContentStep | do.DeviceStep | do.TrustStep) -> object:
+    match step:
         case do.ReadImage(store, target, publisher):
             return host.read_image(store, target, publisher)
         case do.FetchManifest(layouts, name, reference, ca_pem, product):
             return host.fetch_manifest(layouts, name, reference, ca_pem, product)
         case _:
             return _devices(host, step)
-    return None
 
 
 def _devices(host: Host, step: do.DeviceStep | do.TrustStep) -> object:
@@ -102,7 +112,7 @@ def _devices(host: Host, step: do.DeviceStep | do.TrustStep) -> object:
             return host.list_disks()
         case do.ListOptical():
             return host.list_optical()
-        case do.ReadLabel(device):
+        case do.ReadLabel(device) | do.ReadCarrierLabel(device):
             return host.read_label(device)
         case do.ReadHeader(device):
             return host.read_header(device)
@@ -142,24 +152,16 @@ def _mounts(host: Host, step: do.MountStep | do.TrustStep) -> object:
 
 def _trust(host: Host, step: do.TrustStep) -> object:
     match step:
-        case do.OpenSealed(policies, policy_key):
-            host.open_sealed(policies, policy_key)
-        case do.ReadSealed(index):
-            return host.read_sealed(index)
-        case do.CloseSealed():
-            host.close_sealed()
-        case do.CloseDoor():
-            host.close_door()
-        case do.ProvisionTpm():
-            host.provision_tpm(step)
         case do.KeepSecret(description, secret):
             host.keep_secret(description, secret)
+        case do.SwitchRoot(root, init, arguments):
+            host.switch_root(root, init, arguments)
         case _:
             return _enforcement(host, step)
     return None
 
 
-def _enforcement(host: Host, step: do.EnforcementStep) -> object:
+def _enforcement(host: Host, step: do.EnforcementStep | do.SealStep) -> object:
     match step:
         case do.TrustCertificate(certificate, what):
             host.trust_certificate(certificate, what)
@@ -173,8 +175,31 @@ def _enforcement(host: Host, step: do.EnforcementStep) -> object:
             host.replace_policy(signed)
         case do.DropMacAdmin():
             host.drop_mac_admin()
-        case do.SwitchRoot(root, init, arguments):
-            host.switch_root(root, init, arguments)
+        case _:
+            return _seal(host, step)
+    return None
+
+
+def _seal(host: Host, step: do.SealStep) -> object:
+    match step:
+        case do.OpenSealed(policies, policy_key):
+            host.open_sealed(policies, policy_key)
+        case do.ReadSealed(index):
+            return host.read_sealed(index)
+        case do.CloseSealed():
+            host.close_sealed()
+        case do.ReadFloor():
+            return host.read_floor()
+        case do.RaiseFloor(version):
+            host.raise_floor(version)
+        case do.MakeHostCa(identity, private_key):
+            return host.make_host_ca(identity, private_key)
+        case do.ForgetSecret(secret):
+            host.forget_secret(secret)
+        case do.CloseDoor(phase):
+            host.close_door(phase)
+        case do.ProvisionTpm():
+            host.provision_tpm(step)
         case _:
             assert_never(step)
     return None

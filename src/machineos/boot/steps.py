@@ -18,6 +18,8 @@ from machineos.boot.facts import (
     DRIVERS,
     ENFORCING,
     FIRMWARE_KEYS,
+    FIRST_DOOR,
+    GENERATION,
     IDENTITY,
     LOCKED,
     PROVISIONED,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from machineos.boot.facts import HostCa
     from machineos.core.digest import Digest
     from machineos.core.secret import Secret
     from machineos.document.product.install import Target
@@ -44,10 +47,10 @@ if TYPE_CHECKING:
     from machineos.host.kernel.flags import Flag
     from machineos.oci.model.atomfs import Layer
     from machineos.oci.model.documents import Manifest
-    from machineos.trust.measure.tpm_policy import SignedPolicy
+    from machineos.trust.measure.tpm_policy import Phase, SignedPolicy
     from machineos.trust.seal.layout import Index
     from machineos.trust.seal.tpmkind import Maker
-    from machineos.trust.verify.chain import Publisher
+    from machineos.trust.verify.chain import DeviceIdentity, Publisher
 
 # -- console and clock
 
@@ -108,6 +111,14 @@ class ReadFile(msgspec.Struct, Step[bytes], frozen=True):
     limit: int
 
 
+class ReadPart(msgspec.Struct, Step[bytes], frozen=True):
+    """Answer ``size`` bytes of a regular file from ``offset`` on, fewer at its end."""
+
+    path: Path
+    offset: int
+    size: int
+
+
 class ReadText(msgspec.Struct, Step[str], frozen=True):
     """Answer a small pseudo file without the final newline, empty when it is not there."""
 
@@ -144,6 +155,13 @@ class MakeFolder(msgspec.Struct, Step[None], frozen=True):
     mode: int = 0o755
 
 
+class ListFolder(msgspec.Struct, Step["tuple[str, ...]"], frozen=True):
+    """Answer the first ``limit`` names in a folder as it lists them, none when it is not there."""
+
+    path: Path
+    limit: int
+
+
 class IsFolder(msgspec.Struct, Step[bool], frozen=True):
     """Answer whether there is such a folder."""
 
@@ -174,19 +192,28 @@ class ListOptical(msgspec.Struct, Step["tuple[Path, ...]"], frozen=True):
 class ReadLabel(msgspec.Struct, Step[str], frozen=True):
     """Answer the label of the FAT or ISO 9660 file system on a device, empty for anything else."""
 
+    after: ClassVar[frozenset[str]] = frozenset({FIRST_DOOR})
+    device: Path
+
+
+class ReadCarrierLabel(msgspec.Struct, Step[str], frozen=True):
+    """The same in a machine that has no secret yet."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
     device: Path
 
 
 class ReadHeader(msgspec.Struct, Step[bytes], frozen=True):
     """Answer the header area of what may be a LUKS device."""
 
+    after: ClassVar[frozenset[str]] = frozenset({FIRST_DOOR})
     device: Path
 
 
 class OpenLuks(msgspec.Struct, Step[None], frozen=True):
     """Open a LUKS device under ``name``, by the header in the file ``header``."""
 
-    after: ClassVar[frozenset[str]] = frozenset({UNSEALED})
+    after: ClassVar[frozenset[str]] = frozenset({UNSEALED, FIRST_DOOR})
     device: Path
     name: str
     header: Path
@@ -199,7 +226,7 @@ class OpenLuks(msgspec.Struct, Step[None], frozen=True):
 class MountDisk(msgspec.Struct, Step[None], frozen=True):
     """Mount a file system of a disk that anybody may have written to."""
 
-    after: ClassVar[frozenset[str]] = frozenset({UNSEALED})
+    after: ClassVar[frozenset[str]] = frozenset({UNSEALED, FIRST_DOOR})
     device: Path
     target: Path
     filesystem: str
@@ -296,7 +323,7 @@ class FetchManifest(msgspec.Struct, Step["VerifiedInstall"], frozen=True):
 
 
 class OpenSealed(msgspec.Struct, Step[None], frozen=True):
-    """Open what the TPM seals, by the one of the policies that fits this boot."""
+    """Open what the TPM seals, by those of the policies that fit this boot, phase by phase."""
 
     after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
     policies: tuple[SignedPolicy, ...]
@@ -314,8 +341,39 @@ class CloseSealed(msgspec.Struct, Step[None], frozen=True):
     """End the session that ``OpenSealed`` began."""
 
 
+class ReadFloor(msgspec.Struct, Step[str], frozen=True):
+    """Answer the oldest policy version that may boot, on the TPM's own word."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
+
+
+class RaiseFloor(msgspec.Struct, Step[None], frozen=True):
+    """Let the TPM refuse every image older than ``version`` from the next boot on."""
+
+    point: ClassVar[str] = "floor-raised"
+    after: ClassVar[frozenset[str]] = frozenset({FIRST_DOOR, GENERATION, ROOT})
+    version: str
+
+
+class MakeHostCa(msgspec.Struct, Step["HostCa"], frozen=True):
+    """Answer a new CA for the machine of this device identity, signed by its key."""
+
+    after: ClassVar[frozenset[str]] = frozenset({FIRST_DOOR, IDENTITY})
+    identity: DeviceIdentity
+    private_key: Secret
+
+
+class ForgetSecret(msgspec.Struct, Step[None], frozen=True):
+    """Overwrite a secret in memory, in its place."""
+
+    secret: Secret
+
+
 class CloseDoor(msgspec.Struct, Step[None], frozen=True):
-    """Make every sealed secret unreadable until the next reset, and make sure of it."""
+    """End a phase of the boot: make what is sealed for it unreadable until the next reset (behind
+    the second door all that is sealed), and make sure of it."""
+
+    phase: Phase
 
 
 class ProvisionTpm(msgspec.Struct, Step[None], frozen=True):
@@ -406,10 +464,14 @@ if TYPE_CHECKING:
     TimeStep = Say | ReadClock | SetClock | ReadTimer | Sleep
     DriverStep = WaitForDrivers | LoadDriver | LoadModules
     FileStep = (
-        ReadFile | ReadText | ReadSecret | WriteFile | EraseFile | MakeFolder | IsFolder | IsProgram
-        | ReadImage | FetchManifest
+        ReadFile | ReadPart | ReadText | ReadSecret | WriteFile | EraseFile | MakeFolder
+        | ListFolder | IsFolder | IsProgram
     )  # fmt: skip
-    DiskStep = ListPartitions | ListDisks | ListOptical | ReadLabel | ReadHeader | OpenLuks
+    ContentStep = ReadImage | FetchManifest
+    DiskStep = (
+        ListPartitions | ListDisks | ListOptical | ReadLabel | ReadCarrierLabel | ReadHeader
+        | OpenLuks
+    )  # fmt: skip
     MountStep = (
         MountDisk | MountCarrier | MountToErase | MountOverlay | MountImage | Bind | Move | Unmount
     )  # fmt: skip
@@ -417,10 +479,12 @@ if TYPE_CHECKING:
     DeviceStep = DiskStep | MountStep | LookStep
     EnforcementStep = (
         TrustCertificate | LoadProfiles | EnforcePolicy | SetSysctl | ReplacePolicy | DropMacAdmin
-        | SwitchRoot
+    )  # fmt: skip
+    SealStep = (
+        OpenSealed | ReadSealed | CloseSealed | ReadFloor | RaiseFloor | MakeHostCa | ForgetSecret
+        | CloseDoor | ProvisionTpm
     )  # fmt: skip
     TrustStep = (
-        OpenSealed | ReadSealed | CloseSealed | CloseDoor | ProvisionTpm | KeepSecret
-        | EnforcementStep
+        SealStep | EnforcementStep | KeepSecret | SwitchRoot
     )  # fmt: skip
-    BootStep = TimeStep | DriverStep | FileStep | DeviceStep | TrustStep
+    BootStep = TimeStep | DriverStep | FileStep | ContentStep | DeviceStep | TrustStep

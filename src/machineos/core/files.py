@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -176,6 +177,31 @@ def erase(path: Path) -> None:
         os.close(descriptor)
     path.unlink()
     fsync_folder(path.parent)
+
+
+def read_part(path: Path, offset: int, size: int) -> bytes:
+    """Return ``size`` bytes of the regular file ``path`` from ``offset`` on, fewer at its end.
+
+    Raises: MissingError, DocumentError (also for what ``open_regular`` refuses).
+    """
+    descriptor = open_regular(path)
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def list_bounded(path: Path, limit: int) -> tuple[str, ...]:
+    """Return the first ``limit`` names in the folder ``path`` as it lists them, none when there is
+    no such folder. A link to one is none: OSError, as for whatever else is there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ()
+    try:
+        with os.scandir(descriptor) as entries:
+            return tuple(entry.name for entry in islice(entries, limit))
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

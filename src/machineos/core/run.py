@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import threading
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from machineos.core.command import Result
 from machineos.errors import MissingToolError, ToolError, ToolTimeoutError
@@ -43,7 +43,7 @@ def run(
     argv: Sequence[str | os.PathLike[str]],
     *,
     timeout: float,
-    input: bytes | None = None,  # noqa: A002 (the standard library's name for it)
+    input: bytes | memoryview | None = None,  # noqa: A002 (the standard library's name for it)
     stdin: int | IO[bytes] | None = None,
     feed: Callable[[int], None] | None = None,
     stdout: int | IO[bytes] | None = None,
@@ -258,11 +258,12 @@ def _start(
 
 
 def _communicate(
-    process: subprocess.Popen[bytes], program: str, data: bytes | None, timeout: float
+    process: subprocess.Popen[bytes], program: str, data: bytes | memoryview | None, timeout: float
 ) -> tuple[bytes, bytes]:
     """Return what was captured when the program has ended; whatever ends us earlier ends it."""
     try:
-        out, err = process.communicate(data, timeout=timeout)
+        # Any buffer will do, whatever its annotation says: it is written piece by piece.
+        out, err = process.communicate(cast("bytes | None", data), timeout=timeout)
     except subprocess.TimeoutExpired as error:
         _kill_group(process)
         raise ToolTimeoutError(f"{program}: no end after {timeout:.0f} s") from error

@@ -18,7 +18,7 @@ from machineos.host.kernel.mount import Flag, mount, unmount
 from machineos.install import fetch
 from machineos.install.steps import Memory
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
-from machineos.state.config.store import create_store
+from machineos.state.config.store import create_store, write_beside
 from machineos.state.images.volume import mount_stored
 from machineos.state.slots import act as slots
 from machineos.state.store.act import store_image
@@ -226,6 +226,10 @@ class LinuxHost:
     ) -> str:
         """Make the store with its first commit. Raises: ConflictError."""
         return create_store(folder, files, message=message, seconds=seconds)
+
+    def write_beside(self, folder: Path, name: str, data: Secret, *, mode: int) -> None:
+        """Write a file beside the store, durably. Raises: OSError, SpaceError."""
+        write_beside(folder, name, data, mode=mode)
 
     # -- boot files and the firmware
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from machineos.core.facts import Fact, Facts, Part
 from machineos.core.steps import ask
-from machineos.document.between.medium import INDEX_FILE, INSTALL_KEY, LAYOUTS, parse_index
+from machineos.document.between.medium import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    CA_SIGNATURE,
+    INDEX_FILE,
+    INSTALL_KEY,
+    LAYOUTS,
+    parse_index,
+)
 from machineos.errors import DocumentError, Fault, MissingError, StalledError, TransferError
 from machineos.install.plan import choose_disk
 from machineos.install.steps import (
@@ -30,6 +38,7 @@ from machineos.install.steps import (
 from machineos.oci.model.place import Place
 from machineos.oci.model.reference import RegistryLocation
 from machineos.trust.verify.chain import verify_sudi
+from machineos.trust.verify.hostca import verify_host_ca
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -65,11 +74,21 @@ class Identity:
     ca_pem: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class HostCa:
+    """The CA of this machine as the initrd made it: what its files hold."""
+
+    private_key: Secret
+    certificate: Secret
+    signature: Secret
+
+
 WISH: Fact[Wish] = Fact("wish")
 PLACE: Fact[Place] = Fact("place")
 DISK: Fact[Disk] = Fact("disk")
 IDENTITY: Fact[Identity] = Fact("identity")
 KEY: Fact[Secret] = Fact("configuration key")
+HOST_CA: Fact[HostCa] = Fact("host CA")
 REACHABLE = "registry reachable"
 
 
@@ -125,13 +144,22 @@ def _from_medium(disks: tuple[Disk, ...]) -> Talk[tuple[Place, str]]:
 
 
 def _identify(_: Facts) -> Talk[Facts]:
-    """Which machine this is; its key, as the initrd left it."""
+    """Which machine this is; its key and its CA, as the initrd left them."""
     device = yield from ask(ReadFile(TRUST / "device.pem", LIMIT))
     sudi_ca = yield from ask(ReadFile(TRUST / "sudi-ca.pem", LIMIT))
     manifest_ca = yield from ask(ReadFile(TRUST / "manifest-ca.pem", LIMIT))
     identity = verify_sudi(device, ca_pem=sudi_ca, at=None)
     key = yield from ask(ReadKey(INSTALL_KEY))
-    return Facts().plus(IDENTITY, Identity(identity.product, manifest_ca)).plus(KEY, key)
+    ca_key = yield from ask(ReadKey(CA_KEY))
+    certificate = yield from ask(ReadKey(CA_CERTIFICATE))
+    signature = yield from ask(ReadKey(CA_SIGNATURE))
+    verify_host_ca(certificate.reveal(), signature.reveal(), identity)
+    return (
+        Facts()
+        .plus(IDENTITY, Identity(identity.product, manifest_ca))
+        .plus(KEY, key)
+        .plus(HOST_CA, HostCa(ca_key, certificate, signature))
+    )
 
 
 def _reach(facts: Facts) -> Talk[Facts]:
@@ -156,6 +184,6 @@ def _reach(facts: Facts) -> Talk[Facts]:
 
 PARTS = (
     Part("look", frozenset({WISH}), frozenset({PLACE, DISK}), _look),
-    Part("identify", frozenset(), frozenset({IDENTITY, KEY}), _identify),
+    Part("identify", frozenset(), frozenset({IDENTITY, KEY, HOST_CA}), _identify),
     Part("reach", frozenset({PLACE}), frozenset({REACHABLE}), _reach),
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from machineos.core.facts import Fact, Facts, Part
 from machineos.core.steps import ask
-from machineos.document.between.medium import INSTALL_KEY
+from machineos.document.between.medium import CA_CERTIFICATE, CA_KEY, CA_SIGNATURE, INSTALL_KEY
 from machineos.document.rules.images import BOOT_FILES
 from machineos.errors import BootError, MissingError
 from machineos.install.plan import (
@@ -24,7 +24,7 @@ from machineos.install.plan import (
     STORE_LABEL,
     partition_plan,
 )
-from machineos.install.source import DISK, KEY, PLACE, RUN, shown
+from machineos.install.source import DISK, HOST_CA, KEY, PLACE, RUN, shown
 from machineos.install.stage import LAYOUT
 from machineos.install.steps import (
     STAGED,
@@ -38,7 +38,7 @@ from machineos.install.steps import (
     TrustPublisher,
     WriteTable,
 )
-from machineos.state.config.steps import FIRST_MESSAGE, CreateStore, first_files
+from machineos.state.config.steps import FIRST_MESSAGE, CreateStore, WriteBeside, first_files
 from machineos.state.images.steps import MountImage
 from machineos.state.slots.steps import (
     CONFIGURED,
@@ -67,8 +67,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.digest import Digest
+    from machineos.core.secret import Secret
     from machineos.core.steps import Talk
     from machineos.host.disk.device import Partition
+    from machineos.install.source import HostCa
     from machineos.install.steps import Staged
 
 FIRST_SLOT = Slot("machineos-a")
@@ -115,6 +117,15 @@ def bootkit_of(staged: Staged) -> tuple[Digest, bytes]:
     return target.image, signature
 
 
+def host_ca_files(ca: HostCa) -> tuple[tuple[str, Secret, int], ...]:
+    """Return the files of the host's CA in /config: name, content, mode."""
+    return (
+        ("host-ca.key", ca.private_key, 0o600),
+        ("host-ca.pem", ca.certificate, 0o644),
+        ("host-ca.p7s", ca.signature, 0o644),
+    )
+
+
 def _divide(facts: Facts) -> Talk[Facts]:
     disk = facts[DISK]
     partitions = partition_plan(disk.size, facts[STAGED].size)
@@ -154,7 +165,7 @@ def _store(facts: Facts) -> Talk[Facts]:
 
 
 def _configure(facts: Facts) -> Talk[Facts]:
-    """The encrypted volume with its first commit."""
+    """The encrypted volume with the host's CA and its first commit."""
     key, device = facts[KEY], facts[DEVICES].config
     files = first_files(facts[STAGED].fetched)
     yield from ask(Say("configuration"))
@@ -162,6 +173,8 @@ def _configure(facts: Facts) -> Talk[Facts]:
     mapped = yield from ask(UnlockConfig(key, device))
     yield from ask(MakeFilesystem("ext4", mapped, "config"))
     yield from ask(Mount(mapped, CONFIG, "ext4"))
+    for name, data, mode in host_ca_files(facts[HOST_CA]):
+        yield from ask(WriteBeside(CONFIG, name, data, mode))
     seconds = int((yield from ask(Now())).timestamp())
     yield from ask(CreateStore(CONFIG, files, FIRST_MESSAGE, seconds))
     yield from ask(Unmount(CONFIG))
@@ -199,7 +212,8 @@ def _point(facts: Facts) -> Talk[Facts]:
 
 
 def _end(facts: Facts) -> Talk[Facts]:
-    yield from ask(RevokeKey(INSTALL_KEY))
+    for name in (INSTALL_KEY, CA_KEY, CA_CERTIFICATE, CA_SIGNATURE):
+        yield from ask(RevokeKey(name))
     yield from ask(Say(f"installed successfully: {shown(facts[PLACE])}"))
     return Facts()
 
@@ -213,7 +227,7 @@ PARTS = (
     ),
     Part(
         "store the configuration",
-        frozenset({DEVICES, TABLE, STAGED, KEY, CONFIG_UUID}),
+        frozenset({DEVICES, TABLE, STAGED, KEY, HOST_CA, CONFIG_UUID}),
         frozenset({CONFIGURED}),
         _configure,
     ),

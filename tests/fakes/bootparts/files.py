@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -77,9 +77,16 @@ def blobs(repository: MemoryRepository) -> dict[object, bytes]:
     return repository._blobs  # type: ignore[return-value]
 
 
-def image_content(*programs: str, folders: tuple[str, ...] = (), note: str = "") -> bytes:
-    """Return the note in a layer that stands for these programs and folders."""
-    return json.dumps({"programs": programs, "folders": folders, "note": note}).encode()
+def image_content(
+    *programs: str,
+    folders: tuple[str, ...] = (),
+    files: Mapping[str, bytes] | None = None,
+    note: str = "",
+) -> bytes:
+    """Return the note in a layer that stands for these programs, folders and files."""
+    contents = {path: data.hex() for path, data in (files or {}).items()}
+    made = {"programs": programs, "folders": folders, "files": contents, "note": note}
+    return json.dumps(made).encode()
 
 
 def image_tree(data: bytes) -> Tree:
@@ -93,6 +100,8 @@ def image_tree(data: bytes) -> Tree:
         tree.put(path, b"\x7fELF", mode=0o755)
     for path in content["folders"]:
         tree.folder(path)
+    for path, text in content["files"].items():
+        tree.put(path, bytes.fromhex(text))
     return tree
 
 
@@ -145,6 +154,21 @@ class Namespace:
         if len(found.data) > limit:
             raise DocumentError(str(path), [Fault("", 0, f"is larger than {limit} bytes")])
         return found.data
+
+    def list_folder(self, path: Path) -> tuple[str, ...]:
+        """Return the names in a folder, none when it is not there. Raises: OSError."""
+        found = self.entry(path)
+        if found is None:
+            return ()
+        if found.kind != "folder":
+            raise _error(errno.ENOTDIR, path)
+        mount = self.owner(path)
+        inner = Path(mount.inner(path))
+        return tuple(
+            Path(name).name
+            for name in mount.tree.entries
+            if name != "." and Path(name).parent == inner
+        )
 
     def put(self, path: Path, entry: Entry) -> None:
         """Write into a folder that is there. Raises: OSError."""

@@ -19,15 +19,17 @@ from machineos.errors import BootError, ConflictError, PolicyError, TpmError
 from machineos.host.tpm.wire import sha256
 from machineos.trust.measure.tpm_policy import (
     BOOT_PCRS,
+    Phase,
     SignedPolicy,
     boot_policy,
     check_version,
     policy_key,
+    policy_ref,
     version_index,
 )
-from machineos.trust.seal.layout import Index
+from machineos.trust.seal.choice import DOOR, DOORS, check_raise
+from machineos.trust.seal.layout import LAYOUT_VERSION, PHASES, Index
 from machineos.trust.seal.tpmkind import Maker
-from machineos.trust.seal.unseal import DOOR
 
 
 def never(_what: str) -> None:
@@ -53,7 +55,8 @@ class FakeTpm:
     lying: bool = False
     writes: int = 0
     pcrs: dict[int, bytes] = field(default_factory=dict)
-    _session: SignedPolicy | None = None
+    _policies: tuple[SignedPolicy, ...] = ()
+    _session: dict[Phase, SignedPolicy] | None = None
 
     @property
     def provisioned(self) -> bool:
@@ -70,7 +73,9 @@ class FakeTpm:
         if not self.stuck:
             self.pcrs[pcr] = sha256(self.pcrs[pcr], value)
 
-    def open(self, policies: tuple[SignedPolicy, ...], key_pem: bytes) -> None:
+    def open(
+        self, policies: tuple[SignedPolicy, ...], key_pem: bytes, phase: Phase = "first"
+    ) -> None:
         """Begin a session under the one of the policies that fits."""
         self._session = None
         self._there()
@@ -79,21 +84,27 @@ class FakeTpm:
                 "the TPM is not provisioned, or was cleared: it has no storage root key"
             )
         key = policy_key(key_pem)
-        ours = [
+        ours = tuple(
             policy
             for policy in policies
             if policy.fingerprint == key.fingerprint and set(BOOT_PCRS) <= set(policy.pcrs)
-        ]
+        )
         if not any(policy.version for policy in ours):
             raise PolicyError("this UKI carries no TPM policy signed with the product's key")
+        self._policies = ours
+        self._session = {phase: self._choose(phase, key_pem)}
+
+    def _choose(self, phase: Phase, key_pem: bytes) -> SignedPolicy:
+        """Return the policy that fits now, if its signature is one for this phase."""
+        ours = [one for one in self._policies if (one.purpose == "second") == (phase == "second")]
         name = version_index(policy_key(self.sealed_for)).name
         fitting = {
             policy.version: policy
             for policy in ours
             if policy.version and self._now(policy, policy.version, name) == policy.policy
         }
-        if not fitting and not self.lying:
-            raise PolicyError(self._difference(ours))
+        if not fitting and not (self.lying and ours):
+            raise PolicyError(self._difference(phase))
         chosen = fitting[max(fitting)] if fitting else ours[0]
         floor = self.nv[Index.POLICY_VERSION].decode()
         if (chosen.version or "") < floor:
@@ -101,34 +112,69 @@ class FakeTpm:
                 f"this UKI is too old: its policy version is {chosen.version}, the TPM accepts "
                 f"{floor} and newer"
             )
-        self._verify(chosen, key_pem)
-        self._session = chosen
+        self._verify(chosen, phase, key_pem)
+        return chosen
 
     def read(self, index: Index, key_pem: bytes) -> Secret:
         """Return a secret, in the session."""
+        self._prove(index, key_pem)
+        return Secret(self.nv[index])
+
+    def _prove(self, index: Index, key_pem: bytes) -> SignedPolicy:
+        """Return the policy that the session fulfils for an index, if it does so now."""
         if self._session is None:
             raise BootError("the TPM was not asked to open what it seals")
         if index not in self.nv:
             raise BootError(f"the TPM is not provisioned: it has no {index.name.lower()}")
         if key_pem != self.sealed_for:
             raise PolicyError(f"{index.name.lower()} was sealed for another product's key")
+        phase = PHASES[index]
+        if phase not in self._session:
+            self._session[phase] = self._choose(phase, key_pem)
+        policy = self._session[phase]
         name = version_index(policy_key(self.sealed_for)).name
-        now = self._now(self._session, self._session.version or "", name)
-        if now != self._session.policy and not self.lying:
+        now = self._now(policy, policy.version or "", name)
+        if now != policy.policy and not self.lying:
             raise PolicyError("this boot does not fulfil its signed policy: PCR changed")
-        return Secret(self.nv[index])
+        return policy
+
+    def read_floor(self) -> str:
+        """Return the floor, in the session."""
+        if self._session is None:
+            raise BootError("the TPM was not asked to open what it seals")
+        return self.nv[Index.POLICY_VERSION].decode()
+
+    def raise_floor(
+        self, version: str, key_pem: bytes, tick: Callable[[str], None] = never
+    ) -> None:
+        """Raise the floor, in the second phase."""
+        check_version(version)
+        if not check_raise(version, present=self.read_floor()):
+            return
+        policy = self._prove(Index.POLICY_VERSION, key_pem)
+        if version > (policy.version or ""):
+            raise PolicyError(
+                f"policy version {version} would lock out this UKI, which has {policy.version}"
+            )
+        self.nv[Index.POLICY_VERSION] = version.encode()
+        self.writes += 1
+        tick("floor")
 
     def close(self) -> None:
         """End the session."""
         self._session = None
 
-    def close_door(self) -> None:
-        """Extend what the secrets depend on."""
+    def close_door(self, phase: Phase) -> None:
+        """Extend what the secrets of a phase depend on."""
         self._there()
+        if not self.sealed_for:
+            raise BootError(
+                "the TPM is not provisioned, or was cleared: it has no storage root key"
+            )
         before = dict(self.pcrs)
-        for pcr, constant in DOOR.items():
+        for pcr, constant in DOORS[phase].items():
             self.extend(pcr, constant)
-        for pcr, constant in DOOR.items():
+        for pcr, constant in DOORS[phase].items():
             if self.pcrs[pcr] != sha256(before[pcr], constant):
                 raise BootError(f"PCR {pcr} did not change: the TPM's secrets are still readable")
 
@@ -163,7 +209,7 @@ class FakeTpm:
             (Index.STORAGE_KEY, sha256(b"storage", made)),
             (Index.CONFIGURATION_KEY, sha256(b"configuration", made)),
             (Index.POLICY_VERSION, given.policy_version.encode()),
-            (Index.LAYOUT, b"00000004"),
+            (Index.LAYOUT, LAYOUT_VERSION),
         ):
             self.nv[index] = data
             write(index.name)
@@ -177,20 +223,27 @@ class FakeTpm:
     def _now(self, policy: SignedPolicy, version: str, name: bytes) -> bytes:
         return boot_policy({pcr: self.pcrs[pcr] for pcr in policy.pcrs}, version, name)
 
-    def _difference(self, policies: list[SignedPolicy]) -> str:
-        for policy in policies:
+    def _difference(self, phase: Phase) -> str:
+        reason = ""
+        for policy in self._policies:
             expected = dict(zip(policy.pcrs, policy.values, strict=True))
             if all(self.pcrs[pcr] == sha256(expected[pcr], DOOR[pcr]) for pcr in DOOR):
                 return "the initrd has been left: the TPM's secrets can be read only inside it"
             wrong = [f"PCR {pcr}" for pcr in expected if self.pcrs[pcr] != expected[pcr]]
-            if wrong:
-                return f"{' and '.join(wrong)} not as this product signed"
+            other = (policy.purpose == "second") != (phase == "second")
+            if other and not wrong:
+                return f"the first door is {'closed' if phase == 'first' else 'still open'}"
+            if wrong and not other:
+                reason = reason or f"{' and '.join(wrong)} not as this product signed"
+        if reason:
+            return reason
         return "the TPM was provisioned for another product: its policy version index is not ours"
 
-    def _verify(self, policy: SignedPolicy, key_pem: bytes) -> None:
+    def _verify(self, policy: SignedPolicy, phase: Phase, key_pem: bytes) -> None:
         key = serialization.load_pem_public_key(key_pem)
         assert isinstance(key, rsa.RSAPublicKey)
+        message = policy.policy + policy_ref(phase)
         try:
-            key.verify(policy.signature, policy.policy, padding.PKCS1v15(), hashes.SHA256())
+            key.verify(policy.signature, message, padding.PKCS1v15(), hashes.SHA256())
         except InvalidSignature as error:
             raise PolicyError("the signature of this UKI's TPM policy is wrong") from error

@@ -43,7 +43,7 @@ from unit.boot.worlds import (
     store_of,
 )
 from unit.document.conftest import MemoryRepository
-from unit.trust.sealing import ADMIN, LUKS, NOTHING_MORE, SECURE_BOOT, signed
+from unit.trust.sealing import ADMIN, LUKS, NOTHING_MORE, SECURE_BOOT, both
 from vectors.certificates import PRODUCT, key, publisher
 from waiting import PATIENCE
 
@@ -317,7 +317,7 @@ def policies(version: str, by: By) -> tuple[SignedPolicy, ...]:
     """Return the policies of the image that ``reset`` measures."""
     label = "tpmpol-luks" if by == "product" else "stranger"
     uki = event(b"this image")
-    return (signed(SECURE_BOOT, uki, version, by=label, pcr12=bytes(32), more=NOTHING_MORE),)
+    return both(SECURE_BOOT, uki, version, by=label, pcr12=bytes(32), more=NOTHING_MORE)
 
 
 @dataclass(frozen=True)

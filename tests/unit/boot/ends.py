@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from fakes.boot import FakeMachine, HandedOverError, Outcome, PoweredOffError, RestartedError
@@ -10,7 +11,8 @@ from machineos.boot.phases.lock import SYSCTLS
 from machineos.errors import MachineOSError
 from machineos.host.kernel.flags import Flag
 from machineos.trust.measure.tpm_policy import parse_policies
-from machineos.trust.seal.layout import Index
+from machineos.trust.seal.choice import DOORS
+from machineos.trust.seal.layout import PHASES, Index
 from unit.boot.worlds import KEY
 
 SAFE = Flag.RDONLY | Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
@@ -82,18 +84,25 @@ def assert_trusted(outcome: Outcome) -> None:
 
 
 def gives_out(outcome: Outcome) -> bool:
-    """Whether the TPM gives out its key to whoever asks as the initrd did."""
+    """Whether the TPM gives out anything to whoever asks as the initrd did, or would have later."""
     machine = outcome.host.machine
     if machine.uki.policies is None:
         return False
     policies = parse_policies(machine.uki.policies)
     key = machine.uki.anchors.policy_key
-    try:
-        machine.tpm.open(policies, key)
-        machine.tpm.read(Index.CONFIGURATION_KEY, key)
-    except MachineOSError:
-        return False
-    return True
+    tpm = machine.tpm
+    before = dict(tpm.pcrs), tpm._policies, tpm._session
+    given = set()
+    for extended in (None, *DOORS):  # anybody may extend what a door would
+        for pcr, constant in DOORS[extended].items() if extended else ():
+            tpm.extend(pcr, constant)
+        for index, phase in PHASES.items():
+            with suppress(MachineOSError):
+                tpm.open(policies, key, phase)
+                tpm.read(index, key)
+                given.add(index)
+    tpm.pcrs, tpm._policies, tpm._session = before
+    return bool(given)
 
 
 def assert_secrets_hidden(outcome: Outcome) -> None:

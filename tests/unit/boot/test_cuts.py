@@ -23,7 +23,7 @@ from fakes.boot import (
     RestartedError,
 )
 from fakes.bootparts.tpm import FakeTpm
-from machineos.boot.facts import DISK, GIVEN, RUNS, SETTINGS, UNSEALED, Facts, Phase
+from machineos.boot.facts import DISK, FIRST_DOOR, GIVEN, RUNS, SETTINGS, UNSEALED, Facts, Phase
 from machineos.boot.plan import ordered, plan
 from machineos.boot.runner import perform
 from machineos.boot.steps import MakeFolder, MountDisk, WriteFile
@@ -31,6 +31,7 @@ from machineos.core.steps import Runner, Step, Talk, ask
 from machineos.document.between.bootsettings import Mode
 from machineos.errors import MachineOSError
 from machineos.host.kernel.flags import Flag
+from machineos.trust.measure import tpm_policy
 from machineos.trust.seal.layout import Index
 from unit.boot.ends import assert_secrets_hidden, assert_trusted, gives_out
 from unit.boot.worlds import machine, of_kind, settings
@@ -196,9 +197,9 @@ def test_a_step_that_lasts_has_a_fault_point(mode: Mode) -> None:
 class Counting(FakeTpm):
     """A TPM in which closing the door would leave a trace."""
 
-    def close_door(self) -> None:
-        super().close_door()
-        self.writes += 1
+    def close_door(self, phase: tpm_policy.Phase) -> None:
+        super().close_door(phase)
+        self.writes += phase == "second"
 
 
 class Writable(Phase, frozen=True):
@@ -218,7 +219,9 @@ def test_a_step_that_lasted_silently_would_be_noticed() -> None:
     watched.boot()
     assert watched.silent == ["CloseDoor"]
     watched = Watched(machine(), "run")
-    more = Writable("a", modes=RUNS, needs=frozenset({UNSEALED, DISK}), gives=frozenset())
+    more = Writable(
+        "a", modes=RUNS, needs=frozenset({UNSEALED, FIRST_DOOR, DISK}), gives=frozenset()
+    )
     watched.phases = ordered([*watched.phases, more])
     assert watched.boot() is HandedOverError
     assert watched.silent == ["MountDisk", "WriteFile"]

@@ -31,6 +31,7 @@ def test_a_machine_hands_over() -> None:
     assert outcome.lines == [
         "initrd for run, kernel 6.12.1",
         "the kernel enforces: only signed code can be executed",
+        "the TPM gives out no key any more",
         f"this is SN0001 of product {PRODUCT}",
         f"generation {generation} verified",
         "the TPM gives out no secret any more",
@@ -44,6 +45,7 @@ def test_an_installer_hands_over() -> None:
     assert outcome.lines == [
         "initrd for install, kernel 6.12.1",
         "the kernel enforces: only signed code can be executed",
+        "the TPM gives out no key any more",
         f"this is SN0001 of product {PRODUCT}",
         "install medium /dev/sr0 verified",
         "the TPM gives out no secret any more",
@@ -124,7 +126,7 @@ def test_an_error_that_nobody_foresaw_adds_the_last_places_of_its_trace() -> Non
 
 
 def test_an_expected_error_has_no_trace() -> None:
-    assert len(machine(disks=[]).boot().lines) == 5
+    assert len(machine(disks=[]).boot().lines) == 6
 
 
 class Unwilling(FakeFirst):

@@ -41,14 +41,14 @@ from unit.boot.worlds import machine, settings
 MODES: tuple[Mode, ...] = get_args(Mode)
 ORDER: dict[Mode, list[str]] = {
     "run": [
-        "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "identity",
-        "configuration", "generation", "store", "images", "certificates", "root", "fresh",
-        "handover", "door", "lock", "privileges", "leave",
+        "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "first door", "identity",
+        "configuration", "forget", "generation", "store", "images", "certificates", "root", "fresh",
+        "requests", "handover", "second door", "lock", "privileges", "leave",
     ],
     "install": [
-        "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "identity", "medium",
-        "live", "images", "certificates", "root", "fresh", "installer", "door", "lock",
-        "privileges", "leave",
+        "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "first door", "identity",
+        "host CA", "medium", "live", "images", "certificates", "root", "fresh", "installer",
+        "forget", "second door", "lock", "privileges", "leave",
     ],
     "provision": [
         "anchors", "clock", "drivers", "carrier", "new identity", "tpm kind", "provision", "erase",
@@ -155,21 +155,29 @@ def test_no_phase_can_be_left_out(mode: Mode) -> None:
 
 MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
     "run": (
-        ("drivers", "unseal"), ("unseal", "identity"), ("identity", "configuration"),
+        ("drivers", "unseal"), ("unseal", "first door"), ("first door", "identity"),
+        ("first door", "configuration"), ("first door", "generation"), ("first door", "store"),
+        ("first door", "requests"), ("generation", "requests"), ("root", "requests"),
+        ("requests", "second door"), ("configuration", "forget"), ("forget", "second door"),
+        ("first door", "second door"), ("identity", "configuration"),
         ("configuration", "generation"), ("generation", "store"), ("store", "images"),
         ("keyrings", "enforce"), ("keyrings", "certificates"),
         ("images", "certificates"), ("enforce", "certificates"), ("certificates", "root"),
-        ("enforce", "root"), ("root", "fresh"), ("fresh", "handover"), ("handover", "door"),
-        ("enforce", "lock"), ("root", "lock"), ("door", "lock"), ("lock", "privileges"),
-        ("door", "leave"), ("lock", "leave"), ("privileges", "leave"), ("enforce", "leave"),
+        ("enforce", "root"), ("root", "fresh"), ("fresh", "handover"), ("handover", "second door"),
+        ("enforce", "lock"), ("root", "lock"), ("second door", "lock"), ("lock", "privileges"),
+        ("second door", "leave"), ("lock", "leave"), ("privileges", "leave"), ("enforce", "leave"),
         ("fresh", "leave"),
     ),
     "install": (
+        ("unseal", "first door"), ("first door", "identity"), ("first door", "medium"),
+        ("first door", "host CA"), ("identity", "host CA"), ("host CA", "installer"),
+        ("installer", "forget"), ("forget", "second door"),
         ("identity", "medium"), ("identity", "live"), ("medium", "live"), ("live", "images"),
         ("keyrings", "enforce"), ("keyrings", "certificates"),
         ("images", "certificates"), ("enforce", "certificates"), ("certificates", "root"),
-        ("enforce", "root"), ("enforce", "installer"), ("installer", "door"), ("door", "lock"),
-        ("lock", "privileges"), ("door", "leave"), ("lock", "leave"), ("privileges", "leave"),
+        ("enforce", "root"), ("enforce", "installer"), ("installer", "second door"),
+        ("second door", "lock"), ("lock", "privileges"), ("second door", "leave"),
+        ("lock", "leave"), ("privileges", "leave"),
     ),
     "provision": (
         ("drivers", "carrier"), ("carrier", "new identity"), ("clock", "new identity"),
@@ -201,8 +209,11 @@ def reaches(by_name: dict[str, Phase], name: str, gives: frozenset[str]) -> bool
 AFTER = {
     steps.LoadDriver: {"drivers"},
     steps.LoadModules: {"drivers"},
-    steps.OpenLuks: {"unsealed"},
-    steps.MountDisk: {"unsealed"},
+    steps.ReadLabel: {"first door closed"},
+    steps.ReadCarrierLabel: {"drivers"},
+    steps.ReadHeader: {"first door closed"},
+    steps.OpenLuks: {"unsealed", "first door closed"},
+    steps.MountDisk: {"unsealed", "first door closed"},
     steps.MountCarrier: {"drivers"},
     steps.MountOverlay: {"root"},
     steps.MountImage: {"certificates trusted", "enforcing"},
@@ -211,6 +222,9 @@ AFTER = {
     steps.FetchManifest: {"identity"},
     steps.OpenSealed: {"drivers"},
     steps.ReadSealed: {"drivers"},
+    steps.ReadFloor: {"drivers"},
+    steps.RaiseFloor: {"first door closed", "generation", "root"},
+    steps.MakeHostCa: {"first door closed", "identity"},
     steps.ProvisionTpm: {"identity", "kind of TPM accepted"},
     steps.EraseFile: {"provisioned"},
     steps.MountToErase: {"provisioned"},
@@ -234,7 +248,7 @@ def kinds() -> list[type[Step[object]]]:
 def test_what_must_hold_before_each_kind_of_step() -> None:
     found = {kind: set(kind.after) for kind in kinds() if kind.after}
     assert found == AFTER
-    assert len(kinds()) == 47
+    assert len(kinds()) == 54
 
 
 def taken(mode: Mode) -> tuple[Step[object], ...]:
@@ -262,7 +276,10 @@ def test_every_step_is_frozen_all_the_way_down() -> None:
     ] == []
     seen = {type(step) for found in everything.values() for step in found}
     # In a machine whose clock is right and whose disks are there at once; they take a number.
-    assert {kind.__name__ for kind in kinds() if kind not in seen} == {"SetClock", "Sleep"}
+    # And nobody has asked for anything; tests/unit/boot/phases/test_requests has those.
+    assert {kind.__name__ for kind in kinds() if kind not in seen} == {
+        "SetClock", "Sleep", "ReadPart", "ReadFloor", "RaiseFloor",
+    }  # fmt: skip
 
 
 def test_every_kind_of_step_is_frozen() -> None:
@@ -272,14 +289,32 @@ def test_every_kind_of_step_is_frozen() -> None:
         assert kind.__struct_fields__ == kind.__match_args__
 
 
-def test_only_provisioning_lasts() -> None:
-    """What outlives a power cut has a fault point: the TPM's content is changed, and then the disk
-    that the identity came from."""
+def test_only_these_steps_last() -> None:
+    """What outlives a power cut has a fault point: the TPM's content is changed, and the disk that
+    an identity came from."""
     assert {kind: kind.point for kind in kinds() if kind.point} == {
         steps.ProvisionTpm: "tpm-provisioned",
+        steps.RaiseFloor: "floor-raised",
         steps.MountToErase: "carrier-writable",
         steps.EraseFile: "identity-erased",
     }
+
+
+@pytest.mark.parametrize("mode", ["run", "install"])
+def test_nothing_of_a_disk_is_looked_at_before_the_first_door(mode: Mode) -> None:
+    """By what was done, whatever the phases say of themselves; the kernel alone has read tables of
+    partitions by then."""
+    done = [type(step) for step in taken(mode)]
+    door = done.index(steps.CloseDoor)
+    looking = {
+        steps.ReadLabel, steps.ReadHeader, steps.OpenLuks, steps.MountDisk, steps.ListFolder,
+        steps.MountImage, steps.ReadImage, steps.FetchManifest, steps.ListPartitions,
+        steps.ListDisks, steps.ListOptical, steps.MountCarrier, steps.ReadCarrierLabel,
+    }  # fmt: skip
+    assert looking & set(done[door:])
+    assert not looking & set(done[:door])
+    sealed = [step.index.name for step in taken(mode)[:door] if isinstance(step, steps.ReadSealed)]
+    assert sealed == ["CONFIGURATION_KEY", "STORAGE_KEY"]
 
 
 def test_each_fact_has_its_own_name() -> None:

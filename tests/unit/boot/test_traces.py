@@ -28,6 +28,9 @@ def test_what_a_boot_asks_of_its_host() -> None:
         assert text.splitlines() == (GOLDEN / name).read_text().splitlines(), name
 
 
+REQUESTS = Path("/config/requests")
+
+
 def holds(host: FakeHost, fact: str) -> bool:
     """Whether a fact that has no value is true of the machine."""
     kernel, names = host.kernel, host.names
@@ -41,6 +44,11 @@ def holds(host: FakeHost, fact: str) -> bool:
         "kind of TPM accepted": any(line.startswith("the TPM is ") for line in host.lines),
         "provisioned": host.machine.tpm.provisioned,
         "sealed session": host.machine.tpm._session is not None,
+        "first door closed": "the TPM gives out no key any more" in host.lines,
+        "keys handed over": Path("/dev/mapper/machine-config") in host.mapped
+        or "machineos:configuration-key" in kernel.keyring,
+        "keys overwritten": host.forgotten >= 2,
+        "requests carried out": REQUESTS in host.listed,
         "unsealed": any(line.startswith("this is SN0001 ") for line in host.lines),
         "configuration open": Path("/dev/mapper/machine-config") in host.mapped,
         "enforcing": kernel.enforcing,

@@ -20,7 +20,7 @@ from machineos.document.between.bootsettings import Anchors, Mode
 from machineos.document.product.install import Target
 from machineos.oci.model.atomfs import Layer
 from machineos.trust.measure.tpm_policy import SignedPolicy
-from machineos.trust.verify.chain import Publisher
+from machineos.trust.verify.chain import DeviceIdentity, Publisher
 from unit.boot.worlds import (
     Content,
     anchors,
@@ -82,6 +82,8 @@ def shown(value: object, names: dict[object, str]) -> str:
             return f"<{names.get(digest.hex, 'blob')}>"
         case Target():
             return f"<target {value.service_name}>"
+        case DeviceIdentity():
+            return "<identity>"
         case Publisher():
             return f"<{names.get(value.certificate_der, 'publisher')}>"
         case msgspec.Struct():

@@ -7,6 +7,7 @@ something gets a copy.
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fakes.boot import FakeMachine, Uki
 from fakes.bootparts.disks import Disk, Luks, Volume, luks
@@ -41,9 +42,9 @@ from machineos.oci.model.reference import ImageSource
 from machineos.oci.model.repository import Registry, Repository
 from machineos.trust.keys.signer import FileSigner
 from machineos.trust.measure.tpm_policy import SignedPolicy, render_policies
-from machineos.trust.seal.layout import Index
+from machineos.trust.seal.layout import LAYOUT_VERSION, Index
 from unit.document.conftest import SQUASHFS, MemoryRepository, put_image
-from unit.trust.sealing import ADMIN, LUKS, NOTHING_MORE, SECURE_BOOT, signed
+from unit.trust.sealing import ADMIN, LUKS, NOTHING_MORE, SECURE_BOOT, both
 from vectors.certificates import (
     CA_NAME,
     NOW,
@@ -140,7 +141,24 @@ HOSTFS = image_content(SYSTEMD, folders=("etc", "var", "usr/lib/modules", "usr/l
                                         "config", "atomfs-store", "dev", "proc", "sys",
                                         "run"))  # fmt: skip
 ZOT = (b"a service",)
-BOOT_FILES = image_content("bootkit/kernel.efi", "bootkit/shim.efi")
+
+
+def kernel_image(version: str = "0001") -> bytes:
+    """Return as much of a UKI as says which policy version it has."""
+    release = f"ID=machineos\nVERSION_ID={version}\n".encode()
+    head = b"MZ".ljust(60, b"\0") + struct.pack("<I", 64)
+    coff = b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, 1, 0, 0, 0, 0, 0)
+    section = struct.pack("<8sIIII", b".osrel", len(release), 4096, 512, 512).ljust(40, b"\0")
+    return (head + coff + section).ljust(512, b"\0") + release.ljust(512, b"\0")
+
+
+def boot_files_image(version: str = "0001") -> bytes:
+    """Return a bootkit's first layer, whose kernel image has this policy version."""
+    kernel = {"bootkit/kernel.efi": kernel_image(version)}
+    return image_content("bootkit/shim.efi", files=kernel)
+
+
+BOOT_FILES = boot_files_image()
 MODULES = image_content(folders=(f"usr/lib/modules/{KERNEL}", "usr/lib/firmware"))
 VOLUME = RootHash(content_hash(layer_content(MODULES)))
 
@@ -150,13 +168,14 @@ def publish_content(
     *,
     product: UUID = PRODUCT,
     hostfs: bytes = HOSTFS,
+    boot_files: bytes = BOOT_FILES,
     modules: bytes = MODULES,
     erofs: str = "",
     by: str = "publisher",
 ) -> Content:
     """Publish a manifest and the images that it names, in memory; ``erofs`` is one's name."""
     images = MemoryRepository()
-    bootkit = (BOOT_FILES, modules)
+    bootkit = (boot_files, modules)
     for name, contents in (("zot", ZOT), ("hostfs", (hostfs,)), ("bootkit", bootkit)):
         put_image(
             cast("LayoutRepository", images),
@@ -259,6 +278,12 @@ def _device_pem(serial: str) -> bytes:
 
 
 @functools.cache
+def device_key() -> bytes:
+    """The private key of every device certificate here."""
+    return key("device").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@functools.cache
 def anchors() -> Anchors:
     """What the builder puts into the initrd."""
     cross = Recipe(
@@ -278,9 +303,9 @@ def anchors() -> Anchors:
 
 
 @functools.cache
-def policy(uki: bytes, version: str = "0001") -> SignedPolicy:
-    """The signed policy of one UKI, beside which nothing was measured."""
-    return signed(SECURE_BOOT, uki, version, pcr12=bytes(32), more=NOTHING_MORE)
+def policies_of(uki: bytes, version: str = "0001") -> tuple[SignedPolicy, ...]:
+    """The signed policies of one UKI, beside which nothing was measured."""
+    return both(SECURE_BOOT, uki, version, pcr12=bytes(32), more=NOTHING_MORE)
 
 
 def settings(mode: Mode = "run", **changes: object) -> Settings:
@@ -305,7 +330,7 @@ def uki(mode: Mode = "run", **changes: object) -> Uki:
         measured=UKIS[mode],
         settings=msgspec.json.encode(settings(mode, **changes)),
         anchors=anchors(),
-        policies=render_policies([policy(UKIS[mode])]),
+        policies=render_policies(policies_of(UKIS[mode])),
     )
 
 
@@ -318,10 +343,10 @@ def provisioned_tpm(
     """A TPM with everything in place, for the usual configuration key."""
     nv = {
         Index.ADMIN_PASSWORD: b"trust-password",
-        Index.LAYOUT: b"00000004",
+        Index.LAYOUT: LAYOUT_VERSION,
         Index.POLICY_VERSION: floor.encode(),
         Index.SUDI_CERT: device_pem() if certificate is None else certificate,
-        Index.SUDI_KEY: b"a private key",
+        Index.SUDI_KEY: device_key(),
         Index.STORAGE_KEY: bytes(reversed(range(32))),
         Index.CONFIGURATION_KEY: KEY,
     }
@@ -370,7 +395,7 @@ def carrier(serial: str = SERIAL, name: str = "vdb", **options: object) -> Disk:
     """A small disk with a device identity."""
     tree = Tree()
     tree.put("cert.pem", device_pem(serial))
-    tree.put("privkey.pem", b"-----BEGIN PRIVATE KEY-----\nnot for anybody\n")
+    tree.put("privkey.pem", device_key())
     usual = Disk(name, whole=Volume("vfat", tree, "trust-data"))
     return replace(usual, **options)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ import pytest
 
 from machineos.core.secret import Secret
 from machineos.core.secretfile import MAX_SECRET, read_secret, read_secret_file
-from machineos.errors import DocumentError, MissingError
+from machineos.errors import DocumentError, MissingError, OrderError
 
 HIDDEN = b"open sesame"
 
@@ -32,6 +32,24 @@ def test_it_cannot_be_pickled_hashed_or_given_attributes() -> None:
 def test_its_length_is_no_secret() -> None:
     assert len(Secret(HIDDEN)) == 11
     assert not Secret(b"")
+
+
+def test_it_is_overwritten_where_it_is() -> None:
+    """In the bytes that were there all the time; what was revealed is a copy, and stays."""
+    given = bytearray(HIDDEN)
+    secret = Secret(given)
+    given[:4] = b"----"
+    view, copy = secret.view(), secret.reveal()
+    assert view.readonly
+    assert (bytes(view), secret.wiped) == (HIDDEN, False)
+    secret.wipe()
+    assert bytes(view) == bytes(len(HIDDEN))
+    assert (copy, len(secret), secret.wiped) == (HIDDEN, len(HIDDEN), True)
+    secret.wipe()
+    for ask in (secret.reveal, secret.view):
+        with pytest.raises(OrderError, match="that was overwritten"):
+            ask()
+    assert secret != Secret(HIDDEN)
 
 
 def test_equality() -> None:

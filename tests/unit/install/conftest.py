@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from machineos.core.facts import Facts, Part
 from machineos.core.secret import Secret
 from machineos.core.steps import Runner, Step
 from machineos.document.between.medium import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    CA_SIGNATURE,
     INDEX_FILE,
     INSTALL_KEY,
     LAYOUTS,
@@ -29,6 +33,8 @@ from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.oci.model.place import Place
 from machineos.oci.model.repository import Registry
+from machineos.trust.seal.hostca import make_host_ca
+from machineos.trust.verify.chain import verify_sudi
 from unit.document.conftest import (
     PRODUCT,
     SOURCE,
@@ -42,7 +48,7 @@ from unit.document.conftest import (
     template,
     world,
 )
-from vectors.certificates import SUDI_CA_NAME, ca, device
+from vectors.certificates import SUDI_CA_NAME, ca, device, key
 
 __all__ = ["authority", "published_world", "stranger", "template", "world"]
 
@@ -98,6 +104,31 @@ def shelf(
     return in_memory(made)
 
 
+@functools.cache
+def device_pem(label: str) -> bytes:
+    return device().but(serial_number=f"PID:{PRODUCT} SN:SN0001", key=key(label)).pem()
+
+
+@functools.cache
+def host_ca(label: str = "device") -> dict[str, Secret]:
+    """What the initrd leaves of the CA that it made, by name; signed with the key of this name."""
+    return host_ca_of(device_pem(label), label)
+
+
+def host_ca_of(device_certificate: bytes, label: str = "device") -> dict[str, Secret]:
+    """The same for the machine of this certificate."""
+    sudi_ca = ca(SUDI_CA_NAME, "sudi-ca").pem()
+    identity = verify_sudi(device_certificate, ca_pem=sudi_ca, at=None)
+    private = key(label).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    secret, certificate, signature = make_host_ca(identity, Secret(private), random=bytes)
+    parts = (secret, Secret(certificate), Secret(signature))
+    return dict(zip((CA_KEY, CA_CERTIFICATE, CA_SIGNATURE), parts, strict=True))
+
+
 @pytest.fixture
 def machine(shelf: MemoryRegistry, authority: Authority) -> FakeMachine:
     """A machine of this product that was booted from an install medium, its disk empty."""
@@ -110,11 +141,11 @@ def make_machine(registry: Registry, authority: Authority) -> FakeMachine:
         disks=(VDA,),
         files={
             MEDIUM / INDEX_FILE: index.to_bytes(),
-            TRUST / "device.pem": device().but(serial_number=f"PID:{PRODUCT} SN:SN0001").pem(),
+            TRUST / "device.pem": device_pem("device"),
             TRUST / "sudi-ca.pem": ca(SUDI_CA_NAME, "sudi-ca").pem(),
             TRUST / "manifest-ca.pem": authority.pem,
         },
-        keys={INSTALL_KEY: KEY},
+        keys={INSTALL_KEY: KEY, **host_ca()},
         publishers=frozenset({der_of(authority.publisher.certificate_pem)}),
         network={HOST: registry},
         folders={MEDIUM / LAYOUTS: registry},

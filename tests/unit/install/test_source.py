@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from fakes.machine import FakeHost, FakeMachine
 from machineos.core.facts import Facts
 from machineos.core.secret import Secret
-from machineos.document.between.medium import INDEX_FILE, INSTALL_KEY, LAYOUTS, MediumIndex
+from machineos.document.between.medium import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    CA_SIGNATURE,
+    INDEX_FILE,
+    INSTALL_KEY,
+    LAYOUTS,
+    MediumIndex,
+)
 from machineos.errors import (
     AuthError,
     DocumentError,
@@ -26,6 +34,7 @@ from machineos.errors import (
 from machineos.install import source
 from machineos.install.source import (
     DISK,
+    HOST_CA,
     IDENTITY,
     KEY,
     LIMIT,
@@ -38,6 +47,7 @@ from machineos.install.source import (
     SMALL_DISK,
     TRUST,
     WISH,
+    HostCa,
     Identity,
     Wish,
     parse_medium,
@@ -54,6 +64,7 @@ from . import conftest
 from .conftest import SMALL, VDA, Watched
 
 LOOK, IDENTIFY, REACH = PARTS
+CA_NAMES = (CA_KEY, CA_CERTIFICATE, CA_SIGNATURE)
 THERE = Place.parse_remote("registry.example/machine/install:1.0.0", plain_http=False)
 
 
@@ -204,6 +215,22 @@ def test_who_this_is(machine: FakeMachine) -> None:
     ca_pem = machine.files[TRUST / "manifest-ca.pem"]
     assert facts[IDENTITY] == Identity(PRODUCT, ca_pem)
     assert facts[KEY] == conftest.KEY
+    ours = conftest.host_ca()
+    assert facts[HOST_CA] == HostCa(*(ours[name] for name in CA_NAMES))
+
+
+@pytest.mark.parametrize("name", CA_NAMES)
+def test_no_ca_was_left(machine: FakeMachine, name: str) -> None:
+    del machine.keys[name]
+    with pytest.raises(MissingError, match=f"holds no key {name}"):
+        identify(machine)
+
+
+def test_the_ca_of_another_machine(machine: FakeMachine) -> None:
+    """The disk is untouched then."""
+    machine.keys.update(conftest.host_ca("another device"))
+    with pytest.raises(SignatureError, match="was not signed by this device identity"):
+        identify(machine)
 
 
 @pytest.mark.parametrize("name", ["device.pem", "sudi-ca.pem", "manifest-ca.pem"])
@@ -230,7 +257,9 @@ def test_an_expired_device_is_itself_all_the_same(machine: FakeMachine) -> None:
     """No clock can be trusted here (ADR 0008)."""
     good = device().but(serial_number=f"PID:{PRODUCT} SN:SN0001")
     old = good.but(start=good.start.replace(year=2001), end=good.start.replace(year=2002))
-    machine.files[TRUST / "device.pem"] = old.pem()
+    pem = old.pem()
+    machine.files[TRUST / "device.pem"] = pem
+    machine.keys.update(conftest.host_ca_of(pem))
     assert identify(machine)[IDENTITY].product == PRODUCT
 
 
@@ -303,7 +332,7 @@ def test_an_answer_is_an_answer(machine: FakeMachine, answer: MachineOSError) ->
 def test_the_phases_say_what_they_need() -> None:
     assert [(part.name, set(part.needs), set(part.gives)) for part in PARTS] == [
         ("look", {WISH}, {PLACE, DISK}),
-        ("identify", set(), {IDENTITY, KEY}),
+        ("identify", set(), {IDENTITY, KEY, HOST_CA}),
         ("reach", {PLACE}, {REACHABLE}),
     ]
 

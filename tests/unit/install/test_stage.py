@@ -58,6 +58,7 @@ from unit.document.conftest import (
 )
 from unit.oci.samples import put_artifact
 
+from . import conftest
 from .conftest import HOST, ONE_LAYER, MemoryRegistry, Watched, in_memory, make_machine
 from .conftest import PLACE as THERE
 
@@ -144,6 +145,7 @@ def test_another_product(machine: FakeMachine) -> None:
 
     other = device().but(serial_number=f"PID:{OTHER_PRODUCT} SN:SN0001").pem()
     machine.files[source.TRUST / "device.pem"] = other
+    machine.keys.update(conftest.host_ca_of(other))
     assert "product" in refusal(machine, PolicyError).message
 
 

@@ -17,7 +17,7 @@ from machineos.host.disk.device import Disk, Partition
 from machineos.install import stage, write
 from machineos.install.phases import PHASES, given
 from machineos.install.plan import partition_plan
-from machineos.install.source import DISK, KEY, PLACE, Wish
+from machineos.install.source import DISK, HOST_CA, KEY, PLACE, Wish
 from machineos.install.stage import LAYOUT
 from machineos.install.steps import (
     STAGED,
@@ -48,7 +48,7 @@ from machineos.install.write import (
     Devices,
     find_devices,
 )
-from machineos.state.config.steps import CreateStore, first_files
+from machineos.state.config.steps import CreateStore, WriteBeside, first_files
 from machineos.state.images.steps import MountImage
 from machineos.state.slots.steps import (
     CONFIGURED,
@@ -111,6 +111,14 @@ def test_every_step_in_its_order(machine: FakeMachine) -> None:
         UnlockConfig(conftest.KEY, VDA2),
         MakeFilesystem("ext4", Path("/dev/mapper/machine-config"), "config"),
         Mount(Path("/dev/mapper/machine-config"), CONFIG, "ext4"),
+        *(
+            WriteBeside(CONFIG, name, conftest.host_ca()[key], mode)
+            for name, key, mode in (
+                ("host-ca.key", "machineos:host-ca-key", 0o600),
+                ("host-ca.pem", "machineos:host-ca-certificate", 0o644),
+                ("host-ca.p7s", "machineos:host-ca-signature", 0o644),
+            )
+        ),
         Now(),
         CreateStore(CONFIG, first_files(staged.fetched), "Initial commit", int(NOW.timestamp())),
         Unmount(CONFIG),
@@ -128,6 +136,7 @@ def test_every_step_in_its_order(machine: FakeMachine) -> None:
         ListEntries(),
         CreateEntry(Path("/dev/vda"), 1, "machineos-a", "\\EFI\\machineos-a\\shimx64.efi"),
         RevokeKey("machineos:configuration-key"),
+        *(RevokeKey(name) for name in conftest.host_ca()),
         Say("installed successfully: registry.example/machine/install:1.0.0"),
     ]
     start = watched.steps.index(expected[0])
@@ -367,10 +376,11 @@ def only(step: Step[object]) -> Callable[[Facts], Talk[Facts]]:
 
 
 def test_every_step_that_lasts_says_what_must_hold(machine: FakeMachine) -> None:
-    """But for the first commit: a folder that has a store already is refused by itself."""
+    """But for the first commit, which a folder that has a store already refuses by itself, and for
+    what is written beside it."""
     lasting = {type(step) for step in install(machine).steps if step.point}
-    assert {kind for kind in lasting if not kind.after} == {CreateStore}
-    assert lasting <= {CreateStore, *(type(step) for step, _ in DANGEROUS)}
+    assert {kind for kind in lasting if not kind.after} == {CreateStore, WriteBeside}
+    assert lasting <= {CreateStore, WriteBeside, *(type(step) for step, _ in DANGEROUS)}
 
 
 def test_the_disk_is_not_divided_before_all_is_staged(machine: FakeMachine) -> None:
@@ -386,7 +396,11 @@ def test_the_phases_say_what_they_need() -> None:
         ("find the partitions", {DISK, TABLE}, {DEVICES}),
         ("make file systems", {DEVICES, TABLE}, {FILESYSTEMS}),
         ("store the images", {DEVICES, STAGED, FILESYSTEMS}, {STORED}),
-        ("store the configuration", {DEVICES, TABLE, STAGED, KEY, CONFIG_UUID}, {CONFIGURED}),
+        (
+            "store the configuration",
+            {DEVICES, TABLE, STAGED, KEY, HOST_CA, CONFIG_UUID},
+            {CONFIGURED},
+        ),
         (
             "write the boot files",
             {DEVICES, STAGED, SLOT, FILESYSTEMS, STORED, CONFIGURED},

@@ -15,13 +15,18 @@ from machineos.core.secret import Secret
 from machineos.host.tpm.commands import Tpm
 from machineos.host.tpm.transport import Transport
 from machineos.trust.measure.tpm_policy import (
+    PHASES,
+    Phase,
+    Purpose,
     SignedPolicy,
     boot_policy,
+    in_phase,
     policy_key,
+    policy_ref,
     sign_policy,
     version_index,
 )
-from machineos.trust.seal.unseal import Index, Report, provision, unseal
+from machineos.trust.seal.unseal import Index, Report, close_door, provision, unseal
 from vectors.certificates import key as rsa_key
 
 SUDI_CERT = b"-----BEGIN CERTIFICATE-----\n" + b"public but ours " * 100
@@ -31,7 +36,10 @@ NEW_DBX = hashlib.sha256(b"secure boot after a dbx update").digest()
 UKI = hashlib.sha256(b"this UKI").digest()
 OTHER_UKI = hashlib.sha256(b"another UKI").digest()
 NOTHING_MORE = {13: bytes(32), 14: bytes(32)}
-SECRETS = (Index.SUDI_CERT, Index.SUDI_KEY, Index.STORAGE_KEY, Index.CONFIGURATION_KEY)
+# In the order in which a boot may read them: of the first phase, then of the second.
+FIRST_SECRETS = (Index.STORAGE_KEY, Index.CONFIGURATION_KEY)
+SECOND_SECRETS = (Index.SUDI_CERT, Index.SUDI_KEY)
+SECRETS = (*FIRST_SECRETS, *SECOND_SECRETS)
 
 
 def pem(label: str) -> bytes:
@@ -58,12 +66,16 @@ def signed(
     pcr12: bytes | None = None,
     more: Mapping[int, bytes] | None = None,
     hints: bool = True,
+    phase: Phase = "first",
+    ref: Purpose | None = None,
 ) -> SignedPolicy:
-    """Return the policy of one UKI as the builder would sign it."""
+    """Return the policy of one UKI for a phase as the builder would sign it, or with the reference
+    of another (``ref``)."""
     values = {7: measured(secure_boot), 11: measured(uki)}
     if pcr12 is not None:
         values[12] = pcr12
     values |= more or {}
+    values = in_phase(values, phase)
     digest = boot_policy(values, version, version_index(policy_key(LUKS)).name)
 
     def sign(message: bytes) -> bytes:
@@ -73,10 +85,26 @@ def signed(
         pcrs=tuple(values),
         fingerprint=policy_key(pem(by)).fingerprint,
         policy=digest,
-        signature=sign_policy(digest, sign),
+        signature=sign_policy(digest, sign, policy_ref(ref or phase)),
         version=version,
-        purpose="luks",
+        purpose=phase,
         values=tuple(values.values()) if hints else (),
+    )
+
+
+def both(
+    secure_boot: bytes = SECURE_BOOT,
+    uki: bytes = UKI,
+    version: str = "0001",
+    *,
+    by: str = "tpmpol-luks",
+    pcr12: bytes | None = None,
+    more: Mapping[int, bytes] | None = None,
+) -> tuple[SignedPolicy, ...]:
+    """Return the policies of one UKI for both phases."""
+    return tuple(
+        signed(secure_boot, uki, version, by=by, pcr12=pcr12, more=more, phase=phase)
+        for phase in PHASES
     )
 
 
@@ -94,6 +122,11 @@ class Machine:
             tpm.pcr_extend(7, secure_boot)
             tpm.pcr_extend(11, uki)
 
+    def close(self, phase: Phase = "first") -> None:
+        """End a phase of the boot."""
+        with self.chip.open() as tpm:
+            close_door(tpm, phase, srk_name=self.report.srk_name)
+
     def unseal(
         self,
         index: Index = Index.CONFIGURATION_KEY,
@@ -106,7 +139,7 @@ class Machine:
             return unseal(
                 tpm,
                 index,
-                policies=[signed()] if policies is None else policies,
+                policies=both() if policies is None else policies,
                 policy_key_pem=key,
                 srk_name=self.report.srk_name if self.pinned else None,
             ).reveal()

@@ -22,8 +22,8 @@ from machineos.boot.steps import (
     LoadModules,
     MakeFolder,
     MountCarrier,
+    ReadCarrierLabel,
     ReadFile,
-    ReadLabel,
     ReadSecret,
     Unmount,
 )
@@ -59,7 +59,7 @@ class _Phase(Phase, frozen=True):
 
 def _look() -> Talk[Path | None]:
     for device in (yield from ask(ListDisks())):
-        if (yield from ask(ReadLabel(device))) == LABEL:
+        if (yield from ask(ReadCarrierLabel(device))) == LABEL:
             return device
     return None
 

@@ -12,7 +12,9 @@ from machineos.boot.facts import (
     DISK,
     DISK_SECONDS,
     DRIVERS,
+    FIRST_DOOR,
     KEY,
+    KEYS_USED,
     OPENED,
     RUN,
     RUNS,
@@ -94,6 +96,6 @@ def _refusal(reasons: list[str]) -> str:
 PHASE = _Phase(
     "configuration",
     modes=RUNS,
-    needs=frozenset({SCRATCH, DRIVERS, KEY, UNSEALED}),
-    gives=frozenset({DISK, OPENED}),
+    needs=frozenset({SCRATCH, DRIVERS, KEY, UNSEALED, FIRST_DOOR}),
+    gives=frozenset({DISK, OPENED, KEYS_USED}),
 )

@@ -11,6 +11,7 @@ from machineos.boot.facts import (
     ANCHORS,
     CONFIG_FOLDER,
     DISK_FLAGS,
+    FIRST_DOOR,
     GENERATION,
     IDENTITY,
     OPENED,
@@ -68,6 +69,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "generation",
     modes=RUNS,
-    needs=frozenset({OPENED, UNSEALED, ANCHORS, IDENTITY}),
+    needs=frozenset({OPENED, UNSEALED, FIRST_DOOR, ANCHORS, IDENTITY}),
     gives=frozenset({GENERATION, SOURCES, PUBLISHERS}),
 )

@@ -13,6 +13,7 @@ from machineos.boot.facts import (
     FRESH,
     GENERATION,
     IMAGES,
+    REQUESTS,
     RUN,
     RUNS,
     SCRATCH,
@@ -85,7 +86,7 @@ def _service(generation: Generation, image: Image, kind: Kind, store: Path) -> h
         layer=handover.Layer(
             digest=str(image.layer.digest),
             root_hash=image.layer.root_hash,
-            blob=str(blob_path(store, image)),
+            blob=str(blob_path(store, image.layer)),
             signature=str(signature_file(image)),
         ),
         network=target.network,
@@ -111,6 +112,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "handover",
     modes=RUNS,
-    needs=frozenset({SCRATCH, DISK, GENERATION, STORE, IMAGES, FRESH}),
+    needs=frozenset({SCRATCH, DISK, GENERATION, STORE, IMAGES, FRESH, REQUESTS}),
     gives=frozenset({DEPARTURE}),
 )

@@ -1,6 +1,6 @@
 """Who this machine is: the device identity in the TPM against what the firmware says.
 
-Only then the configuration key is asked for.
+It is sealed for the second phase; until it is known, no disk is looked at.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from machineos.boot.facts import (
     BOOTS,
     CERTIFICATE,
     DRIVERS,
+    FIRST_DOOR,
     IDENTITY,
-    KEY,
     SEALED,
     UNSEALED,
     Facts,
     Phase,
 )
-from machineos.boot.steps import CloseSealed, ReadSealed, ReadText, Say
+from machineos.boot.steps import ReadSealed, ReadText, Say
 from machineos.core.steps import Talk, ask
 from machineos.errors import PolicyError
 from machineos.trust.seal.layout import Index
@@ -45,17 +45,16 @@ def check_machine(identity: DeviceIdentity, dmi_serial: str) -> None:
 
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
-        identity = verify_sudi(facts[CERTIFICATE], ca_pem=facts[ANCHORS].sudi_ca, at=None)
+        certificate = (yield from ask(ReadSealed(Index.SUDI_CERT))).reveal()
+        identity = verify_sudi(certificate, ca_pem=facts[ANCHORS].sudi_ca, at=None)
         check_machine(identity, (yield from ask(ReadText(DMI_SERIAL))))
-        key = yield from ask(ReadSealed(Index.CONFIGURATION_KEY))
-        yield from ask(CloseSealed())
         yield from ask(Say(f"this is {identity.serial} of product {identity.product}"))
-        return Facts().plus(IDENTITY, identity).plus(KEY, key)
+        return Facts().plus(CERTIFICATE, certificate).plus(IDENTITY, identity)
 
 
 PHASE = _Phase(
     "identity",
     modes=BOOTS,
-    needs=frozenset({ANCHORS, CERTIFICATE, DRIVERS, SEALED}),
-    gives=frozenset({IDENTITY, KEY, UNSEALED}),
+    needs=frozenset({ANCHORS, DRIVERS, SEALED, FIRST_DOOR}),
+    gives=frozenset({CERTIFICATE, IDENTITY, UNSEALED}),
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from machineos.boot.facts import BOOTS, IMAGES, SOURCES, STORE, Facts, Image, Phase
 from machineos.boot.steps import ReadImage
 from machineos.core.steps import Talk, ask
-from machineos.document.rules.images import check_image, layers_of
+from machineos.document.rules.images import BOOT_FILES, check_image
 from machineos.document.verify.images import image_name, require_signatures
 from machineos.oci.model.atomfs import Layer
 
@@ -31,8 +31,16 @@ def choose_layer(target: Target, manifest: Manifest, signatures: Mapping[Digest,
     name = image_name(target)
     check_image(manifest, name, target.service_name)
     require_signatures(manifest, signatures, name)
-    layer = Layer.of(manifest.layers[layers_of(target.service_name) - 1])
-    return Image(target, layer, manifest.config.digest, signatures[layer.digest])
+    found = [Layer.of(layer) for layer in manifest.layers]
+    layer = found[-1]
+    files = found[BOOT_FILES] if len(found) > 1 else None
+    return Image(
+        target,
+        layer,
+        manifest.config.digest,
+        signatures[layer.digest],
+        (files, signatures[files.digest]) if files is not None else None,
+    )
 
 
 class _Phase(Phase, frozen=True):

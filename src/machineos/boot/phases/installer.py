@@ -1,4 +1,5 @@
-"""Leave the configuration key for the installer, in root's keyring and nowhere else."""
+"""Leave the configuration key and the host's CA for the installer, in root's keyring and nowhere
+else."""
 
 from __future__ import annotations
 
@@ -6,21 +7,29 @@ from machineos.boot.facts import (
     DEPARTURE,
     ENFORCING,
     FRESH,
+    HOST_CA,
     INSTALLS,
     KEY,
+    KEYS_USED,
     UNSEALED,
     Departure,
     Facts,
     Phase,
 )
-from machineos.boot.steps import KeepSecret
+from machineos.boot.steps import ForgetSecret, KeepSecret
+from machineos.core.secret import Secret
 from machineos.core.steps import Talk, ask
-from machineos.document.between.medium import INSTALL_KEY
+from machineos.document.between.medium import CA_CERTIFICATE, CA_KEY, CA_SIGNATURE, INSTALL_KEY
 
 
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
+        ca = facts[HOST_CA]
         yield from ask(KeepSecret(INSTALL_KEY, facts[KEY]))
+        yield from ask(KeepSecret(CA_KEY, ca.private_key))
+        yield from ask(KeepSecret(CA_CERTIFICATE, Secret(ca.certificate)))
+        yield from ask(KeepSecret(CA_SIGNATURE, Secret(ca.signature)))
+        yield from ask(ForgetSecret(ca.private_key))
         arguments = ("--unit=machineos-install.target",)
         departure = Departure((), "handing over to the installer", arguments)
         return Facts().plus(DEPARTURE, departure)
@@ -29,6 +38,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "installer",
     modes=INSTALLS,
-    needs=frozenset({KEY, UNSEALED, ENFORCING, FRESH}),
-    gives=frozenset({DEPARTURE}),
+    needs=frozenset({KEY, HOST_CA, UNSEALED, ENFORCING, FRESH}),
+    gives=frozenset({KEYS_USED, DEPARTURE}),
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from machineos.boot.facts import (
     DISK_FLAGS,
     DRIVERS,
+    FIRST_DOOR,
     INSTALLS,
     MEDIUM,
     MEDIUM_FOLDER,
@@ -75,6 +76,6 @@ def _mount(device: Path) -> Talk[Medium | None]:
 PHASE = _Phase(
     "medium",
     modes=INSTALLS,
-    needs=frozenset({SETTINGS, SCRATCH, DRIVERS, UNSEALED}),
+    needs=frozenset({SETTINGS, SCRATCH, DRIVERS, UNSEALED, FIRST_DOOR}),
     gives=frozenset({MEDIUM}),
 )

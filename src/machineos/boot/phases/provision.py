@@ -31,7 +31,8 @@ class _Phase(Phase, frozen=True):
                 policy_version=facts[SETTINGS].policy_version,
             )
         )
-        yield from ask(CloseDoor())
+        yield from ask(CloseDoor("first"))
+        yield from ask(CloseDoor("second"))
         text = f"provisioned successfully: {identity.serial} of product {identity.product}"
         yield from ask(Say(text))
         return Facts()

@@ -33,15 +33,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.boot.facts import Image
+    from machineos.oci.model.atomfs import Layer
 
 MODULES = RUN / "modules"
 # In the volume, and the mount points in the root. The kernel looks for firmware below PID 1's root.
 SHOWN = ("usr/lib/modules", "usr/lib/firmware")
 
 
-def blob_path(store: Path, image: Image) -> Path:
-    """Return where the store has the image's layer."""
-    return store / "blobs" / image.layer.digest.algorithm / image.layer.digest.hex
+def blob_path(store: Path, layer: Layer) -> Path:
+    """Return where the store has a layer."""
+    return store / "blobs" / layer.digest.algorithm / layer.digest.hex
 
 
 class _Phase(Phase, frozen=True):
@@ -75,7 +76,7 @@ def _require_volume(bootkit: Image, modules: str) -> None:
 
 def _mount(store: Path, image: Image, target: Path) -> Talk[None]:
     try:
-        step = MountImage(blob_path(store, image), image.layer, image.signature, target)
+        step = MountImage(blob_path(store, image.layer), image.layer, image.signature, target)
         yield from ask(step)
     except MachineOSError as error:
         raise error.about(image.target.service_name) from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from machineos.boot.facts import (
     DISK,
     DISK_FLAGS,
+    FIRST_DOOR,
     GENERATION,
     RUNS,
     STORE,
@@ -45,6 +46,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "store",
     modes=RUNS,
-    needs=frozenset({DISK, GENERATION, UNSEALED}),
+    needs=frozenset({DISK, GENERATION, UNSEALED, FIRST_DOOR}),
     gives=frozenset({STORE}),
 )

@@ -1,6 +1,7 @@
-"""Open what the TPM seals, by the signed policy that fits this boot, and read who this machine is.
+"""Open what the TPM seals, by the signed policy that fits this boot, and read its keys.
 
-The policy lies beside the initrd, where systemd-stub puts it out of the UKI.
+They are all that is sealed for the first phase of a boot; what is read next is behind the first
+door. The policies lie beside the initrd, where systemd-stub puts them out of the UKI.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from pathlib import Path
 from machineos.boot.facts import (
     ANCHORS,
     BOOTS,
-    CERTIFICATE,
     DRIVERS,
-    POLICIES,
+    KEY,
     SEALED,
+    STORAGE_KEY,
     Facts,
     Phase,
 )
@@ -35,13 +36,14 @@ class _Phase(Phase, frozen=True):
             raise BootError("this boot image carries no signed TPM policy") from error
         policies = parse_policies(data)
         yield from ask(OpenSealed(policies, facts[ANCHORS].policy_key))
-        certificate = yield from ask(ReadSealed(Index.SUDI_CERT))
-        return Facts().plus(POLICIES, policies).plus(CERTIFICATE, certificate.reveal())
+        key = yield from ask(ReadSealed(Index.CONFIGURATION_KEY))
+        storage_key = yield from ask(ReadSealed(Index.STORAGE_KEY))
+        return Facts().plus(KEY, key).plus(STORAGE_KEY, storage_key)
 
 
 PHASE = _Phase(
     "unseal",
     modes=BOOTS,
     needs=frozenset({ANCHORS, DRIVERS}),
-    gives=frozenset({POLICIES, CERTIFICATE, SEALED}),
+    gives=frozenset({SEALED, KEY, STORAGE_KEY}),
 )

@@ -37,6 +37,8 @@ COMMAND_LINE = (
     "audit=1 audit_backlog_limit=1024 "
     # The filter of a service cannot look at sockets by calls of 32 bits (service.plan.seccomp).
     "ia32_emulation=0 "
+    # Devices write where their drivers let them, at once: the default forgets a page some time later.
+    "intel_iommu=on iommu.strict=1 "
     # Else whoever sets fw_cfg or SMBIOS strings hands systemd units and rules to run.
     "systemd.import_credentials=no"
 )
@@ -115,15 +117,16 @@ def with_policies(
     return whole
 
 
-def boot_policy(
+def boot_policies(
     pcr11: bytes,
     certs: SecureBootCerts,
     uki_certificate: bytes,
     policy_key: bytes,
     options: Options,
     sign: Callable[[bytes], bytes],
-) -> tpm_policy.SignedPolicy:
-    """Return the signed policy under which the TPM gives its secrets to one image.
+) -> tuple[tpm_policy.SignedPolicy, ...]:
+    """Return the signed policies under which the TPM gives its secrets to one image: one for each
+    phase of a boot.
 
     ``policy_key`` is a PEM, whose private half is behind ``sign``.
     """
@@ -136,16 +139,28 @@ def boot_policy(
         13: bytes(32),
         14: predict_pcr14(uki_certificate),
     }
-    digest = tpm_policy.boot_policy(
-        values, options.policy_version, tpm_policy.version_index(key).name
+    return tuple(
+        signed_policy(tpm_policy.in_phase(values, phase), phase, key, options.policy_version, sign)
+        for phase in tpm_policy.PHASES
     )
+
+
+def signed_policy(
+    values: Mapping[int, bytes],
+    phase: tpm_policy.Phase,
+    key: tpm_policy.PolicyKey,
+    version: str,
+    sign: Callable[[bytes], bytes],
+) -> tpm_policy.SignedPolicy:
+    """Return the signed policy of an image for one phase, in which the PCRs have these values."""
+    digest = tpm_policy.boot_policy(values, version, tpm_policy.version_index(key).name)
     return tpm_policy.SignedPolicy(
         pcrs=tuple(values),
         fingerprint=key.fingerprint,
         policy=digest,
-        signature=tpm_policy.sign_policy(digest, sign),
-        version=options.policy_version,
-        purpose="luks",
+        signature=tpm_policy.sign_policy(digest, sign, tpm_policy.policy_ref(phase)),
+        version=version,
+        purpose=phase,
         values=tuple(values.values()),
     )
 

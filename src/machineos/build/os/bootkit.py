@@ -20,7 +20,7 @@ from machineos.build.os.bootimage import (
     SHIM_PATH,
     STUB_PATH,
     Options,
-    boot_policy,
+    boot_policies,
     image_name,
     measured,
     sbat_text,
@@ -119,10 +119,10 @@ def sign_uki(
     mode: Mode,
     options: Options,
 ) -> None:
-    """Write the UKI of ``sections``, with its signed TPM policy, signed. Raises: ToolError."""
+    """Write the UKI of ``sections``, with its signed TPM policies, signed. Raises: ToolError."""
     sbat = sbat_text(stub)
     pcr11 = measured(sections, sbat)
-    policies = () if mode == "provision" else (boot_policy_of(anchored, pcr11, options),)
+    policies = () if mode == "provision" else boot_policies_of(anchored, pcr11, options)
     whole = with_policies(sections, policies)
     unsigned = work / f"{mode}-unsigned.efi"
     write_atomic(unsigned, uki.assemble(stub, whole, sbat=sbat))
@@ -132,12 +132,14 @@ def sign_uki(
     unsigned.unlink()
 
 
-def boot_policy_of(anchored: Anchored, pcr11: bytes, options: Options) -> tpm_policy.SignedPolicy:
-    """Return the policy for one UKI, signed by the keyset."""
+def boot_policies_of(
+    anchored: Anchored, pcr11: bytes, options: Options
+) -> tuple[tpm_policy.SignedPolicy, ...]:
+    """Return the policies for one UKI, signed by the keyset."""
     certs, uki_certificate = certs_of(anchored.keyset)
     sign = anchored.signer("tpmpol-luks").sign
     public = policy_public_key(anchored)
-    return boot_policy(pcr11, certs, uki_certificate, public, options, sign)
+    return boot_policies(pcr11, certs, uki_certificate, public, options, sign)
 
 
 def policy_public_key(anchored: Anchored, role: str = "tpmpol-luks") -> bytes:

@@ -16,8 +16,12 @@ INDEX_FILE = "machineos.json"
 LABEL = "OCI-BOOT"
 LAYOUTS = "oci"
 VERSION = 1
-# The name under which the initrd leaves the configuration key for the installer, in root's keyring.
+# The names under which the initrd leaves the configuration key and the host's CA for the installer,
+# in root's keyring.
 INSTALL_KEY = "machineos:configuration-key"
+CA_KEY = "machineos:host-ca-key"
+CA_CERTIFICATE = "machineos:host-ca-certificate"
+CA_SIGNATURE = "machineos:host-ca-signature"
 
 
 class MediumIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def format_volume(volume: luks.LuksVolume, passphrase: Secret, *, uuid: str) -> None:
     """Format a device. Raises: ToolError."""
     command = luks.format_command(volume, uuid=uuid)
-    run(command.argv, input=passphrase.reveal(), timeout=command.timeout)
+    run(command.argv, input=passphrase.view(), timeout=command.timeout)
 
 
 def open_volume(volume: luks.LuksVolume, passphrase: Secret, *, header: Path | None = None) -> Path:
     """Open a device and return the mapped node. Raises: VerificationError."""
     command = luks.open_command(volume, header=header)
-    result = run(command.argv, input=passphrase.reveal(), timeout=command.timeout, check=False)
+    result = run(command.argv, input=passphrase.view(), timeout=command.timeout, check=False)
     return luks.check_opened(volume, result)
 
 

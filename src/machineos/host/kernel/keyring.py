@@ -105,7 +105,10 @@ def add_certificate(keyring: int, der: bytes, *, what: str) -> int:
 
 def add_secret(description: str, secret: Secret) -> int:
     """Put a secret into root's user keyring, readable only by whoever possesses that keyring."""
-    serial, code = _add_key("user", description, secret.reveal(), USER_KEYRING)
+    payload = ctypes.create_string_buffer(len(secret))
+    memoryview(payload).cast("B")[:] = secret.view()
+    serial, code = _add_key("user", description, payload, USER_KEYRING)
+    ctypes.memset(payload, 0, len(payload))
     if serial <= 0:
         raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
     _keyctl(_SETPERM, serial, _POSSESSOR_ALL, what=description)
@@ -129,7 +132,9 @@ def read_secret(description: str) -> Secret:
     serial = _search(description)
     buffer = ctypes.create_string_buffer(4096)
     length = _keyctl(_READ, serial, buffer, ctypes.c_size_t(len(buffer)), what=description)
-    return Secret(buffer.raw[:length])
+    found = Secret(memoryview(buffer).cast("B")[:length])
+    ctypes.memset(buffer, 0, len(buffer))
+    return found
 
 
 def revoke_secret(description: str) -> None:
@@ -152,7 +157,9 @@ def _search(description: str) -> int:
     return serial
 
 
-def _add_key(kind: str, description: str, payload: bytes, keyring: int) -> tuple[int, int]:
+def _add_key(
+    kind: str, description: str, payload: bytes | ctypes.Array[ctypes.c_char], keyring: int
+) -> tuple[int, int]:
     libc = ctypes.CDLL(None, use_errno=True)
     serial: int = libc.syscall(
         _ADD_KEY[os.uname().machine],

@@ -200,13 +200,19 @@ class Tpm(Channel):
         self.run(Command.POLICY_NV, handles, parameters, (_NO_AUTH,)).end()
 
     def policy_authorize(
-        self, session: Session, approved: bytes, key_name: bytes, ticket: Ticket
+        self,
+        session: Session,
+        approved: bytes,
+        key_name: bytes,
+        ticket: Ticket,
+        policy_ref: bytes = b"",
     ) -> None:
-        """Exchange the policy so far, if it is ``approved``, for one that names the key only.
+        """Exchange the policy so far, if it is ``approved``, for one that names the key and the
+        reference only; the ticket is for a signature over both.
 
         Raises: TpmError, code VALUE when the policy so far is another.
         """
-        parameters = sized(approved) + sized(b"") + sized(key_name) + ticket.marshal()
+        parameters = sized(approved) + sized(policy_ref) + sized(key_name) + ticket.marshal()
         self._policy(Command.POLICY_AUTHORIZE, session, parameters)
 
     def policy_command_code(self, session: Session, command: Command) -> None:
@@ -221,6 +227,10 @@ class Tpm(Channel):
         """Accept that the policy so far is one of ``branches``. Raises: TpmError."""
         listed = u32(len(branches)) + b"".join(sized(branch) for branch in branches)
         self._policy(Command.POLICY_OR, session, listed)
+
+    def policy_restart(self, session: Session) -> None:
+        """Forget the policy so far. Raises: TpmError."""
+        self._policy(Command.POLICY_RESTART, session, b"")
 
     def policy_get_digest(self, session: Session) -> bytes:
         """Return the digest of the policy so far. Raises: TpmError."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from machineos.core.secret import Secret
     from machineos.document.verify.published import Fetched
 
 FIRST_MESSAGE = "Initial commit"
@@ -28,6 +29,23 @@ class CreateStore(Step[str]):
     files: Files
     message: str
     seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBeside(Step[None]):
+    """Write a file of the machine's own beside the store, durably: no commit holds it, so no going
+    back to one changes it."""
+
+    point: ClassVar[str] = "beside-the-store"
+    folder: Path
+    name: str
+    data: Secret
+    mode: int
+
+    @property
+    def where(self) -> str:
+        """The file."""
+        return self.name
 
 
 def first_files(fetched: Fetched) -> Files:
@@ -54,9 +72,16 @@ class ConfigHost(Protocol):
         """See ``CreateStore``. Raises: ConflictError (there is a store already)."""
         ...
 
+    def write_beside(self, folder: Path, name: str, data: Secret, *, mode: int) -> None:
+        """See ``WriteBeside``. Raises: OSError, SpaceError."""
+        ...
+
 
 CALLS: Mapping[type[Step[Any]], Callable[[ConfigHost, Any], object]] = {
     CreateStore: lambda host, step: host.create_store(
         step.folder, dict(step.files), message=step.message, seconds=step.seconds
+    ),
+    WriteBeside: lambda host, step: host.write_beside(
+        step.folder, step.name, step.data, mode=step.mode
     ),
 }

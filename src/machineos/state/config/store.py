@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from machineos.core.files import fsync_folder, fsync_tree, write_atomic
+from machineos.core.files import atomic, fsync_folder, fsync_tree, write_atomic
 from machineos.core.paths import safe_join
 from machineos.errors import ConflictError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.files import Sync
+    from machineos.core.secret import Secret
 
 GIT_FOLDER = "manifest.git"
 BRANCH = "refs/heads/master"
@@ -53,3 +54,11 @@ def create_store(
     fsync_tree(folder / GIT_FOLDER, sync=sync)
     fsync_folder(folder, sync=sync)
     return str(commit)
+
+
+def write_beside(
+    folder: Path, name: str, data: Secret, *, mode: int, sync: Sync = os.fsync
+) -> None:
+    """Write a file that no commit holds into ``folder``, durably. Raises: OSError, SpaceError."""
+    with atomic(safe_join(folder, name), mode=mode, sync=sync) as file:
+        file.write(data.view())

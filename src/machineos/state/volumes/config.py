@@ -23,7 +23,11 @@ def format_config(key: Secret, device: Path, *, uuid: str) -> None:
 
     Raises: ToolError.
     """
-    cryptsetup.format_volume(LuksVolume(device, NAME), passphrase(key), uuid=uuid)
+    opening = passphrase(key)
+    try:
+        cryptsetup.format_volume(LuksVolume(device, NAME), opening, uuid=uuid)
+    finally:
+        opening.wipe()
     write_record(key, device)
 
 
@@ -43,7 +47,11 @@ def unlock_config(key: Secret, device: Path) -> Path:
 
     For the installer only: nobody else may have written to that disk. Raises: VerificationError.
     """
-    return cryptsetup.open_volume(LuksVolume(device, NAME), passphrase(key))
+    opening = passphrase(key)
+    try:
+        return cryptsetup.open_volume(LuksVolume(device, NAME), opening)
+    finally:
+        opening.wipe()
 
 
 def lock_config() -> None:

@@ -18,21 +18,32 @@ NAME = "machine-config"
 RECORD_OFFSET = 2 << 20
 _MAGIC = b"machineos-luks-header-1\0"
 RECORD_SIZE = len(_MAGIC) + 32
+_DIGITS = b"0123456789abcdef"
 
 
 def derive(key: Secret, purpose: bytes) -> Secret:
     """Return a key of 32 bytes for one purpose (HKDF-Expand of RFC 5869, one block)."""
-    return Secret(hmac.digest(key.reveal(), b"machineos " + purpose + b"\x01", hashlib.sha256))
+    return Secret(hmac.digest(key.view(), b"machineos " + purpose + b"\x01", hashlib.sha256))
 
 
 def passphrase(key: Secret) -> Secret:
-    """Return what opens the key slot."""
-    return Secret(derive(key, b"luks-passphrase").reveal().hex().encode())
+    """Return what opens the key slot; who used it overwrites it."""
+    raw = derive(key, b"luks-passphrase")
+    digits = bytearray()
+    for byte in raw.view():  # hex() would leave a text that nobody can overwrite
+        digits += bytes((_DIGITS[byte >> 4], _DIGITS[byte & 15]))
+    made = Secret(digits)
+    digits[:] = bytes(len(digits))
+    raw.wipe()
+    return made
 
 
 def header_record(key: Secret, area: bytes) -> bytes:
     """Return the record that authenticates a header; ``area`` is what precedes RECORD_OFFSET."""
-    return _MAGIC + hmac.digest(derive(key, b"luks-header").reveal(), area, hashlib.sha256)
+    derived = derive(key, b"luks-header")
+    record = _MAGIC + hmac.digest(derived.view(), area, hashlib.sha256)
+    derived.wipe()
+    return record
 
 
 def check_header(key: Secret, area: bytes, record: bytes, *, what: str) -> None:

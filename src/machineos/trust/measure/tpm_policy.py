@@ -43,7 +43,14 @@ VERSION_INDEX = 0x1500020
 VERSION_SIZE = 4
 # Read by anybody, so that PolicyNV needs no secret; written only by a policy.
 VERSION_ATTRIBUTES = NvAttribute.AUTHREAD | NvAttribute.POLICYWRITE | NvAttribute.NO_DA
-Purpose = Literal["luks", "admin"]
+# The door closes in two phases. What may be read in which, the TPM itself keeps apart: the policies
+# of the second name another reference (``policyRef``), and PCR 11 as the first door leaves it.
+Phase = Literal["first", "second"]
+Purpose = Literal["first", "second", "admin"]
+PHASES: tuple[Phase, ...] = ("first", "second")
+FIRST_DOOR = hashlib.sha256(b"machineos-first-door").digest()
+"""What the first door extends PCR 11 with."""
+_SECOND = hashlib.sha256(b"machineos phase 2").digest()
 _VERSION = re.compile(r"[0-9]{4}")
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_DOCUMENT = 256 << 10
@@ -91,6 +98,24 @@ def policy_or(branches: Sequence[bytes]) -> bytes:
     return sha256(EMPTY, u32(Command.POLICY_OR), *branches)
 
 
+# -- the two phases ------------------------------------------------------------------------------
+
+
+def policy_ref(purpose: Purpose | None) -> bytes:
+    """Return the reference that a policy for ``purpose`` is signed with.
+
+    It is empty where systemd has none; None is a policy that does not say what it is for.
+    """
+    return _SECOND if purpose == "second" else b""
+
+
+def in_phase(values: Mapping[int, bytes], phase: Phase) -> dict[int, bytes]:
+    """Return PCRs as they are in a phase, of those that the initrd begins with."""
+    if phase == "first":
+        return dict(values)
+    return {**values, 11: sha256(values[11], FIRST_DOOR)}
+
+
 # -- keys and the version index ------------------------------------------------------------------
 
 
@@ -102,10 +127,9 @@ class PolicyKey:
     name: bytes
     fingerprint: str
 
-    @property
-    def policy(self) -> bytes:
-        """The policy of everything that this key guards."""
-        return policy_authorize(self.name)
+    def policy(self, phase: Phase) -> bytes:
+        """Return the policy of everything that this key guards in one phase of the boot."""
+        return policy_authorize(self.name, policy_ref(phase))
 
 
 def policy_key(pem: bytes) -> PolicyKey:
@@ -142,9 +166,10 @@ def first_write_policy() -> bytes:
 def version_index(luks_key: PolicyKey) -> NvPublic:
     """Return the index with the oldest policy version that may still boot, once written.
 
-    Written for the first time by provisioning, later only under a policy that ``luks_key`` signed.
+    Written for the first time by provisioning, later only in the second phase under a policy that
+    ``luks_key`` signed.
     """
-    policy = policy_or((luks_key.policy, first_write_policy()))
+    policy = policy_or((luks_key.policy("second"), first_write_policy()))
     return NvPublic(VERSION_INDEX, VERSION_ATTRIBUTES, policy, VERSION_SIZE).written()
 
 
@@ -188,8 +213,9 @@ def sign_policy(digest: bytes, sign: Callable[[bytes], bytes], policy_ref: bytes
 class SignedPolicy:
     """One signed policy.
 
-    ``version``, ``purpose`` and ``values`` (what the PCRs were expected to be, in the order of
-    ``pcrs``) are ours, absent in systemd's documents, and hints only: what counts is ``policy``.
+    ``version``, ``purpose`` (the phase of the boot) and ``values`` (what the PCRs were expected to
+    be, in the order of ``pcrs``) are ours, absent in systemd's documents, and hints only: what
+    counts is ``policy``, and what the signature is over.
     """
 
     pcrs: tuple[int, ...]

@@ -91,9 +91,18 @@ class Tpm(Protocol):
         """Demand that ``index`` compares with ``operand``; code POLICY when it does not."""
 
     def policy_authorize(
-        self, session: Session, approved: bytes, key_name: bytes, ticket: Ticket
+        self,
+        session: Session,
+        approved: bytes,
+        key_name: bytes,
+        ticket: Ticket,
+        policy_ref: bytes = b"",
     ) -> None:
-        """Exchange the policy so far, if it is ``approved``, for one that names the key only."""
+        """Exchange the policy so far, if it is ``approved``, for one that names key and reference
+        only; code VALUE when it is another."""
+
+    def policy_restart(self, session: Session) -> None:
+        """Forget the policy so far."""
 
     def policy_command_code(self, session: Session, command: Command) -> None:
         """Bind to one command."""

@@ -7,16 +7,19 @@ Shared with the initrd: standard library only.
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from machineos.host.tpm.wire import NvAttribute, Permanent, Property
 from machineos.trust.measure.tpm_policy import VERSION_INDEX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from machineos.trust.measure.tpm_policy import Phase
     from machineos.trust.seal.chip import Tpm
 
 STORAGE_ROOT = 0x81000001  # TCG's handle for the storage root key
-LAYOUT_VERSION = b"00000004"
+LAYOUT_VERSION = b"00000005"
 
 
 class Index(IntEnum):
@@ -29,6 +32,18 @@ class Index(IntEnum):
     SUDI_KEY = 0x1500022
     STORAGE_KEY = 0x1500030
     CONFIGURATION_KEY = 0x1500040
+
+
+# In which phase of a boot the TPM gives each out; of the floor, lets it be written. What is not
+# here is no secret. The admin password is for an image of its own, which has no phases yet.
+PHASES: Final[Mapping[Index, Phase]] = {
+    Index.ADMIN_PASSWORD: "first",
+    Index.CONFIGURATION_KEY: "first",
+    Index.STORAGE_KEY: "first",
+    Index.SUDI_CERT: "second",
+    Index.SUDI_KEY: "second",
+    Index.POLICY_VERSION: "second",
+}
 
 
 class State(Enum):

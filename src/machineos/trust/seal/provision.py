@@ -38,7 +38,7 @@ from machineos.trust.measure.tpm_policy import (
     policy_key,
     version_index,
 )
-from machineos.trust.seal.layout import LAYOUT_VERSION, STORAGE_ROOT, Index, State, state
+from machineos.trust.seal.layout import LAYOUT_VERSION, PHASES, STORAGE_ROOT, Index, State, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,7 +209,7 @@ def _items(
         (Index.CONFIGURATION_KEY, replaceable, luks, fresh(KEY_SIZE)),
     )
     return [
-        _Item(NvPublic(index, attributes, key.policy, len(data)), data)
+        _Item(NvPublic(index, attributes, key.policy(PHASES[index]), len(data)), data)
         for index, attributes, key, data in rows
     ]
 
@@ -238,5 +238,5 @@ def _store_version(
     with tpm.session(SessionKind.POLICY, storage_key) as first:
         tpm.policy_nv_written(first, written=False)
         tpm.policy_command_code(first, Command.NV_WRITE)
-        tpm.policy_or(first, (luks.policy, first_write_policy()))
+        tpm.policy_or(first, (luks.policy(PHASES[Index.POLICY_VERSION]), first_write_policy()))
         tpm.nv_write(public, version.encode(), Auth(first, decrypt=True))

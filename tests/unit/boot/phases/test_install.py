@@ -6,11 +6,20 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from fakes.bootparts.disks import Disk, Volume
 from fakes.bootparts.files import Tree, blobs
 from machineos.document.between.medium import MediumIndex
+from machineos.trust.seal.layout import Index
 from machineos.trust.verify.chain import verify_sudi
+from machineos.trust.verify.hostca import verify_host_ca
 from unit.boot.ends import SAFE, handed_over, refusal
 from unit.boot.worlds import (
     KEY,
@@ -26,17 +35,44 @@ from unit.boot.worlds import (
     store_of,
     system_disk,
 )
-from vectors.certificates import NOW, OTHER_PRODUCT
+from vectors.certificates import NOW, OTHER_PRODUCT, key
 
 MISSING = "the install medium did not appear within 20 s"
 
 
 def test_the_key_is_left_for_the_installer_in_the_keyring_and_nowhere_else() -> None:
     outcome = handed_over(machine("install"))
-    assert outcome.host.kernel.keyring == {"machineos:configuration-key": KEY}
+    assert outcome.host.kernel.keyring["machineos:configuration-key"] == KEY
     kept = [arguments for name, arguments in outcome.host.calls if name == "keep_secret"]
-    assert len(kept) == 1
-    assert "hidden" in repr(kept[0])
+    assert [one[0] for one in kept] == [
+        "machineos:configuration-key", "machineos:host-ca-key", "machineos:host-ca-certificate",
+        "machineos:host-ca-signature",
+    ]  # fmt: skip
+    assert all("hidden" in repr(one) for one in kept)
+
+
+def test_the_hosts_ca_is_made_before_the_medium_is_looked_at_and_signed_by_the_identity() -> None:
+    host = handed_over(machine("install")).host
+    names = [name for name, _ in host.calls]
+    assert names.index("make_host_ca") < names.index("read_label")
+    ring = host.kernel.keyring
+    identity = verify_sudi(device_pem(), ca_pem=anchors().sudi_ca, at=None)
+    pem, signature = ring["machineos:host-ca-certificate"], ring["machineos:host-ca-signature"]
+    made = verify_host_ca(pem, signature, identity)
+    private = load_pem_private_key(ring["machineos:host-ca-key"], None)
+    certificate = x509.load_der_x509_certificate(made.certificate_der)
+    assert private.public_key() == certificate.public_key()
+    assert "make_host_ca" not in [name for name, _ in handed_over(machine()).host.calls]
+
+
+def test_another_key_than_that_of_the_identity_in_the_tpm() -> None:
+    made = machine("install")
+    made.tpm.nv[Index.SUDI_KEY] = key("stranger").private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    assert refusal(made) == "the private key in the TPM is not that of the device identity"
+    made.tpm.nv[Index.SUDI_KEY] = b"no key"
+    assert refusal(made) == "the private key of the device identity cannot be read"
 
 
 def test_a_running_machine_leaves_no_key() -> None:

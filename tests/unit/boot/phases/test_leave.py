@@ -5,17 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
-from fakes.boot import FakeMachine
+from fakes.boot import FakeMachine, RestartedError
 from fakes.bootparts.files import image_content
 from fakes.bootparts.tpm import FakeTpm
+from machineos.boot.facts import BOOTS
 from machineos.core.secret import Secret
 from machineos.document.between.handover import parse_handover
-from machineos.errors import PolicyError
+from machineos.trust.measure.tpm_policy import PHASES, Phase
+from machineos.trust.seal.layout import PHASES as SECRETS
 from machineos.trust.seal.layout import Index
 from unit.boot.ends import handed_over, refusal
 from unit.boot.worlds import (
+    KEY,
     content,
+    device_pem,
     image_of,
     layer_of,
     machine,
@@ -84,9 +89,9 @@ def test_a_door_that_does_not_close() -> None:
     made = machine()
 
     class Stuck(FakeTpm):
-        def close_door(self) -> None:
-            self.stuck = True
-            super().close_door()
+        def close_door(self, phase: Phase) -> None:
+            self.stuck = phase == "second"
+            super().close_door(phase)
 
     made.tpm = of_kind(Stuck, made.tpm)
     assert refusal_with_open_door(made) == (
@@ -94,36 +99,91 @@ def test_a_door_that_does_not_close() -> None:
     )
 
 
+def test_a_first_door_that_does_not_close() -> None:
+    """Nothing of a disk is looked at then."""
+    for mode in BOOTS:
+        made = machine(mode)
+
+        class Stuck(FakeTpm):
+            def close_door(self, phase: Phase) -> None:
+                self.stuck = True
+                super().close_door(phase)
+
+        made.tpm = of_kind(Stuck, made.tpm)
+        assert refusal(made) == "PCR 11 did not change: the TPM's secrets are still readable"
+        assert not {"read_header", "read_label", "mount"} & names_of(made)
+
+
+def names_of(made: FakeMachine) -> set[str]:
+    return {name for name, _ in made.boot().host.calls}
+
+
 def test_a_tpm_that_still_gives_out_its_secrets() -> None:
     """Its PCRs changed, and it answers all the same."""
     made = machine()
     made.tpm.lying = True
-    assert refusal_with_open_door(made) == (
-        "the TPM still gives out its secrets after its door was closed"
-    )
+    assert refusal(made) == ("the TPM still gives out its secrets after its first door was closed")
+    assert not {"read_header", "mount"} & names_of(made)
 
 
-def test_a_tpm_that_opens_behind_the_door_and_gives_nothing() -> None:
-    """What counts is whether a secret comes out, so one is asked for."""
+@pytest.mark.parametrize("given", list(SECRETS))
+@pytest.mark.parametrize("door", PHASES)
+def test_a_tpm_that_gives_out_one_secret_behind_a_door(given: Index, door: Phase) -> None:
+    """What counts is whether a secret comes out, so they are asked for; not all, but of each phase
+    one."""
 
-    class Empty(FakeTpm):
-        shut = False
+    class Giving(FakeTpm):
+        passed = False
 
-        def close_door(self) -> None:
-            super().close_door()
-            self.shut = self.lying = True
+        def close_door(self, phase: Phase) -> None:
+            super().close_door(phase)
+            self.passed = phase == door
 
         def read(self, index: Index, key_pem: bytes) -> Secret:
-            if self.shut:
-                raise PolicyError("this boot does not fulfil its signed policy")
+            if index is given and self.passed:
+                return Secret(self.nv[index])
             return super().read(index, key_pem)
 
     made = machine()
-    made.tpm = of_kind(Empty, made.tpm)
-    outcome = handed_over(made)
-    assert "the TPM gives out no secret any more" in outcome.lines
-    asked = [arguments for name, arguments in outcome.host.calls if name == "read_sealed"]
-    assert asked[-1] == (Index.CONFIGURATION_KEY,)
+    made.tpm = of_kind(Giving, made.tpm)
+    noticed = {
+        "first": {Index.CONFIGURATION_KEY, Index.STORAGE_KEY},
+        "second": {Index.CONFIGURATION_KEY, Index.SUDI_CERT},
+    }
+    outcome = made.boot()
+    assert (given in noticed[door]) == (outcome.end is RestartedError)
+    if given in noticed[door]:
+        assert outcome.reason == (
+            f"the TPM still gives out its secrets after its {door} door was closed"
+        )
+
+
+def test_the_keys_are_overwritten_before_documents_are_read() -> None:
+    """In their place: the very bytes that the TPM gave."""
+    given: list[Secret] = []
+
+    class Watched(FakeTpm):
+        def read(self, index: Index, key_pem: bytes) -> Secret:
+            found = super().read(index, key_pem)
+            given.append(found)
+            return found
+
+    for mode in BOOTS:
+        made = machine(mode)
+        made.tpm = of_kind(Watched, made.tpm)
+        given.clear()
+        host = handed_over(made).host
+        calls = [name for name, _ in host.calls]
+        private = [one for one in given if len(one) < 100 or b"PRIVATE" in bytes(one._value)]
+        assert all(one.wiped for one in private)
+        secrets = [one for one in given if not one.wiped]
+        assert [one.reveal() for one in secrets] == [device_pem()]
+        if mode == "run":
+            forgotten = calls.index("forget_secret")
+            assert calls.index("open_luks") < forgotten < calls.index("mount")
+        used = [one for _, arguments in host.calls for one in arguments if isinstance(one, Secret)]
+        kept = [one for one in used if not one.wiped]
+        assert not [one for one in kept if KEY in one.reveal() or b"PRIVATE" in one.reveal()]
 
 
 def refusal_with_open_door(made: FakeMachine) -> str:
@@ -136,10 +196,13 @@ def refusal_with_open_door(made: FakeMachine) -> str:
 
 def test_no_session_is_left_open() -> None:
     for made in (machine(), machine("install")):
-        calls = [name for name, _ in handed_over(made).host.calls if "seal" in name]
+        calls = [
+            name for name, _ in handed_over(made).host.calls if "seal" in name or "door" in name
+        ]
+        middle = ["read_sealed"] * (2 + 1 + (made.disks[0].optical))
         assert calls == [
-            "open_sealed", "read_sealed", "read_sealed", "close_sealed", "open_sealed",
-            "close_sealed",
+            "open_sealed", "read_sealed", "read_sealed", "close_door", *middle, "close_door",
+            "read_sealed", "read_sealed", "close_sealed",
         ]  # fmt: skip
 
 

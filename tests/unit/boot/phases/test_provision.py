@@ -12,8 +12,11 @@ from fakes.bootparts.disks import Disk, Volume
 from fakes.bootparts.files import Tree
 from fakes.bootparts.tpm import FakeTpm
 from machineos.host.kernel.flags import Flag
-from machineos.trust.seal.layout import Index
+from machineos.trust.measure.tpm_policy import Phase
+from machineos.trust.seal.layout import LAYOUT_VERSION, Index
 from machineos.trust.seal.tpmkind import Maker
+from machineos.trust.verify.chain import verify_sudi
+from machineos.trust.verify.hostca import verify_host_ca
 from unit.boot.ends import SAFE, handed_over, powered_off, refusal
 from unit.boot.worlds import (
     carrier,
@@ -104,7 +107,7 @@ def test_nothing_is_erased_before_the_tpm_has_it(reason: str) -> None:
     }
     made = bad[reason]()
     refusal(made)
-    assert b"not for anybody" in tree_of(made).entries["privkey.pem"].data
+    assert b"PRIVATE KEY" in tree_of(made).entries["privkey.pem"].data
     assert tree_of(made).writes == 0
 
 
@@ -137,9 +140,12 @@ def test_the_kind_of_tpm_is_told_and_may_be_refused(
         assert tpm.writes == 0
 
 
-def test_the_door_is_closed_after_it() -> None:
-    names = [name for name, _ in machine("provision").boot().host.calls]
-    assert names.index("close_door") == names.index("provision_tpm") + 1
+def test_both_doors_are_closed_after_it() -> None:
+    calls = machine("provision").boot().host.calls
+    place = [name for name, _ in calls].index("provision_tpm")
+    assert calls[place + 1 : place + 3] == [
+        ("close_door", ("first",)), ("close_door", ("second",)),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("at", [1.0, 3.0, 21.0])
@@ -242,21 +248,21 @@ def test_a_tpm_that_is_somebodys_is_left_alone(tpm: FakeTpm, reason: str) -> Non
 
 
 def test_a_half_provisioned_tpm_is_repaired() -> None:
-    tpm = FakeTpm(nv={Index.SUDI_CERT: b"half", Index.LAYOUT: b"00000004"}, sealed_for=LUKS)
+    tpm = FakeTpm(nv={Index.SUDI_CERT: b"half", Index.LAYOUT: LAYOUT_VERSION}, sealed_for=LUKS)
     powered_off(machine("provision", tpm=tpm))
 
 
 def test_a_door_that_does_not_close() -> None:
     class Stuck(FakeTpm):
-        def close_door(self) -> None:
+        def close_door(self, phase: Phase) -> None:
             self.stuck = True
-            super().close_door()
+            super().close_door(phase)
 
     made = machine("provision")
     made.tpm = of_kind(Stuck, made.tpm)
     outcome = made.boot()
     assert outcome.end is RestartedError
-    assert outcome.reason == "PCR 7 did not change: the TPM's secrets are still readable"
+    assert outcome.reason == "PCR 11 did not change: the TPM's secrets are still readable"
     assert not [line for line in outcome.lines if line.startswith("provisioned")]
 
 
@@ -272,6 +278,12 @@ def test_provisioned_and_installed_it_boots() -> None:
     powered_off(made)
     secret = made.tpm.nv[Index.CONFIGURATION_KEY]
     made.uki, made.disks = uki("install"), [medium()]
-    assert handed_over(made).host.kernel.keyring == {"machineos:configuration-key": secret}
+    keyring = handed_over(made).host.kernel.keyring
+    assert keyring["machineos:configuration-key"] == secret
+    identity = verify_sudi(device_pem(), ca_pem=made.uki.anchors.sudi_ca, at=None)
+    certificate, signature = (
+        keyring[f"machineos:host-ca-{one}"] for one in ("certificate", "signature")
+    )
+    assert verify_host_ca(certificate, signature, identity).certificate_der
     made.uki, made.disks = uki(), [system_disk(secret=secret)]
     handed_over(made)

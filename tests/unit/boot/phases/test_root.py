@@ -147,6 +147,11 @@ def with_anchors(made: FakeMachine, **changes: bytes) -> None:
     made.uki = replace(made.uki, anchors=msgspec.structs.replace(anchors(), **changes))
 
 
+def strangers_cross() -> bytes:
+    """A certificate that names the UKI key as its issuer, and is not by it."""
+    return publisher().but(authority=UKI_KEY).build().public_bytes(Encoding.DER)
+
+
 def policy_by(label: str) -> bytes:
     return sign_policy_text(boot_policy_text(1, VOLUME), key(label))
 
@@ -181,7 +186,7 @@ ENFORCING: dict[str, tuple[Change, str]] = {
         "the kernel refuses the IPE policy machineos: EKEYREJECTED",
     ),
     "a manifest CA that the kernel's certificate does not vouch for": (
-        lambda m: with_anchors(m, manifest_ca_uki=publisher().but(authority=UKI_KEY).build().public_bytes(Encoding.DER)),
+        lambda m: with_anchors(m, manifest_ca_uki=strangers_cross()),
         "manifest CA: the kernel does not accept this certificate (ENOKEY): "
         "no key that it trusts vouches for it",
     ),

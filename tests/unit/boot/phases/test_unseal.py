@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from fakes.boot import FakeMachine
 from fakes.bootparts.tpm import FakeTpm
-from machineos.trust.measure.tpm_policy import render_policies
+from machineos.trust.measure.tpm_policy import Phase, render_policies
 from machineos.trust.seal.layout import Index
 from machineos.trust.seal.unseal import DOOR
 from unit.boot.ends import handed_over, refusal
@@ -22,7 +22,7 @@ from unit.boot.worlds import (
     changed,
     machine,
     of_kind,
-    policy,
+    policies_of,
     provisioned_tpm,
     uki,
 )
@@ -74,10 +74,21 @@ def no_policy(made: FakeMachine) -> None:
 
 
 def bad_signature(made: FakeMachine) -> None:
-    wrong = key("stranger").sign(policy(UKIS["run"]).policy, padding.PKCS1v15(), hashes.SHA256())
+    first, second = policies_of(UKIS["run"])
+    wrong = key("stranger").sign(first.policy, padding.PKCS1v15(), hashes.SHA256())
     made.uki = replace(
-        made.uki, policies=render_policies([replace(policy(UKIS["run"]), signature=wrong)])
+        made.uki, policies=render_policies([replace(first, signature=wrong), second])
     )
+
+
+def only_the_first(made: FakeMachine) -> None:
+    made.uki = replace(made.uki, policies=render_policies(policies_of(UKIS["run"])[:1]))
+
+
+def bad_second_signature(made: FakeMachine) -> None:
+    first, second = policies_of(UKIS["run"])
+    wrong = replace(second, signature=first.signature)
+    made.uki = replace(made.uki, policies=render_policies([first, wrong]))
 
 
 def strangers_policy(made: FakeMachine) -> None:
@@ -98,12 +109,12 @@ class Added(FakeTpm):
 class Left(FakeTpm):
     """A machine that was left already: the door was closed before this boot asked."""
 
-    def open(self, policies: object, key_pem: bytes) -> None:
+    def open(self, policies: object, key_pem: bytes, phase: Phase = "first") -> None:
         if self.pcrs[9] == bytes(32):
             self.pcrs[9] = b"\1" * 32
             for pcr, constant in DOOR.items():
                 self.extend(pcr, constant)
-        super().open(policies, key_pem)  # type: ignore[arg-type]
+        super().open(policies, key_pem, phase)  # type: ignore[arg-type]
 
 
 UNSEALING: dict[str, tuple[Change, str]] = {
@@ -113,8 +124,20 @@ UNSEALING: dict[str, tuple[Change, str]] = {
         "the TPM is not provisioned, or was cleared: it has no storage root key",
     ),
     "half provisioned": (
+        lambda m: m.tpm.nv.pop(Index.CONFIGURATION_KEY),
+        "the TPM is not provisioned: it has no configuration_key",
+    ),
+    "half provisioned, behind the first door": (
         lambda m: m.tpm.nv.pop(Index.SUDI_CERT),
         "the TPM is not provisioned: it has no sudi_cert",
+    ),
+    "no policy for the second phase": (
+        only_the_first,
+        "the TPM was provisioned for another product: its policy version index is not ours",
+    ),
+    "bad signature of the second policy": (
+        bad_second_signature,
+        "the signature of this UKI's TPM policy is wrong",
     ),
     "other Secure Boot keys": (
         lambda m: setattr(m, "secure_boot", b"\7" * 32),
@@ -165,13 +188,13 @@ def test_the_tpm_gives_nothing_out(name: str) -> None:
 
 
 def test_the_policy_that_fits_is_used_among_several() -> None:
-    policies = [policy(UKIS["install"]), policy(UKIS["run"])]
+    policies = [*policies_of(UKIS["install"]), *policies_of(UKIS["run"])]
     made = machine(uki=replace(uki(), policies=render_policies(policies)))
     handed_over(made)
 
 
 def test_a_newer_image_than_the_floor() -> None:
-    policies = render_policies([policy(UKIS["run"], "0003")])
+    policies = render_policies(policies_of(UKIS["run"], "0003"))
     handed_over(machine(uki=replace(uki(), policies=policies), tpm=provisioned_tpm(floor="0003")))
     old = machine(uki=replace(uki(), policies=policies), tpm=provisioned_tpm(floor="0004"))
     assert "too old" in refusal(old)
@@ -186,7 +209,10 @@ def test_another_machine(serial: str) -> None:
     expected = f"the device identity is for serial 'SN0001', this machine is {serial!r}"
     assert refusal(made) == expected
     read = [arguments for name, arguments in made.boot().host.calls if name == "read_sealed"]
-    assert read == [(Index.SUDI_CERT,)], "the key is asked for only when the machine is known"
+    tried = [(Index.CONFIGURATION_KEY,), (Index.STORAGE_KEY,)]
+    assert read == [*tried, *tried, (Index.SUDI_CERT,)]
+    names = {name for name, _ in made.boot().host.calls}
+    assert not {"read_header", "open_luks", "mount"} & names, "of an unknown machine no disk counts"
 
 
 def test_a_certificate_of_a_strangers_ca() -> None:

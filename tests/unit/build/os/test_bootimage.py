@@ -55,6 +55,8 @@ def test_the_command_line_locks_the_kernel_down() -> None:
         "proc_mem.force_override=never",
         "initcall_blacklist=fuse_init,virtio_fs_init",
         "audit=1",
+        "intel_iommu=on",
+        "iommu.strict=1",
         "audit_backlog_limit=1024",
         "systemd.import_credentials=no",
         "ia32_emulation=0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -142,27 +143,29 @@ def test_our_line_is_added_to_the_stubs_sbat(built: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["kernel.efi", "install.efi"])
-def test_the_policy_is_for_exactly_this_image(
+def test_the_policies_are_for_exactly_this_image(
     built: Path, anchored: bootkit.Anchored, name: str
 ) -> None:
     sections = uki.read_sections((built / name).read_bytes())
-    (policy,) = tpm_policy.parse_policies(sections[".pcrsig"])
-    assert policy.pcrs == (7, 11, 12, 13, 14)
-    assert policy.values[1] == uki.measure(
-        {key: value for key, value in sections.items() if key in uki.MEASURED}
-    )
-    assert policy.values[2:4] == (bytes(32), bytes(32))
+    policies = tpm_policy.parse_policies(sections[".pcrsig"])
+    assert [policy.purpose for policy in policies] == ["first", "second"]
+    measured = uki.measure({key: value for key, value in sections.items() if key in uki.MEASURED})
+    behind = hashlib.sha256(measured + tpm_policy.FIRST_DOOR).digest()
     shim = anchored.keyset.key("uki-production").certificate_der()
-    assert policy.values[4] == predict_pcr14(shim)
-    assert policy.version == "0003"
+    for policy, pcr11 in zip(policies, (measured, behind), strict=True):
+        assert policy.pcrs == (7, 11, 12, 13, 14)
+        assert policy.values[1] == pcr11
+        assert policy.values[2:4] == (bytes(32), bytes(32))
+        assert policy.values[4] == predict_pcr14(shim)
+        assert policy.version == "0003"
     certificate = x509.load_der_x509_certificate(
         anchored.keyset.key("tpmpol-luks").certificate_der()
     )
     key = certificate.public_key()
     assert isinstance(key, RSAPublicKey)
-    key.verify(  # raises when it does not verify
-        policy.signature, policy.policy, padding.PKCS1v15(), SHA256()
-    )
+    for policy, ref in zip(policies, (b"", tpm_policy.policy_ref("second")), strict=True):
+        # raises when it does not verify
+        key.verify(policy.signature, policy.policy + ref, padding.PKCS1v15(), SHA256())
     assert sections[".pcrpkey"] == bootkit.policy_public_key(anchored)
 
 

@@ -35,10 +35,10 @@ JUDGING = ("document", "build/publish", "service/plan", "boot", "install", "stat
 # Where something is refused that is no rule about what a machine may run.
 BESIDE = {
     "boot/drivers.py:Drivers._begin": "the kernel refuses our own modules",
-    "boot/machine.py:Machine.read_sealed": "a defect of ours",
+    "boot/machine.py:Machine._opened": "a defect of ours",
     "boot/main.py:check_command_line": "only the boot sees the line that the firmware passed on",
     "boot/phases/configuration.py:_Phase.talk": "no disk opens with the sealed key",
-    "boot/phases/door.py:_Phase.talk": "the TPM does not do what it was asked for",
+    "boot/phases/first_door.py:check_shut": "the TPM does not do what it was asked for",
     "boot/phases/identity.py:check_machine": "only the boot sees the machine's own serial",
     "boot/phases/leave.py:_Phase.talk": "a file of the mounted root is not there",
     "boot/phases/root.py:_Phase.talk": "a folder of the mounted root is not there",
@@ -57,6 +57,7 @@ BESIDE = {
     "document/product/install.py:parse_install": "a value that cannot be read",
     "document/state/leases.py:_address_faults": "a file of mosd, which is made anew",
     "document/state/leases.py:parse_leases": "the same",
+    "document/state/requests.py:parse_request": "what root asks a boot for; no manifest has it",
     "document/verify/proof.py:Proof.require": "a defect of ours",
     "document/verify/published.py:_refusal": "no pair of certificate and signature verifies",
     "document/verify/published.py:fetch_install": "it is not a manifest at all",

@@ -38,8 +38,8 @@ NUMBERS: list[tuple[type[IntEnum], dict[str, int]]] = [
             "NV_READ_PUBLIC": 0x169, "POLICY_AUTHORIZE": 0x16A, "POLICY_COMMAND_CODE": 0x16C,
             "POLICY_OR": 0x171, "READ_PUBLIC": 0x173, "START_AUTH_SESSION": 0x176,
             "VERIFY_SIGNATURE": 0x177, "GET_CAPABILITY": 0x17A, "GET_RANDOM": 0x17B,
-            "PCR_READ": 0x17E, "POLICY_PCR": 0x17F, "PCR_EXTEND": 0x182,
-            "POLICY_GET_DIGEST": 0x189, "POLICY_NV_WRITTEN": 0x18F,
+            "PCR_READ": 0x17E, "POLICY_PCR": 0x17F, "POLICY_RESTART": 0x180,
+            "PCR_EXTEND": 0x182, "POLICY_GET_DIGEST": 0x189, "POLICY_NV_WRITTEN": 0x18F,
         },
     ),
     (

@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from machineos.core.secret import Secret
 from machineos.document.model.install import Network, Target
 from machineos.document.state.system import parse_system
 from machineos.document.verify.published import Fetched, fetch_verified
-from machineos.state.config.steps import FIRST_MESSAGE, CreateStore, first_files
+from machineos.state.config.steps import FIRST_MESSAGE, CreateStore, WriteBeside, first_files
 from unit.document.conftest import (
     NOW,
     PRODUCT,
@@ -74,4 +75,6 @@ def test_each_group_gets_a_range_of_its_own(fetched: Fetched) -> None:
 def test_the_step() -> None:
     step = CreateStore(Path("/config"), (), FIRST_MESSAGE, 0)
     assert step.fault_point == "first-commit"
+    beside = WriteBeside(Path("/config"), "host-ca.pem", Secret(b"x"), 0o644)
+    assert beside.fault_point == "beside-the-store:host-ca.pem"
     assert FIRST_MESSAGE == "Initial commit"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from machineos.core.run import run
+from machineos.core.secret import Secret
 from machineos.errors import ConflictError
-from machineos.state.config.store import BRANCH, GIT_FOLDER, create_store
+from machineos.state.config.store import BRANCH, GIT_FOLDER, create_store, write_beside
 from waiting import PATIENCE
 
 FILES = {
@@ -113,3 +114,19 @@ def test_objects_and_refs_are_synced(tmp_path: Path) -> None:
     text = log.read_text()
     for part in ("objects/", "refs/heads/master", "/config>", "/manifest.git>", "/config/.a."):
         assert part in text, part
+
+
+def test_what_is_beside_the_store_is_in_no_commit(tmp_path: Path) -> None:
+    synced: list[Path] = []
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    write_beside(tmp_path, "host-ca.key", Secret(b"private"), mode=0o600, sync=note)
+    create_store(tmp_path, FILES, message="x", seconds=0)
+    path = tmp_path / "host-ca.key"
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"private", 0o600)
+    assert len(synced) == 2  # the file, then the folder that names it
+    assert synced[1] == tmp_path
+    with pytest.raises(ValueError, match="is not a file name"):
+        write_beside(tmp_path, "../x", Secret(b""), mode=0o600)

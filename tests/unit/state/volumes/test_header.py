@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -72,3 +77,60 @@ def test_any_change_of_a_small_area(area: bytes, place: int) -> None:
     for short in (b"", record[:-1], record + b"\0"):
         with pytest.raises(VerificationError):
             check_header(KEY, area, short, what="x")
+
+
+USE = """
+import os, sys
+from machineos.core.run import run
+from machineos.core.secret import Secret
+from machineos.state.volumes.header import header_record, passphrase
+raw = bytearray(32)
+os.readv(0, [raw])
+key = Secret(raw)
+raw[:] = bytes(32)
+header_record(key, b"area")
+opening = passphrase(key)
+run(["cat"], input=opening.view(), stdout=os.open("/dev/null", os.O_WRONLY), timeout=60)
+if sys.argv[1] == "wipe":
+    opening.wipe()
+    key.wipe()
+print("used", flush=True)
+os.read(0, 1)
+"""
+
+
+def left_in_memory(how: str) -> dict[str, int]:
+    """Count what is left of a key in a process that used it as the boot does."""
+    key = os.urandom(32)
+    needles = {"key": key, "passphrase": passphrase(Secret(key)).reveal()}
+    argv = [sys.executable, "-c", USE, how]
+    found = dict.fromkeys(needles, 0)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(key)
+        process.stdin.flush()
+        assert process.stdout.readline() == b"used\n"
+        for data in memory_of(process.pid):
+            for name, needle in needles.items():
+                found[name] += data.count(needle)
+    return found
+
+
+def memory_of(pid: int) -> Iterator[bytes]:
+    """Yield what a process of ours has mapped and may write to."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in lines:
+            span, flags = line.split()[:2]
+            first, last = (int(end, 16) for end in span.split("-"))
+            if flags.startswith("rw"):
+                memory.seek(first)
+                yield memory.read(last - first)
+
+
+def test_nothing_of_a_key_is_left_in_a_process_that_overwrote_it() -> None:
+    """Looked for in all its memory; the control, without overwriting, finds both."""
+    kept = left_in_memory("keep")
+    assert min(kept.values()) >= 1
+    assert left_in_memory("wipe") == {"key": 0, "passphrase": 0}

@@ -30,11 +30,14 @@ from machineos.host.tpm.wire import (
 from machineos.trust.measure.tpm_policy import (
     BOOT_PCRS,
     EMPTY,
+    FIRST_DOOR,
+    PHASES,
     Operation,
     SignedPolicy,
     boot_policy,
     check_version,
     first_write_policy,
+    in_phase,
     parse_policies,
     policy_authorize,
     policy_command_code,
@@ -43,6 +46,7 @@ from machineos.trust.measure.tpm_policy import (
     policy_nv_written,
     policy_or,
     policy_pcr,
+    policy_ref,
     render_policies,
     sign_policy,
     version_index,
@@ -53,6 +57,7 @@ from vectors.certificates import key as rsa_key
 # originals.md section 7: what the predecessor's keys repository publishes.
 PCR7_PRODUCTION = bytes.fromhex("e5936c3e9f1b8f53d1ba5b597ed11ba0d66e29f9558d02c96e99a149b75dada8")
 PCR7_TPM = bytes.fromhex("254d1d3854f71ad22f7046d037a898a51880415b01ecdc577e242a146116eea0")
+SECOND = hashlib.sha256(b"machineos phase 2").digest()
 PREDECESSOR_INDEX = NvPublic(0x1500020, NvAttribute(0x20060002), b"", 4)
 
 
@@ -129,6 +134,22 @@ def test_signature_is_over_the_digest_and_the_reference() -> None:
         assert caught.value.message == f"a policy digest has 32 bytes, not {len(bad)}"
 
 
+def test_the_two_phases_differ_in_pcr_11_and_in_the_reference() -> None:
+    """PCR 11 as the first door leaves it; systemd's format, without a reference, is the first."""
+    values = {7: b"7" * 32, 11: b"b" * 32, 12: EMPTY}
+    door = hashlib.sha256(b"machineos-first-door").digest()
+    assert (door, ("first", "second")) == (FIRST_DOOR, PHASES)
+    assert in_phase(values, "first") == values
+    behind = hashlib.sha256(values[11] + door).digest()
+    assert in_phase(values, "second") == {7: b"7" * 32, 11: behind, 12: EMPTY}
+    assert [policy_ref(one) for one in (None, "first", "admin", "second")] == [
+        b"",
+        b"",
+        b"",
+        SECOND,
+    ]
+
+
 def _pem_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     return key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -165,12 +186,13 @@ def test_keys_that_can_sign_policies(bits: int) -> None:
     key = policy_key(_public(bits))
     assert key.public == rsa_public(1 << (bits - 1) | 1, bits)
     assert key.name == b"\0\x0b" + hashlib.sha256(key.public).digest()
-    assert key.policy == policy_authorize(key.name)
+    assert key.policy("first") == policy_authorize(key.name)
+    assert key.policy("second") == policy_authorize(key.name, SECOND)
 
 
 def test_the_version_index_is_named_from_what_provisioning_makes() -> None:
     key = policy_key(pem("tpmpol-luks"))
-    either = policy_or((key.policy, first_write_policy()))
+    either = policy_or((key.policy("second"), first_write_policy()))
     attributes = (
         NvAttribute.AUTHREAD | NvAttribute.POLICYWRITE | NvAttribute.NO_DA | NvAttribute.WRITTEN
     )
@@ -217,16 +239,27 @@ def test_trial_sessions_compute_the_same(chip: SoftwareTpm) -> None:
                 loaded, hashlib.sha256(digest).digest(), sign_policy(digest, sign)
             )
             tpm.policy_authorize(session, digest, key.name, ticket)
-            assert tpm.policy_get_digest(session) == policy_authorize(key.name) == key.policy
+            assert tpm.policy_get_digest(session) == policy_authorize(key.name)
+            assert tpm.policy_get_digest(session) == key.policy("first")
+            tpm.policy_restart(session)
+            assert tpm.policy_get_digest(session) == EMPTY
+            tpm.policy_pcr(session, 7, 11)
+            tpm.policy_nv(session, public, b"0005", Operation.UNSIGNED_LE)
+            signature = sign_policy(digest, sign, SECOND)
+            ticket = tpm.verify_signature(
+                loaded, hashlib.sha256(digest + SECOND).digest(), signature
+            )
+            tpm.policy_authorize(session, digest, key.name, ticket, SECOND)
+            assert tpm.policy_get_digest(session) == key.policy("second")
         with tpm.session(SessionKind.TRIAL) as session:
             tpm.policy_nv_written(session, written=False)
             assert tpm.policy_get_digest(session) == policy_nv_written(EMPTY, written=False)
             tpm.policy_command_code(session, Command.NV_WRITE)
             assert tpm.policy_get_digest(session) == first_write_policy()
-            tpm.policy_or(session, (key.policy, first_write_policy()))
+            tpm.policy_or(session, (key.policy("second"), first_write_policy()))
             assert tpm.policy_get_digest(session) == version_index(key).policy
         assert policy_command_code(EMPTY, Command.NV_READ) != first_write_policy()
-        assert policy_or((key.policy, EMPTY)) != version_index(key).policy
+        assert policy_or((key.policy("second"), EMPTY)) != version_index(key).policy
 
 
 @pytest.mark.tool("swtpm")
@@ -257,6 +290,12 @@ def test_tpm2_tools_compute_the_same(chip: SoftwareTpm, tmp_path: Path) -> None:
     chip.tool("tpm2_policyauthorize", "-S", session, "-n", name, "-L", digest)
     assert digest.read_bytes() == policy_authorize(name.read_bytes())
     chip.tool("tpm2_flushcontext", session)
+    ref = tmp_path / "ref"
+    ref.write_bytes(SECOND)
+    chip.tool("tpm2_startauthsession", "-S", session)
+    chip.tool("tpm2_policyauthorize", "-S", session, "-n", name, "-q", ref, "-L", digest)
+    assert digest.read_bytes() == policy_authorize(name.read_bytes(), SECOND)
+    chip.tool("tpm2_flushcontext", session)
     chip.tool("tpm2_startauthsession", "-S", session)
     chip.tool("tpm2_policynvwritten", "-S", session, "-L", digest, "c")
     chip.tool("tpm2_policycommandcode", "-S", session, "-L", digest, "TPM2_CC_NV_Write")
@@ -272,7 +311,7 @@ GOOD = SignedPolicy(
     policy=b"p" * 32,
     signature=b"s" * 256,
     version="0001",
-    purpose="luks",
+    purpose="first",
     values=(b"7" * 32, b"b" * 32),
 )
 
@@ -290,7 +329,7 @@ def test_document_is_systemds_with_our_keys() -> None:
                 "pol": "70" * 32,
                 "sig": base64.b64encode(b"s" * 256).decode(),
                 "version": "0001",
-                "purpose": "luks",
+                "purpose": "first",
                 "values": ["37" * 32, "62" * 32],
             },
             {
@@ -442,7 +481,7 @@ def test_any_bytes_are_a_fault_or_policies(data: bytes) -> None:
             policy=st.binary(min_size=32, max_size=32),
             signature=st.binary(min_size=1, max_size=512),
             version=st.none() | st.integers(0, 9999).map("{:04}".format),
-            purpose=st.sampled_from([None, "luks", "admin"]),
+            purpose=st.sampled_from([None, "first", "second", "admin"]),
         ),
         max_size=5,
     )

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from fakes.swtpm import Editor, Recorder, SoftwareTpm, code_of
+from machineos.core.clock import SystemClock
 from machineos.core.secret import Secret
 from machineos.errors import (
     BootError,
 )
-from machineos.host.tpm.transport import Transport
+from machineos.host.tpm.commands import Tpm
+from machineos.host.tpm.session import Auth
+from machineos.host.tpm.transport import SocketTransport, Transport
 from machineos.host.tpm.wire import Command, sha256
+from machineos.trust.measure.tpm_policy import PHASES
 from machineos.trust.seal.choice import DOOR
 from machineos.trust.seal.unseal import Index, close_door, opened, read_floor
 from unit.trust.sealing import (
     ADMIN,
+    FIRST_SECRETS,
     LUKS,
-    SECRETS,
     SECURE_BOOT,
     UKI,
     Machine,
+    both,
     give,
     measured,
     signed,
@@ -39,10 +46,12 @@ def test_no_secret_is_ever_in_clear_on_the_bus(chip: SoftwareTpm) -> None:
     with chip.open(probe) as tpm:
         machine = Machine(chip, give(tpm))
     machine.boot()
-    secrets = {index: machine.unseal(index, between=probe) for index in SECRETS[1:]}
+    secrets = {index: machine.unseal(index, between=probe) for index in FIRST_SECRETS}
     secrets[Index.ADMIN_PASSWORD] = machine.unseal(
         Index.ADMIN_PASSWORD, [signed(by="tpmpol-admin")], ADMIN, probe
     )
+    machine.close()
+    secrets[Index.SUDI_KEY] = machine.unseal(Index.SUDI_KEY, between=probe)
     with chip.open(probe) as tpm:
         give(tpm, again=True, lockout_auth=secrets[Index.ADMIN_PASSWORD])
     bus = b"|".join(seen.everything for seen in probes)
@@ -65,12 +74,18 @@ def test_what_goes_to_and_fro_is_hidden(machine: Machine) -> None:
         return probes[-1]
 
     with machine.chip.open(probe) as tpm:
-        with opened(tpm, policies=[signed(version="0002")], policy_key_pem=LUKS) as sealed:
+        with opened(tpm, policies=both(version="0002"), policy_key_pem=LUKS) as sealed:
+            sealed.read(Index.STORAGE_KEY)
             before = len(probes[0].commands)
-            sealed.read(Index.SUDI_KEY)
             sealed.write(Index.CONFIGURATION_KEY, Secret(bytes(32)))
+            sealed.close_door("first")
+            # The floor, which is no secret, is asked for in between to choose the policy.
+            middle = len(probes[0].commands)
             sealed.write_version("0002")
-    commands = probes[0].commands[before:]
+            after = len(probes[0].commands)
+            sealed.read(Index.SUDI_KEY)
+    commands = probes[0].commands[before:middle] + probes[0].commands[after:]
+    assert attributes(probes[0].commands[middle:after], Command.NV_WRITE) == {0x21}
     assert attributes(commands, Command.NV_READ) == {0x41}
     assert attributes(commands, Command.NV_WRITE) == {0x21}
     with machine.chip.open(probe) as tpm:
@@ -99,7 +114,7 @@ def test_an_interposer_that_keeps_the_door_open_is_noticed(machine: Machine) -> 
 
     with machine.chip.open(lambda wire: Editor(wire, answer=drop)) as tpm:
         with pytest.raises(BootError, match="was changed on its way"):
-            close_door(tpm, srk_name=machine.report.srk_name)
+            close_door(tpm, "second", srk_name=machine.report.srk_name)
 
 
 @pytest.mark.parametrize("pinned", [True, False])
@@ -118,7 +133,7 @@ def test_an_interposer_that_lies_about_the_pcrs_is_noticed(machine: Machine, pin
 
     with machine.chip.open(lambda wire: Editor(wire, answer=lie)) as tpm:
         with pytest.raises(BootError, match="PCR_READ was changed on its way"):
-            close_door(tpm, srk_name=machine.report.srk_name if pinned else None)
+            close_door(tpm, "second", srk_name=machine.report.srk_name if pinned else None)
 
 
 def test_a_door_is_closed_in_a_session_and_looked_at_twice(machine: Machine) -> None:
@@ -129,7 +144,7 @@ def test_a_door_is_closed_in_a_session_and_looked_at_twice(machine: Machine) -> 
         return probes[0]
 
     with machine.chip.open(probe) as tpm:
-        close_door(tpm, srk_name=machine.report.srk_name)
+        close_door(tpm, "second", srk_name=machine.report.srk_name)
     done = [(Command(code_of(one)), one[:2].hex(), one[10:14].hex()) for one in probes[0].commands]
     with_session, pcr_7, pcr_11 = "8002", "00000007", "0000000b"
     assert done[2:6] == [
@@ -142,14 +157,73 @@ def test_a_door_is_closed_in_a_session_and_looked_at_twice(machine: Machine) -> 
     assert [done[6][0], len(done)] == [Command.FLUSH_CONTEXT, 7]
 
 
-def test_a_door_that_stays_open_is_noticed(chip: SoftwareTpm) -> None:
-    """Without a storage key there is no HMAC, but the PCRs are looked at."""
+class Forgetful(Tpm):
+    """A TPM that says that it extended a PCR."""
+
+    def pcr_extend(self, pcr: int, digest: bytes, auth: Auth = Auth()) -> None:  # noqa: B008
+        pass
+
+
+def test_a_door_that_stays_open_is_noticed(machine: Machine) -> None:
+    """Whatever the TPM said: the PCRs are looked at."""
+    wire = SocketTransport(machine.chip.data)
+    with Forgetful(wire, clock=SystemClock(), random=os.urandom) as tpm:
+        with pytest.raises(BootError, match="PCR 7 did not change"):
+            close_door(tpm, "second")
+        with pytest.raises(BootError, match="PCR 11 did not change"):
+            close_door(tpm, "first")
+
+
+def test_extends_that_go_elsewhere_are_refused(machine: Machine) -> None:
+    """By the TPM: the session's HMAC is over the PCR too."""
 
     def elsewhere(command: bytes) -> bytes:
         other = command[:10] + (16).to_bytes(4, "big") + command[14:]
         return other if code_of(command) == Command.PCR_EXTEND else command
 
-    chip.wipe()
-    with chip.open(lambda wire: Editor(wire, command=elsewhere)) as tpm:
-        with pytest.raises(BootError, match="PCR 7 did not change"):
-            close_door(tpm)
+    with machine.chip.open(lambda wire: Editor(wire, command=elsewhere)) as tpm:
+        with pytest.raises(BootError, match="the TPM refused PCR_EXTEND"):
+            close_door(tpm, "second")
+
+
+def test_a_tpm_that_denies_its_storage_key_has_no_door_to_close(machine: Machine) -> None:
+    """ReadPublic answered HANDLE: in a forged answer that would have made the extends plain ones,
+    which an interposer may drop. There is no such fallback."""
+    refusal = bytes.fromhex("80010000000a") + (0x18B).to_bytes(4, "big")
+    probes: list[Editor] = []
+
+    def deny(command: bytes, answer: bytes) -> bytes:
+        return refusal if code_of(command) == Command.READ_PUBLIC else answer
+
+    def between(wire: Transport) -> Editor:
+        probes.append(Editor(wire, answer=deny))
+        return probes[-1]
+
+    for phase in PHASES:
+        for name in (None, machine.report.srk_name):
+            with machine.chip.open(between) as tpm:
+                with pytest.raises(BootError, match="not provisioned, or was cleared"):
+                    close_door(tpm, phase, srk_name=name)
+    sent = [code_of(one) for probe in probes for one in probe.commands]
+    assert Command.PCR_EXTEND not in sent
+
+
+def test_who_gave_the_secrets_closes_the_door(machine: Machine) -> None:
+    """The session of the door is salted to the key that the secrets came by; a TPM that somebody
+    puts there in between has another one, and its answers are no answers."""
+    probes: list[Recorder] = []
+
+    def probe(wire: Transport) -> Recorder:
+        probes.append(Recorder(wire))
+        return probes[-1]
+
+    with machine.chip.open(probe) as tpm:
+        with opened(tpm, policies=both(), policy_key_pem=LUKS) as sealed:
+            assert sealed.srk_name == machine.report.srk_name
+            before = len(probes[0].commands)
+            sealed.close_door("first")
+    asked = [code_of(one) for one in probes[0].commands[before:-1]]
+    assert asked == [
+        Command.START_AUTH_SESSION, Command.PCR_READ, Command.PCR_EXTEND, Command.PCR_READ,
+        Command.FLUSH_CONTEXT,
+    ]  # fmt: skip

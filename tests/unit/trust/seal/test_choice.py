@@ -8,14 +8,22 @@ from dataclasses import replace
 import pytest
 
 from machineos.errors import PolicyError
-from machineos.trust.measure.tpm_policy import SignedPolicy, policy_key, version_index
+from machineos.trust.measure.tpm_policy import (
+    FIRST_DOOR,
+    Phase,
+    SignedPolicy,
+    policy_key,
+    version_index,
+)
 from machineos.trust.seal.choice import (
     DOOR,
+    DOORS,
     Measured,
     candidates,
     check_raise,
     choose,
     pcrs_of,
+    phase_of,
 )
 from unit.trust.sealing import (
     LUKS,
@@ -23,6 +31,7 @@ from unit.trust.sealing import (
     OTHER_UKI,
     SECURE_BOOT,
     UKI,
+    both,
     measured,
     signed,
 )
@@ -34,9 +43,9 @@ NOW = Measured(PCRS, "0001", NAME)
 NO_POLICY = "this UKI carries no TPM policy signed with the product's key"
 
 
-def refused(policies: tuple[SignedPolicy, ...], now: Measured = NOW) -> str:
+def refused(policies: tuple[SignedPolicy, ...], now: Measured = NOW, phase: Phase = "first") -> str:
     with pytest.raises(PolicyError) as caught:
-        choose(policies, now)
+        choose(policies, now, phase)
     return caught.value.message
 
 
@@ -49,6 +58,7 @@ def test_the_door_is_the_predecessors_and_ours() -> None:
         7: "b7135cbb321a66fa848b07288bd008b89bd5b7496c4569c5e1a4efd5f7c8e0a7",
         11: hashlib.sha256(b"machineos-leave-initrd").hexdigest(),
     }
+    assert DOORS == {"first": {11: FIRST_DOOR}, "second": DOOR}
 
 
 # -- candidates ----------------------------------------------------------------------------------
@@ -98,21 +108,21 @@ def test_every_pcr_that_a_policy_names_is_read() -> None:
 def test_the_policy_that_fits_is_chosen() -> None:
     good = signed()
     policies = (signed(uki=OTHER_UKI), good, replace(good, version=None))
-    assert choose(policies, NOW) == ("0001", good)
+    assert choose(policies, NOW, "first") == ("0001", good)
     with_pcr12 = signed(pcr12=bytes(32))
-    assert choose((with_pcr12,), NOW) == ("0001", with_pcr12)
+    assert choose((with_pcr12,), NOW, "first") == ("0001", with_pcr12)
 
 
 def test_of_several_that_fit_the_newest_is_chosen() -> None:
     policies = tuple(signed(version=version) for version in ("0002", "0010", "0009"))
-    assert choose(policies, NOW) == ("0010", policies[1])
+    assert choose(policies, NOW, "first") == ("0010", policies[1])
 
 
 def test_the_floor_itself_may_boot_and_nothing_below() -> None:
     policy = signed(version="0005")
-    assert choose((policy,), replace(NOW, floor="0005")) == ("0005", policy)
+    assert choose((policy,), replace(NOW, floor="0005"), "first") == ("0005", policy)
     with pytest.raises(PolicyError) as caught:
-        choose((policy,), replace(NOW, floor="0006"))
+        choose((policy,), replace(NOW, floor="0006"), "first")
     assert caught.value.message == (
         "this UKI is too old: its policy version is 0005, the TPM accepts 0006 and newer"
     )
@@ -194,6 +204,49 @@ def test_after_the_door_both_pcrs_say_so() -> None:
     for pcr in DOOR:
         one = replace(NOW, pcrs=PCRS | {pcr: left[pcr]})
         assert refused((signed(),), one).startswith(f"PCR {pcr} is not a value")
+
+
+# -- the two phases ------------------------------------------------------------------------------
+
+BEHIND = boot(pcr11=hashlib.sha256(PCRS[11] + FIRST_DOOR).digest())
+LEFT = "the initrd has been left: the TPM's secrets can be read only inside it"
+
+
+def test_each_phase_has_its_policy() -> None:
+    first, second = both(pcr12=bytes(32))
+    assert choose((first, second), NOW, "first") == ("0001", first)
+    assert choose((first, second), BEHIND, "second") == ("0001", second)
+    assert [phase_of(one) for one in (first, second, replace(first, purpose=None))] == [
+        "first", "second", "first",
+    ]  # fmt: skip
+
+
+def test_in_the_wrong_phase_it_says_which_door_was_passed() -> None:
+    assert refused(both(), BEHIND, "first") == (
+        "the first door is closed: what is sealed for the first phase of a boot can be read only "
+        "before it"
+    )
+    assert refused(both(), NOW, "second") == (
+        "the first door is still open: what is sealed for the second phase of a boot can be read "
+        "only behind it"
+    )
+
+
+def test_after_the_second_door_both_phases_are_over() -> None:
+    for now in (NOW, BEHIND):
+        left = {pcr: hashlib.sha256(now.pcrs[pcr] + DOOR[pcr]).digest() for pcr in DOOR}
+        gone = replace(now, pcrs=PCRS | left)
+        assert refused(both(), gone, "first") == refused(both(), gone, "second") == LEFT
+
+
+def test_what_does_not_fit_is_named_in_the_second_phase_too() -> None:
+    other = replace(BEHIND, pcrs={**BEHIND.pcrs, 12: b"x" * 32})
+    assert refused(both(pcr12=bytes(32)), other, "second").startswith("PCR 12 is not a value")
+    strange = replace(BEHIND, version_name=b"another index")
+    assert "version index is not ours" in refused(both(), strange, "second")
+    assert refused((signed(OTHER_UKI),), BEHIND, "second") == (
+        "this UKI carries no TPM policy for the second phase of a boot"
+    )
 
 
 # -- the floor -----------------------------------------------------------------------------------

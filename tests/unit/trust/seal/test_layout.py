@@ -25,7 +25,7 @@ def test_where_things_are() -> None:
         "STORAGE_KEY": 0x1500030,
         "CONFIGURATION_KEY": 0x1500040,
     }
-    assert (STORAGE_ROOT, LAYOUT_VERSION) == (0x81000001, b"00000004")
+    assert (STORAGE_ROOT, LAYOUT_VERSION) == (0x81000001, b"00000005")
 
 
 def test_states_have_words() -> None:
@@ -55,7 +55,7 @@ def test_the_layout_must_be_written_and_ours(chip: SoftwareTpm) -> None:
     with chip.open() as tpm:
         tpm.nv_define(layout)
         assert state(tpm) is State.PARTIAL
-        tpm.nv_write(layout, b"00000003", by=OWNER)
+        tpm.nv_write(layout, b"00000004", by=OWNER)
         assert state(tpm) is State.FOREIGN
         tpm.nv_write(layout.written(), LAYOUT_VERSION, by=OWNER)
         assert state(tpm) is State.PARTIAL  # nothing else is there

@@ -70,21 +70,22 @@ def recorded(chip: SoftwareTpm, act: Callable[[Tpm], object]) -> Recorder:
 
 def test_every_index_is_as_the_layout_says(machine: Machine) -> None:
     sealed = NvAttribute.OWNERWRITE | NvAttribute.POLICYREAD | NvAttribute.NO_DA
-    luks, admin = policy_key(LUKS).policy, policy_key(ADMIN).policy
+    luks, admin = policy_key(LUKS).policy("first"), policy_key(ADMIN).policy("first")
+    second = policy_key(LUKS).policy("second")
     layout = NvAttribute.OWNERWRITE | NvAttribute.AUTHREAD | NvAttribute.NO_DA
     wanted = [
         NvPublic(0x1500001, sealed, admin, 32),
         NvPublic(0x1500002, layout, b"", 8),
         version_index(policy_key(LUKS)),
-        NvPublic(0x1500021, sealed, luks, len(SUDI_CERT)),
-        NvPublic(0x1500022, sealed, luks, len(SUDI_KEY)),
+        NvPublic(0x1500021, sealed, second, len(SUDI_CERT)),
+        NvPublic(0x1500022, sealed, second, len(SUDI_KEY)),
         NvPublic(0x1500030, sealed, luks, 32),
         NvPublic(0x1500040, sealed | NvAttribute.POLICYWRITE, luks, 32),
     ]
     with machine.chip.open() as tpm:
         found = [tpm.nv_read_public(index) for index in tpm.handles(0x01000000)]
         assert found == [public.written() for public in wanted]
-        assert tpm.nv_read(found[1]) == b"00000004"
+        assert tpm.nv_read(found[1]) == b"00000005"
         assert tpm.nv_read(found[2]) == b"0001"
         assert tpm.handles(0x80000000) == tpm.handles(0x02000000) == ()
 
@@ -93,7 +94,7 @@ def test_what_it_reports(chip: SoftwareTpm) -> None:
     chip.wipe()
     with chip.open() as tpm:
         report = give(tpm, policy_version="0007")
-        assert report == Report(tpm.read_storage_key(0x81000001).name, "0007", "00000004")
+        assert report == Report(tpm.read_storage_key(0x81000001).name, "0007", "00000005")
         assert STORAGE_ROOT == 0x81000001
         assert read_floor(tpm) == "0007"
 
@@ -288,7 +289,7 @@ def test_a_tpm_of_the_predecessor_is_left_alone(chip: SoftwareTpm) -> None:
         with pytest.raises(ConflictError) as caught:
             give(tpm)
         assert caught.value.message == "the TPM is provisioned by another version already"
-        assert give(tpm, again=True).layout_version == "00000004"
+        assert give(tpm, again=True).layout_version == "00000005"
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,13 @@ from machineos.host.tpm.wire import (
     SessionKind,
 )
 from machineos.trust.measure.tpm_policy import SignedPolicy, policy_key, version_index
+from machineos.trust.seal.layout import PHASES
 from machineos.trust.seal.unseal import (
     DOOR,
     Index,
     State,
     close_door,
     opened,
-    raise_floor,
     read_floor,
     state,
     unseal,
@@ -55,12 +55,11 @@ from unit.trust.sealing import (
     SUDI_KEY,
     UKI,
     Machine,
+    both,
     give,
-    measured,
     pem,
     signed,
 )
-from vectors.clock import FixedClock
 
 pytestmark = pytest.mark.tool("swtpm")
 PROVISION = "provision this machine again; what it had encrypted cannot be read any more"
@@ -71,8 +70,6 @@ PROVISION = "provision this machine again; what it had encrypted cannot be read 
 
 def test_what_was_provisioned_comes_back(machine: Machine) -> None:
     assert machine.report.policy_version == "0001"
-    assert machine.unseal(Index.SUDI_CERT) == SUDI_CERT
-    assert machine.unseal(Index.SUDI_KEY) == SUDI_KEY
     configuration = machine.unseal(Index.CONFIGURATION_KEY)
     storage = machine.unseal(Index.STORAGE_KEY)
     assert len(configuration) == len(storage) == 32
@@ -80,15 +77,16 @@ def test_what_was_provisioned_comes_back(machine: Machine) -> None:
     password = machine.admin_password()
     assert password.startswith(b"trust-")
     assert len(password) == 32
+    machine.close()
+    assert machine.unseal(Index.SUDI_CERT) == SUDI_CERT
+    assert machine.unseal(Index.SUDI_KEY) == SUDI_KEY
     machine.boot()
     assert machine.unseal() == configuration
 
 
 def test_several_secrets_in_one_opening(machine: Machine) -> None:
     with machine.chip.open() as tpm:
-        with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
-            assert sealed.read(Index.SUDI_KEY) == Secret(SUDI_KEY)
-            assert sealed.read(Index.SUDI_CERT) == Secret(SUDI_CERT)
+        with opened(tpm, policies=both(), policy_key_pem=LUKS) as sealed:
             new = Secret(bytes(range(32)))
             sealed.write(Index.CONFIGURATION_KEY, new)
             assert sealed.read(Index.CONFIGURATION_KEY) == new
@@ -96,6 +94,10 @@ def test_several_secrets_in_one_opening(machine: Machine) -> None:
                 sealed.write(Index.CONFIGURATION_KEY, Secret(b"abc"))
             with pytest.raises(BootError, match="AUTH_UNAVAILABLE"):
                 sealed.write(Index.STORAGE_KEY, new)
+            assert sealed.read(Index.STORAGE_KEY)
+            sealed.close_door("first")
+            assert sealed.read(Index.SUDI_KEY) == Secret(SUDI_KEY)
+            assert sealed.read(Index.SUDI_CERT) == Secret(SUDI_CERT)
         assert tpm.handles(0x03000000) == tpm.handles(0x80000000) == ()
 
 
@@ -171,7 +173,7 @@ def test_a_policy_session_without_the_policy_cannot_read(machine: Machine) -> No
 def test_after_the_door_is_closed_nothing_is_readable(machine: Machine) -> None:
     with machine.chip.open() as tpm:
         before = tpm.pcr_read(7, 11)
-        close_door(tpm, srk_name=machine.report.srk_name)
+        close_door(tpm, "second", srk_name=machine.report.srk_name)
         after = tpm.pcr_read(7, 11)
     for pcr in (7, 11):
         assert after[pcr] == hashlib.sha256(before[pcr] + DOOR[pcr]).digest()
@@ -187,18 +189,19 @@ def test_the_door_closes_in_a_session_that_was_open(machine: Machine) -> None:
     with machine.chip.open() as tpm:
         with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
             assert sealed.read(Index.CONFIGURATION_KEY)
-            close_door(tpm)
+            close_door(tpm, "second")
             with pytest.raises(PolicyError, match="does not fulfil its signed policy"):
                 sealed.read(Index.CONFIGURATION_KEY)
 
 
 def test_the_door_of_a_machine_that_is_not_provisioned(chip: SoftwareTpm) -> None:
+    """There is nothing to keep anybody from."""
     chip.wipe()
     with chip.open() as tpm:
-        close_door(tpm)
-        assert tpm.pcr_read(7, 11) == {pcr: measured(DOOR[pcr]) for pcr in (7, 11)}
-        with pytest.raises(BootError, match="not provisioned"):
-            close_door(tpm, srk_name=b"pinned")
+        for name in (None, b"pinned"):
+            with pytest.raises(BootError, match="not provisioned"):
+                close_door(tpm, "second", srk_name=name)
+        assert tpm.pcr_read(7, 11) == {7: bytes(32), 11: bytes(32)}
 
 
 @pytest.mark.parametrize(
@@ -254,20 +257,26 @@ def test_a_policy_without_version_or_pcr_7_is_not_used(machine: Machine) -> None
 
 
 def _raise(machine: Machine, version: str, policies: Sequence[SignedPolicy]) -> None:
+    """Raise the floor in the second phase of a boot of its own."""
+    machine.boot(uki=OTHER_UKI if policies[0].values == signed(uki=OTHER_UKI).values else UKI)
     with machine.chip.open() as tpm:
-        raise_floor(tpm, version, policies=policies, policy_key_pem=LUKS)
+        with opened(tpm, policies=policies, policy_key_pem=LUKS) as sealed:
+            sealed.close_door("first")
+            sealed.raise_floor(version)
+            assert sealed.floor() == version
 
 
 def test_an_older_uki_is_refused_once_the_floor_was_raised(machine: Machine) -> None:
-    old, new = signed(), signed(uki=OTHER_UKI, version="0003")
+    old, new = both(), both(uki=OTHER_UKI, version="0003")
     machine.boot(uki=OTHER_UKI)
-    secret = machine.unseal(policies=[new])
-    _raise(machine, "0002", [new])
-    _raise(machine, "0002", [new])  # once more changes nothing
-    assert machine.unseal(policies=[new]) == secret
+    secret = machine.unseal(policies=new)
+    _raise(machine, "0002", new)
+    _raise(machine, "0002", new)  # once more changes nothing
+    machine.boot(uki=OTHER_UKI)
+    assert machine.unseal(policies=new) == secret
     machine.boot()
     with pytest.raises(PolicyError, match=r"too old: its policy version is 0001, the TPM .* 0002"):
-        machine.unseal(policies=[old])
+        machine.unseal(policies=old)
     with machine.chip.open() as tpm:
         assert read_floor(tpm) == "0002"
         # and the TPM itself refuses, whatever our own code thinks
@@ -280,7 +289,7 @@ def test_an_older_uki_is_refused_once_the_floor_was_raised(machine: Machine) -> 
 
 
 def test_the_floor_only_rises_and_not_above_the_running_uki(machine: Machine) -> None:
-    policies = [signed(version="0005")]
+    policies = both(version="0005")
     _raise(machine, "0004", policies)
     with pytest.raises(PolicyError, match="is 0004; it is never lowered to 0003"):
         _raise(machine, "0003", policies)
@@ -293,22 +302,12 @@ def test_the_floor_only_rises_and_not_above_the_running_uki(machine: Machine) ->
         assert read_floor(tpm) == "0005"
 
 
-def test_a_floor_is_four_digits_or_nothing_is_asked() -> None:
-    """There is no TPM behind it: the first command would fail."""
-    with Tpm(Silent(), clock=FixedClock(), random=bytes) as tpm:
-        for version in ("2", "000a", ""):
-            with pytest.raises(DocumentError, match=r"policy version: .* is not four digits"):
-                raise_floor(tpm, version, policies=[signed()], policy_key_pem=LUKS)
-
-
-class Silent:
-    """A way to no TPM."""
-
-    def transmit(self, command: bytes) -> bytes:
-        raise AssertionError("the TPM was asked")
-
-    def close(self) -> None:
-        pass
+def test_a_floor_is_four_digits(machine: Machine) -> None:
+    for version in ("2", "000a", ""):
+        with pytest.raises(DocumentError, match=r"policy version: .* is not four digits"):
+            _raise(machine, version, both())
+    with machine.chip.open() as tpm:
+        assert read_floor(tpm) == "0001"
 
 
 def test_nobody_else_writes_the_floor(machine: Machine) -> None:
@@ -326,14 +325,19 @@ def test_nobody_else_writes_the_floor(machine: Machine) -> None:
             tpm.policy_command_code(session, Command.NV_WRITE)
             luks = policy_key(LUKS)
             first = tpm.policy_get_digest(session)
-            tpm.policy_or(session, (luks.policy, first))
+            tpm.policy_or(session, (luks.policy("second"), first))
             with pytest.raises(TpmError):
                 tpm.nv_write(public, b"0000", Auth(session))
     with machine.chip.open() as tpm:
         assert read_floor(tpm) == "0001"
-    machine.chip.power_cycle()  # outside the signed state
-    with pytest.raises(PolicyError):
-        _raise(machine, "0002", [signed(version="0009")])
+    with machine.chip.open() as tpm:  # in the first phase, and outside the signed state
+        with opened(tpm, policies=both(), policy_key_pem=LUKS) as sealed:
+            with pytest.raises(PolicyError, match="the first door is still open"):
+                sealed.write_version("0002")
+    machine.chip.power_cycle()
+    with machine.chip.open() as tpm, pytest.raises(PolicyError):
+        with opened(tpm, policies=both(), policy_key_pem=LUKS) as sealed:
+            sealed.write_version("0002")
 
 
 # -- TPMs in another state -----------------------------------------------------------------------
@@ -372,7 +376,7 @@ def test_a_tpm_without_sha256_pcrs(chip: SoftwareTpm) -> None:
         chip.power_cycle()
         for act in (
             lambda tpm: unseal(tpm, Index.SUDI_KEY, policies=[signed()], policy_key_pem=LUKS),
-            lambda tpm: close_door(tpm, srk_name=made.report.srk_name),
+            lambda tpm: close_door(tpm, "first", srk_name=made.report.srk_name),
             lambda tpm: give(tpm, again=True),
         ):
             with (
@@ -424,7 +428,7 @@ def test_dictionary_lockout_is_on_and_does_not_stop_a_boot(machine: Machine) -> 
         assert codes == [Rc.AUTH_FAIL] * 32 + [Rc.LOCKOUT] * 8
         flags = Permanent(tpm.property(Property.PERMANENT))
         assert Permanent.IN_LOCKOUT in flags
-    assert machine.unseal(Index.SUDI_KEY) == SUDI_KEY
+    assert machine.unseal(Index.STORAGE_KEY)
 
 
 def test_a_secret_that_was_deleted(machine: Machine) -> None:
@@ -432,6 +436,7 @@ def test_a_secret_that_was_deleted(machine: Machine) -> None:
     with machine.chip.open() as tpm:
         tpm.nv_undefine(tpm.nv_read_public(Index.SUDI_KEY), Auth(None, password))
         assert state(tpm) is State.PARTIAL
+    machine.close()
     with pytest.raises(BootError) as caught:
         machine.unseal(Index.SUDI_KEY)
     assert caught.value.message == ("the TPM is not provisioned: it has no sudi key (NV 0x1500022)")
@@ -440,7 +445,8 @@ def test_a_secret_that_was_deleted(machine: Machine) -> None:
 
 def test_a_floor_that_is_no_version(machine: Machine) -> None:
     with machine.chip.open() as tpm:
-        with opened(tpm, policies=[signed()], policy_key_pem=LUKS) as sealed:
+        with opened(tpm, policies=both(), policy_key_pem=LUKS) as sealed:
+            sealed.close_door("first")
             sealed.write_version("12x4")
     with pytest.raises(BootError, match="policy version in the TPM is not four digits"):
         machine.unseal()
@@ -475,8 +481,8 @@ def test_tpm2_tools_see_the_layout(machine: Machine) -> None:
         assert "no_da" in text
         for open_to in ("ownerread", "authread", "ppread"):
             assert open_to not in text
-        assert policy_key(LUKS).policy.hex().upper() in text
-    assert policy_key(ADMIN).policy.hex().upper() in areas["0x1500001"]
+        assert policy_key(LUKS).policy(PHASES[index]).hex().upper() in text
+    assert policy_key(ADMIN).policy("first").hex().upper() in areas["0x1500001"]
     assert "ownerwrite" not in areas["0x1500020"]
     assert "authread" in areas["0x1500020"]
     assert version_index(policy_key(LUKS)).name.hex() in areas["0x1500020"]
