@@ -47,16 +47,31 @@ Attack = tuple[tuple[str, str], Callable[[Victim, Bench, str, Path], Path], str]
 # --- the TPM and the machine around it
 
 
+@pytest.mark.attack(
+    "firmware",
+    "the TPM is switched off",
+    "boot ends: there is no TPM",
+)
 def test_no_tpm(victim: Victim, ends: Ends) -> None:
     victim.change(tpm=False)
     assert "TPM" in reason(ends())
 
 
+@pytest.mark.attack(
+    "firmware",
+    "another TPM in its place",
+    "boot ends: not provisioned",
+)
 def test_a_new_tpm(victim: Victim, ends: Ends, bench: Bench) -> None:
     shutil.rmtree(bench.store.paths(victim.name).tpm)
     assert "not provisioned" in reason(ends())
 
 
+@pytest.mark.attack(
+    "firmware",
+    "the TPM is cleared in the firmware's setup",
+    "boot ends: it was cleared",
+)
 def test_a_cleared_tpm(
     victim: Victim, ends: Ends, bench: Bench, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -68,6 +83,11 @@ def test_a_cleared_tpm(
     assert "was cleared" in reason(ends())
 
 
+@pytest.mark.attack(
+    "firmware",
+    "the disk and the TPM of one machine in the case of another",
+    "boot ends: the identity is another machine's",
+)
 def test_another_serial_number(victim: Victim, ends: Ends, bench: Bench) -> None:
     config = bench.store.load(victim.name).config
     assert config.smbios is not None
@@ -108,6 +128,26 @@ def kernel_instead(victim: Victim, bench: Bench, name: str, folder: Path) -> Pat
 BY_FIRMWARE, BY_SHIM = "Access Denied", "Security Violation"
 
 
+@pytest.mark.attack(
+    "disk",
+    "a bit of shim, or of the kernel image, is flipped on the EFI partition",
+    "firmware or shim refuses it",
+)
+@pytest.mark.attack(
+    "disk",
+    "shim or kernel image without a signature, or with that of another keyset",
+    "firmware or shim refuses it",
+)
+@pytest.mark.attack(
+    "disk",
+    "our own kernel image in the place of shim",
+    "the firmware refuses it: it is not signed for that",
+)
+@pytest.mark.attack(
+    "disk",
+    "a script for the firmware's shell",
+    "the shell does not start",
+)
 @pytest.mark.tool("sbattach")
 @pytest.mark.parametrize(
     "attacks",
@@ -138,6 +178,11 @@ def test_boot_files_that_are_not_ours(
     assert found[2:] in ([], [("EFI Internal Shell", BY_SHIM)])
 
 
+@pytest.mark.attack(
+    "disk",
+    "the signed image for provisioning in the place of the one that runs",
+    "boot ends; the TPM is not touched",
+)
 def test_another_kernel_image_of_the_same_keyset(victim: Victim, ends: Ends, bench: Bench) -> None:
     """The provisioning image is signed too, but without its disk it does nothing."""
     esp = victim.partition("esp")
@@ -159,6 +204,11 @@ def of_an_old_grub(text: bytes) -> bytes:
     return next_generation(text) + b"grub,4,x,grub,4,x\n"
 
 
+@pytest.mark.attack(
+    "disk",
+    "an older kernel image whose generation was revoked (SBAT)",
+    "shim refuses it",
+)
 def test_a_revoked_generation(
     victim: Victim, ends: Ends, tries: Tries, tmp_path: Path, bench: Bench
 ) -> None:
@@ -178,6 +228,11 @@ def test_a_revoked_generation(
     assert b"machineos,2" in bytes.fromhex(victim.variables()["SbatLevel"]["data"])
 
 
+@pytest.mark.attack(
+    "disk",
+    "a kernel image that is on the deny list",
+    "shim refuses it; no other gets a secret without a policy for that list",
+)
 @pytest.mark.proof
 def test_a_kernel_image_on_the_deny_list(
     victim: Victim, ends: Ends, tmp_path: Path, bench: Bench
@@ -201,6 +256,11 @@ def test_a_kernel_image_on_the_deny_list(
 # --- what comes from beside the image
 
 
+@pytest.mark.attack(
+    "disk",
+    "add-ons, extensions and credentials beside the kernel image; a command line in the boot entry",
+    "ignored, or PCR 12 keeps the TPM shut",
+)
 @pytest.mark.proof
 def test_what_lies_beside_the_image(
     victim: Victim, ends: Ends, bench: Bench, tmp_path: Path
@@ -258,6 +318,11 @@ PROGRAM = r"""/usr/bin/python3 -c 'open(\"/dev/kmsg\",\"w\").write(\"THE RULE HA
 RULE = f'SUBSYSTEM=="block", RUN+="{PROGRAM}"\n'
 
 
+@pytest.mark.attack(
+    "firmware",
+    "systemd credentials in fw_cfg and SMBIOS strings: units, rules, a root password",
+    "without effect",
+)
 def test_credentials_from_the_firmware(victim: Victim, boot: Boot, tmp_path: Path) -> None:
     """Who has the machine can set SMBIOS strings, and for a virtual machine QEMU's fw_cfg. systemd
     takes credentials from both if it is let: units, users, and files like this rule of udev's."""
@@ -297,6 +362,11 @@ def enrol(victim: Victim, name: str, data: bytes, changed: Path) -> None:
     assert victim.variables("--set-json", changed)[name]["data"] == data.hex()
 
 
+@pytest.mark.attack(
+    "firmware",
+    "enrols a key of their own in shim (MOK), or a list of what shim refuses",
+    "boot ends: PCR 14, and the kernel's keys are counted",
+)
 def test_what_the_owner_of_the_firmware_enrols_in_shim(
     victim: Victim, ends: Ends, tmp_path: Path
 ) -> None:
@@ -316,6 +386,11 @@ def test_what_the_owner_of_the_firmware_enrols_in_shim(
     assert "'foreign: " in words
 
 
+@pytest.mark.attack(
+    "firmware",
+    "Secure Boot is switched off",
+    "the TPM stays shut (PCR 7)",
+)
 def test_secure_boot_off(victim: Victim, ends: Ends) -> None:
     """With other firmware variables PCR 7 is another one, and the TPM keeps its secrets."""
     victim.variables("--delete", "PK")

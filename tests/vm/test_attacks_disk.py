@@ -59,6 +59,11 @@ def flipped(area: bytes, place: int) -> bytes:
     return area[:place] + bytes([area[place] ^ 1]) + area[place + 1 :]
 
 
+@pytest.mark.attack(
+    "disk",
+    "another LUKS header: null cipher, re-encryption, another key's, flipped bits",
+    "refused by its MAC before it is parsed",
+)
 def test_headers_that_this_machine_did_not_write(
     victim: Victim, ends: Ends, bench: Bench, tmp_path: Path
 ) -> None:
@@ -89,6 +94,11 @@ def test_headers_that_this_machine_did_not_write(
     assert len(named) == len(headers) + 1, text
 
 
+@pytest.mark.attack(
+    "disk",
+    "bits of the encrypted configuration are flipped",
+    "boot ends: dm-integrity finds them",
+)
 def test_flipped_bits_in_the_encrypted_configuration(victim: Victim, ends: Ends) -> None:
     """One in each block: whichever is read first does not have the right MAC."""
     config = victim.partition("machine-config")
@@ -163,6 +173,11 @@ def flip_files(file: BinaryIO) -> None:
     flip_at(*range(4096 + 16, end_of_squashfs(file), 4096))(file)
 
 
+@pytest.mark.attack(
+    "disk",
+    "an image manifest in the store is changed",
+    "boot ends: not what was signed",
+)
 def test_a_flipped_bit_in_an_image_manifest(
     victim: Victim, ends: Ends, images: dict[str, str], blob: ChangeBlob
 ) -> None:
@@ -170,6 +185,11 @@ def test_a_flipped_bit_in_an_image_manifest(
     assert images["hostfs"][:12] in reason(ends())
 
 
+@pytest.mark.attack(
+    "disk",
+    "an image is taken out of the store",
+    "boot ends, naming it",
+)
 def test_a_missing_image(
     victim: Victim, ends: Ends, images: dict[str, str], tmp_path: Path
 ) -> None:
@@ -178,6 +198,11 @@ def test_a_missing_image(
     assert images["registry"][:12] in reason(ends())
 
 
+@pytest.mark.attack(
+    "disk",
+    "the hash tree of the root is changed",
+    "boot ends: it does not match its root hash",
+)
 def test_a_flipped_bit_in_the_verity_tree(
     victim: Victim, ends: Ends, layers: dict[str, str], blob: ChangeBlob
 ) -> None:
@@ -185,6 +210,11 @@ def test_a_flipped_bit_in_the_verity_tree(
     assert layers["hostfs"][:12] in reason(ends())
 
 
+@pytest.mark.attack(
+    "disk",
+    "the root file system is changed",
+    "no changed block is ever read",
+)
 def test_flipped_bits_in_the_root_file_system(
     victim: Victim, ends: Ends, layers: dict[str, str], blob: ChangeBlob
 ) -> None:
@@ -192,6 +222,11 @@ def test_flipped_bits_in_the_root_file_system(
     assert layers["hostfs"][:12] in reason(ends())
 
 
+@pytest.mark.attack(
+    "disk",
+    "the image of a service is changed",
+    "that service does not start, the others do",
+)
 def test_a_flipped_bit_in_a_service_stops_only_that(
     victim: Victim, boot: Boot, layers: dict[str, str], blob: ChangeBlob
 ) -> None:

@@ -7,6 +7,8 @@ import json
 import zipfile
 from pathlib import Path
 
+import pytest
+
 import machineos
 from vm.guest import Guest
 
@@ -88,6 +90,11 @@ def whole_package() -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.attack(
+    "root",
+    "asks the TPM for its secrets with the signed policy of this very image",
+    "refused until the next reset",
+)
 def test_root_reads_no_secret_from_the_tpm(live: Guest) -> None:
     live.must(
         "mkdir -p /run/esp; modprobe -q vfat; "
@@ -107,6 +114,11 @@ def test_root_reads_no_secret_from_the_tpm(live: Guest) -> None:
     assert all("the TPM refused" in text for text in by_hand), by_hand
 
 
+@pytest.mark.attack(
+    "root",
+    "reads the TPM as its owner",
+    "refused",
+)
 def test_the_owner_without_password_reads_nothing(live: Guest) -> None:
     code = r"""
 import struct
@@ -160,6 +172,11 @@ print(oct(os.stat("/config/host-ca.key").st_mode & 0o777), made.fingerprint)
     assert live.python(code).splitlines()[-1].startswith("0o600 sha256:")
 
 
+@pytest.mark.attack(
+    "root",
+    "looks for keys in the kernel's keyrings",
+    "there is none",
+)
 def test_no_key_is_in_a_keyring_that_root_reads(live: Guest) -> None:
     keys = live.must("cat /proc/keys")
     assert "machineos:configuration-key" not in keys
@@ -173,6 +190,11 @@ def test_no_key_is_in_a_keyring_that_root_reads(live: Guest) -> None:
     assert ":logon:" in row, row
 
 
+@pytest.mark.attack(
+    "root",
+    "looks for the configuration key in files and environments",
+    "it is in none",
+)
 def test_the_key_is_in_no_file_and_no_environment(live: Guest) -> None:
     """What the initrd left in /run is public: certificates, signatures, the hand-over."""
     finding = "find /run/machineos -xdev -type f -not -path '*/fresh/*'"

@@ -18,6 +18,11 @@ from vm.guest import Done, Guest
 from waiting import PATIENCE
 
 
+@pytest.mark.attack(
+    "root",
+    "executes a program copied to a tmpfs, an overlay, a data volume",
+    "EACCES, through the loader too",
+)
 @pytest.mark.parametrize(
     "folder", ["/run", "/tmp", "/dev/shm", "/var", "/etc", "/var/lib/machineos/data/registry"]
 )
@@ -33,6 +38,11 @@ def test_a_copied_program_does_not_run(live: Guest, folder: Path) -> None:
     live.must(f"rm {folder}/mine")
 
 
+@pytest.mark.attack(
+    "root",
+    "mounts a tmpfs of its own without noexec and executes from it",
+    "EACCES, also for a library",
+)
 def test_noexec_is_not_what_stops_it(live: Guest) -> None:
     live.must("mkdir -p /run/own && mount -t tmpfs -o exec,mode=755 own /run/own")
     live.must("cp /usr/bin/true /run/own/true")
@@ -59,6 +69,11 @@ def layer(tmp_path_factory: pytest.TempPathFactory) -> VerityLayer:
     return make_layer(tree, folder / "layer", epoch=1_767_225_600)
 
 
+@pytest.mark.attack(
+    "root",
+    "opens a volume that a stranger signed, the device's key, or the publisher for another one",
+    "the kernel refuses it",
+)
 def test_only_a_layer_of_the_publisher_opens(
     live: Guest, bench: Bench, layer: VerityLayer, tmp_path: Path
 ) -> None:
@@ -88,6 +103,11 @@ def test_only_a_layer_of_the_publisher_opens(
     live.must("umount /run/mnt && veritysetup close probe")
 
 
+@pytest.mark.attack(
+    "root",
+    "opens a changed volume with the good signature",
+    "refused at the first changed block",
+)
 def test_our_own_way_of_opening_says_why_it_refuses(
     live: Guest, bench: Bench, layer: VerityLayer
 ) -> None:
@@ -150,6 +170,11 @@ print(present())
 """
 
 
+@pytest.mark.attack(
+    "root",
+    "maps a volume without a signature and executes from it",
+    "EACCES",
+)
 def test_an_unsigned_layer_cannot_be_executed_from(live: Guest, layer: VerityLayer) -> None:
     live.put(layer.path.read_bytes(), "/run/layer")
     done = opening(live, layer, "")
@@ -168,6 +193,11 @@ def opening(guest: Guest, layer: VerityLayer, signature: str) -> Done:
     )
 
 
+@pytest.mark.attack(
+    "root",
+    "loads an unsigned or changed kernel module, or a copy of a signed one",
+    "refused",
+)
 def test_an_unsigned_module_is_refused(live: Guest) -> None:
     code = r"""
 import ctypes, glob, os, subprocess
@@ -194,6 +224,11 @@ print("copied", "loaded" if libc.syscall(313, fd, b"", 0) == 0 else os.strerror(
     assert not [line for line in lines if line.endswith("loaded")], lines
 
 
+@pytest.mark.attack(
+    "root",
+    "starts another kernel by kexec_load; reads /dev/mem and /dev/port",
+    "refused",
+)
 def test_kexec_and_raw_memory_are_refused(live: Guest) -> None:
     code = r"""
 import ctypes, os
@@ -212,6 +247,11 @@ for path in ("/dev/mem", "/dev/kmem", "/dev/port"):
     assert not [line for line in lines if line.startswith("read")], lines
 
 
+@pytest.mark.attack(
+    "root",
+    "reads keys out of /proc/kcore",
+    "EPERM",
+)
 def test_kernel_memory_cannot_be_read(live: Guest) -> None:
     """The key of an open volume is in it."""
     assert live.sh("head -c 16 /proc/kcore >/dev/null").status != 0

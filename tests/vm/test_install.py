@@ -129,6 +129,11 @@ def put(
     made.signature.store(repository)
 
 
+@pytest.mark.attack(
+    "registry",
+    "a manifest of another product of the same keyset",
+    "nothing is installed",
+)
 def test_a_manifest_of_another_product(
     installer: Installer, registry: FakeRegistry, bench: Bench
 ) -> None:
@@ -139,6 +144,11 @@ def test_a_manifest_of_another_product(
     assert "product" in installer(place(registry, "machine/other:1"))[-1]
 
 
+@pytest.mark.attack(
+    "registry",
+    "a manifest whose publisher's certificate has expired",
+    "nothing is installed",
+)
 def test_a_manifest_of_an_expired_publisher(
     installer: Installer, registry: FakeRegistry, bench: Bench
 ) -> None:
@@ -149,6 +159,11 @@ def test_a_manifest_of_an_expired_publisher(
     assert "expired" in " ".join(lines[-3:]).lower(), lines
 
 
+@pytest.mark.attack(
+    "registry",
+    "a manifest without a signature",
+    "nothing is installed",
+)
 def test_an_unsigned_manifest(installer: Installer, registry: FakeRegistry) -> None:
     parts = good(registry)
     data = parts["application/vnd.machine.install"]
@@ -157,6 +172,11 @@ def test_an_unsigned_manifest(installer: Installer, registry: FakeRegistry) -> N
     assert "is not signed" in " ".join(installer(place(registry, "machine/unsigned:1"))[-2:])
 
 
+@pytest.mark.attack(
+    "registry",
+    "a manifest signed by a stranger",
+    "nothing is installed",
+)
 def test_a_manifest_signed_by_somebody_else(
     installer: Installer, registry: FakeRegistry, bench: Bench
 ) -> None:
@@ -166,6 +186,11 @@ def test_a_manifest_signed_by_somebody_else(
     assert "signature" in " ".join(installer(place(registry, "machine/device:1"))[-3:]).lower()
 
 
+@pytest.mark.attack(
+    "registry",
+    "a changed manifest with the good signature",
+    "nothing is installed",
+)
 def test_a_changed_manifest_with_the_good_signature(
     installer: Installer, registry: FakeRegistry
 ) -> None:
@@ -175,6 +200,11 @@ def test_a_changed_manifest_with_the_good_signature(
     assert "signature" in " ".join(installer(place(registry, "machine/changed:1"))[-3:]).lower()
 
 
+@pytest.mark.attack(
+    "registry",
+    "a layer with other bytes than its digest says",
+    "nothing is installed",
+)
 def test_a_blob_with_a_wrong_digest(installer: Installer, registry: FakeRegistry) -> None:
     name, digest = max(registry.blobs, key=lambda key: len(registry.blobs[key]))
     data = registry.blobs[name, digest]

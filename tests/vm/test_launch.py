@@ -54,12 +54,22 @@ def launched(bench: Bench) -> Iterator[list[str]]:
     bench.discard(SECOND)
 
 
+@pytest.mark.attack(
+    "registry",
+    "the connection is cut in the middle of a layer",
+    "resumed; the whole is checked by its digest",
+)
 def test_a_whole_launch_from_a_registry_that_dies_half_way(launched: list[str], boot: Boot) -> None:
     assert any(one.startswith("installed successfully") for one in launched), launched
     with boot(SECOND) as guest:
         guest.wait_answer()
 
 
+@pytest.mark.attack(
+    "disk",
+    "the disk of another machine of the product, with its TPM",
+    "boot ends: no configuration of this machine",
+)
 def test_the_disk_of_another_machine(
     launched: list[str], victim: Victim, boot: Boot, bench: Bench
 ) -> None:

@@ -88,6 +88,31 @@ def ways(_live: Guest) -> dict[str, dict[str, str]]:
     }
 
 
+@pytest.mark.attack(
+    "root",
+    "executable anonymous memory: mmap, mprotect, memfd, /dev/zero, SysV shared memory",
+    "EACCES",
+)
+@pytest.mark.attack(
+    "root",
+    "writes code into a private mapping of a signed file, four ways",
+    "EACCES in every unit of the host",
+)
+@pytest.mark.attack(
+    "root",
+    "READ_IMPLIES_EXEC, then the heap",
+    "EPERM in every unit of the host",
+)
+@pytest.mark.attack(
+    "root",
+    "writes code into its own pages through /proc/self/mem",
+    "EIO",
+)
+@pytest.mark.attack(
+    "root",
+    "writes code into a child by ptrace",
+    "EPERM",
+)
 @pytest.mark.parametrize("row", ROWS)
 def test_code_that_nobody_signed(ways: dict[str, dict[str, str]], row: str) -> None:
     console, unit = ROWS[row]
@@ -116,6 +141,11 @@ os.wait()
 """
 
 
+@pytest.mark.attack(
+    "root",
+    "goes back to the root of the initrd and executes what it writes there",
+    "EACCES",
+)
 def test_the_first_root_is_reached_and_nothing_of_it_runs(live: Guest, unlocked: Guest) -> None:
     """It is below the root that took its place, and root can write to it."""
     for guest, end in ((live, "EACCES"), (unlocked, "RAN")):
@@ -143,6 +173,11 @@ print("apparmor", tried("/sys/kernel/security/apparmor/.load", b"x"))
 """
 
 
+@pytest.mark.attack(
+    "root",
+    "switches IPE off, loads, updates, deletes or activates a policy that the product signed",
+    "EPERM",
+)
 def test_the_policy_is_the_closed_one_and_nobody_changes_it(live: Guest, bench: Bench) -> None:
     assert live.must(f"ls {IPE}/policies; cat {IPE}/policies/machineos/version") == (
         "machineos\n1.1.1"
@@ -181,6 +216,11 @@ def test_the_parameters_of_the_kernel_are_set_for_good(live: Guest) -> None:
     assert "bpf" not in live.must("cat /sys/kernel/security/lsm").split(",")
 
 
+@pytest.mark.attack(
+    "root",
+    "mounts a signed device as fuseblk and serves other files",
+    "there is no FUSE",
+)
 def test_no_process_serves_the_files_of_a_signed_device(live: Guest, unlocked: Guest) -> None:
     """With fuseblk IPE judges the device, and the content comes from a process."""
     for guest, there in ((live, False), (unlocked, True)):
@@ -282,6 +322,16 @@ def loaded(guest: Guest, bench: Bench, layer: VerityLayer) -> list[str]:
         guest.must("umount /run/signed && veritysetup close signed && rm /run/layer")
 
 
+@pytest.mark.attack(
+    "root",
+    "loads a module that publisher, product or nobody signed, from a signed layer or memory",
+    "EACCES",
+)
+@pytest.mark.attack(
+    "root",
+    "starts a kernel that the publisher signed by kexec_file_load",
+    "EPERM",
+)
 @pytest.mark.tool("sbattach")
 def test_a_key_opens_layers_and_nothing_else(
     live: Guest, unlocked: Guest, bench: Bench, signed: VerityLayer
@@ -293,6 +343,11 @@ def test_a_key_opens_layers_and_nothing_else(
     assert loaded(live, bench, signed) == [*["EACCES"] * 6, "EPERM"]
 
 
+@pytest.mark.attack(
+    "root",
+    "loads Debian's own module from a copy",
+    "EACCES",
+)
 def test_modules_come_from_the_volume_that_the_policy_names(live: Guest) -> None:
     live.must("modprobe dummy && grep -q '^dummy ' /proc/modules && modprobe -r dummy")
     # The same file, signed by Debian, from anywhere else.
@@ -301,6 +356,11 @@ def test_modules_come_from_the_volume_that_the_policy_names(live: Guest) -> None
     live.must("! grep -q '^dummy ' /proc/modules; rm /run/dummy.ko.xz")
 
 
+@pytest.mark.attack(
+    "root",
+    "loads an IPE policy that allows all, signed by publisher, product or db key",
+    "EPERM",
+)
 @pytest.mark.parametrize("name", ["publisher", "uki", "db"])
 def test_a_policy_of_any_key_needs_the_capability(
     live: Guest, unlocked: Guest, pairs: dict[str, KeyPair | None], name: str

@@ -12,6 +12,7 @@ from machineos.boot.facts import (
     ANCHORS,
     BOOTS,
     DRIVERS,
+    FIRMWARE_KEYS,
     KEY,
     SEALED,
     STORAGE_KEY,
@@ -44,6 +45,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "unseal",
     modes=BOOTS,
-    needs=frozenset({ANCHORS, DRIVERS}),
+    needs=frozenset({ANCHORS, DRIVERS, FIRMWARE_KEYS}),
     gives=frozenset({SEALED, KEY, STORAGE_KEY}),
 )

@@ -37,7 +37,7 @@ COMMAND_LINE = (
     "audit=1 audit_backlog_limit=1024 "
     # The filter of a service cannot look at sockets by calls of 32 bits (service.plan.seccomp).
     "ia32_emulation=0 "
-    # Devices write where their drivers let them, at once: the default forgets a page some time later.
+    # A device writes where its driver lets it, and no longer: the default takes back pages late.
     "intel_iommu=on iommu.strict=1 "
     # Else whoever sets fw_cfg or SMBIOS strings hands systemd units and rules to run.
     "systemd.import_credentials=no"

@@ -155,6 +155,11 @@ WORST: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.attack(
+    "root",
+    "asks the next boot for what suits it: each request with the worst value",
+    "nothing changes, and it is told",
+)
 @pytest.mark.parametrize("name", sorted(WORST))
 def test_the_worst_value_changes_nothing_and_is_reported(name: str) -> None:
     data, words = WORST[name]

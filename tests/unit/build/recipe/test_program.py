@@ -65,6 +65,11 @@ def test_what_is_refused(name: str) -> None:
     assert refused(data) is wanted
 
 
+@pytest.mark.attack(
+    "image",
+    "a program with an executable stack",
+    "refused when the image is built, converted or published",
+)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_kernel_sees_the_same(name: str, tmp_path: Path) -> None:
     """Each is run; then its stack is looked at."""

@@ -77,6 +77,11 @@ def test_container_is_confined_and_keeps_its_words(
     assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.attack(
+    "image",
+    "a carriage return and every other control character in Env, to write settings of LXC",
+    "literal text in the container",
+)
 def test_no_character_of_an_environment_is_a_setting(
     bed: Bed, store: Store, busybox_tree: Path
 ) -> None:
@@ -266,6 +271,11 @@ except (OSError, struct.error) as error:
 """
 
 
+@pytest.mark.attack(
+    "service",
+    "commands LXC by its abstract socket, to stop another service",
+    "refused",
+)
 def test_lxc_takes_no_command_from_a_service(bed: Bed, store: Store, busybox_tree: Path) -> None:
     """Its command socket is seen by all who share the network of the host; it obeys root's id
     alone, which no service there may have."""
@@ -286,6 +296,11 @@ def test_lxc_takes_no_command_from_a_service(bed: Bed, store: Store, busybox_tre
     )
 
 
+@pytest.mark.attack(
+    "service",
+    "writes /proc/irq, opens /proc/bus, with ids of the host",
+    "empty folders lie there",
+)
 def test_root_with_the_hosts_ids_gives_the_kernel_no_orders(
     bed: Bed, store: Store, busybox_tree: Path
 ) -> None:

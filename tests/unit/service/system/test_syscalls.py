@@ -174,6 +174,11 @@ def inside(bed: Bed, store: Store, tree: Path, questions: str) -> dict[str, str]
     return answers(bed.wait_output("web", "\nend\n"))
 
 
+@pytest.mark.attack(
+    "service",
+    "mounts, makes namespaces, loads programs into the kernel, takes keys, traces",
+    "EPERM, ENOSYS",
+)
 def test_hostile_system_calls_are_refused(bed: Bed, store: Store, busybox_tree: Path) -> None:
     """By root of the namespace, which may do more than anybody else in there."""
     found = inside(bed, store, busybox_tree, _DENIED)
@@ -182,6 +187,11 @@ def test_hostile_system_calls_are_refused(bed: Bed, store: Store, busybox_tree: 
     assert {name: word for name, word in found.items() if word != "EPERM"} == {}
 
 
+@pytest.mark.attack(
+    "service",
+    "opens AF_VSOCK to the hypervisor, AF_ALG, AF_PACKET, netlink other than routes",
+    "refused, and no module is loaded",
+)
 def test_sockets_have_one_of_four_families(bed: Bed, store: Store, busybox_tree: Path) -> None:
     before = outside(_SOCKETS)
     assert "done" in {before["socket(17)"], before["socket(40)"], before["netlink(15)"]}
@@ -196,6 +206,11 @@ def test_sockets_have_one_of_four_families(bed: Bed, store: Store, busybox_tree:
     assert {name: word for name, word in found.items() if word != "EAFNOSUPPORT"} == {}
 
 
+@pytest.mark.attack(
+    "service",
+    "takes a personality that makes reading imply executing",
+    "EPERM",
+)
 def test_only_harmless_personalities(bed: Bed, store: Store, busybox_tree: Path) -> None:
     before = outside(_PERSONALITIES)
     assert before["personality(0x400000)"] == "done"  # READ_IMPLIES_EXEC
@@ -208,6 +223,11 @@ def test_only_harmless_personalities(bed: Bed, store: Store, busybox_tree: Path)
     assert {name: word for name, word in found.items() if word != "EPERM"} == {}
 
 
+@pytest.mark.attack(
+    "service",
+    "maps memory executable, writes into a private mapping of a signed file",
+    "refused",
+)
 def test_a_service_is_locked_and_has_its_filter(bed: Bed, store: Store, busybox_tree: Path) -> None:
     """That no memory becomes code is set for lxc-start, and neither costs the container's filter
     nor can be undone in it."""

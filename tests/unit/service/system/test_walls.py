@@ -132,6 +132,11 @@ def test_what_is_meant_to_be_answered(town: Town, name: str) -> None:
     assert town.walled[name].startswith(ANSWERED[name].answer)
 
 
+@pytest.mark.attack(
+    "service",
+    "reaches the host, its neighbours, 169.254.169.254, or another network through the machine",
+    "dropped",
+)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_nobody_may_reach(town: Town, name: str) -> None:
     assert town.open[name].startswith(REFUSED[name].answer)
@@ -141,6 +146,11 @@ def test_what_nobody_may_reach(town: Town, name: str) -> None:
 OTHERS = ("10.0.3.9", "203.0.113.7", f"{SIX}::9", "2001:db8::77")
 
 
+@pytest.mark.attack(
+    "service",
+    "sends from another's address, with IP_FREEBIND",
+    "dropped at its own port",
+)
 @pytest.mark.parametrize(
     ("uid", "who", "sources"),
     [(0, "service", OTHERS), (GUEST, "host", (f"{SIX}::9", "2001:db8::77"))],
@@ -179,6 +189,11 @@ def test_nobody_speaks_outside_as_somebody_else(
     assert set(words(heard)) == wanted
 
 
+@pytest.mark.attack(
+    "registry",
+    "sends packets to the machine as one of its services",
+    "dropped",
+)
 def test_nobody_outside_speaks_as_a_service(machine: Machine, tmp_path: Path) -> None:
     web = machine.add_container("10.0.3.9/24", f"{SIX}::9/64")
     machine.forward(forward("udp", 81, 6000, 9))
@@ -223,6 +238,11 @@ def test_a_service_cannot_reach_the_loopback_of_the_host(machine: Machine, tmp_p
     assert words(heard) == ["open"]
 
 
+@pytest.mark.attack(
+    "service",
+    "speaks as the loopback of the host (CVE-2020-8558)",
+    "dropped",
+)
 def test_a_service_cannot_speak_as_the_loopback_of_the_host(
     machine: Machine, tmp_path: Path
 ) -> None:
