@@ -25,6 +25,7 @@ LATE_IMPORTS = (
     "machineos.boot.runner",
     "machineos.boot.plan",
     "machineos.boot.machine",
+    "cryptography.hazmat.backends.openssl.backend",  # to make a key, in mode install
     "cryptography.hazmat.bindings._rust",
     "cryptography.hazmat.primitives.asymmetric.padding",
     "cryptography.hazmat.primitives.ciphers.modes",
