@@ -13,7 +13,7 @@ def test_it_booted_under_secure_boot(live: Guest) -> None:
     live.sh("mkdir -p /run/efi; mount -t efivarfs none /run/efi")
     value = live.must(f"od -An -tu1 /run/efi/SecureBoot-{guid}").split()
     assert value[-1] == "1"
-    assert "[integrity]" in live.must("cat /sys/kernel/security/lockdown")
+    assert "[confidentiality]" in live.must("cat /sys/kernel/security/lockdown")
 
 
 def test_status_is_good(live: Guest) -> None:

@@ -23,8 +23,8 @@ from machineos.trust.seal.layout import Index
 class _Phase(Phase, frozen=True):
     def talk(self, _facts: Facts) -> Talk[Facts]:
         yield from ask(CloseDoor("second"))
-        for index in (Index.CONFIGURATION_KEY, Index.SUDI_CERT):
-            yield from check_shut(index, "second")
+        yield from check_shut(Index.CONFIGURATION_KEY, "second")
+        yield from check_shut(Index.SUDI_CERT, "second")
         yield from ask(CloseSealed())
         yield from ask(Say("the TPM gives out no secret any more"))
         return Facts()

@@ -26,8 +26,8 @@ def check_shut(index: Index, door: str) -> Talk[None]:
 class _Phase(Phase, frozen=True):
     def talk(self, _facts: Facts) -> Talk[Facts]:
         yield from ask(CloseDoor("first"))
-        for index in (Index.CONFIGURATION_KEY, Index.STORAGE_KEY):
-            yield from check_shut(index, "first")
+        yield from check_shut(Index.CONFIGURATION_KEY, "first")
+        yield from check_shut(Index.STORAGE_KEY, "first")
         yield from ask(Say("the TPM gives out no key any more"))
         return Facts()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,9 @@ from fakes.boot import FakeMachine, RestartedError
 from fakes.bootparts.disks import Disk, Volume
 from fakes.bootparts.files import Tree
 from fakes.bootparts.tpm import FakeTpm
+from machineos.boot.facts import CARRIER, Facts
+from machineos.boot.phases import erase
+from machineos.boot.steps import EraseFile, MountToErase, Say, Unmount
 from machineos.host.kernel.flags import Flag
 from machineos.trust.measure.tpm_policy import Phase
 from machineos.trust.seal.layout import LAYOUT_VERSION, Index
@@ -97,6 +101,16 @@ def test_a_disk_that_cannot_be_written_to_is_told() -> None:
     ]
     assert not [line for line in outcome.lines if "overwritten" in line]
     assert not [one for one in outcome.host.names.mounts if one.kind == "vfat"]
+
+
+def test_a_file_that_cannot_be_overwritten_is_told_and_the_disk_is_let_go() -> None:
+    talk = erase.PHASE.talk(Facts().plus(CARRIER, Path("/dev/vdb")))
+    assert isinstance(next(talk), MountToErase)
+    assert isinstance(talk.send(None), EraseFile)
+    assert isinstance(talk.throw(OSError(5, "Input/output error")), Unmount)
+    said = talk.send(None)
+    assert isinstance(said, Say)
+    assert said.text.startswith("THE PRIVATE KEY IS STILL ON /dev/vdb: ")
 
 
 @pytest.mark.parametrize("reason", ["somebody else's", "expired"])

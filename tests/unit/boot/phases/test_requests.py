@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from fakes.boot import FakeMachine, HandedOverError, Outcome
 from fakes.bootparts.files import Kind, Tree
+from machineos.boot.facts import IMAGES, SETTINGS, STORE, Facts, Image
+from machineos.boot.phases import requests
+from machineos.boot.steps import ListFolder, ReadFile, Say
 from machineos.errors import TpmError
+from machineos.oci.model.atomfs import Layer
 from machineos.trust.measure.tpm_policy import render_policies
 from machineos.trust.seal.layout import Index
 from unit.boot.ends import assert_trusted, handed_over
@@ -18,11 +23,14 @@ from unit.boot.worlds import (
     Content,
     boot_files_image,
     config_of,
+    content,
     image_of,
+    layer_of,
     machine,
     policies_of,
     provisioned_tpm,
     publish_content,
+    settings,
     system_disk,
     uki,
 )
@@ -269,3 +277,17 @@ def test_requests_are_read_between_the_doors() -> None:
     names = [name for name, _ in calls]
     doors = [at for at, name in enumerate(names) if name == "close_door"]
     assert doors[0] < names.index("list_folder") < names.index("raise_floor") < doors[1]
+
+
+def test_a_bootkit_without_boot_files_carries_out_nothing() -> None:
+    """The rule on layers lets that come to nothing; the phase does not rely on it."""
+    targets = {one.service_name: one for one in content().install.targets}
+    layer = Layer.of(layer_of("bootkit", machine()))
+    image = Image(targets["bootkit"], layer, layer.digest, b"signature")
+    facts = Facts().plus(SETTINGS, settings()).plus(IMAGES, (image,)).plus(STORE, Path("/store"))
+    talk = requests.PHASE.talk(facts)
+    assert isinstance(next(talk), ListFolder)
+    assert isinstance(talk.send(("one.json",)), ReadFile)
+    said = talk.send(request())
+    assert isinstance(said, Say)
+    assert said.text == "no request is carried out: the bootkit has no boot files"

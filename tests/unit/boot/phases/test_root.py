@@ -205,6 +205,13 @@ ENFORCING: dict[str, tuple[Change, str]] = {
 }  # fmt: skip
 
 
+def test_an_image_without_profiles_boots() -> None:
+    made = machine()
+    with_anchors(made, apparmor=b"")
+    outcome = handed_over(made)
+    assert "load_profiles" not in [name for name, _ in outcome.host.calls]
+
+
 @pytest.mark.parametrize("name", sorted(ENFORCING))
 def test_the_kernel_does_not_enforce(name: str) -> None:
     change, reason = ENFORCING[name]

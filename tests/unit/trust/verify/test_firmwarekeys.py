@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from machineos.errors import BootError, SignatureError
 from machineos.trust.verify.firmwarekeys import check_firmware_keys, issuing_key
-from vectors.certificates import ca
+from vectors.certificates import NOW, ca, key
 
 # Of a guest: the two keyrings as they are, and .machine after somebody enrolled a CA in shim.
 OURS = "tests: UKI Production: fa98a1d146971fa3a5ed4d665ced5bf24360e310"
@@ -23,6 +27,16 @@ def cross(identifier: bytes | None = bytes.fromhex(OURS.rpartition(" ")[2])) -> 
 
 
 CROSS = cross()
+
+
+def without_identifier() -> bytes:
+    """A certificate that names its issuer's certificate, and not the key."""
+    named = [x509.DirectoryName(x509.Name([]))]
+    made = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(x509.Name([]))
+    made = made.public_key(key("ca").public_key()).serial_number(1)
+    made = made.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1))
+    made = made.add_extension(x509.AuthorityKeyIdentifier(None, named, 1), critical=False)
+    return made.sign(key("ca"), hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def test_ours_alone() -> None:
@@ -62,7 +76,7 @@ def test_any_keys_beside_ours(held: list[str]) -> None:
         check_firmware_keys(held, (DB,), CROSS)
 
 
-@pytest.mark.parametrize("certificate", [b"", b"x", cross(None)])
+@pytest.mark.parametrize("certificate", [b"", b"x", cross(None), without_identifier()])
 def test_a_certificate_that_names_no_issuer(certificate: bytes) -> None:
     with pytest.raises(SignatureError, match="names no issuing key"):
         check_firmware_keys((OURS,), (DB,), certificate)

@@ -263,3 +263,13 @@ def test_an_rsa_certificate_is_none() -> None:
     certificate = device().build()
     with pytest.raises(SignatureError, match="not of P-256"):
         verify_host_ca(certificate.public_bytes(Encoding.PEM), signed(certificate), IDENTITY)
+
+
+def test_a_key_on_a_curve_that_nobody_knows() -> None:
+    """The identity signed it all the same: it is refused for what it is."""
+    der = build().public_bytes(Encoding.DER)
+    curve = bytes.fromhex("06082a8648ce3d030107")
+    assert der.count(curve) == 1
+    changed = x509.load_der_x509_certificate(der.replace(curve, curve[:-1] + b"\x7f"))
+    with pytest.raises(SignatureError, match="has a key that cannot be read"):
+        verify_host_ca(changed.public_bytes(Encoding.PEM), signed(changed), IDENTITY)
