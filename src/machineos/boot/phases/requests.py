@@ -84,7 +84,8 @@ def _read() -> Talk[tuple[Request, ...]]:
             data = yield from ask(ReadFile(FOLDER / name, requests.MAX_REQUEST))
             good.append(requests.parse_request(name, data))
         except (MachineOSError, OSError) as error:
-            yield from ask(Say(requests.refusal(name, str(error))))
+            why = str(error).removeprefix(f"{FOLDER}/").removeprefix(f"{name}: ")
+            yield from ask(Say(requests.refusal(name, why)))
     return tuple(good)
 
 

@@ -179,6 +179,7 @@ def test_the_worst_value_changes_nothing_and_is_reported(name: str) -> None:
     assert made.tpm.writes == 0
     (line,) = [line for line in outcome.lines if line.startswith("request ")]
     assert line.startswith("request worst.json is not carried out: ")
+    assert line.count("worst.json") == 1
     assert words in line
     assert len(line) < 200
     assert line.isascii()
