@@ -323,7 +323,7 @@ def check_the_network_of_services(place: Place) -> None:
     for value in (True, True, False, False):
         host.switch(name, value, False)
         assert place.switch(name) == str(int(value))
-    refuses(ToolError, lambda: host.switch("ipv4/no_such", True, False), "does not exist")
+    refuses(MissingError, lambda: host.switch("ipv4/no_such", True, False), "does not exist")
     host.switch("ipv4/no_such", True, True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from contracts.beds import KEY, SAFE, KernelBed, Layer, TpmBed, refused
@@ -157,11 +158,11 @@ def each_door_ends_a_phase_and_the_session_goes_on(bed: TpmBed) -> None:
     bed.host.read_sealed(Index.CONFIGURATION_KEY)
     bed.host.close_door("first")
     for index in (Index.CONFIGURATION_KEY, Index.STORAGE_KEY):
-        refused(PolicyError, lambda index=index: bed.host.read_sealed(index))  # type: ignore[misc]
+        refused(PolicyError, partial(bed.host.read_sealed, index))
     assert bed.host.read_sealed(Index.SUDI_KEY) == Secret(PRIVATE)
     bed.host.close_door("second")
     for index in (Index.CONFIGURATION_KEY, Index.SUDI_CERT, Index.SUDI_KEY):
-        refused(PolicyError, lambda index=index: bed.host.read_sealed(index))  # type: ignore[misc]
+        refused(PolicyError, partial(bed.host.read_sealed, index))
     bed.host.close_sealed()
 
 
@@ -201,7 +202,7 @@ def the_floor_rises_in_the_second_phase_and_never_falls(bed: TpmBed) -> None:
 def a_tpm_without_our_secrets_has_no_door(bed: TpmBed) -> None:
     """So nothing that says there is none is taken for a closed one."""
     for phase in PHASES:
-        text = refused(BootError, lambda phase=phase: bed.host.close_door(phase))  # type: ignore[misc]
+        text = refused(BootError, partial(bed.host.close_door, phase))
         assert text.startswith("the TPM is not provisioned, or was cleared")
 
 

@@ -313,7 +313,7 @@ class MemoryHost:
         if name in self.switches:
             self.switches[name] = "1" if value else "0"
         elif not optional:
-            raise ToolError(f"{name} does not exist")
+            raise MissingError(f"kernel parameter {name} does not exist")
 
     def links(self) -> tuple[str, ...]:
         return tuple(sorted(self.names))

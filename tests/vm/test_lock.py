@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import lzma
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,29 @@ def test_code_that_nobody_signed(ways: dict[str, dict[str, str]], row: str) -> N
 def test_the_rows_are_those_of_the_probe(ways: dict[str, dict[str, str]]) -> None:
     for found in ways.values():
         assert set(found) == set(ROWS)
+
+
+CALLS_OF_32_BITS = r"""
+import ctypes, mmap, os
+code = bytes.fromhex("b814000000cd80c3")  # mov eax, 20 (getpid); int 0x80; ret
+if os.fork() == 0:
+    memory = mmap.mmap(os.open("/usr/bin/true", os.O_RDONLY), 4096, mmap.MAP_PRIVATE, 7)
+    memory[:len(code)] = code
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    os._exit(0 if ctypes.CFUNCTYPE(ctypes.c_int)(address)() == os.getpid() else 1)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.attack(
+    "service",
+    "opens sockets by calls of 32 bits, at which no filter can look",
+    "the kernel has none: SIGSEGV",
+)
+def test_the_kernel_has_no_calls_of_32_bits(live: Guest, unlocked: Guest) -> None:
+    """Root's console may write code into a mapping: that is how the call is made here."""
+    assert unlocked.python(CALLS_OF_32_BITS) == "0"
+    assert live.python(CALLS_OF_32_BITS) == str(-signal.SIGSEGV)
 
 
 FIRST_ROOT = r"""

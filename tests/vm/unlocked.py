@@ -10,8 +10,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from machineos.boot.phases import lock, privileges
 from machineos.build.os import appliance, initrd
+from machineos.build.os.bootimage import Options, settings_of
 from machineos.build.os.bootkit import Anchored
 from machineos.build.os.initrdplan import PACKAGE
 from machineos.core.run import run
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 SETTINGS = "usr/lib/machineos/boot/settings.json"
 POLICY = "usr/lib/machineos/boot/ipe-closed.p7s"
 OPEN_POLICY = b"policy_name=machineos policy_version=1.1.1\nDEFAULT action=ALLOW\n"
-LOCKING = ("proc_mem.force_override=", "initcall_blacklist=", "lockdown=")
+LOCKING = ("proc_mem.force_override=", "initcall_blacklist=", "lockdown=", "ia32_emulation=")
 # Of each phase, what makes it lock, and what stands there instead.
 UNLOCKED = {
     lock: ("for name, value in SYSCTLS:", "for name, value in ():"),
@@ -60,10 +63,8 @@ def _stage(bench: Bench, stage: Path, line: str) -> None:
     base = appliance.initrd_base(root, _kernel(root), bench.shop())
     _write(stage / POLICY, anchored.signer("uefi-db").sign_content(OPEN_POLICY))
     volume = appliance.modules_layer(root, base.kernel, bench.shop())
-    from machineos.build.os.bootimage import Options, settings_of  # the package's own defaults
-
     options = Options(banner=bench.shop().banner, epoch=bench.shop().epoch)
-    settings = json.loads(_encoded(settings_of("run", base, volume.root_hash, options)))
+    settings = msgspec.to_builtins(settings_of("run", base, volume.root_hash, options))
     settings["command_line"] = line
     _write(stage / SETTINGS, json.dumps(settings).encode())
     for module, (words, instead) in UNLOCKED.items():
@@ -91,12 +92,6 @@ def _compile(root: Path, source: str, name: str, stage: Path) -> None:
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-
-
-def _encoded(settings: object) -> bytes:
-    import msgspec
-
-    return msgspec.json.encode(settings)
 
 
 def _kernel(root: Path) -> str:

@@ -424,7 +424,7 @@ class EnforcePolicy(msgspec.Struct, Step[None], frozen=True):
 
 
 class SetSysctl(msgspec.Struct, Step[None], frozen=True):
-    """Set a parameter of the kernel (sysctl.d(5)), which must be there."""
+    """Set a parameter of the kernel (``host.kernel.sysctl``), which must be there."""
 
     name: str
     value: str

@@ -155,7 +155,8 @@ def test_no_phase_can_be_left_out(mode: Mode) -> None:
 
 MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
     "run": (
-        ("drivers", "unseal"), ("unseal", "first door"), ("first door", "identity"),
+        ("drivers", "unseal"), ("keyrings", "unseal"), ("enforce", "unseal"),
+        ("unseal", "first door"), ("first door", "identity"),
         ("first door", "configuration"), ("first door", "generation"), ("first door", "store"),
         ("first door", "requests"), ("generation", "requests"), ("root", "requests"),
         ("requests", "second door"), ("configuration", "forget"), ("forget", "second door"),
@@ -169,7 +170,8 @@ MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
         ("fresh", "leave"),
     ),
     "install": (
-        ("unseal", "first door"), ("first door", "identity"), ("first door", "medium"),
+        ("keyrings", "unseal"), ("enforce", "unseal"), ("unseal", "first door"),
+        ("first door", "identity"), ("first door", "medium"),
         ("first door", "host CA"), ("identity", "host CA"), ("host CA", "installer"),
         ("installer", "forget"), ("forget", "second door"),
         ("identity", "medium"), ("identity", "live"), ("medium", "live"), ("live", "images"),

@@ -53,7 +53,7 @@ def holds(host: FakeHost, fact: str) -> bool:
         "configuration open": Path("/dev/mapper/machine-config") in host.mapped,
         "enforcing": kernel.enforcing,
         "certificates trusted": len(kernel.trusted) > 2,
-        "first root untrusted": kernel.locked and "kernel.yama.ptrace_scope" in kernel.sysctls,
+        "first root untrusted": kernel.locked and "kernel/yama/ptrace_scope" in kernel.sysctls,
         "root": names.at(Path("/sysroot")) is not None,
         "fresh root": names.at(Path("/sysroot/etc")) is not None,
         "mac-admin dropped": not kernel.mac_admin,

@@ -26,9 +26,9 @@ from machineos.core.steps import Talk, ask
 # Nobody attaches to a process, starts another kernel, or executes what has no file. The first two
 # cannot be undone (kernel docs, LSM/Yama and sysctl/kernel).
 SYSCTLS = (
-    ("kernel.yama.ptrace_scope", "3"),
-    ("kernel.kexec_load_disabled", "1"),
-    ("vm.memfd_noexec", "2"),
+    ("kernel/yama/ptrace_scope", "3"),
+    ("kernel/kexec_load_disabled", "1"),
+    ("vm/memfd_noexec", "2"),
 )
 
 

@@ -12,6 +12,7 @@ from machineos.boot.facts import (
     ANCHORS,
     BOOTS,
     DRIVERS,
+    ENFORCING,
     FIRMWARE_KEYS,
     KEY,
     SEALED,
@@ -45,6 +46,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "unseal",
     modes=BOOTS,
-    needs=frozenset({ANCHORS, DRIVERS, FIRMWARE_KEYS}),
+    needs=frozenset({ANCHORS, DRIVERS, FIRMWARE_KEYS, ENFORCING}),
     gives=frozenset({SEALED, KEY, STORAGE_KEY}),
 )

@@ -25,9 +25,10 @@ _ALL: tuple[Gate, ...] = ("publish", "verify", "install", "boot", "mosd")
 # Who reads a configuration: at boot nobody does, and one bad service must not stop the machine.
 _READ: tuple[Gate, ...] = ("publish", "verify", "mosd")
 _SIGNED: tuple[Gate, ...] = ("verify", "install", "boot")
-# What is in the image of a bootkit, in this order (docs/adr/0025): each is a layer of its own.
-BOOT_FILES, MODULES = 0, 1
+# How many layers an image has where that is not one. A bootkit's are its boot files, which are the
+# first, and the modules of its kernel (docs/adr/0025).
 _LAYERS = {"bootkit": 2}
+BOOT_FILES = 0
 
 
 @dataclass(frozen=True, slots=True)

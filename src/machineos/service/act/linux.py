@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from machineos.core.files import read_bounded, write_atomic
 from machineos.core.run import perform
-from machineos.errors import MissingError, ToolError
+from machineos.errors import MissingError
 from machineos.host.kernel import mount as mounts
+from machineos.host.kernel import sysctl
 from machineos.host.kernel.idmap import user_namespace
 from machineos.host.unit import iproute, nft
 from machineos.service.act import rootfs
@@ -251,17 +252,12 @@ class LinuxHost:
         perform(nft.apply(script))
 
     def switch(self, name: str, value: bool, optional: bool) -> None:
-        """Write 1 or 0 to a network setting. Raises: ToolError (missing, or refused)."""
-        path = self._proc / "sys/net" / name
+        """Write 1 or 0 to a network setting. Raises: MissingError, ToolError (refused)."""
         try:
-            # Opened, not made: in a test's folder a missing one is missing too.
-            with open(path, "r+b", buffering=0) as file:  # noqa: PTH123
-                file.write(b"1" if value else b"0")
-        except FileNotFoundError as error:
+            sysctl.write(f"net/{name}", "1" if value else "0", proc=self._proc)
+        except MissingError:
             if not optional:
-                raise ToolError(f"{path} does not exist") from error
-        except OSError as error:
-            raise ToolError(f"{path}: {error.strerror}") from error
+                raise
 
     def links(self) -> tuple[str, ...]:
         """Return the names of all network links. Raises: OSError."""

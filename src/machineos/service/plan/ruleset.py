@@ -5,7 +5,7 @@ in one transaction, so applying them twice, or after a crash, gives the same res
 is there one without the other. Both say what may pass, and nothing else does: a service whose port
 is not in the table, because it is new or was refused, neither sends nor gets a frame.
 
-The invariants that tests keep (``cage.md`` rows 15 to 17 are their source):
+The invariants that tests keep:
 
 - at its port a service speaks with its own MAC, IPv4 and IPv6 address, in ARP and neighbour
   discovery too, in frames that are nothing but ARP, TCP, UDP or ICMP without options, extension

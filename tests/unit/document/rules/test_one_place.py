@@ -29,7 +29,7 @@ SHARED = {
 }
 # Those of them that a room says which judges, of the files that it works with.
 SHARED_BY_JUDGES = {
-    "does not exist": {"daemon/start.py", "service/act/linux.py", "service/act/rootfs.py"},
+    "does not exist": {"daemon/start.py", "service/act/rootfs.py"},
 }
 JUDGING = ("document", "build/publish", "service/plan", "boot", "install", "state")
 # Where something is refused that is no rule about what a machine may run.

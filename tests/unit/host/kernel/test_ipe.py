@@ -7,6 +7,7 @@ would show. What it really does is in tests/vm.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -14,6 +15,12 @@ from machineos.errors import BootError, SignatureError
 from machineos.host.kernel.ipe import enforce, replace
 
 from .test_ipepolicy import BOOT, CLOSED
+
+
+class Act(Protocol):
+    """Either of the two."""
+
+    def __call__(self, signed_policy: bytes, *, securityfs: Path) -> None: ...
 
 
 @pytest.fixture
@@ -48,16 +55,16 @@ def test_it_is_replaced(securityfs: Path) -> None:
 
 
 @pytest.mark.parametrize("act", [enforce, replace])
-def test_permissive_mode_is_refused(securityfs: Path, act: object) -> None:
+def test_permissive_mode_is_refused(securityfs: Path, act: Act) -> None:
     (securityfs / "ipe/enforce").write_bytes(b"0\n")
     with pytest.raises(BootError, match="permissive"):
-        (enforce if act is enforce else replace)(CLOSED, securityfs=securityfs)
+        act(CLOSED, securityfs=securityfs)
 
 
 @pytest.mark.parametrize("act", [enforce, replace])
-def test_what_the_kernel_has_is_what_it_was_given(securityfs: Path, act: object) -> None:
+def test_what_the_kernel_has_is_what_it_was_given(securityfs: Path, act: Act) -> None:
     with pytest.raises(BootError) as caught:
-        (enforce if act is enforce else replace)(BOOT, securityfs=securityfs)
+        act(BOOT, securityfs=securityfs)
     assert caught.value.message == (
         "the kernel has version 1.7.1 of the IPE policy machineos, not 1.7.0"
     )
