@@ -7,6 +7,7 @@ installer's own command runs in the running appliance, with two empty disks for 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
@@ -17,10 +18,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from fakes.registry import FakeRegistry, fake_registry
+from machineos.core.secret import Secret
+from machineos.document.between.medium import CA_CERTIFICATE, CA_KEY, CA_SIGNATURE, INSTALL_KEY
 from machineos.document.product.artifacts import CERTIFICATE, SIGNATURE, install_artifacts
 from machineos.oci.registry.client import HttpRegistry, HttpRepository
 from machineos.trust.keys.keyset import SystemRandomness, add_project
 from machineos.trust.keys.signer import FileSigner
+from machineos.trust.seal.hostca import make_host_ca
+from machineos.trust.verify.chain import verify_sudi
 from vm.appliance import CLOCK, KEYSET, NAME, Bench, manifest_text, publish
 from vm.guest import BOOT, Guest
 
@@ -35,12 +40,14 @@ class Installer(Protocol):
         ...
 
 
-# What the initrd of an install medium prepares, then the command.
+# What the initrd of an install medium leaves in root's keyring, then the command.
 SERVICE = b"""
-import sys
+import json, sys
 from machineos.core.secret import Secret
 from machineos.host.kernel import keyring
-keyring.add_secret("machineos:configuration-key", Secret(b"k" * 32))
+with open("/run/secrets.json") as stream:
+    for name, value in json.load(stream).items():
+        keyring.add_secret(name, Secret(bytes.fromhex(value)))
 sys.argv[0] = "mosctl"
 from machineos.cli.operator.mosctl import main
 main()
@@ -75,10 +82,33 @@ def registry(bench: Bench) -> Iterator[FakeRegistry]:
         yield server
 
 
+def secrets(bench: Bench, device: bytes) -> dict[str, str]:
+    """Return what the initrd of install mode leaves for the machine of this certificate."""
+    (sudi,) = (
+        each
+        for each in bench.project.list_sudis()
+        if each.pair.cert_path.read_bytes().strip() == device.strip()
+    )
+    identity = verify_sudi(
+        device, ca_pem=bench.keyset.key("sudi-ca").cert_path.read_bytes(), at=None
+    )
+    key, certificate, signature = make_host_ca(
+        identity, Secret(sudi.pair.key_path.read_bytes()), random=os.urandom
+    )
+    return {
+        INSTALL_KEY: (b"k" * 32).hex(),
+        CA_KEY: key.reveal().hex(),
+        CA_CERTIFICATE: certificate.hex(),
+        CA_SIGNATURE: signature.hex(),
+    }
+
+
 @pytest.fixture
-def installer(live: Guest) -> Installer:
+def installer(live: Guest, bench: Bench) -> Installer:
     """Run the installer's command on the spare disk, and expect that it refuses."""
     live.put(SERVICE, "/run/installer.py")
+    device = live.must("cat /run/machineos/trust/device.pem").encode()
+    live.put(json.dumps(secrets(bench, device)).encode(), "/run/secrets.json")
     unit = "systemd-run --quiet --pipe --wait -p KeyringMode=shared"
 
     def refuses(source: str, disk: str = "vdb") -> list[str]:

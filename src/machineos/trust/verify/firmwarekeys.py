@@ -61,6 +61,11 @@ def issuing_key(certificate: bytes) -> str:
 
 def _refusal(keyring: str, held: Sequence[str], shown: Sequence[str], wanted: str) -> str:
     found = ", ".join(repr(each[:_SHOWN]) for each in shown) or "no other"
+    if not held:
+        return (
+            f"the kernel has no key from the firmware in {keyring}, and {wanted} belongs there: "
+            "Secure Boot is off, or the firmware's db or shim's list was emptied; switch it on"
+        )
     keys = "1 key" if len(held) == 1 else f"{len(held)} keys"
     return (
         f"the kernel has {keys} from the firmware in {keyring}, not just {wanted}: "

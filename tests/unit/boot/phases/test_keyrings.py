@@ -57,13 +57,19 @@ def test_a_keyring_that_shim_did_not_fill() -> None:
     assert "has 1 key from the firmware in .machine" in refusal(made)
 
 
-@pytest.mark.parametrize("held", [(), ("vendor: 01", "ours: 02"), ("a: 1", "b: 2", "c: 3")])
+@pytest.mark.parametrize("held", [("vendor: 01", "ours: 02"), ("a: 1", "b: 2", "c: 3")])
 def test_another_number_of_keys_in_the_db(held: tuple[str, ...]) -> None:
     """dm-verity asks that keyring too: a key of the vendor's would open volumes."""
     reason = refusal(with_db(held))
     assert reason.startswith(f"the kernel has {len(held)} keys from the firmware in .platform, not")
     for one in held:
         assert repr(one) in reason
+
+
+def test_no_key_at_all_is_secure_boot_switched_off() -> None:
+    reason = refusal(with_db(()))
+    assert reason.startswith("the kernel has no key from the firmware in .platform, and")
+    assert "Secure Boot is off" in reason
 
 
 def test_what_a_stranger_calls_himself_is_shown_in_one_line_and_not_whole() -> None:

@@ -51,8 +51,8 @@ def test_ours_alone() -> None:
         ((FOREIGN, OURS), (DB,), "2 keys from the firmware in .machine"),
         ((OURS, OURS), (DB,), "2 keys from the firmware in .machine.*: no other"),
         ((FOREIGN,), (DB,), "1 key from the firmware in .machine"),
-        ((), (DB, OURS), "0 keys from the firmware in .machine"),
-        ((OURS,), (), "0 keys from the firmware in .platform"),
+        ((), (DB, OURS), "no key from the firmware in .machine"),
+        ((OURS,), (), "no key from the firmware in .platform"),
         ((OURS,), (DB, FOREIGN), "2 keys from the firmware in .platform.*'foreign"),
         # A name may say what it likes; what counts stands behind the last colon.
         ((OURS + ": 00",), (DB,), "1 key"),
