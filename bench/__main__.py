@@ -25,8 +25,7 @@ _SINGLE: dict[str, Callable[[Bench], Row]] = {
     "cli": answers.cli,
     "demo": demo.demo,
 }
-_BOOTS = ("handover", "service")
-NAMES = ("publish", "pull", "convert", "handover", "cli", "demo", "service")
+NAMES = ("publish", "pull", "convert", *boot.ROWS, "cli", "demo")
 _LONG = ("demo",)
 
 
@@ -39,9 +38,9 @@ def measure(bench: Bench, wanted: Sequence[str]) -> tuple[list[Row], dict[str, s
         if name in found or name in failed:
             continue
         bench.say(f"{name}:")
-        group = [one for one in wanted if one in _BOOTS] if name in _BOOTS else [name]
+        group = [one for one in wanted if one in boot.ROWS] if name in boot.ROWS else [name]
         try:
-            rows = boot.boots(bench, group) if name in _BOOTS else [_SINGLE[name](bench)]
+            rows = boot.boots(bench, group) if name in boot.ROWS else [_SINGLE[name](bench)]
         except MachineOSError as error:
             bench.say(f"  failed: {error.message}")
             failed |= dict.fromkeys(group, " ".join(error.message.split())[:300])

@@ -1,9 +1,11 @@
-"""Two boots side by side: our installed machine, and Debian's own boot of the same root.
+"""Boots side by side: our installed machine, and two others of the same kernel and root.
 
+The plain peer is Debian's own boot, which verifies nothing; the fair one is systemd's initrd with a
+root under signed verity and a volume that the TPM opens.
 ``handover``: from the start of the kernel, by the kernel's own clock, to the moment when the root's
 systemd takes over. ``service``: from power-on, by this host's clock, until the machine is of use:
-ours when its service answers HTTP, Debian's when multi-user.target is reached. One boot of ours
-gives both figures.
+ours when its service answers HTTP, a peer when multi-user.target is reached. One boot of ours gives
+both figures, and so does one of the fair peer.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from bench import debian
+from bench import debian, rig, verified
 from bench.measure import Pair, Sample
 from bench.report import Row, ratio_check
 from bench.workspace import KEYSET, PROJECT, TOP
@@ -39,13 +41,15 @@ from machineos.vm.running import RunningMachine
 from machineos.vm.store import MachineStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
     from bench.workspace import Bench
+    from machineos.trust.keys.keyset import Keyset
 
 T = TypeVar("T")
 OURS, THEIRS, SHORT = "bench", "bench-debian", "bench-debian-short"
+VERIFIED = "bench-verified"
 NAME = "machine/install:1.0.0"
 _STAMP = re.compile(r"\[ *(\d+\.\d+)\] machineos: (.*)$", re.MULTILINE)
 _HANDED = "handing over to systemd"
@@ -65,42 +69,79 @@ class Boot:
     steps: tuple[tuple[float, str], ...]
 
 
+ROWS = ("handover", "service", "handover-verified", "service-verified")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Ours and the peers in turn; ``plain`` and ``fair`` are pairs of hand-over (kernel seconds) and
+    multi-user (seconds from power-on), 0 where it was not asked for."""
+
+    ours: Boot
+    plain: tuple[float, float]
+    fair: tuple[float, float]
+
+
 def boots(bench: Bench, wanted: Collection[str]) -> list[Row]:
-    """Measure what is wanted of ``handover`` and ``service``. Raises: MachineError, ToolError."""
+    """Measure what is wanted of ``ROWS``. Raises: MachineError, ToolError."""
     keyset, _ = bench.keys()
     store = MachineStore(bench.home.config, bench.home.state, bench.home.runtime)
     port = _install(bench, store)
-    peer = debian.peer(bench, keyset)
-    handovers: list[Pair] = []
-    services: list[Pair] = []
-    ours: list[Boot] = []
-    for name, disk in ((THEIRS, peer.disk), (SHORT, peer.short)):
-        _define_peer(store, name, disk, uefi_variables(keyset, _provider(store)))
+    variables = uefi_variables(keyset, _provider(store))
+    plain = debian.peer(bench, keyset)
     try:
-        for number in range(bench.pairs + bench.warm):
-            boot = _once_more(lambda: _boot_ours(store, port), bench.say)
-            bench.say(f"  ours: hand-over {boot.handover:.2f} s, service {boot.service:.2f} s")
-            theirs = handed = 0.0
-            if "service" in wanted:
-                theirs = _once_more(lambda: _boot_theirs(store), bench.say)
-            if "handover" in wanted:
-                handed = _once_more(lambda: _hand_over_theirs(store), bench.say)
-            bench.say(f"  theirs: hand-over {handed:.2f} s, multi-user {theirs:.2f} s")
-            if number < bench.warm:
-                continue
-            ours.append(boot)
-            handovers.append(Pair(Sample(boot.handover), Sample(handed)))
-            services.append(Pair(Sample(boot.service), Sample(theirs)))
+        for name, disk in ((THEIRS, plain.disk), (SHORT, plain.short)):
+            _define_peer(store, name, disk, variables)
+        if any(name.endswith("-verified") for name in wanted):
+            _enrol(bench, store, keyset, variables)
+        rounds = [_round(bench, store, port, wanted) for _ in range(bench.pairs + bench.warm)][
+            bench.warm :
+        ]
     finally:
-        for name in (THEIRS, SHORT):
-            _provider(store).delete(name)
+        for name in (THEIRS, SHORT, VERIFIED):
+            if name in store.names():
+                _provider(store).delete(name)
     rows = []
     if "handover" in wanted:
-        bare = _without_firmware(bench, peer, find_accelerator(store.cache).kind)
-        rows.append(_handover_row(handovers, ours, bare))
+        bare = _without_firmware(bench, plain, find_accelerator(store.cache).kind)
+        rows.append(_handover_row(rounds, bare))
     if "service" in wanted:
-        rows.append(_service_row(services, ours))
+        rows.append(_service_row(rounds))
+    if "handover-verified" in wanted:
+        rows.append(_fair_handover_row(rounds))
+    if "service-verified" in wanted:
+        rows.append(_fair_service_row(rounds))
     return rows
+
+
+def _round(bench: Bench, store: MachineStore, port: int, wanted: Collection[str]) -> Round:
+    say = bench.say
+    ours = _once_more(lambda: _boot_ours(store, port), say)
+    say(f"  ours: hand-over {ours.handover:.2f} s, service {ours.service:.2f} s")
+    handed = ready = 0.0
+    fair = (0.0, 0.0)
+    if "service" in wanted:
+        ready = _once_more(lambda: _boot_theirs(store), say)
+    if "handover" in wanted:
+        handed = _once_more(lambda: _hand_over_theirs(store), say)
+    say(f"  plain: hand-over {handed:.2f} s, multi-user {ready:.2f} s")
+    if any(name.endswith("-verified") for name in wanted):
+        fair = _once_more(lambda: _boot_verified(store), say)
+    say(f"  verified: hand-over {fair[0]:.2f} s, multi-user {fair[1]:.2f} s")
+    return Round(ours, (handed, ready), fair)
+
+
+def _enrol(bench: Bench, store: MachineStore, keyset: Keyset, variables: Path) -> None:
+    """Have the fair peer's TPM seal the key of its volume, once per run."""
+    peer = verified.peer(bench, keyset)
+    live = bench.folder / "verified.img"
+    shutil.copyfile(peer.enrol, live)
+    _define_peer(store, VERIFIED, live, variables)
+    bench.say("  (the fair peer enrols its volume)")
+    with RunningMachine(_provider(store), VERIFIED, SystemClock(), options=_ONCE) as machine:
+        machine.wait_console(verified.ENROLLED, _BOOT_SECONDS)
+        machine.wait_exit(_BOOT_SECONDS)
+    verified.take_volume(peer, live)
 
 
 def _once_more(boot: Callable[[], T], say: Callable[[str], None]) -> T:
@@ -116,7 +157,13 @@ def _once_more(boot: Callable[[], T], say: Callable[[str], None]) -> T:
     return boot()
 
 
-def _handover_row(pairs: list[Pair], ours: list[Boot], bare: float) -> Row:
+def _pairs(pairs: Iterable[tuple[float, float]]) -> list[Pair]:
+    return [Pair(Sample(ours), Sample(theirs)) for ours, theirs in pairs]
+
+
+def _handover_row(rounds: list[Round], bare: float) -> Row:
+    pairs = _pairs((each.ours.handover, each.plain[0]) for each in rounds)
+    ours = [each.ours for each in rounds]
     middle = sorted(ours, key=lambda boot: boot.handover)[len(ours) // 2]
     said = "; ".join(f"{when:.2f} {words}" for when, words in middle.steps)
     return Row(
@@ -138,7 +185,8 @@ def _handover_row(pairs: list[Pair], ours: list[Boot], bare: float) -> Row:
     )
 
 
-def _service_row(pairs: list[Pair], ours: list[Boot]) -> Row:
+def _service_row(rounds: list[Round]) -> Row:
+    pairs = _pairs((each.ours.service, each.plain[1]) for each in rounds)
     return Row(
         "service",
         "service answering, from power-on of the installed machine, under emulation",
@@ -152,7 +200,42 @@ def _service_row(pairs: list[Pair], ours: list[Boot]) -> Row:
             "ours ends when the registry in its container answers HTTP 200 through the forwarded "
             f"port, asked every {_PROBE_SECONDS:g} s",
         ),
-        {"service": [boot.service for boot in ours]},
+    )
+
+
+_FAIR = (
+    "theirs: dracut's initrd with Debian's systemd, systemd-cryptsetup and systemd-veritysetup, "
+    "without dracut's other modules and with the drivers of this machine only; a squashfs root "
+    "under dm-verity whose root hash is signed by the key that shim vouches for; a LUKS2 volume that "
+    "the TPM opens (PCR 7); the same kernel, command line, shim, Secure Boot and virtual machine"
+)
+
+
+def _fair_handover_row(rounds: list[Round]) -> Row:
+    pairs = _pairs((each.ours.handover, each.fair[0]) for each in rounds)
+    return Row(
+        "handover-verified",
+        "kernel start to hand-over to the root's systemd, verified on both sides",
+        "systemd's initrd (dracut) with signed verity and a volume opened by the TPM",
+        (ratio_check(pairs, 0.7),),
+        tuple(pairs),
+        (
+            _FAIR,
+            "by the kernel's own clock: ours prints the hand-over, theirs asks systemd afterwards "
+            "when it started",
+        ),
+    )
+
+
+def _fair_service_row(rounds: list[Round]) -> Row:
+    pairs = _pairs((each.ours.service, each.fair[1]) for each in rounds)
+    return Row(
+        "service-verified",
+        "service answering, from power-on, verified on both sides",
+        "systemd's initrd (dracut) with signed verity, a volume opened by the TPM, to multi-user",
+        (ratio_check(pairs, 0.9),),
+        tuple(pairs),
+        (_FAIR, "theirs ends at multi-user.target, without mosd and services"),
     )
 
 
@@ -193,7 +276,7 @@ def _provider(store: MachineStore) -> Provider:
 def _boot_theirs(store: MachineStore) -> float:
     start = time.perf_counter()
     with RunningMachine(_provider(store), THEIRS, SystemClock(), options=_ONCE) as machine:
-        machine.wait_console(debian.READY, _BOOT_SECONDS)
+        machine.wait_console(rig.READY, _BOOT_SECONDS)
         seconds = time.perf_counter() - start
         machine.wait_exit(_BOOT_SECONDS)
     return seconds
@@ -202,9 +285,20 @@ def _boot_theirs(store: MachineStore) -> float:
 def _hand_over_theirs(store: MachineStore) -> float:
     """Boot the peer until its root would start systemd; return the kernel seconds."""
     with RunningMachine(_provider(store), SHORT, SystemClock(), options=_ONCE) as machine:
-        found = machine.wait_console(rf"{debian.HANDOVER} (\d+\.\d\d)", _BOOT_SECONDS)
+        found = machine.wait_console(rf"{rig.HANDOVER} (\d+\.\d\d)", _BOOT_SECONDS)
         machine.wait_exit(_BOOT_SECONDS)
     return float(found[1])
+
+
+def _boot_verified(store: MachineStore) -> tuple[float, float]:
+    """Boot the fair peer; return kernel seconds at the hand-over and seconds to multi-user."""
+    start = time.perf_counter()
+    with RunningMachine(_provider(store), VERIFIED, SystemClock(), options=_ONCE) as machine:
+        machine.wait_console(rig.READY, _BOOT_SECONDS)
+        seconds = time.perf_counter() - start
+        handed = machine.wait_console(rf"{rig.HANDOVER} (\d+) us", _BOOT_SECONDS)
+        machine.wait_exit(_BOOT_SECONDS)
+    return int(handed[1]) / 1e6, seconds
 
 
 def _without_firmware(bench: Bench, peer: debian.Peer, kind: str) -> float:
@@ -224,7 +318,7 @@ def _without_firmware(bench: Bench, peer: debian.Peer, kind: str) -> float:
     ]  # fmt: skip
     run(argv, timeout=_BOOT_SECONDS)
     text = console.read_text("utf-8", "replace")
-    found = re.search(rf"{debian.HANDOVER} (\d+\.\d+)", text)
+    found = re.search(rf"{rig.HANDOVER} (\d+\.\d+)", text)
     if found is None:
         raise MachineError(f"the peer did not reach its root; its console ends: {text[-2000:]}")
     return float(found[1])
