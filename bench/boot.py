@@ -74,8 +74,8 @@ ROWS = ("handover", "service", "handover-verified", "service-verified")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Ours and the peers in turn; ``plain`` and ``fair`` are pairs of hand-over (kernel seconds) and
-    multi-user (seconds from power-on), 0 where it was not asked for."""
+    """Ours and the peers in turn; ``plain`` and ``fair`` are pairs of kernel seconds at the
+    hand-over and seconds from power-on to multi-user, 0 where it was not asked for."""
 
     ours: Boot
     plain: tuple[float, float]
@@ -206,8 +206,9 @@ def _service_row(rounds: list[Round]) -> Row:
 _FAIR = (
     "theirs: dracut's initrd with Debian's systemd, systemd-cryptsetup and systemd-veritysetup, "
     "without dracut's other modules and with the drivers of this machine only; a squashfs root "
-    "under dm-verity whose root hash is signed by the key that shim vouches for; a LUKS2 volume that "
-    "the TPM opens (PCR 7); the same kernel, command line, shim, Secure Boot and virtual machine"
+    "under dm-verity whose root hash is signed by the key that shim vouches for; a LUKS2 volume "
+    "that the TPM opens (PCR 7); the same kernel, command line, shim and virtual machine under "
+    "Secure Boot"
 )
 
 
