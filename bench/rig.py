@@ -149,10 +149,17 @@ def ext4(root: Path, image: Path, label: str, *, slack: int = 160 << 20) -> None
 
 
 def disk(
-    keyset: Keyset, own: Path, start: Start, parts: Sequence[Partition], path: Path, *, work: Path
+    keyset: Keyset,
+    own: Path,
+    start: Start,
+    parts: Sequence[Partition],
+    path: Path,
+    *,
+    work: Path,
+    size: int = 0,
 ) -> None:
     """Write the disk ``path`` as our own machines have theirs: GPT, an ESP with shim and the signed
-    UKI, and the given partitions, each on a boundary of 1 MiB."""
+    UKI, and the given partitions, each on a boundary of 1 MiB. ``size`` is the least it has."""
     stub = (own / bootimage.STUB_PATH).read_bytes()
     sections = {
         ".osrel": b"ID=debian\n",
@@ -170,7 +177,7 @@ def disk(
     specs = [sfdisk.PartitionSpec("esp", sfdisk.ESP, ESP_SIZE)]
     specs += [sfdisk.PartitionSpec(part.label, LINUX, _size(part)) for part in parts]
     with path.open("wb") as file:
-        file.truncate(sum(spec.size for spec in specs) + 2 * _MIB)
+        file.truncate(max(size, sum(spec.size for spec in specs) + 2 * _MIB))
     run(["sfdisk", "--quiet", path], input=sfdisk.script(specs).encode(), timeout=TIMEOUT)
     for image, offset in zip((esp, *(p.image for p in parts)), offsets(parts), strict=True):
         copy_into(image, path, offset)

@@ -48,6 +48,7 @@ _OPENED = ("libtss2-*.so.*", "cryptsetup/libcryptsetup-token-systemd-tpm2.so")
 _LABEL, _SIGNATURE = "benchenrol", "root.p7s"
 _FSTAB = "/dev/mapper/config /config ext4 ro 0 0\ntmpfs /var tmpfs mode=0755 0 0\n"
 _CONFIG_SIZE = 64 << 20
+_DISK_SIZE = 1 << 30  # of both, since it is one disk to its machine
 # systemd knows by the kernel's clock when it began. Asked after the end, so that it costs nothing.
 _READY = f"""\
 read up rest < /proc/uptime
@@ -63,6 +64,7 @@ export PATH=/usr/bin:/usr/sbin
 exec > /dev/console 2>&1
 device=/dev/vda3
 set -e
+umask 077
 echo bench > /run/key
 cryptsetup luksFormat --batch-mode --type luks2 --uuid {UUID} --pbkdf pbkdf2 \
     --pbkdf-force-iterations 1000 --key-file /run/key $device
@@ -137,7 +139,6 @@ def _make(
     vmlinuz = debian / "boot" / f"vmlinuz-{kernel}"
     packed = _dracut(debian, kernel)
     options = _root(keyset, debian, kernel, folder, theirs[0].image)
-    (folder / "signature.cpio").replace(folder / "signature")
     with_signature = packed + bytes(-len(packed) % 4) + (folder / "signature").read_bytes()
     words = (
         f"{bootimage.COMMAND_LINE} init={rig.SYSTEMD} root=/dev/mapper/root ro "
@@ -145,12 +146,12 @@ def _make(
         f"rd.luks.name={UUID}=config rd.luks.options={UUID}=tpm2-device=auto"
     )
     start = rig.Start(vmlinuz, with_signature, words)
-    rig.disk(keyset, own, start, theirs, folder / "disk.img", work=folder)
+    rig.disk(keyset, own, start, theirs, folder / "disk.img", work=folder, size=_DISK_SIZE)
     rig.script(debian, "enrol", _ENROL)
     rig.ext4(debian, first[0].image, _LABEL)
     words = f"{bootimage.COMMAND_LINE} init=/{rig.TOOLS}/enrol root=LABEL={_LABEL} rw"
     start = rig.Start(vmlinuz, packed, words)
-    rig.disk(keyset, own, start, first, folder / "enrol.img", work=folder)
+    rig.disk(keyset, own, start, first, folder / "enrol.img", work=folder, size=_DISK_SIZE)
 
 
 def _dracut(debian: Path, kernel: str) -> bytes:
