@@ -28,6 +28,7 @@ from machineos.host.disk import blockdev, cryptsetup, luks
 from machineos.host.kernel import ipe, keyring, loopdev
 from machineos.host.kernel.flags import Flag
 from machineos.host.kernel.mount import mounts
+from machineos.host.kernel.securityfs import SECURITYFS
 from machineos.host.tpm.transport import DeviceTransport, Transport
 from machineos.oci.model import atomfs
 from machineos.oci.model.documents import Descriptor
@@ -54,7 +55,7 @@ class RealBed:
         folder: Path,
         *,
         sysfs: Path = blockdev.SYSFS,
-        securityfs: Path = ipe.SECURITYFS,
+        securityfs: Path = SECURITYFS,
         tpm: Callable[[], Transport] = DeviceTransport,
     ) -> None:
         self.folder = folder

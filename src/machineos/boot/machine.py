@@ -22,6 +22,7 @@ from machineos.host.disk import blockdev, cryptsetup
 from machineos.host.disk.luks import LuksVolume
 from machineos.host.kernel import apparmor, ipe, keyring, mount, sysctl
 from machineos.host.kernel import syscalls as kernel
+from machineos.host.kernel.securityfs import SECURITYFS
 from machineos.host.tpm.commands import Tpm
 from machineos.host.tpm.transport import DeviceTransport
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
@@ -66,7 +67,7 @@ class Machine:
         clock: Clock,
         *,
         sysfs: Path = blockdev.SYSFS,
-        securityfs: Path = ipe.SECURITYFS,
+        securityfs: Path = SECURITYFS,
         tpm: Callable[[], Transport] = DeviceTransport,
     ) -> None:
         self._console = console

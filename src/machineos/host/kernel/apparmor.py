@@ -6,11 +6,13 @@ Shared with the initrd: standard library only.
 from __future__ import annotations
 
 import errno
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from machineos.errors import BootError, ToolError
+from machineos.host.kernel.securityfs import SECURITYFS
 
-SECURITYFS = Path("/sys/kernel/security")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def load(compiled: bytes, *, securityfs: Path = SECURITYFS) -> None:

@@ -7,12 +7,14 @@ Shared with the initrd: standard library only. What a policy says is in ``ipepol
 from __future__ import annotations
 
 import errno
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from machineos.errors import BootError, SignatureError
 from machineos.host.kernel.ipepolicy import policy_name, policy_version
+from machineos.host.kernel.securityfs import SECURITYFS
 
-SECURITYFS = Path("/sys/kernel/security")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def enforce(signed_policy: bytes, *, securityfs: Path = SECURITYFS) -> None:
