@@ -25,7 +25,7 @@ from machineos.core.run import run
 from machineos.core.secret import Secret
 from machineos.document.between.bootsettings import Settings
 from machineos.host.disk import blockdev, cryptsetup, luks
-from machineos.host.kernel import ipe, keyring, loopdev
+from machineos.host.kernel import keyring, loopdev
 from machineos.host.kernel.flags import Flag
 from machineos.host.kernel.mount import mounts
 from machineos.host.kernel.securityfs import SECURITYFS
