@@ -369,6 +369,40 @@ def test_a_key_opens_layers_and_nothing_else(
     assert loaded(live, bench, signed) == [*["EACCES"] * 6, "EPERM"]
 
 
+def ran(guest: Guest, layer: VerityLayer, *options: str) -> str:
+    """Open the signed layer over other data, and execute what is there."""
+    words = " ".join(options)
+    return guest.sh(
+        f"veritysetup open {words} --hash-offset={layer.data_size} "
+        f"--root-hash-signature=/run/sig /run/other over /run/layer {layer.root_hash} "
+        "&& mkdir -p /run/over && mount -t squashfs -o ro /dev/mapper/over /run/over "
+        "&& /run/over/busybox echo RAN; umount /run/over; veritysetup close over"
+    ).output
+
+
+@pytest.mark.attack(
+    "root",
+    "opens a signed volume over data of its own, and has dm-verity ignore that it differs",
+    "**runs**: not closed (trust.md, "What is not covered")",
+)
+def test_root_can_have_dm_verity_ignore_what_it_finds(
+    live: Guest, bench: Bench, signed: VerityLayer, tmp_path: Path
+) -> None:
+    """The kernel counts a volume as signed whose root hash is, also when it is opened with
+    ``ignore_corruption``. This test says what is so: whoever closes it changes the last line."""
+    (tmp_path / "tree").mkdir()
+    shutil.copy("/usr/bin/busybox", tmp_path / "tree")
+    other = make_layer(tmp_path / "tree", tmp_path / "other", epoch=1_767_225_600)
+    data = other.path.read_bytes()[: other.data_size]
+    assert len(data) <= signed.data_size
+    live.put(data + bytes(signed.data_size - len(data)), "/run/other")
+    live.put(signed.path.read_bytes(), "/run/layer")
+    root_hash = RootHash(signed.root_hash)
+    live.put(FileSigner.open(bench.project.pair).sign_root_hash(root_hash), "/run/sig")
+    assert "RAN" not in ran(live, signed)
+    assert "RAN" in ran(live, signed, "--ignore-corruption")
+
+
 @pytest.mark.attack(
     "root",
     "loads Debian's own module from a copy",
