@@ -383,7 +383,7 @@ def ran(guest: Guest, layer: VerityLayer, *options: str) -> str:
 @pytest.mark.attack(
     "root",
     "opens a signed volume over data of its own, and has dm-verity ignore that it differs",
-    "**runs**: not closed (trust.md, "What is not covered")",
+    "**runs**: not closed (docs/trust.md tells it)",
 )
 def test_root_can_have_dm_verity_ignore_what_it_finds(
     live: Guest, bench: Bench, signed: VerityLayer, tmp_path: Path
