@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 MINIMUM_DISK = 8 * 10**9
 _MIB = 1 << 20
 _GIB = 1 << 30
-# The predecessor's partition types for config and store; data is LVM's own.
+# Four slots of a UKI with the generic kernel and Intel's microcode (4 x 49 MB) and 64 MiB, twice;
+# a large disk can afford what nobody thought of.
+_ESP, _LARGE_ESP, _LARGE_DISK = 512 * _MIB, _GIB, 32 * _GIB
+# For what dm-raid keeps of each mirrored partition (superblock and bitmap): a second disk can join
+# without a partition being moved. And two disks of the same name are never quite of one size.
+_MIRROR, _SPARE = 16 * _MIB, 64 * _MIB
+_LEAST_DATA = _GIB // 2
+# The predecessor's partition types for config and store; data is LVM's own; Linux reserved.
 CONFIG_TYPE = "F79962B9-24E6-9948-9F94-E6BFDAD2771A"
 STORE_TYPE = "F79962B9-24E6-9948-9F94-E6BFDAD2771B"
 LVM_TYPE = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
-ESP_LABEL, CONFIG_LABEL, STORE_LABEL, DATA_LABEL = (
-    "esp", "machine-config", "machine-store", "machine-data",
+MIRROR_TYPE = "8DA63339-0007-60C0-C436-083AC8230908"
+ESP_LABEL, CONFIG_LABEL, STORE_LABEL, MIRROR_LABEL, DATA_LABEL = (
+    "esp", "machine-config", "machine-store", "machine-mirror", "machine-data",
 )  # fmt: skip
 GROUP = DATA_LABEL  # the volume group on that partition has its name
 
@@ -62,15 +70,17 @@ def _named(disks: Sequence[Disk], wanted: str) -> Disk:
 def partition_plan(disk_size: int, content: int) -> tuple[PartitionSpec, ...]:
     """Return the partitions for a disk of that size; ``content`` is what the store must hold.
 
-    Two generations fit into the store besides the one that is staged. Raises: SpaceError.
+    No update can change them, so they are for a life: two generations fit into the store besides
+    the one that is staged, and a second disk can become the mirror of this one. Bytes.
+    Raises: SpaceError.
     """
-    usable = disk_size - 4 * _MIB
-    esp = 512 * _MIB
-    config = _clamp(disk_size // 128, 64 * _MIB, _GIB)
+    esp = _LARGE_ESP if disk_size > _LARGE_DISK else _ESP
+    config = _clamp(disk_size // 128, 256 * _MIB, _GIB)
     store = _clamp(disk_size * 2 // 5, 3 * _GIB, 60 * _GIB)
     store = max(store, _round_up(content * 3))
-    data = usable - esp - config - store
-    if data < _GIB // 2:
+    usable = (disk_size - _SPARE) // _MIB * _MIB - 2 * _MIB
+    data = usable - esp - config - store - _MIRROR
+    if data < _LEAST_DATA:
         raise SpaceError(
             f"the disk has {show_size(disk_size)}: after {show_size(store)} for images "
             f"nothing useful is left for data",
@@ -80,7 +90,8 @@ def partition_plan(disk_size: int, content: int) -> tuple[PartitionSpec, ...]:
         PartitionSpec(ESP_LABEL, ESP, esp),
         PartitionSpec(CONFIG_LABEL, CONFIG_TYPE, config),
         PartitionSpec(STORE_LABEL, STORE_TYPE, store),
-        PartitionSpec(DATA_LABEL, LVM_TYPE, 0),
+        PartitionSpec(MIRROR_LABEL, MIRROR_TYPE, _MIRROR),
+        PartitionSpec(DATA_LABEL, LVM_TYPE, data),
     )
 
 

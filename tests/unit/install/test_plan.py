@@ -12,6 +12,7 @@ from machineos.install.plan import (
     ESP_LABEL,
     GROUP,
     MINIMUM_DISK,
+    MIRROR_LABEL,
     STORE_LABEL,
     choose_disk,
     partition_plan,
@@ -57,18 +58,21 @@ def test_no_guess(disks: tuple[Disk, ...], wanted: str, error: type, part: str) 
 
 
 @pytest.mark.parametrize(
-    ("size", "config", "store"),
+    ("size", "esp", "config", "store", "data"),
     [
-        (8 * 10**9, 64, 3072),
-        (8 * GIB, 64, 3277),
-        (100 * GIB, 800, 40 * 1024),
-        (1 << 42, 1024, 60 * 1024),
+        (8 * 10**9, 512, 256, 3072, 3707),
+        (8 * GIB, 512, 256, 3277, 4065),
+        (32 * GIB, 512, 256, 13108, 18810),
+        (33 * GIB, 1024, 264, 13517, 18905),
+        (100 * GIB, 1024, 800, 40 * 1024, 59534),
+        (1 << 42, 1024, 1024, 60 * 1024, 4130734),
     ],
 )
-def test_the_table(size: int, config: int, store: int) -> None:
-    sizes = {part.label: part.size for part in partition_plan(size, 200 * MIB)}
+def test_the_table(size: int, esp: int, config: int, store: int, data: int) -> None:
+    sizes = {part.label: part.size // MIB for part in partition_plan(size, 200 * MIB)}
     assert sizes == {
-        ESP_LABEL: 512 * MIB, CONFIG_LABEL: config * MIB, STORE_LABEL: store * MIB, DATA_LABEL: 0,
+        ESP_LABEL: esp, CONFIG_LABEL: config, STORE_LABEL: store, MIRROR_LABEL: 16,
+        DATA_LABEL: data,
     }  # fmt: skip
 
 
@@ -91,14 +95,19 @@ def test_any_disk(size: int, content: int) -> None:
     except SpaceError:
         assert size < MINIMUM_DISK or content * 3 > size // 2
         return
-    *fixed, data = plan
-    assert [part.label for part in plan] == [ESP_LABEL, CONFIG_LABEL, STORE_LABEL, DATA_LABEL]
-    assert data.size == 0
-    assert all(part.size > 0 and part.size % MIB == 0 for part in fixed)
-    # 1 MiB in front, and a second table at the end of the disk.
-    assert size - sum(part.size for part in fixed) - 2 * MIB >= GIB // 2
-    assert fixed[2].size >= content * 3
-    assert fixed[1].size >= 64 * MIB
+    esp, config, store, _, data = plan
+    assert [part.label for part in plan] == [
+        ESP_LABEL, CONFIG_LABEL, STORE_LABEL, MIRROR_LABEL, DATA_LABEL,
+    ]  # fmt: skip
+    assert all(part.size > 0 and part.size % MIB == 0 for part in plan)
+    # 1 MiB in front, a second table at the end, and what a second disk may have less.
+    assert 66 * MIB <= size - sum(part.size for part in plan) < 67 * MIB
+    assert data.size >= GIB // 2
+    assert store.size >= content * 3
+    assert config.size >= 256 * MIB
+    # Four images of the generic kernel with Intel's microcode, and 64 MiB.
+    assert esp.size >= 4 * 49 * 10**6 + 64 * MIB
+    assert esp.size >= GIB or size <= 32 * GIB
 
 
 def test_the_least_disk() -> None:
@@ -142,19 +151,21 @@ def test_types_of_partitions() -> None:
         ("esp", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"),
         ("machine-config", "F79962B9-24E6-9948-9F94-E6BFDAD2771A"),
         ("machine-store", "F79962B9-24E6-9948-9F94-E6BFDAD2771B"),
+        ("machine-mirror", "8DA63339-0007-60C0-C436-083AC8230908"),
         ("machine-data", "E6D6D379-F507-44C2-A23C-238F2A3DF928"),
     ]
     assert GROUP == "machine-data"
 
 
 def test_half_a_gib_is_left_for_data() -> None:
-    """4 MiB for the tables, 512 for the ESP, 64 for the configuration, 3 GiB for the store."""
-    least = (4 + 512 + 64 + 3 * 1024 + 512) * MIB
+    """2 MiB for the tables, 512 for the ESP, 256 for the configuration, 3 GiB for the store, 16 for
+    a mirror and 64 that it may be smaller."""
+    least = (2 + 512 + 256 + 3 * 1024 + 16 + 64 + 512) * MIB
     assert partition_plan(least, 0)
     with pytest.raises(SpaceError) as caught:
         partition_plan(least - 1, 0)
     assert caught.value.message == (
-        "the disk has 4.1 GiB: after 3.0 GiB for images nothing useful is left for data"
+        "the disk has 4.3 GiB: after 3.0 GiB for images nothing useful is left for data"
     )
     assert caught.value.hint == "use a larger disk"
 

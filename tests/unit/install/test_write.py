@@ -76,7 +76,7 @@ from unit.document.conftest import NOW
 from . import conftest
 from .conftest import UUID, VDA, Watched, install
 
-VDA1, VDA2, VDA3, VDA4 = (Path(f"/dev/vda{number}") for number in range(1, 5))
+VDA1, VDA2, VDA3, VDA4, VDA5 = (Path(f"/dev/vda{number}") for number in range(1, 6))
 
 
 def staged_by(machine: FakeMachine) -> Staged:
@@ -101,7 +101,7 @@ def test_every_step_in_its_order(machine: FakeMachine) -> None:
         ListPartitions(),
         MakeFilesystem("vfat", VDA1, "ESP"),
         MakeFilesystem("ext4", VDA3, "machine-store"),
-        MakeGroup("machine-data", VDA4),
+        MakeGroup("machine-data", VDA5),
         Say("images"),
         Mount(VDA3, STORE, "ext4"),
         *(StoreImage(LAYOUT, STORE / "mos", t.image, t.tag) for t, _ in staged.images),
@@ -339,7 +339,7 @@ IMAGE = Digest.of(b"image")
 DANGEROUS: tuple[tuple[Step[object], set[str]], ...] = (
     (WriteTable(VDA.device, ()), {"staged"}),
     (MakeFilesystem("ext4", VDA3, "machine-store"), {"partition table"}),
-    (MakeGroup("machine-data", VDA4), {"partition table"}),
+    (MakeGroup("machine-data", VDA5), {"partition table"}),
     (FormatConfig(conftest.KEY, VDA2, UUID), {"partition table"}),
     (StoreImage(LAYOUT, STORE / "mos", IMAGE, "tag"), {"staged"}),
     (CopyFile(BOOTKIT / "x", ESP, "EFI/x"), {"images stored", "configuration stored"}),

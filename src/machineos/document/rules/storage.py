@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     Found = Iterator[tuple[str, str]]
 
 # Names of the machine's own partitions.
-RESERVED_LABELS = ("esp", "machine-config", "machine-data", "machine-scratch", "machine-store")
+RESERVED_LABELS = (
+    "esp", "machine-config", "machine-data", "machine-log", "machine-mirror", "machine-scratch",
+    "machine-store",
+)  # fmt: skip
 # Folders that are mounted over in every container; a volume over one would hide what is there.
 KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
 # Folders of a container that are writable and forgotten at its end, where its image has them.

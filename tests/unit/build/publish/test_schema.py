@@ -87,7 +87,8 @@ def test_what_has_to_be_there() -> None:
     }
     assert schema()["properties"]["version"] == {"const": 1}
     assert properties("storage")["label"]["not"]["enum"] == [
-        "esp", "machine-config", "machine-data", "machine-scratch", "machine-store",
+        "esp", "machine-config", "machine-data", "machine-log", "machine-mirror",
+        "machine-scratch", "machine-store",
     ]  # fmt: skip
     assert target["properties"]["service_type"]["enum"] == ["hostfs", "container", "fs-only"]
     network = properties("targets")["network"]

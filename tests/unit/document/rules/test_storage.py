@@ -59,7 +59,17 @@ def test_a_volume_of_another_group(owner: str, group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "label", ["esp", "ESP", "machine-config", "machine-data", "machine-scratch", "Machine-Store"]
+    "label",
+    [
+        "esp",
+        "ESP",
+        "machine-config",
+        "machine-data",
+        "machine-log",
+        "machine-mirror",
+        "machine-scratch",
+        "Machine-Store",
+    ],
 )
 def test_the_machines_own_labels_are_taken(label: str) -> None:
     assert volumes("storage-label-free", volume("a"), volume(label)) == [

@@ -12,7 +12,7 @@ from machineos.core.run import run
 from machineos.errors import ToolError
 from machineos.host.disk.sfdisk import ESP, PartitionSpec, script, table_command
 from machineos.host.disk.tools import write_table
-from machineos.install.plan import DATA_LABEL, LVM_TYPE, partition_plan
+from machineos.install.plan import LVM_TYPE, partition_plan
 from waiting import PATIENCE
 
 
@@ -53,7 +53,7 @@ def test_the_plan_on_a_disk(tmp_path: Path, size: int) -> None:
         start, length = part["start"] * 512, part["size"] * 512
         assert start % (1 << 20) == 0
         assert start >= at
-        assert length == spec.size or spec.label == DATA_LABEL
+        assert length == spec.size
         at = start + length
     assert at <= size
     assert found[-1]["size"] * 512 >= 1 << 29
