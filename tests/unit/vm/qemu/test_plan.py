@@ -25,7 +25,7 @@ from machineos.vm.paths import MachinePaths
 from machineos.vm.provider import AS_DEFINED, StartOptions
 from machineos.vm.qemu.plan import plan_qemu
 
-Attach = Literal["virtio", "scsi", "nvme", "ide", "usb"]
+Attach = Literal["virtio", "scsi", "nvme", "ide", "usb", "megasas"]
 Kind = Literal["ssd", "hdd", "cdrom"]
 GOLDEN = Path(__file__).with_name("golden")
 PATHS = MachinePaths(
