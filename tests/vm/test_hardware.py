@@ -20,7 +20,7 @@ from machineos.document.model.hardware import Hardware, PackageName
 from machineos.launch.machine import launch_machine
 from machineos.launch.request import Request
 from machineos.oci.model.place import Place
-from machineos.trust.keys.keyset import Project, SystemRandomness
+from machineos.trust.keys.keyset import SystemRandomness
 from machineos.vm.model import BootIndex, Disk, Machine, Size
 from machineos.vm.providers.qemu import QemuProvider
 from vm.appliance import CLOCK, DISK, Bench, make_keyset, manifest_text, publish, say
@@ -65,26 +65,26 @@ def as_hardware(machine: Machine) -> Machine:
     return msgspec.structs.replace(machine, config=config)
 
 
-@pytest.fixture(scope="module")
-def hardware(bench: Bench, boot: Boot) -> Iterator[Guest]:
-    """An appliance that was installed on hardware from sticks, and booted."""
+def install(bench: Bench) -> None:
+    """Build for hardware, and launch the machine."""
     bench.discard(NAME)
     keyset = make_keyset(bench, KEYSET)
     shop = replace(bench.shop(), hardware=HARDWARE)
     appliance.build_hostfs(keyset.root, shop)
     appliance.build_bootkit(Anchored(keyset), shop)
-    own = str(bench.keyset.root)
-    publish(
-        bench,
-        manifest_text(bench).replace(f"{own}/", f"{keyset.root}/"),
-        name=IMAGE,
-        project=f"{KEYSET}:default",
-    )
+    text = manifest_text(bench).replace(f"{bench.keyset.root}/", f"{keyset.root}/")
+    publish(bench, text, name=IMAGE, project=f"{KEYSET}:default")
     place = Place.parse(f"oci:{bench.repo}:{IMAGE}", plain_http=False)
-    project: Project = keyset.project("default")
+    project = keyset.project("default")
     request = Request(NAME, place, keyset, project, disk=DISK, variant=workshop.DEBUG)
     provider = Hard(bench.store, CLOCK)
     launch_machine(request, provider, CLOCK, SystemRandomness(), credentials=None, say=say)
+
+
+@pytest.fixture(scope="module")
+def hardware(bench: Bench, boot: Boot) -> Iterator[Guest]:
+    """An appliance that was installed on hardware from sticks, and booted."""
+    install(bench)
     with boot(NAME) as guest:
         guest.wait_answer()
         guest.wake()
