@@ -23,9 +23,10 @@ MODULES = (
     "authenc", "aesni-intel", "sha256-ssse3",
 )  # fmt: skip
 # File systems that are loaded when something is to be mounted with them.
+# Two ask for crc32c by its name alone (modules.softdep), which no order of dependencies brings.
 FILESYSTEMS = {
-    "erofs": ("erofs",),
-    "ext4": ("ext4",),
+    "erofs": ("crc32c_generic", "erofs"),
+    "ext4": ("crc32c_generic", "ext4"),
     "iso9660": ("isofs",),
     "vfat": ("vfat", "nls_cp437", "nls_ascii"),
 }
