@@ -24,7 +24,7 @@ from machineos.trust.keys.keyset import SystemRandomness
 from machineos.vm.model import BootIndex, Disk, Machine, Size
 from machineos.vm.providers.qemu import QemuProvider
 from vm.appliance import CLOCK, DISK, Bench, make_keyset, manifest_text, publish, say
-from vm.guest import Boot, Guest
+from vm.guest import BOOT, SHELL, Boot, Guest
 
 NAME = KEYSET = "hardware"
 IMAGE = "machine/hardware:1.0.0"
@@ -122,3 +122,14 @@ def test_the_machine_says_what_of_it_works(hardware: Guest) -> None:
     assert found["watchdogs"][0]["identity"] == "i6300ESB timer"
     assert {disk["bus"] for disk in found["disks"]} >= {"nvme", "usb", "scsi"}
     assert [card["driver"] for card in found["networks"]] == ["e1000e"]
+
+
+def test_a_machine_whose_first_process_hangs_is_restarted(hardware: Guest) -> None:
+    """systemd freezes itself when it has crashed, and feeds nobody any more. The last one here."""
+    start = CLOCK.monotonic()
+    hardware.terminal.type("kill -SEGV 1\n")
+    hardware.terminal.wait("handing over to systemd", SHELL + BOOT)
+    say(f"restarted after {CLOCK.monotonic() - start:.0f} s")
+    hardware.wake()
+    # WDIOF_CARDRESET: the card says that it was the one.
+    assert hardware.must("cat /sys/class/watchdog/watchdog0/bootstatus").strip() == "32"
