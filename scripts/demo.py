@@ -91,7 +91,7 @@ def prepare(repo: str) -> str:
     say("root file system: mosb hostfs build")
     command("mosb", "hostfs", "build", "--keyset", KEYSET)
     say("shim and kernel image: mosb bootkit build")
-    command("mosb", "bootkit", "build", "--keyset", KEYSET)
+    command("mosb", "bootkit", "build", "--keyset", KEYSET, "--kernel", "cloud")
     say("the service: mosb image build")
     example = HOME / "registry-example"
     example.mkdir(exist_ok=True)

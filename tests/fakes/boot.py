@@ -78,7 +78,7 @@ class FakeMachine:
     """A machine with what outlives its power. ``boot`` starts it.
 
     ``cut`` counts calls into the host: the power goes after so many. ``refused`` are modules that
-    the kernel does not take, ``tick`` hears of each write to the TPM.
+    the kernel does not take, ``tick`` hears of each write to the TPM. ``watchdogs`` are identities.
     """
 
     uki: Uki
@@ -93,6 +93,7 @@ class FakeMachine:
     kernel: Callable[[FakeKernel], None] = lambda _kernel: None
     tick: Callable[[str], None] = never
     mounts_fail: bool = False
+    watchdogs: tuple[str, ...] = ()
 
     def boot(self, *, cut: int | None = None, late_cut: bool = False) -> Outcome:
         """Reset, measure, and run ``/init`` to its end."""
@@ -435,6 +436,8 @@ class FakeFirst:
         if not self.running.machine.tpm.absent:
             driver = self.running.machine.tpm.driver
             system.put(TPM, f"DRIVER={driver}\nMODALIAS=acpi:MSFT0101:\n".encode())
+        for number, identity in enumerate(self.running.machine.watchdogs):
+            system.put(f"class/watchdog/watchdog{number}/identity", f"{identity}\n".encode())
         for name, tree in (("proc", Tree()), ("sys", system), ("dev", Tree()), ("run", Tree())):
             self.running.names.add(Mounted(Path("/") / name, tree, name, name))
 

@@ -1,4 +1,5 @@
-"""Which driver a device wants: the kernel's aliases against the patterns of the drivers. Pure."""
+"""Which driver a device wants: the kernel's aliases against the patterns of the drivers; and what a
+module is told. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +21,21 @@ def next_driver(
 
     ``present`` are the aliases (kernel docs, driver-api/driver-model) of the devices.
     """
-    ordered = sorted(present)
+    ordered, have = sorted(present), set(loaded)
     for pattern, names in table:
-        if not set(names) <= set(loaded) and any(served(pattern, ordered)):
+        if not have.issuperset(names) and any(served(pattern, ordered)):
             return names
     return None
+
+
+def module_options(command_line: str, file_name: str) -> str:
+    """Return what a kernel command line says to a module (``NAME.parameter=value``).
+
+    The kernel hands it to modules that are built in; to others whoever loads them does, as kmod.
+    """
+    name = file_name.removesuffix(".ko").replace("-", "_")
+    words = (word.partition(".") for word in command_line.split())
+    return " ".join(rest for owner, _, rest in words if owner.replace("-", "_") == name and rest)
 
 
 def served(pattern: str, present: Sequence[str]) -> Iterator[str]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.boot.aliases import next_driver
+from machineos.boot.aliases import module_options, next_driver
 from machineos.document.between.bootsettings import MODULES
 from machineos.errors import BootError, MachineOSError
 from machineos.host.kernel import syscalls as kernel
@@ -60,17 +61,32 @@ class Drivers:
         """Load these modules, but for those that were. Raises: MissingError, ToolError."""
         for name in names:
             if name not in self._loaded:
-                kernel.load_module(self._folder / name)
+                options = module_options(self._settings.command_line, name)
+                kernel.load_module(self._folder / name, options=options)
                 self._loaded.add(name)
 
     def _begin(self) -> None:
         try:
+            self._load_watchdogs()
             self.load(self._settings.modules)
             self.more()
+            # Last, for the disk is found meanwhile. Not every kernel has it as a module.
+            self.load(self._settings.filesystems.get("ext4", ()))
         except MachineOSError as error:
             self._failed = error
         except OSError as error:
             self._failed = BootError(f"kernel modules: {error}")
+
+    def _load_watchdogs(self) -> None:
+        """Load the drivers of watchdogs, until none is asked for: one makes the device of another.
+
+        A boot goes on without one that the kernel does not take.
+        """
+        table, tried = self._settings.watchdogs, set(self._loaded)
+        while names := next_driver(table, aliases(self._sysfs), tried):
+            tried |= set(names)
+            with suppress(MachineOSError):
+                self.load(names)
 
 
 def aliases(sysfs: Path) -> set[str]:

@@ -116,6 +116,7 @@ SCRATCH = "scratch folder"
 ANCHORS: Fact[Anchors] = Fact("anchors")
 CLOCK = "clock"
 DRIVERS = "drivers"
+WATCHDOG = "watchdog chosen"
 FIRMWARE_KEYS = "no stranger's key"
 SEALED = "sealed session"
 KEY: Fact[Secret] = Fact("configuration key")

@@ -78,7 +78,7 @@ class Nic(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=Tru
     """One network interface; ``user`` is QEMU's own network, which needs no privilege."""
 
     id: str = "nic0"
-    device: Literal["virtio-net", "e1000"] = "virtio-net"
+    device: Literal["virtio-net", "e1000", "e1000e"] = "virtio-net"
     network: Literal["user"] = "user"
     mac: str = ""
     addr: str = ""
@@ -94,7 +94,7 @@ class Disk(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=Tr
     file: str
     format: Literal["", "qcow2", "raw"] = ""
     size: Size = Size(0)
-    attach: Literal["virtio", "scsi", "nvme", "ide", "usb"] = "virtio"
+    attach: Literal["virtio", "scsi", "nvme", "ide", "usb", "megasas"] = "virtio"
     type: Literal["ssd", "hdd", "cdrom"] = "ssd"
     blocksize: int = 0
     addr: str = ""
@@ -160,6 +160,7 @@ class Config(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=
     gui: bool = False
     smbios: Smbios | None = None
     fw_cfg: tuple[FwCfg, ...] = ()
+    watchdogs: tuple[Literal["i6300esb", "itco"], ...] = ()
     cloud_init: CloudInit | None = None
 
 

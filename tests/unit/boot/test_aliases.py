@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.boot.aliases import next_driver, served
+from machineos.boot.aliases import module_options, next_driver, served
 
 DISK = "virtio:d00000002v00001AF4"
 PRESENT = sorted({DISK, "virtio:d00000004v00001AF4", "pci:v00008086d00002922sv00001AF4bc01sc06i01",
@@ -54,3 +54,20 @@ def test_the_first_driver_that_a_device_wants() -> None:
     assert next_driver(TABLE, PRESENT, {"scsi.ko", "virtio.ko", "ahci.ko"}) is None
     assert next_driver(TABLE, [], ()) is None
     assert next_driver((), PRESENT, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "options"),
+    [
+        ("quiet i6300esb.nowayout=1 panic=10", "i6300esb.ko", "nowayout=1"),
+        (
+            "usb-storage.delay_use=2 usb_storage.quirks=a.b",
+            "usb-storage.ko",
+            "delay_use=2 quirks=a.b",
+        ),
+        ("watchdog.open_timeout=60", "i6300esb.ko", ""),
+        ("loop loop.max_part", "loop.ko", "max_part"),
+    ],
+)
+def test_what_a_module_is_told(line: str, name: str, options: str) -> None:
+    assert module_options(line, name) == options

@@ -16,9 +16,12 @@ DISK = "virtio:d00000002v00001AF4"
 Table = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def settings(*names: str, drivers: Table = ()) -> Settings:
+def settings(
+    *names: str, drivers: Table = (), watchdogs: Table = (), ext4: tuple[str, ...] = ()
+) -> Settings:
     return Settings(mode="run", policy_version="0001", command_line="", kernel="",
-                    modules_volume="", epoch=0, modules=names, drivers=drivers)  # fmt: skip
+                    modules_volume="", epoch=0, modules=names, drivers=drivers,
+                    watchdogs=watchdogs, filesystems={"ext4": ext4})  # fmt: skip
 
 
 def test_aliases_of_a_machine(tmp_path: Path) -> None:
@@ -85,6 +88,26 @@ def test_only_what_a_device_here_wants(tmp_path: Path) -> None:
     drivers = Drivers(settings(drivers=wanted[:1]), tmp_path, sysfs)
     drivers.wait()
     assert not drivers.more()
+
+
+def test_the_disks_file_system_is_loaded_behind_the_first_driver(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"ext4\.ko"):
+        Drivers(settings(ext4=("ext4.ko",)), tmp_path, tmp_path).wait()
+    sysfs = machine(tmp_path / "sys", DISK)
+    wanted = (("virtio:*", ("virtio.ko",)),)
+    with pytest.raises(MissingError, match=r"virtio\.ko"):
+        Drivers(settings(drivers=wanted, ext4=("ext4.ko",)), tmp_path, sysfs).wait()
+
+
+def test_a_boot_goes_on_without_a_watchdog_that_the_kernel_does_not_take(tmp_path: Path) -> None:
+    """All are tried, and what comes after them is what every boot needs."""
+    sysfs = machine(tmp_path / "sys", "pci:w", "pci:x")
+    for name in ("i6300esb", "lpc_ich"):
+        (tmp_path / f"{name}.ko").write_bytes(b"no module")
+    table = (("pci:w", ("i6300esb.ko",)), ("pci:x", ("lpc_ich.ko",)), ("pci:w", ("none.ko",)))
+    Drivers(settings(watchdogs=table), tmp_path, sysfs).wait()
+    with pytest.raises(MissingError, match=r"first\.ko"):
+        Drivers(settings("first.ko", watchdogs=table), tmp_path, sysfs).wait()
 
 
 def test_what_appears_later_is_seen_later(tmp_path: Path) -> None:

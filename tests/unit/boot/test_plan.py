@@ -43,12 +43,12 @@ ORDER: dict[Mode, list[str]] = {
     "run": [
         "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "first door", "identity",
         "configuration", "forget", "generation", "store", "images", "certificates", "root", "fresh",
-        "requests", "handover", "second door", "lock", "privileges", "leave",
+        "requests", "handover", "second door", "watchdog", "lock", "privileges", "leave",
     ],
     "install": [
         "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "first door", "identity",
         "host CA", "medium", "live", "images", "certificates", "root", "fresh", "installer",
-        "forget", "second door", "lock", "privileges", "leave",
+        "forget", "second door", "watchdog", "lock", "privileges", "leave",
     ],
     "provision": [
         "anchors", "clock", "drivers", "carrier", "new identity", "tpm kind", "provision", "erase",

@@ -40,6 +40,7 @@ def holds(host: FakeHost, fact: str) -> bool:
         "scratch folder": host.is_folder(Path("/run/machineos")),
         "clock": host.settings is not None and host.wall.timestamp() >= host.settings.epoch,
         "drivers": {"loop.ko", "dm-verity.ko"} <= kernel.modules,
+        "watchdog chosen": host.settings is not None,
         "no stranger's key": kernel.list_keys(".machine") == (described(host.machine.firmware),),
         "kind of TPM accepted": any(line.startswith("the TPM is ") for line in host.lines),
         "provisioned": host.machine.tpm.provisioned,

@@ -219,7 +219,7 @@ disks = st.builds(
     file=st.from_regex(r"/[a-z0-9 ,:#'\"-]{1,20}", fullmatch=True),
     format=st.sampled_from(["", "qcow2", "raw"]),
     size=st.integers(0, 1 << 20).map(lambda n: Size(n * 512)),
-    attach=st.sampled_from(["virtio", "scsi", "nvme", "ide", "usb"]),
+    attach=st.sampled_from(["virtio", "scsi", "nvme", "ide", "usb", "megasas"]),
     type=st.sampled_from(["ssd", "hdd"]),
     bootindex=st.sampled_from([None, BootIndex(None), BootIndex(3)]),
     blocksize=st.sampled_from([0, 512, 4096]),

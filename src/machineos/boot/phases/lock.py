@@ -17,6 +17,7 @@ from machineos.boot.facts import (
     FRESH,
     LOCKED,
     ROOT,
+    WATCHDOG,
     Facts,
     Phase,
 )
@@ -43,6 +44,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "lock",
     modes=BOOTS,
-    needs=frozenset({ANCHORS, DEPARTURE, FRESH, ROOT, ENFORCING, DOOR_CLOSED}),
+    needs=frozenset({ANCHORS, DEPARTURE, FRESH, ROOT, ENFORCING, DOOR_CLOSED, WATCHDOG}),
     gives=frozenset({LOCKED}),
 )

@@ -14,18 +14,27 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import machineos
-from machineos.build.os import bootimage, bootkit, contents, initrd, initrdplan, modules
+from machineos.build.os import (
+    bootimage,
+    bootkit,
+    contents,
+    initrd,
+    initrdplan,
+    microcode,
+    modules,
+)
 from machineos.build.os.workshop import (
     ANCHORS,
-    BOOT_SUITE,
     BOOTKIT_TAG,
     HOSTFS_TAG,
     TEST_MARKER,
     VERSION_LABEL,
     Workshop,
     boot_root_name,
+    boot_suite,
     bootkit_folder,
     bootkit_key,
+    flavour_of,
     hostfs_layout,
     initrd_name,
     modules_name,
@@ -95,9 +104,13 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         options = bootimage.Options(shop.policy_version, shop.epoch, shop.banner, shop.tpm_kind)
+        updates = microcode.microcode_archive(
+            root, shop.hardware.updates, work=work, epoch=shop.epoch
+        )
+        shop.say(f"bootkit: microcode {shop.hardware.updates}, {len(updates) / 1e6:.1f} MB")
         bootkit.build_images(
             anchored, root, base, folder, modules=volume.root_hash, work=work, options=options,
-            say=shop.say,
+            microcode=updates, say=shop.say,
         )  # fmt: skip
         bootkit.boot_files_tree(folder, work / "tree")
         shop.say("bootkit: packing boot files")
@@ -119,7 +132,8 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
 
 def boot_root(shop: Workshop) -> Path:
     """Return the unpacked Debian tree with kernel, shim, stub and the initrd's programs."""
-    tree = shop.cache / boot_root_name(shop.epoch)
+    suite = boot_suite(shop.hardware)
+    tree = shop.cache / boot_root_name(suite, shop.epoch)
     if tree.is_dir():
         return tree
     shop.say("bootkit: Debian kernel, shim and tools")
@@ -127,7 +141,7 @@ def boot_root(shop: Workshop) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     tar = shop.cache / "boot-root.tar"
-    tools.build_root(BOOT_SUITE, tar, epoch=shop.epoch, temporary=shop.cache)
+    tools.build_root(suite, tar, epoch=shop.epoch, temporary=shop.cache)
     run(["tar", "-C", temporary, "--numeric-owner", "-xpf", tar], timeout=600.0)
     tar.unlink()
     for name in ("bin", "sbin", "lib", "lib64"):  # a tree that was only unpacked has no links yet
@@ -145,7 +159,7 @@ def initrd_base(root: Path, kernel: str, shop: Workshop) -> initrdplan.Base:
     if stamp.is_file():
         return msgspec.json.decode(stamp.read_bytes(), type=initrdplan.StoredBase).base(folder)
     shop.say("bootkit: initrd")
-    for old in shop.cache.glob("initrd-*"):
+    for old in shop.cache.glob(f"initrd-{flavour_of(kernel)}-*"):
         shutil.rmtree(old)
     folder.mkdir(parents=True)
     base = initrd.build_base(
@@ -170,11 +184,16 @@ def modules_layer(root: Path, kernel: str, shop: Workshop) -> VerityLayer:
     if stamp.is_file() and path.is_file():
         return msgspec.json.decode(stamp.read_bytes(), type=LayerMeta).layer(path)
     shop.say("bootkit: packing modules")
-    for old in shop.cache.glob("modules-*"):
+    for old in shop.cache.glob(f"modules-{flavour_of(kernel)}-*"):
         shutil.rmtree(old)
     folder.mkdir(parents=True)
-    modules.modules_tree(root, kernel, folder / "tree")
+    paths = modules.chosen(tools.index_modules(root, kernel))
+    firmware = modules.modules_tree(root, kernel, folder / "tree", paths)
     layer = make_layer(folder / "tree", path, epoch=shop.epoch)
+    shop.say(
+        f"bootkit: {len(paths)} modules, {len(firmware)} files of firmware, "
+        f"{path.stat().st_size / 1e6:.1f} MB"
+    )
     shutil.rmtree(folder / "tree")
     write_atomic(stamp, msgspec.json.encode(LayerMeta.of(layer)))
     return layer

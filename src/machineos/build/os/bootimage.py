@@ -27,6 +27,9 @@ STUB_PATH = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 SBAT_GENERATION = 1
 COMMAND_LINE = (
     "console=tty0 console=ttyS0,115200n8 panic=10 oops=panic quiet loglevel=4 "
+    # A kernel that hangs restarts, and a watchdog runs that nobody opens, or closes, on purpose.
+    "softlockup_panic=1 hardlockup_panic=1 nmi_watchdog=1 watchdog.open_timeout=60 "
+    "iTCO_wdt.nowayout=1 i6300esb.nowayout=1 sp5100_tco.nowayout=1 wdat_wdt.nowayout=1 "
     "lsm=landlock,lockdown,yama,integrity,apparmor,ipe lockdown=confidentiality "
     "apparmor=1 security=apparmor random.trust_cpu=on "
     # Else a process is given other code through /proc/PID/mem, whatever its pages allow.
@@ -73,6 +76,7 @@ def settings_of(mode: Mode, base: Base, modules: RootHash, options: Options) -> 
         modules=base.modules,
         drivers=base.drivers,
         filesystems=base.filesystems,
+        watchdogs=base.watchdogs,
         banner=options.banner,
         tpm_kind=options.tpm_kind if mode == "provision" else "",
     )
@@ -86,18 +90,21 @@ def sections_of(
     anchors: bytes,
     policy_key: bytes,
     options: Options,
+    microcode: bytes = b"",
 ) -> dict[str, bytes]:
     """Return the sections of an image, without policy and SBAT.
 
     ``archive`` and ``anchors`` are the two parts of the initrd, ``policy_key`` (PEM) the key that
-    the TPM believes about boot images.
+    the TPM believes about boot images, ``microcode`` an archive that the stub puts before them.
     """
+    early = {".ucode": microcode} if microcode else {}
     return {
         ".osrel": _os_release(options),
         ".cmdline": COMMAND_LINE.encode() + b"\0",
         ".uname": kernel.encode(),
         ".pcrpkey": policy_key,
         ".initrd": _aligned(archive) + anchors,
+        **early,
         ".linux": linux,
     }
 

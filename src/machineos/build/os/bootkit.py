@@ -69,13 +69,14 @@ def build_images(
     modules: RootHash,
     work: Path,
     options: Options,
+    microcode: bytes = b"",
     modes: Iterable[Mode] = MODES,
     say: Callable[[str], None] = lambda _text: None,
 ) -> dict[Mode, Path]:
     """Write ``shim.efi`` and one UKI per mode into ``output`` and return the paths of the UKIs.
 
     ``root`` is the Debian tree with kernel, stub and shim, ``modules`` the volume with the modules
-    of that kernel. Raises: ToolError, SignatureError.
+    of that kernel, ``microcode`` an archive of it, or nothing. Raises: ToolError, SignatureError.
     """
     output.mkdir(parents=True, exist_ok=True)
     build_shim(anchored, root, output / "shim.efi", work=work)
@@ -84,7 +85,6 @@ def build_images(
     archive = base.archive.read_bytes()
     names: dict[Mode, Path] = {}
     for mode in modes:
-        say(f"boot image for {mode}")
         settings = settings_of(mode, base, modules, options)
         sections = sections_of(
             base.kernel,
@@ -93,9 +93,11 @@ def build_images(
             anchors=anchors_archive(anchored, settings, work=work, epoch=options.epoch),
             policy_key=policy_public_key(anchored),
             options=options,
+            microcode=microcode,
         )
         names[mode] = output / image_name(mode)
         sign_uki(anchored, stub, sections, names[mode], work=work, mode=mode, options=options)
+        say(f"boot image for {mode}: {names[mode].stat().st_size / 1e6:.1f} MB")
     return names
 
 

@@ -68,6 +68,7 @@ def build_base(root: Path, kernel: str, output: Path, *, work: Path, epoch: int)
         loaded_as(modules.always),
         tuple((pattern, loaded_as(order)) for pattern, order in modules.drivers),
         {kind: loaded_as(order) for kind, order in modules.filesystems.items()},
+        tuple((pattern, loaded_as(order)) for pattern, order in modules.watchdogs),
     )
 
 

@@ -23,8 +23,10 @@ MODULES = (
     "authenc", "aesni-intel", "sha256-ssse3",
 )  # fmt: skip
 # File systems that are loaded when something is to be mounted with them.
+# Two ask for crc32c by its name alone (modules.softdep), which no order of dependencies brings.
 FILESYSTEMS = {
-    "erofs": ("erofs",),
+    "erofs": ("crc32c_generic", "erofs"),
+    "ext4": ("crc32c_generic", "ext4"),
     "iso9660": ("isofs",),
     "vfat": ("vfat", "nls_cp437", "nls_ascii"),
 }
@@ -32,7 +34,14 @@ FILESYSTEMS = {
 DRIVERS = (
     "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "ahci", "ata_piix", "nvme", "xhci-pci",
     "usb-storage", "uas", "hv_storvsc", "vmw_pvscsi", "mptspi", "megaraid_sas", "xen-blkfront",
+    "mpt3sas", "mptsas", "mpi3mr", "smartpqi", "hpsa", "aacraid", "ehci-pci", "vmd", "sdhci-pci",
 )  # fmt: skip
+# Before all others: from then on a boot that hangs ends. What makes the device of another stands
+# before it: the chipset's own drivers that of iTCO_wdt.
+WATCHDOGS = ("i6300esb", "lpc_ich", "i2c-i801", "iTCO_wdt", "sp5100_tco", "wdat_wdt")
+# What serves a device whose bus tells no alias.
+BESIDE = {"sdhci-pci": ("mmc_block",)}
+Drivers = tuple[tuple[str, tuple[str, ...]], ...]
 PROGRAMS = ("usr/sbin/cryptsetup",)
 PYTHON = "usr/bin/python3.13"
 PACKAGE = "usr/lib/machineos/python"
@@ -72,14 +81,15 @@ for module in list(sys.modules.values()):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The part that does not depend on the product. ``drivers``: (alias pattern, module files);
-    ``filesystems``: type of mount(2) -> module files."""
+    """The part that does not depend on the product. ``drivers`` and ``watchdogs``: (alias pattern,
+    module files); ``filesystems``: type of mount(2) -> module files."""
 
     archive: Path
     kernel: str
     modules: tuple[str, ...]
-    drivers: tuple[tuple[str, tuple[str, ...]], ...]
+    drivers: Drivers
     filesystems: dict[str, tuple[str, ...]]
+    watchdogs: Drivers = ()
 
 
 class StoredBase(msgspec.Struct, frozen=True):
@@ -87,49 +97,60 @@ class StoredBase(msgspec.Struct, frozen=True):
 
     kernel: str
     modules: tuple[str, ...]
-    drivers: tuple[tuple[str, tuple[str, ...]], ...]
+    drivers: Drivers
     filesystems: dict[str, tuple[str, ...]]
+    watchdogs: Drivers = ()
 
     @classmethod
     def of(cls, base: Base) -> StoredBase:
         """Return what to remember of ``base``."""
-        return cls(base.kernel, base.modules, base.drivers, base.filesystems)
+        return cls(base.kernel, base.modules, base.drivers, base.filesystems, base.watchdogs)
 
     def base(self, folder: Path) -> Base:
         """Return the base that is stored in ``folder``."""
+        archive = folder / "initrd.cpio.zst"
         return Base(
-            folder / "initrd.cpio.zst", self.kernel, self.modules, self.drivers, self.filesystems
+            archive, self.kernel, self.modules, self.drivers, self.filesystems, self.watchdogs
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Modules:
     """The kernel modules to install, as paths in the modules folder, and when they are loaded:
-    always, for a device that matches a pattern, for a type of mount(2)."""
+    always, for a device that matches a pattern, for a type of mount(2), first of all."""
 
     always: tuple[str, ...]
-    drivers: tuple[tuple[str, tuple[str, ...]], ...]
+    drivers: Drivers
     filesystems: dict[str, tuple[str, ...]]
+    watchdogs: Drivers = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Every path once."""
-        orders = (self.always, *(order for _, order in self.drivers), *self.filesystems.values())
+        served = (order for _, order in (*self.watchdogs, *self.drivers))
+        orders = (self.always, *served, *self.filesystems.values())
         return tuple(dict.fromkeys(path for order in orders for path in order))
 
 
 def choose_modules(table: ModuleTable) -> Modules:
     """Return what this kernel needs. Raises: MissingError for a module that every machine needs."""
-    drivers: list[tuple[str, tuple[str, ...]]] = []
-    for name in DRIVERS:
+    needed = {kind: table.load_order(names) for kind, names in FILESYSTEMS.items()}
+    return Modules(
+        table.load_order(MODULES), _served(table, DRIVERS), needed, _served(table, WATCHDOGS)
+    )
+
+
+def _served(table: ModuleTable, names: tuple[str, ...]) -> Drivers:
+    """Return what is loaded for which devices, of these drivers."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for name in names:
         try:
-            order = table.load_order([name])
+            order = table.load_order([name, *BESIDE.get(name, ())])
         except MissingError:  # not every kernel flavour has every driver
             continue
         key = name.replace("-", "_")
-        drivers += [(pattern, order) for pattern, owner in table.aliases if owner == key and order]
-    needed = {kind: table.load_order(names) for kind, names in FILESYSTEMS.items()}
-    return Modules(table.load_order(MODULES), tuple(drivers), needed)
+        found += [(pattern, order) for pattern, owner in table.aliases if owner == key and order]
+    return tuple(found)
 
 
 def file_name(path: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import machineos
 from machineos.build.recipe.stageplan import DEFAULT_EPOCH
+from machineos.document.model.hardware import GUEST, Hardware
 from machineos.errors import MissingError, PolicyError
 from machineos.host.pack.mmdebstrap import Suite
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from machineos.core.clock import Clock
     from machineos.document.between.bootsettings import TpmKind
+    from machineos.document.model.hardware import Kernel, Microcode
 
 HOSTFS_TAG = "hostfs"
 BOOTKIT_TAG = "bootkit-squashfs"
@@ -35,14 +37,15 @@ ANCHORS = (
     "tpmpol-admin",
 )  # fmt: skip
 VERSION_LABEL = "org.opencontainers.image.version"
-BOOT_SUITE = Suite(
-    name="trixie",
-    variant="extract",
-    packages=(
-        "cryptsetup-bin", "linux-image-cloud-amd64", "python3-cryptography", "python3-msgspec",
-        "shim-unsigned", "systemd-boot-efi",
-    ),
-)  # fmt: skip
+KERNELS: dict[Kernel, str] = {
+    "generic": "linux-image-amd64",
+    "cloud": "linux-image-cloud-amd64",
+}
+MICROCODE: dict[Microcode, tuple[str, ...]] = {
+    "amd": ("amd64-microcode",),
+    "intel": ("intel-microcode",),
+    "none": (),
+}
 _BANNER = "DEBUG VARIANT, FOR TESTS ONLY: root shell on the console"
 
 
@@ -57,6 +60,7 @@ class Workshop:
     version: str = machineos.__version__
     policy_version: str = "0001"
     tpm_kind: TpmKind = ""
+    hardware: Hardware = GUEST
     say: Callable[[str], None] = field(default=lambda _text: None)
 
     @property
@@ -89,21 +93,36 @@ def require_variant(variant: str, *, for_tests: bool) -> None:
         raise PolicyError(f"the {variant} variant is only for keysets marked {TEST_MARKER}")
 
 
-def boot_root_name(epoch: int) -> str:
+def boot_suite(hardware: Hardware) -> Suite:
+    """Return the Debian tree of a boot on ``hardware``: kernel, shim, stub, programs, firmware."""
+    foreign = (*hardware.firmware, *MICROCODE[hardware.updates])
+    packages = {
+        "cryptsetup-bin", "python3-cryptography", "python3-msgspec", "shim-unsigned",
+        "systemd-boot-efi", KERNELS[hardware.kernel], *foreign,
+    }  # fmt: skip
+    return Suite(
+        name="trixie",
+        variant="extract",
+        packages=tuple(sorted(packages)),
+        components=("main", "non-free-firmware") if foreign else (),
+    )
+
+
+def boot_root_name(suite: Suite, epoch: int) -> str:
     """Return the name of the unpacked Debian tree in the cache."""
-    return f"boot-root-{_short(repr((BOOT_SUITE, epoch)))}"
+    return f"boot-root-{_short(repr((suite, epoch)))}"
 
 
 def initrd_name(root: str, kernel: str, epoch: int, source: str) -> str:
     """Return the name of an initrd's folder in the cache: made of the tree ``root``, and of our own
     code, whose digest is ``source``."""
-    return f"initrd-{_short(f'{root} {kernel} {epoch} {source}')}"
+    return f"initrd-{flavour_of(kernel)}-{_short(f'{root} {kernel} {epoch} {source}')}"
 
 
 def modules_name(root: str, kernel: str, epoch: int, source: str) -> str:
     """Return the name of the folder of a layer of modules in the cache: made of the tree ``root``,
     by code with the digest ``source``."""
-    return f"modules-{_short(f'{root} {kernel} {epoch} {source}')}"
+    return f"modules-{flavour_of(kernel)}-{_short(f'{root} {kernel} {epoch} {source}')}"
 
 
 def bootkit_key(
@@ -115,10 +134,16 @@ def bootkit_key(
     that go into the images, ``source`` is the digest of the code that makes them.
     """
     whole = (
-        *parts, shop.policy_version, shop.tpm_kind, shop.version, shop.variant, shop.epoch,
+        *parts, shop.policy_version, shop.tpm_kind, shop.hardware, shop.version, shop.variant,
+        shop.epoch,
         [hashlib.sha256(pem).hexdigest() for pem in certificates], source,
     )  # fmt: skip
     return hashlib.sha256(repr(whole).encode()).hexdigest()
+
+
+def flavour_of(kernel: str) -> Kernel:
+    """Return which kernel a release (``6.12.1+deb13-cloud-amd64``) is of."""
+    return "cloud" if "-cloud-" in kernel else "generic"
 
 
 def newest_kernel(names: Sequence[str], root: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
+from machineos.document.model.hardware import Kernel, Microcode, PackageName
 from machineos.document.model.install import NetworkType, Protocol, ServiceType, UpdateType
 from machineos.document.model.limits import MAX_IMAGE_MANIFEST, MAX_PORT, MAX_VOLUME
 from machineos.document.model.names import GroupName, Label, ProductName, ServiceName, Version
@@ -33,6 +34,7 @@ def schema() -> dict[str, Any]:
                     "description": "complete replaces all that is installed, partial adds to it.",
                 },
                 "storage": _list(_storage(), "Volumes that targets can mount."),
+                "hardware": _hardware(),
                 "targets": {**_list(_target(), "What the machine runs."), "minItems": 1},
             },
             ("version", "product", "targets"),
@@ -43,6 +45,22 @@ def schema() -> dict[str, Any]:
 def schema_bytes() -> bytes:
     """Return the schema as it lies in ``docs/schema/manifest.schema.json``."""
     return json.dumps(schema(), indent=2).encode() + b"\n"
+
+
+def _hardware() -> dict[str, Any]:
+    packages = {"type": "string", "pattern": f"^{PackageName.PATTERN}$"}
+    body = _object(
+        {
+            "kernel": {"enum": list(get_args(Kernel)), "default": "generic"},
+            "firmware": _list(packages, "Debian packages; files that a module names go in."),
+            "microcode": {
+                "enum": list(get_args(Microcode)),
+                "description": "Of processors; AMD's with the generic kernel when left out.",
+            },
+        },
+        (),
+    )
+    return {**body, "description": "What `mosb bootkit build --manifest` builds for."}
 
 
 def _target() -> dict[str, Any]:

@@ -6,8 +6,9 @@ a document are reported together, in document order, each with path and line: va
 read are reported and set aside, so that the rules still judge the rest. Pure.
 
 Our additions to the predecessor's form: ``protocol`` of a port, sizes such as ``30G`` (a plain
-number is MiB), digests in a ``source``. ``digest`` and ``size`` are of the image manifest that
-``source`` names, as it is there: before a conversion, when the image has tar layers.
+number is MiB), digests in a ``source``, ``hardware`` (for the bootkit, not signed with the rest).
+``digest`` and ``size`` are of the image manifest that ``source`` names, as it is there: before a
+conversion, when the image has tar layers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 
 from machineos.core import yamldoc
 from machineos.core.size import parse_size
+from machineos.document.model.hardware import Hardware, Kernel, Microcode, PackageName
 from machineos.document.model.install import (
     Mount,
     Network,
@@ -98,12 +100,21 @@ class SourceTarget(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
 
 
+class SourceHardware(msgspec.Struct, frozen=True, kw_only=True):
+    """The ``hardware``: what ``mosb bootkit build --manifest`` builds for."""
+
+    kernel: Kernel = "generic"
+    firmware: tuple[PackageName, ...] | None = ()
+    microcode: Microcode | None = None
+
+
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
     product: str = ""
     update_type: UpdateType | None = None
     storage: tuple[SourceStorage, ...] | None = ()
     targets: tuple[SourceTarget, ...] | None = ()
+    hardware: SourceHardware | None = None
 
 
 class ImageTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +143,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     update_type: UpdateType
     storage: tuple[Storage, ...]
     targets: tuple[ImageTarget, ...]
+    hardware: Hardware = Hardware()
 
 
 def parse_source(data: bytes, *, name: str = "manifest.yaml") -> Source:
@@ -196,6 +208,15 @@ def _build(document: _Document) -> Source:
             )
             for item in document.targets or ()
         ),
+        hardware=_hardware(document.hardware or SourceHardware()),
+    )
+
+
+def _hardware(hardware: SourceHardware) -> Hardware:
+    return Hardware(
+        kernel=hardware.kernel,
+        firmware=hardware.firmware or (),
+        microcode=hardware.microcode,
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from machineos.build.os.workshop import Workshop
     from machineos.document.between.bootsettings import TpmKind
+    from machineos.document.model.hardware import Hardware, Kernel, Microcode, PackageName
     from machineos.oci.model.documents import Descriptor
 
 
@@ -28,6 +29,17 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
+
+
+def _packages(
+    _context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]
+) -> tuple[PackageName, ...]:
+    from machineos.document.model.hardware import PackageName
+
+    try:
+        return tuple(PackageName.parse(text) for text in given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group("hostfs")
@@ -66,20 +78,42 @@ def bootkit() -> None:
     type=click.Choice(["", "integrated", "discrete", "virtual"]),
     help="Provision no machine with a TPM of another kind: integrated, discrete or virtual.",
 )  # fmt: skip
+@click.option(
+    "--kernel", type=click.Choice(["generic", "cloud"]),
+    help="Debian's kernel for every machine (the default), or the small one for guests.",
+)  # fmt: skip
+@click.option(
+    "--firmware", multiple=True, metavar="PACKAGE", callback=_packages,
+    help="A Debian package: its files that a module names go in; may be given again.",
+)  # fmt: skip
+@click.option(
+    "--microcode", type=click.Choice(["amd", "intel", "none"]),
+    help="Of processors; Intel's doubles a kernel image. Without it: AMD's with generic.",
+)  # fmt: skip
+@click.option(
+    "--manifest", type=click.Path(dir_okay=False, path_type=Path),
+    help="A manifest.yaml whose `hardware` says these three; an option wins.",
+)  # fmt: skip
 @_common
 def bootkit_build(
     *,
     keyset_name: str,
     policy_version: str,
     tpm_kind: TpmKind,
+    kernel: Kernel | None,
+    firmware: tuple[PackageName, ...],
+    microcode: Microcode | None,
+    manifest: Path | None,
     as_json: bool,
     **given: Any,  # noqa: ANN401
 ) -> None:
     """Build shim, kernel images with their TPM policies, and the bootkit image (needs root).
 
     \b
-    Example:
+    Examples:
       mosb bootkit build --keyset snakeoil
+      mosb bootkit build --keyset snakeoil --firmware firmware-bnx2x --microcode intel
+      mosb bootkit build --keyset snakeoil --kernel cloud
     """
     from machineos.build.os import appliance, workshop
     from machineos.build.os.bootkit import Anchored
@@ -87,8 +121,11 @@ def bootkit_build(
 
     keyset = Keyset.open(app.home().keysets, keyset_name)
     anchored = Anchored(keyset, app.read_passphrase(given["passphrase_file"]))
+    hardware = _hardware(manifest).changed(kernel, firmware, microcode)
     with progress.shown(plain=as_json) as watch:
-        shop = _workshop(given, watch, policy_version=policy_version, tpm_kind=tpm_kind)
+        shop = _workshop(
+            given, watch, policy_version=policy_version, tpm_kind=tpm_kind, hardware=hardware
+        )
         descriptor = appliance.build_bootkit(anchored, shop)
     folder = workshop.bootkit_folder(keyset.root, shop.variant)
     _show(folder / "oci", workshop.BOOTKIT_TAG, descriptor, as_json)
@@ -145,16 +182,25 @@ def media_build(
         click.echo(str(path))
 
 
+def _hardware(manifest: Path | None) -> Hardware:
+    from machineos.build.publish.publish import load_source
+    from machineos.document.model.hardware import Hardware
+
+    return Hardware() if manifest is None else load_source(manifest).hardware
+
+
 def _workshop(
     given: dict[str, Any],
     watch: progress.Watch,
     *,
     policy_version: str = "0001",
     tpm_kind: TpmKind = "",
+    hardware: Hardware | None = None,
 ) -> Workshop:
     from machineos import __version__
     from machineos.build.os.workshop import Workshop
     from machineos.core.clock import SystemClock
+    from machineos.document.model.hardware import Hardware
 
     cache = given["cache"] or app.home().cache / "machineos"
     cache.mkdir(parents=True, exist_ok=True)
@@ -164,6 +210,7 @@ def _workshop(
         version=given["version"] or __version__,
         policy_version=policy_version,
         tpm_kind=tpm_kind,
+        hardware=hardware or Hardware(),
         say=watch.say,
     )
 

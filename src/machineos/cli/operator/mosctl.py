@@ -13,6 +13,7 @@ import click
 from machineos.cli import app, options
 from machineos.cli.group import group
 from machineos.cli.operator import shape
+from machineos.cli.operator.mosctl_check import check
 from machineos.cli.operator.mosctl_install import install
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def status(*, status_file: Path, as_json: bool) -> None:
 
 
 mosctl.add_command(install)
+mosctl.add_command(check)
 
 
 @mosctl.group("service")

@@ -33,7 +33,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     ``command_line`` is what the kernel must have been started with; ``modules`` are file names in
     the order of loading, always; ``drivers`` are (alias pattern, file names), loaded when a device
-    is there; ``filesystems`` are file names by type of mount(2). ``modules_volume`` is the root
+    is there, and ``watchdogs`` likewise before all others; ``filesystems`` are file names by type
+    of mount(2). ``modules_volume`` is the root
     hash of the layer with all modules and firmware of this kernel. ``epoch`` (seconds) is when it
     was built: the clock is never before it. ``banner`` is shown at each boot, unless it is empty.
     ``tpm_kind`` is the only kind of TPM that is provisioned, empty for any.
@@ -49,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     modules: tuple[str, ...]
     drivers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     filesystems: dict[str, tuple[str, ...]] = {}
+    watchdogs: tuple[tuple[str, tuple[str, ...]], ...] = ()
     banner: str = ""
     tpm_kind: TpmKind = ""
 

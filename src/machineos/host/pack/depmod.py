@@ -1,4 +1,5 @@
-"""Kernel module dependencies and aliases, as ``depmod`` writes them (modules.dep(5))."""
+"""Kernel module dependencies and aliases, as ``depmod`` writes them (modules.dep(5)), and the
+firmware that modules name (modinfo(8))."""
 
 from __future__ import annotations
 
@@ -65,3 +66,9 @@ def index_command(root: Path, kernel: str) -> Command:
     """Return the command that indexes the modules of ``kernel`` under ``root``, a file system
     tree: it writes ``TABLES``."""
     return Command(("depmod", "-b", str(root), kernel), _TIMEOUT)
+
+
+def firmware_command(paths: Iterable[Path]) -> Command:
+    """Return the command that prints the firmware files that the modules ``paths`` name, one a
+    line, as paths in the firmware folder."""
+    return Command(("modinfo", "-F", "firmware", *map(str, paths)), _TIMEOUT)

@@ -23,7 +23,8 @@ _TIMEOUT = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What a root is made of. ``snapshot`` is a folder below ``mirror``, for archives by date."""
+    """What a root is made of. ``snapshot`` is a folder below ``mirror``, for archives by date;
+    ``components`` are those of the archive, ``main`` alone when it is empty."""
 
     name: str
     packages: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Suite:
     mirror: str = ""
     snapshot: str = ""
     keyring: str = ""
+    components: tuple[str, ...] = ()
 
 
 def argv_build(suite: Suite, output: Path, *, archives: Path | None = None) -> list[str]:
@@ -52,6 +54,8 @@ def argv_build(suite: Suite, output: Path, *, archives: Path | None = None) -> l
     ]
     if suite.packages:
         argv.append(f"--include={','.join(suite.packages)}")
+    if suite.components:
+        argv.append(f"--components={','.join(suite.components)}")
     if suite.keyring:
         argv.append(f"--keyring={suite.keyring}")
     if archives is not None:

@@ -82,6 +82,12 @@ def index_modules(root: Path, kernel: str) -> depmod.ModuleTable:
     return depmod.parse_table(*((folder / name).read_text("utf-8") for name in depmod.TABLES))
 
 
+def firmware_of(paths: Iterable[Path]) -> tuple[str, ...]:
+    """Return the firmware files that these modules name. Raises: MissingToolError, ToolError."""
+    found = perform(depmod.firmware_command(paths)).text.split()
+    return tuple(sorted(set(found)))
+
+
 def libraries_of(root: Path, programs: Iterable[Path]) -> tuple[Path, ...]:
     """Return every library that ``programs`` need, transitively, as paths inside ``root``.
 

@@ -51,6 +51,7 @@ def plan_qemu(
         *_disks(machine, paths),
         *_nics(config),
         *_fw_cfg(config),
+        *_watchdogs(config),
         *_screen(config, paths),
         *_once(options),
     ]
@@ -134,6 +135,8 @@ def _controllers(config: Config) -> Iterator[str]:
     scsi = any(disk.attach == "scsi" and disk.type != "cdrom" for disk in config.disks)
     if scsi or config.cdrom or any(_on_scsi_cd(disk) for disk in config.disks):
         yield from ("-device", "virtio-scsi-pci,id=scsi")
+    if any(disk.attach == "megasas" for disk in config.disks):
+        yield from ("-device", "megasas,id=raid")
     if any(disk.attach == "usb" for disk in config.disks) or config.gui:
         yield from ("-device", "qemu-xhci,id=usb")
 
@@ -174,6 +177,8 @@ def _attachment(disk: Disk) -> dict[str, object]:
             return {"driver": "ide-cd" if cd else "ide-hd", **rotation}
         case "usb":
             return {"driver": "usb-storage", "bus": "usb.0"}
+        case "megasas":
+            return {"driver": "scsi-cd" if cd else "scsi-hd", "bus": "raid.0", **rotation}
 
 
 def _boot_order(config: Config) -> list[int | None]:
@@ -204,7 +209,7 @@ def _nics(config: Config) -> Iterator[str]:
 
 
 def _nic_device(nic: Nic, netdev: str) -> dict[str, object]:
-    driver = "virtio-net-pci" if nic.device == "virtio-net" else "e1000"
+    driver = "virtio-net-pci" if nic.device == "virtio-net" else nic.device
     device: dict[str, object] = {"driver": driver, "netdev": netdev, "id": f"nic-{nic.id}"}
     device["romfile"] = nic.romfile
     if nic.mac:
@@ -225,6 +230,16 @@ def _fw_cfg(config: Config) -> Iterator[str]:
     for item in config.fw_cfg:
         value = f"file={escape(item.file)}" if item.file else f"string={escape(item.string)}"
         yield from ("-fw_cfg", f"name={escape(item.name)},{value}")
+
+
+def _watchdogs(config: Config) -> Iterator[str]:
+    """Each resets the machine when nobody feeds it; that of the chipset is there, but mute."""
+    if "itco" in config.watchdogs:
+        yield from ("-global", "ICH9-LPC.noreboot=false")
+    if "i6300esb" in config.watchdogs:
+        yield from ("-device", "i6300esb")
+    if config.watchdogs:
+        yield from ("-action", "watchdog=reset")
 
 
 def _screen(config: Config, paths: MachinePaths) -> Iterator[str]:

@@ -9,7 +9,8 @@ from machineos.build.os.bootimage import Options
 from machineos.build.os.initrdplan import Base
 from machineos.core.word import RootHash
 
-BASE = Base(Path("/b"), "6.12", ("loop.ko",), (("p", ("d.ko",)),), {"vfat": ("vfat.ko",)})
+BASE = Base(Path("/b"), "6.12", ("loop.ko",), (("p", ("d.ko",)),), {"vfat": ("vfat.ko",)},
+            (("w", ("esb.ko",)),))  # fmt: skip
 VOLUME = RootHash("ab" * 32)
 OPTIONS = Options(policy_version="0003", epoch=7)
 
@@ -34,7 +35,7 @@ def test_the_initrd_is_told_what_it_was_built_of() -> None:
     assert (settings.kernel, settings.epoch, settings.banner) == ("6.12", 7, "B")
     assert settings.modules_volume == VOLUME
     assert (settings.modules, settings.drivers) == (BASE.modules, BASE.drivers)
-    assert settings.filesystems == BASE.filesystems
+    assert (settings.filesystems, settings.watchdogs) == (BASE.filesystems, BASE.watchdogs)
 
 
 def test_only_the_image_that_provisions_asks_for_a_kind_of_tpm() -> None:
@@ -54,6 +55,14 @@ def test_the_command_line_locks_the_kernel_down() -> None:
         "lockdown=confidentiality",
         "proc_mem.force_override=never",
         "initcall_blacklist=fuse_init,virtio_fs_init",
+        "softlockup_panic=1",
+        "hardlockup_panic=1",
+        "nmi_watchdog=1",
+        "watchdog.open_timeout=60",
+        "iTCO_wdt.nowayout=1",
+        "i6300esb.nowayout=1",
+        "sp5100_tco.nowayout=1",
+        "wdat_wdt.nowayout=1",
         "audit=1",
         "intel_iommu=on",
         "iommu.strict=1",
@@ -92,3 +101,12 @@ def test_what_is_measured_has_the_sbat_and_not_the_policy() -> None:
     whole = bootimage.with_policies(found, ())
     assert list(whole)[-2:] == [".pcrsig", ".linux"]
     assert uki.measure({**whole, ".sbat": b"sbat"}) == pcr11
+
+
+def test_microcode_is_measured_in_its_place_and_absent_without_a_word() -> None:
+    given = {"linux": b"L", "archive": b"abc", "anchors": b"A", "policy_key": b"K"}
+    made = bootimage.sections_of("6.12", **given, options=OPTIONS, microcode=b"M")
+    assert made[".ucode"] == b"M"
+    assert {**sections(), ".ucode": b"M"} == made
+    assert bootimage.measured(made, b"S") != bootimage.measured(sections(), b"S")
+    assert ".ucode" not in sections()

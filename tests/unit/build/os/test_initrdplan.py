@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from machineos.build.os import initrdplan
-from machineos.build.os.initrdplan import DRIVERS, FILESYSTEMS, MODULES, Base, StoredBase
+from machineos.build.os.initrdplan import (
+    BESIDE,
+    DRIVERS,
+    FILESYSTEMS,
+    MODULES,
+    WATCHDOGS,
+    Base,
+    StoredBase,
+)
 from machineos.errors import MissingError
 from machineos.host.pack.depmod import ModuleTable
 
 
 def table(*, without: str = "", aliases: tuple[tuple[str, str], ...] = ()) -> ModuleTable:
     """A kernel that has every module in a file of its own, but for one that lacks."""
-    names = {*MODULES, *DRIVERS, *(name for needed in FILESYSTEMS.values() for name in needed)}
+    tables = (MODULES, DRIVERS, WATCHDOGS, *FILESYSTEMS.values(), *BESIDE.values())
+    names = {name for each in tables for name in each}
     paths = {f"kernel/{name}.ko.xz": () for name in sorted(names - {without})}
     depends = {**paths, "kernel/nvme.ko.xz": ("kernel/nvme-core.ko.xz",)}
     return ModuleTable({**depends, "kernel/nvme-core.ko.xz": ()}, aliases, frozenset())
@@ -32,14 +42,19 @@ def test_the_tables() -> None:
         "authenc", "aesni-intel", "sha256-ssse3",
     )  # fmt: skip
     assert FILESYSTEMS == {
-        "erofs": ("erofs",),
+        "erofs": ("crc32c_generic", "erofs"),
+        "ext4": ("crc32c_generic", "ext4"),
         "iso9660": ("isofs",),
         "vfat": ("vfat", "nls_cp437", "nls_ascii"),
     }
     assert DRIVERS == (
         "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "ahci", "ata_piix", "nvme", "xhci-pci",
         "usb-storage", "uas", "hv_storvsc", "vmw_pvscsi", "mptspi", "megaraid_sas",
-        "xen-blkfront",
+        "xen-blkfront", "mpt3sas", "mptsas", "mpi3mr", "smartpqi", "hpsa", "aacraid", "ehci-pci",
+        "vmd", "sdhci-pci",
+    )  # fmt: skip
+    assert WATCHDOGS == (
+        "i6300esb", "lpc_ich", "i2c-i801", "iTCO_wdt", "sp5100_tco", "wdat_wdt",
     )  # fmt: skip
     assert initrdplan.PROGRAMS == ("usr/sbin/cryptsetup",)
     assert initrdplan.PYTHON == "usr/bin/python3.13"
@@ -66,6 +81,27 @@ def test_a_driver_is_loaded_for_what_it_says_it_serves_with_what_it_needs() -> N
     )
 
 
+def test_watchdogs_have_a_table_of_their_own_in_its_order() -> None:
+    aliases = (
+        ("platform:iTCO_wdt", "iTCO_wdt"),
+        ("pci:lpc*", "lpc_ich"),
+        ("pci:esb*", "i6300esb"),
+    )
+    chosen = initrdplan.choose_modules(table(aliases=aliases))
+    assert chosen.watchdogs == (
+        ("pci:esb*", ("kernel/i6300esb.ko.xz",)),
+        ("pci:lpc*", ("kernel/lpc_ich.ko.xz",)),
+        ("platform:iTCO_wdt", ("kernel/iTCO_wdt.ko.xz",)),
+    )
+    assert chosen.drivers == ()
+    assert "kernel/lpc_ich.ko.xz" in chosen.paths
+
+
+def test_a_bus_without_aliases_has_its_driver_with_that_of_the_controller() -> None:
+    chosen = initrdplan.choose_modules(table(aliases=(("pci:sd*", "sdhci_pci"),)))
+    assert chosen.drivers == (("pci:sd*", ("kernel/sdhci-pci.ko.xz", "kernel/mmc_block.ko.xz")),)
+
+
 def test_a_driver_that_a_kernel_lacks_is_left_out() -> None:
     aliases = (("pci:nvme*", "nvme"),)
     assert initrdplan.choose_modules(table(without="nvme", aliases=aliases)).drivers != ()
@@ -79,7 +115,7 @@ def test_a_file_system_is_loaded_when_it_is_mounted() -> None:
         "kernel/nls_cp437.ko.xz",
         "kernel/nls_ascii.ko.xz",
     )
-    assert set(chosen.filesystems) == {"erofs", "iso9660", "vfat"}
+    assert set(chosen.filesystems) == {"erofs", "ext4", "iso9660", "vfat"}
 
 
 def test_each_file_is_installed_once_under_its_plain_name() -> None:
@@ -89,11 +125,10 @@ def test_each_file_is_installed_once_under_its_plain_name() -> None:
 
 
 def test_a_base_is_remembered_without_its_place() -> None:
-    base = Base(Path("/old/initrd.cpio.zst"), "6.12", ("a",), (("p", ("b",)),), {"v": ("c",)})
+    drivers, watchdogs = (("p", ("b",)),), (("w", ("d",)),)
+    base = Base(Path("/old/a"), "6.12", ("a",), drivers, {"v": ("c",)}, watchdogs)
     again = StoredBase.of(base).base(Path("/new"))
-    assert again == Base(
-        Path("/new/initrd.cpio.zst"), "6.12", ("a",), (("p", ("b",)),), {"v": ("c",)}
-    )
+    assert again == replace(base, archive=Path("/new/initrd.cpio.zst"))
 
 
 def test_the_first_process_is_ours_and_has_no_path_but_ours_and_debians() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from machineos.build.os import workshop
 from machineos.build.os.workshop import DEBUG, ORDINARY, Workshop
+from machineos.document.model.hardware import GUEST, Hardware, PackageName
 from machineos.errors import MissingError, PolicyError
 from machineos.host.pack.mmdebstrap import Suite
 from vectors.clock import FixedClock
@@ -45,22 +46,56 @@ def test_only_a_variant_for_tests_has_a_banner() -> None:
     )
 
 
-def test_the_tree_of_a_boot_is_debians() -> None:
-    assert Suite(
+BASIC = (
+    "cryptsetup-bin", "python3-cryptography", "python3-msgspec", "shim-unsigned",
+    "systemd-boot-efi",
+)  # fmt: skip
+
+
+def test_the_tree_of_a_guest_is_debians_and_free() -> None:
+    assert workshop.boot_suite(GUEST) == Suite(
         name="trixie",
         variant="extract",
-        packages=(
-            "cryptsetup-bin", "linux-image-cloud-amd64", "python3-cryptography",
-            "python3-msgspec", "shim-unsigned", "systemd-boot-efi",
-        ),
-    ) == workshop.BOOT_SUITE  # fmt: skip
+        packages=tuple(sorted((*BASIC, "linux-image-cloud-amd64"))),
+    )
     assert (workshop.HOSTFS_TAG, workshop.BOOTKIT_TAG) == ("hostfs", "bootkit-squashfs")
     assert workshop.VERSION_LABEL == "org.opencontainers.image.version"
 
 
+@pytest.mark.parametrize(
+    ("hardware", "packages"),
+    [
+        (Hardware(), {"linux-image-amd64", "amd64-microcode"}),
+        (Hardware(microcode="none"), {"linux-image-amd64"}),
+        (Hardware(microcode="intel"), {"linux-image-amd64", "intel-microcode"}),
+        (
+            Hardware(kernel="cloud", firmware=(PackageName("firmware-bnx2x"),)),
+            {"linux-image-cloud-amd64", "firmware-bnx2x"},
+        ),
+    ],
+)
+def test_hardware_brings_its_packages(hardware: Hardware, packages: set[str]) -> None:
+    suite = workshop.boot_suite(hardware)
+    assert set(suite.packages) - set(BASIC) == packages
+    foreign = len(packages) > 1
+    assert suite.components == (("main", "non-free-firmware") if foreign else ())
+
+
+@pytest.mark.parametrize(
+    ("release", "flavour"),
+    [("6.12.1+deb13-cloud-amd64", "cloud"), ("6.12.1+deb13-amd64", "generic")],
+)
+def test_a_kernel_says_which_it_is(release: str, flavour: str) -> None:
+    assert workshop.flavour_of(release) == flavour
+    assert workshop.initrd_name("r", release, 7, "s").startswith(f"initrd-{flavour}-")
+    assert workshop.modules_name("r", release, 7, "s").startswith(f"modules-{flavour}-")
+
+
 def test_what_goes_in_is_in_the_names_of_the_cache() -> None:
-    assert workshop.boot_root_name(7) != workshop.boot_root_name(8)
-    assert len(workshop.boot_root_name(7)) == len("boot-root-") + 16
+    suites = [workshop.boot_suite(hardware) for hardware in (GUEST, Hardware())]
+    names = {workshop.boot_root_name(suite, epoch) for suite in suites for epoch in (7, 8)}
+    assert len(names) == 4
+    assert {len(name) for name in names} == {len("boot-root-") + 16}
     names = {
         workshop.initrd_name(*given)
         for given in (
@@ -72,7 +107,7 @@ def test_what_goes_in_is_in_the_names_of_the_cache() -> None:
         )
     }
     assert len(names) == 5
-    assert all(name.startswith("initrd-") and len(name) == 23 for name in names)
+    assert all(name.startswith("initrd-generic-") and len(name) == 31 for name in names)
 
 
 PARTS = ("initrd-a", "sha256:m")
@@ -91,8 +126,9 @@ def test_all_that_an_image_depends_on_is_in_its_key() -> None:
         workshop.bootkit_key(replace(SHOP, variant=DEBUG), PARTS, pems, "s"),
         workshop.bootkit_key(replace(SHOP, epoch=8), PARTS, pems, "s"),
         workshop.bootkit_key(replace(SHOP, tpm_kind="integrated"), PARTS, pems, "s"),
+        workshop.bootkit_key(replace(SHOP, hardware=Hardware()), PARTS, pems, "s"),
     }
-    assert len(keys) == 10
+    assert len(keys) == 11
     same = workshop.bootkit_key(replace(SHOP, cache=Path("/other")), PARTS, pems, "s")
     assert same in keys
 

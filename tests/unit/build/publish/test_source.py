@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from machineos.build.publish.publish import load_source
 from machineos.build.publish.source import parse_source
+from machineos.document.model.hardware import Hardware, PackageName
 from machineos.document.model.install import Mount, Network, Port, Storage
 from machineos.errors import DocumentError, Fault, MissingError
 
@@ -391,3 +392,27 @@ def test_any_heap_of_lines_is_read_or_refused_with_lines_that_exist(lines: list[
 def test_no_bytes_break_the_reader(data: bytes) -> None:
     found = faults_or_none(data)
     assert found is None or found
+
+
+def test_hardware_is_read_and_has_defaults() -> None:
+    """It may be left out whole, or in part; a list that is null is empty."""
+    assert parse_source(ONE.encode()).hardware == Hardware()
+    text = ONE + "hardware: {kernel: cloud, firmware: [firmware-bnx2x], microcode: intel}\n"
+    wanted = Hardware(kernel="cloud", firmware=(PackageName("firmware-bnx2x"),), microcode="intel")
+    assert parse_source(text.encode()).hardware == wanted
+    part = parse_source((ONE + "hardware: {firmware: null}\n").encode())
+    assert part.hardware == Hardware()
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("hardware: {kernel: other}", "hardware.kernel"),
+        ("hardware: {microcode: arm}", "hardware.microcode"),
+        ("hardware: {firmware: [a/testing]}", "hardware.firmware[0]"),
+        ("hardware: {driver: x}", "hardware.driver"),
+        ("hardware: cloud", "hardware"),
+    ],
+)
+def test_hardware_that_is_not_known(line: str, path: str) -> None:
+    assert [place for place, _ in places(f"{ONE}{line}\n")] == [path]

@@ -23,6 +23,9 @@ def test_help_has_an_example(group: click.Group) -> None:
     [
         (hostfs, [], "--keyset"),
         (bootkit, ["--keyset", "k", "--variant", "other"], "--variant"),
+        (bootkit, ["--keyset", "k", "--kernel", "other"], "--kernel"),
+        (bootkit, ["--keyset", "k", "--microcode", "arm"], "--microcode"),
+        (bootkit, ["--keyset", "k", "--firmware", "a,b"], "'a,b' is not the name of a Debian"),
         (media, [], "--project"),
     ],
 )

@@ -54,6 +54,7 @@ BESIDE = {
     "build/publish/source.py:parse_source": "hands on the faults of the rules with their lines",
     "build/publish/verify.py:_require_blobs": "a blob is not in the registry",
     "build/publish/verify.py:_require_whole": "a blob in the registry is damaged",
+    "document/model/hardware.py:PackageName.parse": "a value that cannot be read",
     "document/product/artifacts.py:Referrers._manifest": "an artifact of a stranger is passed over",
     "document/product/install.py:parse_install": "a value that cannot be read",
     "document/state/leases.py:_address_faults": "a file of mosd, which is made anew",

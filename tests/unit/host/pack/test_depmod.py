@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from machineos.core.command import Command
 from machineos.errors import MissingError
-from machineos.host.pack.depmod import TABLES, ModuleTable, index_command, module_name, parse_table
+from machineos.host.pack.depmod import (
+    TABLES,
+    ModuleTable,
+    firmware_command,
+    index_command,
+    module_name,
+    parse_table,
+)
 
 # As depmod 30 wrote them for 6.12.
 DEP = """\
@@ -34,6 +41,9 @@ def table() -> ModuleTable:
 
 def test_the_command() -> None:
     assert index_command(Path("r"), "6.1") == Command(("depmod", "-b", "r", "6.1"), 120.0)
+    assert firmware_command([Path("a.ko"), Path("b.ko")]) == Command(
+        ("modinfo", "-F", "firmware", "a.ko", "b.ko"), 120.0
+    )
     assert TABLES == ("modules.dep", "modules.alias", "modules.builtin")
 
 

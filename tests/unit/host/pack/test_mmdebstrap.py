@@ -41,3 +41,9 @@ def test_it_runs_in_namespaces_of_its_own_with_its_files_where_we_say() -> None:
         env=(("SOURCE_DATE_EPOCH", "7"), ("TMPDIR", "/tmp/w")),
         cwd=Path("/tmp/w"),
     )
+
+
+def test_components_of_the_archive_are_said_when_they_are_not_the_usual() -> None:
+    assert not [word for word in argv_build(Suite("t"), Path("/o")) if "components" in word]
+    argv = argv_build(Suite("t", components=("main", "non-free-firmware")), Path("/o"))
+    assert "--components=main,non-free-firmware" in argv

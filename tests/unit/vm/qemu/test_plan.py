@@ -25,7 +25,7 @@ from machineos.vm.paths import MachinePaths
 from machineos.vm.provider import AS_DEFINED, StartOptions
 from machineos.vm.qemu.plan import plan_qemu
 
-Attach = Literal["virtio", "scsi", "nvme", "ide", "usb"]
+Attach = Literal["virtio", "scsi", "nvme", "ide", "usb", "megasas"]
 Kind = Literal["ssd", "hdd", "cdrom"]
 GOLDEN = Path(__file__).with_name("golden")
 PATHS = MachinePaths(
@@ -198,6 +198,9 @@ def test_all_that_a_disk_says_of_itself() -> None:
     }  # fmt: skip
     assert device(attach="nvme") == {**common, "driver": "nvme"}
     assert device(attach="usb") == {**common, "driver": "usb-storage", "bus": "usb.0"}
+    assert device(attach="megasas") == {
+        **common, "driver": "scsi-hd", "bus": "raid.0", "rotation_rate": 1,
+    }  # fmt: skip
     assert device(type="cdrom", attach="ide") == {
         "drive": "disk0", "id": "dev-disk0", "driver": "ide-cd", "bus": "ide.0",
     }  # fmt: skip
@@ -261,3 +264,21 @@ def test_a_screen_has_a_keyboard_and_a_pointer() -> None:
 def test_a_firmware_item_from_a_file() -> None:
     argv = plan(replace(FULL, fw_cfg=(FwCfg(name="opt/a", file="/f,g"),)))
     assert values(argv, "fw_cfg") == ["name=opt/a,file=/f,,g"]
+
+
+def test_watchdogs_are_there_when_asked_and_bite() -> None:
+    quiet = plan(Config(name="vm1"))
+    assert "i6300esb" not in quiet
+    assert not [word for word in quiet if "noreboot" in word]
+    assert "action" not in " ".join(quiet)
+    card = plan(Config(name="vm1", watchdogs=("i6300esb",)))
+    assert "i6300esb" in values(card, "device")
+    assert values(card, "action") == ["watchdog=reset"]
+    chipset = plan(Config(name="vm1", watchdogs=("itco",)))
+    assert "ICH9-LPC.noreboot=false" in values(chipset, "global")
+    assert "i6300esb" not in chipset
+
+
+def test_the_driver_of_an_interface() -> None:
+    argv = plan(Config(name="vm1", nics=(Nic(device="e1000e"),)))
+    assert nodes(argv, "device")[-1]["driver"] == "e1000e"

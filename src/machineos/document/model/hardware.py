@@ -1,0 +1,57 @@
+"""What a bootkit is built for: the kernel, the firmware of its drivers, microcode of processors.
+
+``mosb bootkit build`` takes it from its options, or from ``hardware`` in ``manifest.yaml``
+(docs/adr/0030).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+
+import msgspec
+
+Kernel = Literal["generic", "cloud"]
+Microcode = Literal["amd", "intel", "none"]
+
+
+class PackageName(str):
+    """The name of a Debian package (Debian policy 5.6.7)."""
+
+    __slots__ = ()
+    PATTERN = "[a-z0-9][a-z0-9+.-]{1,99}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a name. Raises: ValueError."""
+        if not re.fullmatch(cls.PATTERN, text):
+            raise ValueError(f"{text[:80]!r} is not the name of a Debian package")
+        return cls(text)
+
+
+class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``kernel``: Debian's for every machine, or for guests only. ``firmware``: Debian packages, of
+    which the files go in that a module names. ``microcode`` None is what costs nothing: AMD's with
+    the generic kernel, none with the other, which runs where it would do nothing."""
+
+    kernel: Kernel = "generic"
+    firmware: tuple[PackageName, ...] = ()
+    microcode: Microcode | None = None
+
+    @property
+    def updates(self) -> Microcode:
+        """Whose microcode goes into the kernel images."""
+        return self.microcode or ("amd" if self.kernel == "generic" else "none")
+
+    def changed(
+        self, kernel: Kernel | None, firmware: tuple[PackageName, ...], microcode: Microcode | None
+    ) -> Hardware:
+        """Return this with what was given in its place: None and empty are not given."""
+        return Hardware(
+            kernel=kernel or self.kernel,
+            firmware=firmware or self.firmware,
+            microcode=microcode or self.microcode,
+        )
+
+
+GUEST = Hardware(kernel="cloud")

@@ -1,0 +1,44 @@
+"""What a bootkit is built for."""
+
+from __future__ import annotations
+
+import pytest
+
+from machineos.document.model.hardware import GUEST, Hardware, PackageName
+
+ONE, TWO = PackageName("firmware-bnx2x"), PackageName("firmware-qlogic")
+
+
+@pytest.mark.parametrize(
+    ("hardware", "updates"),
+    [
+        (Hardware(), "amd"),
+        (GUEST, "none"),
+        (Hardware(microcode="none"), "none"),
+        (Hardware(kernel="cloud", microcode="intel"), "intel"),
+    ],
+)
+def test_microcode_that_costs_nothing_goes_with_the_generic_kernel(
+    hardware: Hardware, updates: str
+) -> None:
+    assert hardware.updates == updates
+
+
+def test_what_is_given_wins() -> None:
+    written = Hardware(kernel="cloud", firmware=(ONE,), microcode="intel")
+    assert written.changed(None, (), None) == written
+    changed = Hardware(kernel="generic", firmware=(TWO,), microcode="none")
+    assert written.changed("generic", (TWO,), "none") == changed
+
+
+@pytest.mark.parametrize("text", ["firmware-bnx2x", "a2", "lib+x.y-1"])
+def test_names_of_packages(text: str) -> None:
+    assert PackageName.parse(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "A2", "-a", "a b", "a,b", "a/testing", "x" * 101, "a2\n"]
+)
+def test_what_is_no_name_of_a_package(text: str) -> None:
+    with pytest.raises(ValueError, match="is not the name of a Debian package"):
+        PackageName.parse(text)
