@@ -48,9 +48,8 @@ if TYPE_CHECKING:
     from machineos.trust.keys.keyset import Keyset
 
 T = TypeVar("T")
-OURS, THEIRS, SHORT = "bench", "bench-debian", "bench-debian-short"
-VERIFIED = "bench-verified"
-NAME = "machine/install:1.0.0"
+OURS, GENERIC = "bench", "bench-generic"
+THEIRS, SHORT, VERIFIED = "bench-debian", "bench-debian-short", "bench-verified"
 _STAMP = re.compile(r"\[ *(\d+\.\d+)\] machineos: (.*)$", re.MULTILINE)
 _HANDED = "handing over to systemd"
 _BOOT_SECONDS = 600.0
@@ -69,24 +68,27 @@ class Boot:
     steps: tuple[tuple[float, str], ...]
 
 
-ROWS = ("handover", "service", "handover-verified", "service-verified")
+ROWS = ("handover", "service", "handover-verified", "service-verified", "kernels")
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """Ours and the peers in turn; ``plain`` and ``fair`` are pairs of kernel seconds at the
-    hand-over and seconds from power-on to multi-user, 0 where it was not asked for."""
+    hand-over and seconds from power-on to multi-user, ``generic`` is the hand-over of ours with the
+    generic kernel; 0 where it was not asked for."""
 
     ours: Boot
     plain: tuple[float, float]
     fair: tuple[float, float]
+    generic: float
 
 
 def boots(bench: Bench, wanted: Collection[str]) -> list[Row]:
     """Measure what is wanted of ``ROWS``. Raises: MachineError, ToolError."""
     keyset, _ = bench.keys()
     store = MachineStore(bench.home.config, bench.home.state, bench.home.runtime)
-    port = _install(bench, store)
+    other = _install(bench, store, GENERIC, "generic") if "kernels" in wanted else 0
+    port = _install(bench, store, OURS, "cloud")
     variables = uefi_variables(keyset, _provider(store))
     plain = debian.peer(bench, keyset)
     try:
@@ -94,9 +96,9 @@ def boots(bench: Bench, wanted: Collection[str]) -> list[Row]:
             _define_peer(store, name, disk, variables)
         if any(name.endswith("-verified") for name in wanted):
             _enrol(bench, store, keyset, variables)
-        rounds = [_round(bench, store, port, wanted) for _ in range(bench.pairs + bench.warm)][
-            bench.warm :
-        ]
+        rounds = [
+            _round(bench, store, port, other, wanted) for _ in range(bench.pairs + bench.warm)
+        ][bench.warm :]
     finally:
         for name in (THEIRS, SHORT, VERIFIED):
             if name in store.names():
@@ -111,12 +113,17 @@ def boots(bench: Bench, wanted: Collection[str]) -> list[Row]:
         rows.append(_fair_handover_row(rounds))
     if "service-verified" in wanted:
         rows.append(_fair_service_row(rounds))
+    if "kernels" in wanted:
+        rows.append(_kernels_row(rounds))
     return rows
 
 
-def _round(bench: Bench, store: MachineStore, port: int, wanted: Collection[str]) -> Round:
+def _round(
+    bench: Bench, store: MachineStore, port: int, other: int, wanted: Collection[str]
+) -> Round:
+    """``port`` and ``other`` are those of the services of ours, cloud and generic."""
     say = bench.say
-    ours = _once_more(lambda: _boot_ours(store, port), say)
+    ours = _once_more(lambda: _boot_ours(store, OURS, port), say)
     say(f"  ours: hand-over {ours.handover:.2f} s, service {ours.service:.2f} s")
     handed = ready = 0.0
     fair = (0.0, 0.0)
@@ -128,7 +135,11 @@ def _round(bench: Bench, store: MachineStore, port: int, wanted: Collection[str]
     if any(name.endswith("-verified") for name in wanted):
         fair = _once_more(lambda: _boot_verified(store), say)
     say(f"  verified: hand-over {fair[0]:.2f} s, multi-user {fair[1]:.2f} s")
-    return Round(ours, (handed, ready), fair)
+    generic = 0.0
+    if "kernels" in wanted:
+        generic = _once_more(lambda: _boot_ours(store, GENERIC, other), say).handover
+        say(f"  generic kernel: hand-over {generic:.2f} s")
+    return Round(ours, (handed, ready), fair, generic)
 
 
 def _enrol(bench: Bench, store: MachineStore, keyset: Keyset, variables: Path) -> None:
@@ -240,11 +251,23 @@ def _fair_service_row(rounds: list[Round]) -> Row:
     )
 
 
-def _boot_ours(store: MachineStore, port: int) -> Boot:
+def _kernels_row(rounds: list[Round]) -> Row:
+    pairs = _pairs((each.generic, each.ours.handover) for each in rounds)
+    return Row(
+        "kernels",
+        "kernel start to hand-over, with Debian's generic kernel",
+        "the same machine with the cloud kernel",
+        (ratio_check(pairs, 1.15),),
+        tuple(pairs),
+        ("two machines of the same product that differ in `mosb bootkit build --kernel` alone",),
+    )
+
+
+def _boot_ours(store: MachineStore, name: str, port: int) -> Boot:
     clock = SystemClock()
     answered = threading.Event()
     start = time.perf_counter()
-    with RunningMachine(_provider(store), OURS, clock, options=_ONCE) as machine:
+    with RunningMachine(_provider(store), name, clock, options=_ONCE) as machine:
         while not answered.wait(_PROBE_SECONDS):
             # In threads: a question that was asked too early is answered late or never.
             threading.Thread(target=_probe, args=(port, answered), daemon=True).start()
@@ -337,12 +360,12 @@ def _define_peer(store: MachineStore, name: str, image: Path, variables: Path) -
     store.create(msgspec.structs.replace(machine, config=config))
 
 
-def _install(bench: Bench, store: MachineStore) -> int:
-    """Bring the machine about with the product's own commands, unless what it was installed from
-    has not changed; return the host's port of its service."""
-    bench.say("  (bringing the installed machine up to date)")
-    for part in ("hostfs", "bootkit"):
-        bench.command("mosb", part, "build", "--keyset", KEYSET)
+def _install(bench: Bench, store: MachineStore, machine: str, kernel: str) -> int:
+    """Bring a machine about with the product's own commands, unless what it was installed from has
+    not changed; return the host's port of its service."""
+    bench.say(f"  (bringing the machine with the {kernel} kernel up to date)")
+    bench.command("mosb", "hostfs", "build", "--keyset", KEYSET)
+    bench.command("mosb", "bootkit", "build", "--keyset", KEYSET, "--kernel", kernel)
     source = bench.folder / "service"
     source.mkdir(exist_ok=True)
     for path in (TOP / "examples/registry").iterdir():
@@ -350,19 +373,20 @@ def _install(bench: Bench, store: MachineStore) -> int:
             shutil.copy(path, source)
     bench.command("mosb", "image", "build", "--layout", "oci:oci", cwd=source)
     repo = f"oci:{bench.folder / 'repo'}"
+    name = f"machine/{kernel}:1.0.0"
     printed = bench.command(
-        "mosb", "manifest", "publish", "--project", PROJECT, "--repo", repo, "--name", NAME,
+        "mosb", "manifest", "publish", "--project", PROJECT, "--repo", repo, "--name", name,
         "--json", "manifest.yaml", cwd=source,
     )  # fmt: skip
     wanted = hashlib.sha256(json.loads(printed)["digest"].encode()).hexdigest()
-    stamp = bench.folder / "installed"
-    if not (OURS in store.names() and stamp.is_file() and stamp.read_text() == wanted):
+    stamp = bench.folder / f"installed-{machine}"
+    if not (machine in store.names() and stamp.is_file() and stamp.read_text() == wanted):
         stamp.unlink(missing_ok=True)
-        if OURS in store.names():
-            bench.command("machine", "delete", "--force", OURS)
-        bench.say("  (installing the machine)")
+        if machine in store.names():
+            bench.command("machine", "delete", "--force", machine)
+        bench.say("  (installing it)")
         bench.command(
-            "trust", "launch", "--project", PROJECT, "--disk", "8GiB", OURS, f"{repo}:{NAME}"
+            "trust", "launch", "--project", PROJECT, "--disk", "8GiB", machine, f"{repo}:{name}"
         )
         stamp.write_text(wanted)
-    return store.load(OURS).config.nics[0].ports[0].host.port
+    return store.load(machine).config.nics[0].ports[0].host.port

@@ -28,7 +28,9 @@ SBAT_GENERATION = 1
 COMMAND_LINE = (
     "console=tty0 console=ttyS0,115200n8 panic=10 oops=panic quiet loglevel=4 "
     # A kernel that hangs restarts, and a watchdog runs that nobody opens, or closes, on purpose.
-    "softlockup_panic=1 hardlockup_panic=1 nmi_watchdog=1 watchdog.open_timeout=60 "
+    # Soft is twice the threshold (seconds): a busy host takes its guests' time away for 20.
+    "softlockup_panic=1 hardlockup_panic=1 nmi_watchdog=1 watchdog_thresh=30 "
+    "watchdog.open_timeout=60 "
     "iTCO_wdt.nowayout=1 i6300esb.nowayout=1 sp5100_tco.nowayout=1 wdat_wdt.nowayout=1 "
     "lsm=landlock,lockdown,yama,integrity,apparmor,ipe lockdown=confidentiality "
     "apparmor=1 security=apparmor random.trust_cpu=on "
