@@ -1,8 +1,8 @@
 """What of this box works: TPM, Secure Boot, disks, network cards, watchdogs.
 
 Owns the reading of sysfs below a root that is given, and what it means. Nothing is asked of the
-TPM: its kind for certain is told by the medium that provisions (``trust.seal.tpmkind``), here only
-how it is spoken to.
+TPM: its kind is what the initrd of an install medium found (``trust.seal.tpmkind``) and left, and
+of an installed machine only how it is spoken to is known.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ _KINDS = {"0x01": "disks", "0x02": "network"}
 
 
 class Tpm(msgspec.Struct, frozen=True):
-    """``version`` is 2.0 or 1.2, empty when it is not told."""
+    """``version`` is 2.0 or 1.2, empty when it is not told; ``kind`` integrated, discrete, virtual
+    or unknown, empty when nobody asked."""
 
     version: str
     driver: str
     interface: str
+    kind: str = ""
 
 
 class DiskSeen(msgspec.Struct, frozen=True):
@@ -76,10 +78,11 @@ class Box(msgspec.Struct, frozen=True):
     undriven: tuple[str, ...]
 
 
-def look(sysfs: Path) -> Box:
-    """Return what is below ``sysfs`` (/sys)."""
+def look(sysfs: Path, kind: Path | None = None) -> Box:
+    """Return what is below ``sysfs`` (/sys), and what kind of TPM the file ``kind`` says, if it is
+    there."""
     return Box(
-        tpm=_tpm(sysfs / "class/tpm/tpm0"),
+        tpm=_tpm(sysfs / "class/tpm/tpm0", _text(kind) if kind is not None else ""),
         secure_boot=_secure_boot(sysfs / SECURE_BOOT),
         disks=tuple(_disks(sysfs / "class/block")),
         networks=tuple(_cards(sysfs / "class/net")),
@@ -90,7 +93,7 @@ def look(sysfs: Path) -> Box:
 
 def lines(box: Box) -> list[str]:
     """Return it for one screen, a line for each thing; what is missing is said too."""
-    tpm = f"{box.tpm.version}, {box.tpm.interface} ({box.tpm.driver})" if box.tpm else ""
+    tpm = _tpm_line(box.tpm) if box.tpm else ""
     return [
         f"tpm          {tpm or 'none: the machine cannot be provisioned'}",
         f"secure boot  {box.secure_boot}",
@@ -103,6 +106,11 @@ def lines(box: Box) -> list[str]:
 
 def _named(kind: str, found: list[str]) -> list[str]:
     return [f"{kind:<13}{line}" for line in found or ["none"]]
+
+
+def _tpm_line(tpm: Tpm) -> str:
+    kind = f"{tpm.kind}, " if tpm.kind else ""
+    return f"{tpm.version}, {kind}{tpm.interface} ({tpm.driver})"
 
 
 def _disk_line(disk: DiskSeen) -> str:
@@ -118,13 +126,14 @@ def _watchdog_line(one: Watchdog) -> str:
     return f"{one.name}  {one.identity}, {one.seconds} s, {one.state}"
 
 
-def _tpm(folder: Path) -> Tpm | None:
+def _tpm(folder: Path, kind: str) -> Tpm | None:
     if not folder.exists():
         return None
     major = _text(folder / "tpm_version_major")
     driver = _driver(folder / "device")
     version = {"2": "2.0", "1": "1.2"}.get(major, "")
-    return Tpm(version, driver, INTERFACES.get(driver, "an interface that is not known"))
+    interface = INTERFACES.get(driver, "an interface that is not known")
+    return Tpm(version, driver, interface, kind)
 
 
 def _secure_boot(path: Path) -> str:

@@ -45,6 +45,8 @@ def test_an_installer_hands_over() -> None:
     assert outcome.lines == [
         "initrd for install, kernel 6.12.1",
         "the kernel enforces: only signed code can be executed",
+        "the TPM is a program outside of this virtual machine "
+        "(virtual: made by IBM 'SW TPM', driver tpm_crb)",
         "the TPM gives out no key any more",
         f"this is SN0001 of product {PRODUCT}",
         "install medium /dev/sr0 verified",

@@ -46,9 +46,9 @@ ORDER: dict[Mode, list[str]] = {
         "requests", "handover", "second door", "watchdog", "lock", "privileges", "leave",
     ],
     "install": [
-        "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "first door", "identity",
-        "host CA", "medium", "live", "images", "certificates", "root", "fresh", "installer",
-        "forget", "second door", "watchdog", "lock", "privileges", "leave",
+        "anchors", "clock", "drivers", "keyrings", "enforce", "tpm kind", "unseal", "first door",
+        "identity", "host CA", "medium", "live", "images", "certificates", "root", "fresh",
+        "installer", "forget", "second door", "watchdog", "lock", "privileges", "leave",
     ],
     "provision": [
         "anchors", "clock", "drivers", "carrier", "new identity", "tpm kind", "provision", "erase",

@@ -115,6 +115,14 @@ def test_a_tpm_that_is_not_known(sysfs: Path) -> None:
     assert look(sysfs).tpm == Tpm("", "", "an interface that is not known")
 
 
+def test_what_the_initrd_found_of_the_tpm(sysfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "tpm-kind").write_text("integrated")
+    assert lines(look(sysfs, tmp_path / "tpm-kind"))[0] == (
+        "tpm          2.0, integrated, a command buffer, as those in processors have (tpm_crb)"
+    )
+    assert look(sysfs, tmp_path / "none") == look(sysfs)
+
+
 def test_the_command(sysfs: Path) -> None:
     shown = CliRunner().invoke(mosctl, ["check", "--sysfs", str(sysfs)])
     assert shown.exit_code == 0

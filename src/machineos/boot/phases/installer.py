@@ -11,6 +11,7 @@ from machineos.boot.facts import (
     INSTALLS,
     KEY,
     KEYS_USED,
+    TPM_KIND,
     UNSEALED,
     Departure,
     Facts,
@@ -38,6 +39,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "installer",
     modes=INSTALLS,
-    needs=frozenset({KEY, HOST_CA, UNSEALED, ENFORCING, FRESH}),
+    needs=frozenset({KEY, HOST_CA, UNSEALED, ENFORCING, FRESH, TPM_KIND}),
     gives=frozenset({KEYS_USED, DEPARTURE}),
 )

@@ -25,9 +25,11 @@ def check(*, sysfs: Path, as_json: bool) -> None:
     """
     import msgspec
 
+    from machineos.document.between.medium import TPM_KIND_FILE
     from machineos.install.box import lines, look
+    from machineos.install.source import RUN
 
-    box = look(sysfs)
+    box = look(sysfs, RUN / TPM_KIND_FILE)
     if as_json:
         app.show_json(msgspec.to_builtins(box))
         return

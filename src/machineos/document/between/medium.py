@@ -19,6 +19,7 @@ VERSION = 1
 # The names under which the initrd leaves the configuration key and the host's CA for the installer,
 # in root's keyring.
 INSTALL_KEY = "machineos:configuration-key"
+TPM_KIND_FILE = "tpm-kind"  # in /run/machineos: one word of ``trust.seal.tpmkind.Kind``
 CA_KEY = "machineos:host-ca-key"
 CA_CERTIFICATE = "machineos:host-ca-certificate"
 CA_SIGNATURE = "machineos:host-ca-signature"
