@@ -416,7 +416,8 @@ def test_root_tells_device_mapper_what_a_signed_volume_shows(
     said = live.sh(
         f"{shown}; loop=$(losetup -f --show /run/other); "
         "size=$(blockdev --getsz /dev/mapper/over);"
-        f" {then or 'true'}; mkdir -p /run/over; mount -t squashfs -o ro /dev/mapper/over /run/over;"
+        f" {then or 'true'}; mkdir -p /run/over; "
+        "mount -t squashfs -o ro /dev/mapper/over /run/over;"
         " /run/over/busybox echo RAN; umount /run/over; dmsetup remove --retry over; losetup -d $loop"
     ).output
     assert ("RAN" in said.split()) == runs, said
