@@ -418,7 +418,8 @@ def test_root_tells_device_mapper_what_a_signed_volume_shows(
         "size=$(blockdev --getsz /dev/mapper/over);"
         f" {then or 'true'}; mkdir -p /run/over; "
         "mount -t squashfs -o ro /dev/mapper/over /run/over;"
-        " /run/over/busybox echo RAN; umount /run/over; dmsetup remove --retry over; losetup -d $loop"
+        " /run/over/busybox echo RAN; umount /run/over; dmsetup remove --retry over; "
+        "losetup -d $loop"
     ).output
     assert ("RAN" in said.split()) == runs, said
     live.must("rm -f /run/other /run/layer /run/sig")
