@@ -11,11 +11,10 @@ from pathlib import Path
 from machineos.core.files import read_bounded
 from machineos.document.between.handover import MAX_SIZE, Handover, parse_handover
 from machineos.errors import MissingError
-from machineos.host.disk import lvm
+from machineos.host.disk import integrity, lvm
 from machineos.host.disk.tools import VolumeGroup
+from machineos.state.volumes.sealed import GROUP, INTEGRITY
 from machineos.state.volumes.service import LogicalVolumes
-
-DATA_GROUP = "machine-data"  # made by the installer
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def begin(places: Places) -> Start:
             f"{places.handover} does not exist", hint="mosd runs only on a booted appliance"
         ) from error
     handover = parse_handover(data, name=str(places.handover))
-    storage = LogicalVolumes(VolumeGroup(lvm.Group(DATA_GROUP, Path(handover.data_device))))
+    storage = LogicalVolumes(VolumeGroup(lvm.Group(GROUP, integrity.mapped(INTEGRITY))))
     if any(volume.persistent for volume in handover.volumes):
         storage.begin()
     return Start(places, handover, storage)

@@ -18,7 +18,7 @@ from machineos.core.command import Command
 from machineos.core.steps import Step
 from machineos.daemon.loop import Loop, Moment
 from machineos.daemon.mosd import SIGNALS, Daemon
-from machineos.daemon.start import DATA_GROUP, Places, begin
+from machineos.daemon.start import Places, begin
 from machineos.daemon.wiring import build
 from machineos.document.between.handover import Handover, Service, Volume, encode_handover
 from machineos.document.between.status import Status, parse_status
@@ -212,7 +212,6 @@ def test_the_places() -> None:
     assert places.status == Path("/run/machineos/status.json")
     assert places.units == Path("/run/systemd/system")
     assert places.resolv_conf == Path("/run/systemd/resolve/resolv.conf")
-    assert DATA_GROUP == "machine-data"
 
 
 def test_a_machine_without_handover_is_told_so(tmp_path: Path) -> None:

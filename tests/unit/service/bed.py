@@ -109,7 +109,7 @@ class Bed:
             product="default",
             store="/store",
             data="/data",
-            data_device="/dev/vda4",
+            volumes_key="5a" * 32,
             services=services,
             volumes=self.volumes,
         )

@@ -106,14 +106,14 @@ class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole document. ``store`` is the OCI layout; ``data`` the folder for storage labels;
-    ``data_device`` the partition with their volumes, on the disk that was booted."""
+    ``volumes_key`` the public key (X25519, hexadecimal) that new volumes are locked for."""
 
     version: int
     generation: str
     product: str
     store: str
     data: str
-    data_device: str
+    volumes_key: str
     services: tuple[Service, ...]
     volumes: tuple[Volume, ...] = ()
 

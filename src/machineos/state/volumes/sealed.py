@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from machineos.core.jsondoc import parse_json
@@ -24,15 +25,28 @@ if TYPE_CHECKING:
 
     from machineos.core.secret import Secret
 
+GROUP = "machine-data"  # the partition, and the volume group on it
+INTEGRITY = "machine-data-integrity"  # what the partition is opened as
 KIND = "machineos-sealed"  # the type of our token
 PASSPHRASE_SIZE = 64  # 32 random bytes in hexadecimal
 _SEALED_SIZE = PASSPHRASE_SIZE + hpke.OVERHEAD
+_DERIVED = ("pbkdf2", "sha256", ITERATIONS)
 # LUKS2 on-disk format, version 1.1.1, section 2.1: the binary header; JSON follows it.
 _BINARY = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
 _BINARY_SIZE = 4096
 _MAGICS = {0: b"LUKS\xba\xbe", 1: b"SKUL\xba\xbe"}
 HEADER_SIZE = 16 << 10  # of one of the two headers, binary and JSON
 HEADERS_SIZE = 2 * HEADER_SIZE
+
+
+def device_of(name: str) -> Path:
+    """Return the node of a logical volume."""
+    return Path("/dev") / GROUP / name
+
+
+def mapped_name(label: str) -> str:
+    """Return what the volume of a label is opened as."""
+    return f"machine-volume-{label}"
 
 
 def integrity_key(storage_key: Secret) -> Secret:
@@ -114,9 +128,10 @@ def _sealed(body: dict[str, Any]) -> bytes:
     kinds = {(each["type"], each["encryption"]) for each in body["segments"].values()}
     if kinds != {("crypt", CIPHER)}:
         raise ValueError("another encryption")
-    ((_, slot),) = body["keyslots"].items()
-    if slot["kdf"]["type"] != "pbkdf2" or slot["kdf"]["iterations"] != ITERATIONS:
-        raise ValueError("another derivation, which may take for ever")
+    (slot,), (digest,) = body["keyslots"].values(), body["digests"].values()
+    for derived in (slot["kdf"], digest):  # cryptsetup does as many rounds as stand there
+        if (derived["type"], derived["hash"], derived["iterations"]) != _DERIVED:
+            raise ValueError("another derivation, which may take for ever")
     (token,) = (each for each in body["tokens"].values() if each["type"] == KIND)
     sealed = bytes.fromhex(token["sealed"])
     if len(sealed) != _SEALED_SIZE:

@@ -49,7 +49,7 @@ class Bed:
             product="default",
             store=str(self.store.folder),
             data=str(self.folders.data),
-            data_device="/dev/vda4",
+            volumes_key="5a" * 32,
             services=services,
             volumes=VOLUMES,
         )
