@@ -31,7 +31,7 @@ def test_the_initrd_is_told_what_it_was_built_of() -> None:
     settings = bootimage.settings_of("install", BASE, VOLUME, Options("0003", 7, "B"))
     assert settings.mode == "install"
     assert settings.policy_version == "0003"
-    assert settings.command_line == bootimage.COMMAND_LINE
+    assert settings.command_line == bootimage.command_line("6.12")
     assert (settings.kernel, settings.epoch, settings.banner) == ("6.12", 7, "B")
     assert settings.modules_volume == VOLUME
     assert (settings.modules, settings.drivers) == (BASE.modules, BASE.drivers)
@@ -49,13 +49,20 @@ def test_only_the_image_that_provisions_asks_for_a_kind_of_tpm() -> None:
     assert bootimage.settings_of("provision", BASE, VOLUME, Options()).tpm_kind == ""
 
 
+def test_only_hardware_takes_a_processor_that_is_held_for_a_hang() -> None:
+    """A guest that was stopped or restored finds that of all its processors."""
+    assert bootimage.command_line("6.12.1+deb13-cloud-amd64") == bootimage.COMMAND_LINE
+    words = bootimage.command_line("6.12.1+deb13-amd64").split()
+    assert words[:-2] == bootimage.COMMAND_LINE.split()
+    assert words[-2:] == ["softlockup_panic=1", "watchdog_thresh=30"]
+
+
 def test_the_command_line_locks_the_kernel_down() -> None:
     words = bootimage.COMMAND_LINE.split()
     for word in (
         "lockdown=confidentiality",
         "proc_mem.force_override=never",
         "initcall_blacklist=fuse_init,virtio_fs_init",
-        "softlockup_panic=1",
         "hardlockup_panic=1",
         "nmi_watchdog=1",
         "watchdog.open_timeout=60",
@@ -86,7 +93,7 @@ def test_the_second_archive_begins_at_a_multiple_of_four() -> None:
 def test_the_sections() -> None:
     found = sections()
     assert list(found) == [".osrel", ".cmdline", ".uname", ".pcrpkey", ".initrd", ".linux"]
-    assert found[".cmdline"] == bootimage.COMMAND_LINE.encode() + b"\0"
+    assert found[".cmdline"] == bootimage.command_line("6.12").encode() + b"\0"
     assert found[".osrel"] == b'NAME="machineOS"\nID=machineos\nVERSION_ID=0003\n'
     marked = sections(options=Options("0001", 0, "DEBUG"))[".osrel"]
     assert marked.endswith(b'VERSION_ID=0001\nVARIANT="DEBUG"\n')
