@@ -25,12 +25,12 @@ from machineos.boot.facts import (
 from machineos.boot.steps import ForgetSecret, ReadHeader, Say, WriteFile
 from machineos.boot.volumesteps import ListVolumes, OpenVolume
 from machineos.core.steps import Talk, ask
+from machineos.document.model.names import Unfinished
 from machineos.errors import VerificationError
 from machineos.state.volumes.sealed import (
     GROUP,
     HEADERS_SIZE,
     device_of,
-    mapped_name,
     open_token,
     read_token,
 )
@@ -38,12 +38,13 @@ from machineos.trust.wrap.hpke import public_key
 
 if TYPE_CHECKING:
     from machineos.core.secret import Secret
+    from machineos.document.model.names import Label, VolumeName
     from machineos.document.state.system import System
 
 HEADER_COPY = RUN / "volume-header"
 
 
-def persistent(system: System) -> tuple[str, ...]:
+def persistent(system: System) -> tuple[Label, ...]:
     """Return the labels of the volumes that outlive a boot, sorted."""
     found = (each.storage for each in system.storage)
     return tuple(sorted(item.name for item in found if item.persistent))
@@ -54,18 +55,20 @@ class _Phase(Phase, frozen=True):
         key = facts[MACHINE_KEY]
         there = yield from ask(ListVolumes(GROUP))
         for label in persistent(facts[GENERATION].system):
-            if label in there:
-                try:
-                    yield from _open(label, key)
-                except VerificationError as error:
-                    yield from ask(Say(f"storage {label} stays closed: {error.message}"))
+            # One that was cut off before it got its name is whole or not: mosd knows by its tag.
+            for name in (label, Unfinished.of(label)):
+                if name in there:
+                    try:
+                        yield from _open(name, label, key)
+                    except VerificationError as error:
+                        yield from ask(Say(f"storage {name} stays closed: {error.message}"))
         public = public_key(key)
         yield from ask(ForgetSecret(key))
         return Facts().plus(VOLUMES, public)
 
 
-def _open(label: str, key: Secret) -> Talk[None]:
-    device = device_of(label)
+def _open(name: VolumeName, label: Label, key: Secret) -> Talk[None]:
+    device = device_of(name)
     try:
         header = yield from ask(ReadHeader(device))
     except OSError as error:
@@ -74,7 +77,7 @@ def _open(label: str, key: Secret) -> Talk[None]:
     passphrase = open_token(key, sealed, label)
     yield from ask(WriteFile(HEADER_COPY, header, mode=0o600))
     try:
-        yield from ask(OpenVolume(device, mapped_name(label), HEADER_COPY, passphrase))
+        yield from ask(OpenVolume(device, name.mapped, HEADER_COPY, passphrase))
     except VerificationError:
         yield from ask(ForgetSecret(passphrase))
         raise

@@ -19,7 +19,7 @@ from machineos.core.serviceid import ServiceId
 from machineos.core.word import RootHash
 from machineos.document.model.install import Mount, Network
 from machineos.document.model.names import Label
-from machineos.document.rules.handover import GROUPS, LABELS, RULES, Borrowed, Handed
+from machineos.document.rules.handover import GROUPS, KEY, LABELS, RULES, Borrowed, Handed
 from machineos.document.rules.product import KNOWN_VERSION
 from machineos.errors import DocumentError
 
@@ -130,6 +130,7 @@ def parse_handover(data: bytes, *, name: str = "boot.json") -> Handover:
     if not faults:
         services = [_handed(service) for service in handover.services]
         faults = [fault for rule in RULES for fault in rule.faults(services)]
+        faults += KEY.faults(handover.volumes_key)
         faults += LABELS.faults([volume.label for volume in handover.volumes])
         faults += GROUPS.faults(_borrowed(handover))
     if faults:

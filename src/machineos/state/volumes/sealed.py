@@ -44,11 +44,6 @@ def device_of(name: str) -> Path:
     return Path("/dev") / GROUP / name
 
 
-def mapped_name(label: str) -> str:
-    """Return what the volume of a label is opened as."""
-    return f"machine-volume-{label}"
-
-
 def integrity_key(storage_key: Secret) -> Secret:
     """Return the key of dm-integrity below the volumes (32 bytes); root can read it."""
     return derive(storage_key, b"volumes-integrity")

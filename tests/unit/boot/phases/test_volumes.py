@@ -34,12 +34,19 @@ def test_a_volume_that_the_generation_names_is_opened() -> None:
 
 
 def test_no_other_is_looked_at() -> None:
-    headers = {name: volume_header(name) for name in ("zot", "other", "zot+new")}
+    headers = {name: volume_header(name) for name in ("zot", "other", "zot.new")}
     host = handed_over(with_storage(Storage(headers=headers))).host
     assert host.storage.opened == OPEN
     read = [arguments for name, arguments in host.calls if name == "read_header"]
     assert read[-1] == (Path("/dev/machine-data/zot"),)
     assert len(read) == 2
+
+
+def test_one_that_was_cut_off_before_it_got_its_name_is_opened_by_the_one_it_has() -> None:
+    host = handed_over(with_storage(Storage(headers={"zot+new": volume_header("zot")}))).host
+    assert host.storage.opened == {"machine-volume-zot+new": Path("/dev/machine-data/zot+new")}
+    host = handed_over(with_storage(Storage(headers={"zot+new": bytes(1 << 16)}))).host
+    assert host.storage.opened == {}
 
 
 def test_one_that_was_not_made_yet_is_no_matter() -> None:
