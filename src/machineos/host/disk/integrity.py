@@ -20,6 +20,11 @@ _INTEGRITY = (
 _TIMEOUT = 900.0
 
 
+def name_of(group: str) -> str:
+    """Return what the device below a volume group is opened as."""
+    return f"{group}-integrity"
+
+
 def mapped(name: str) -> Path:
     """Return the device node once it is open."""
     return Path("/dev/mapper") / name

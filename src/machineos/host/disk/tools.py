@@ -13,7 +13,7 @@ from machineos.core.run import Running, perform, run
 from machineos.core.size import show_size
 from machineos.errors import SpaceError
 from machineos.host.disk import direct, integrity, mkfs, sfdisk
-from machineos.host.disk.lvm import parse_report
+from machineos.host.disk.lvm import Group, parse_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from machineos.core.files import Sync
     from machineos.core.secret import Secret
-    from machineos.host.disk.lvm import Group, LogicalVolume, Report
+    from machineos.host.disk.lvm import LogicalVolume, Report
 
 FilesystemKind = Literal["ext4", "vfat"]
 
@@ -60,6 +60,19 @@ def create_group(group: Group) -> None:
     for command in group.create_commands():
         perform(command)
     flush(group.device)
+
+
+def make_group(name: str, device: Path, *, key: Secret) -> None:
+    """Make the group ``name`` on ``device``, whose blocks ``key`` authenticates, and take it down
+    again; what was there is lost. Raises: ToolError."""
+    mapped = integrity.name_of(name)
+    group = Group(name, format_integrity(device, mapped, key))
+    try:
+        create_group(group)
+        perform(group.deactivate_command())
+    finally:
+        perform(integrity.close_command(mapped))
+    flush(device)
 
 
 class VolumeGroup:

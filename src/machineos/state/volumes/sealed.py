@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from machineos.core.jsondoc import parse_json
 from machineos.errors import DocumentError, VerificationError
+from machineos.host.disk import integrity
 from machineos.host.disk.luks import CIPHER, ITERATIONS
 from machineos.state.volumes.header import derive, hexadecimal
 from machineos.trust.wrap import hpke
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from machineos.core.secret import Secret
 
 GROUP = "machine-data"  # the partition, and the volume group on it
-INTEGRITY = "machine-data-integrity"  # what the partition is opened as
+INTEGRITY = integrity.name_of(GROUP)  # what the partition is opened as
 KIND = "machineos-sealed"  # the type of our token
 PASSPHRASE_SIZE = 64  # 32 random bytes in hexadecimal
 _SEALED_SIZE = PASSPHRASE_SIZE + hpke.OVERHEAD
