@@ -159,7 +159,6 @@ class FakeHost:
         self.forgotten = 0
         self.listed: list[Path] = []
         self.storage = OpenStorage()
-        self._integrity: Storage | None = None
         self._policy_key = b""
         root = Tree()
         for folder in ("dev", "proc", "sys", "run", "sysroot", "tmp"):
@@ -287,14 +286,13 @@ class FakeHost:
         content = self._content(device)
         if not isinstance(content, Storage):
             raise ToolError(f"integritysetup open {device}: no superblock")
-        self._integrity = content if content.key == key.reveal() else Storage()
+        self.storage.storage = content if content.key == key.reveal() else Storage()
 
     def begin_volumes(self, group: str, device: Path) -> None:
-        self.storage.storage = self._integrity
+        self.storage.begun = True
 
     def list_volumes(self, group: str) -> tuple[str, ...]:
-        self.storage.listed = True
-        return tuple(sorted(self.storage.storage.headers)) if self.storage.storage else ()
+        return self.storage.names()
 
     def open_volume(self, device: Path, name: str, header: Path, passphrase: Secret) -> None:
         self.storage.open(device, name, self.names.read(header, 8 << 20), passphrase)

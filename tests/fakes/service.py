@@ -289,11 +289,9 @@ class MemoryHost:
         self.group[new] = self.group.pop(name)
 
     def open_volume(self, label: Label) -> None:
-        if label not in self.opened:
-            if f"{label}+new" not in self.opened:
-                raise MissingError(f"storage {label}: its volume is not open")
-            self.opened.remove(f"{label}+new")
-            self.opened.add(label)
+        if not self.opened & {label, f"{label}+new"}:
+            raise MissingError(f"storage {label}: its volume is not open")
+        self.opened = self.opened - {f"{label}+new"} | {label}
 
     def remove_volume(self, name: VolumeName) -> None:
         self.group.pop(name, None)

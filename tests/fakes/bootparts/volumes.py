@@ -68,13 +68,17 @@ class OpenStorage:
     """What a boot has of it; nothing while the key is another one."""
 
     storage: Storage | None = None
-    listed: bool = False
+    begun: bool = False
     opened: dict[str, Path] = field(default_factory=dict)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the volumes that LVM shows, once it was told to."""
+        return tuple(sorted(self.storage.headers)) if self.storage and self.begun else ()
 
     def header(self, device: Path) -> bytes | None:
         """Return what a device shows, None when it is none of these. Raises: OSError."""
         name = device.name
-        if self.storage is None or not self.listed or device != device_of(name):
+        if self.storage is None or not self.begun or device != device_of(name):
             return None
         if name in self.storage.broken:
             raise OSError(5, os.strerror(5), str(device))

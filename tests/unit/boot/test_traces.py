@@ -50,7 +50,7 @@ def holds(host: FakeHost, fact: str) -> bool:
         or "machineos:configuration-key" in kernel.keyring,
         "volume keys derived": host.storage.storage is not None
         or "machineos:integrity-key" in kernel.keyring,
-        "volumes begun": host.storage.storage is not None,
+        "volumes begun": host.storage.begun,
         "keys overwritten": host.forgotten >= 3,
         "requests carried out": REQUESTS in host.listed,
         "unsealed": any(line.startswith("this is SN0001 ") for line in host.lines),
