@@ -14,8 +14,9 @@ from machineos.core.command import Command
 KEY_SIZE = 32
 # Read by LVM and others when they look for what is there, so written before anybody looks.
 EDGE = 16 << 20
+# The initrd has no /dev/stdin: udev makes that link.
 _INTEGRITY = (
-    "--integrity=hmac-sha256", "--integrity-key-file=/dev/stdin", f"--integrity-key-size={KEY_SIZE}"
+    "--integrity=hmac-sha256", "--integrity-key-file=/proc/self/fd/0", f"--integrity-key-size={KEY_SIZE}"
 )  # fmt: skip
 _TIMEOUT = 900.0
 

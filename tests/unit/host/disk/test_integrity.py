@@ -6,7 +6,7 @@ from machineos.core.command import Command
 from machineos.host.disk import integrity
 
 KEYED = (
-    "--integrity=hmac-sha256", "--integrity-key-file=/dev/stdin", "--integrity-key-size=32",
+    "--integrity=hmac-sha256", "--integrity-key-file=/proc/self/fd/0", "--integrity-key-size=32",
 )  # fmt: skip
 
 
