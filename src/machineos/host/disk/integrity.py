@@ -16,7 +16,8 @@ KEY_SIZE = 32
 EDGE = 16 << 20
 # The initrd has no /dev/stdin: udev makes that link.
 _INTEGRITY = (
-    "--integrity=hmac-sha256", "--integrity-key-file=/proc/self/fd/0", f"--integrity-key-size={KEY_SIZE}"
+    "--integrity=hmac-sha256", "--integrity-key-file=/proc/self/fd/0",
+    f"--integrity-key-size={KEY_SIZE}",
 )  # fmt: skip
 _TIMEOUT = 900.0
 
