@@ -369,27 +369,39 @@ def test_a_key_opens_layers_and_nothing_else(
     assert loaded(live, bench, signed) == [*["EACCES"] * 6, "EPERM"]
 
 
-def ran(guest: Guest, layer: VerityLayer, *options: str) -> str:
-    """Open the signed layer over other data, and execute what is there."""
-    words = " ".join(options)
-    return guest.sh(
-        f"veritysetup open {words} --hash-offset={layer.data_size} "
-        f"--root-hash-signature=/run/sig /run/other over /run/layer {layer.root_hash} "
-        "&& mkdir -p /run/over && mount -t squashfs -o ro /dev/mapper/over /run/over "
-        "&& /run/over/busybox echo RAN; umount /run/over; veritysetup close over"
-    ).output
+# Device mapper is told what to show by root: OPEN is a signed volume, /run/other has other files.
+OPEN = "veritysetup open {} --hash-offset={} --root-hash-signature=/run/sig {} over {} {}"
+SHOWN = {
+    "with other data": (OPEN, "", "/run/other", "", False),
+    "ignoring that it differs": (OPEN, "--ignore-corruption", "/run/other", "", True),
+    "checked once and changed then": (
+        OPEN, "--check-at-most-once", "/run/layer",
+        "cat /dev/mapper/over > /dev/null; dd if=/run/other of=/run/layer conv=notrunc status=none;"
+        " sync; echo 3 > /proc/sys/vm/drop_caches; blockdev --flushbufs /dev/mapper/over", True,
+    ),
+    "as another target": (
+        OPEN, "", "/run/layer", "dmsetup load over --table \"0 $size linear $loop 0\";"
+        " dmsetup suspend over; dmsetup resume over", False,
+    ),
+    "as an error and then as another target": (
+        OPEN, "", "/run/layer", "for table in error \"linear $loop 0\"; do dmsetup suspend over;"
+        " dmsetup load over --table \"0 $size $table\"; dmsetup resume over; done", True,
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.attack(
     "root",
-    "opens a signed volume over data of its own, and has dm-verity ignore that it differs",
+    "opens a signed volume over data of its own, three ways: dm-verity ignores that it differs, "
+    "checks it once, or another target takes its place",
     "**runs**: not closed (docs/trust.md tells it)",
 )
-def test_root_can_have_dm_verity_ignore_what_it_finds(
-    live: Guest, bench: Bench, signed: VerityLayer, tmp_path: Path
+@pytest.mark.parametrize("way", SHOWN)
+def test_root_tells_device_mapper_what_a_signed_volume_shows(
+    live: Guest, bench: Bench, signed: VerityLayer, tmp_path: Path, way: str
 ) -> None:
-    """The kernel counts a volume as signed whose root hash is, also when it is opened with
-    ``ignore_corruption``. This test says what is so: whoever closes it changes the last line."""
+    """The kernel counts a device as signed whose root hash is, whatever it shows. This test says
+    what is so: who closes it changes SHOWN."""
     (tmp_path / "tree").mkdir()
     shutil.copy("/usr/bin/busybox", tmp_path / "tree")
     other = make_layer(tmp_path / "tree", tmp_path / "other", epoch=1_767_225_600)
@@ -399,8 +411,18 @@ def test_root_can_have_dm_verity_ignore_what_it_finds(
     live.put(signed.path.read_bytes(), "/run/layer")
     root_hash = RootHash(signed.root_hash)
     live.put(FileSigner.open(bench.project.pair).sign_root_hash(root_hash), "/run/sig")
-    assert "RAN" not in ran(live, signed)
-    assert "RAN" in ran(live, signed, "--ignore-corruption")
+    command, options, source, then, runs = SHOWN[way]
+    shown = command.format(options, signed.data_size, source, "/run/layer", root_hash)
+    said = live.sh(
+        f"{shown}; loop=$(losetup -f --show /run/other); "
+        "size=$(blockdev --getsz /dev/mapper/over);"
+        f" {then or 'true'}; mkdir -p /run/over; "
+        "mount -t squashfs -o ro /dev/mapper/over /run/over;"
+        " /run/over/busybox echo RAN; umount /run/over; dmsetup remove --retry over; "
+        "losetup -d $loop"
+    ).output
+    assert ("RAN" in said.split()) == runs, said
+    live.must("rm -f /run/other /run/layer /run/sig")
 
 
 @pytest.mark.attack(

@@ -8,7 +8,6 @@ _TIMEOUT = 60.0
 
 
 def rename_command(name: str, new: str) -> Command:
-    """Return what gives an open device another name, at once and whoever uses it; nodes are made
-    without udev, which is busy at boot."""
-    argv = ("dmsetup", "--noudevrules", "--noudevsync", "rename", name, new)
-    return Command(argv, _TIMEOUT)
+    """Return what gives an open device another name, whoever uses it, and waits until udev has made
+    the node of that name."""
+    return Command(("dmsetup", "rename", name, new), _TIMEOUT)

@@ -168,9 +168,17 @@ def own_folder(path: Path, *, uid: int, gid: int) -> None:
         found = path.lstat()
     except FileNotFoundError:
         hidden = path.with_name(f".{path.name}.new")
-        hidden.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            hidden.mkdir(mode=0o700)
+        _require_folder(hidden, hidden.lstat())
         os.chown(hidden, uid, gid, follow_symlinks=False)
         hidden.rename(path)
         return
+    _require_folder(path, found)
+
+
+def _require_folder(path: Path, found: os.stat_result) -> None:
+    """Refuse what is no folder itself: a link of whoever has the disk would lead a service out of
+    its volume. Raises: ConflictError."""
     if not stat.S_ISDIR(found.st_mode):
         raise ConflictError(f"storage {path.parent.name}: {path} is not a folder")

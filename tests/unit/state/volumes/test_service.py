@@ -197,3 +197,18 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, kind: str) -> None:
         own_folder(path, **ME)
     assert str(caught.value) == f"storage blobs: {path} is not a folder"
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.attack(
+    "disk",
+    "plants a link where the folder of a service is about to be made, to lead it out of its volume",
+    "the service is refused",
+)
+@pytest.mark.parametrize("name", [".volume.new", "volume"])
+def test_a_link_to_a_folder_is_no_folder_of_a_service(tmp_path: Path, name: str) -> None:
+    (tmp_path / "other").mkdir(mode=0o755)
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / name).symlink_to(tmp_path / "other")
+    with pytest.raises(ConflictError, match=f"storage blobs: .*{name} is not a folder"):
+        own_folder(tmp_path / "blobs/volume", **ME)
+    assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o755
