@@ -84,14 +84,10 @@ BESIDE = {
     "state/slots/steps.py:check_read_back": "the disk does not keep what is written",
     "state/store/act.py:store_image": "a signature was not stored with its image",
     "state/volumes/header.py:check_header": "the header of the disk is not the one we wrote",
-<<<<<<< HEAD
     "state/volumes/sealed.py:_sealed": "a header that root may have written is not as ours are",
     "state/volumes/sealed.py:read_token": "the same",
     "state/volumes/service.py:LogicalVolumes.open": "only the initrd opens what is closed",
-    "state/volumes/service.py:own_folder": "only the volume shows what stands in its place",
-=======
     "state/volumes/service.py:_require_folder": "only the volume shows what stands in its place",
->>>>>>> main
 }
 
 
