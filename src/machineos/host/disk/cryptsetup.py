@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from machineos.core.secret import Secret
 
 
-def format_volume(volume: luks.LuksVolume, passphrase: Secret, *, uuid: str) -> None:
+def format_volume(
+    volume: luks.LuksVolume, passphrase: Secret, *, uuid: str, integrity: bool = True
+) -> None:
     """Format a device. Raises: ToolError."""
-    command = luks.format_command(volume, uuid=uuid)
+    command = luks.format_command(volume, uuid=uuid, integrity=integrity)
     run(command.argv, input=passphrase.view(), timeout=command.timeout)
+
+
+def add_token(device: Path, token: bytes) -> None:
+    """Put a token (JSON, no secret) into the header of a device. Raises: ToolError."""
+    perform(luks.token_command(device, token))
 
 
 def open_volume(volume: luks.LuksVolume, passphrase: Secret, *, header: Path | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Reading what is on the disk, and not what the kernel remembers of it.
+"""Reading and writing what is on the disk, and not what the kernel remembers of it.
 
 A file that was just written is read from the page cache, also after fsync(2), and after
 posix_fadvise(2) as well unless nobody else holds its pages. Invariant: the bytes that come out of
@@ -53,3 +53,18 @@ def read_chunks(descriptor: int) -> Iterator[bytes]:
                 return
             yield buffer[:count]
             seen += count
+
+
+def zero_ends(device: Path, size: int) -> None:
+    """Write zeros over the first and the last ``size`` bytes (whole chunks) of a device, past the
+    cache, which would read what it is about to write. Raises: OSError."""
+    descriptor = os.open(device, os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT)
+    try:
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        with mmap.mmap(-1, CHUNK) as zeros:
+            for start in (0, max(0, end - size)):
+                for at in range(start, min(start + size, end), CHUNK):
+                    os.pwritev(descriptor, [memoryview(zeros)[: end - at]], at)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

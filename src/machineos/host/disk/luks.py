@@ -1,4 +1,4 @@
-"""LUKS2 volumes with integrity: the commands of ``cryptsetup``. Keys go in by standard input only.
+"""LUKS2 volumes: the commands of ``cryptsetup``. Keys go in by standard input only.
 
 The key is 256 random bits, so the key derivation is PBKDF2 at its minimum: argon2 would cost
 seconds and add nothing.
@@ -38,11 +38,13 @@ class LuksVolume:
         return MAPPER / self.name
 
 
-def format_command(volume: LuksVolume, *, uuid: str) -> Command:
-    """Return the command that formats; everything on the device is lost."""
+def format_command(volume: LuksVolume, *, uuid: str, integrity: bool = True) -> Command:
+    """Return the command that formats; everything on the device is lost. ``integrity`` is off for
+    what has it below already: a thin volume would be allocated whole (docs/adr/0031)."""
+    tags = ("--integrity=hmac-sha256",) if integrity else ()
     argv = (
         "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2",
-        "--cipher=aes-xts-plain64", "--key-size=512", "--integrity=hmac-sha256",
+        "--cipher=aes-xts-plain64", "--key-size=512", *tags,
         "--hash=sha256", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--sector-size=4096",
         "--luks2-metadata-size=16k",
         f"--luks2-keyslots-size={KEYSLOTS_SIZE}", f"--offset={HEADER_SIZE // 512}",
@@ -60,6 +62,12 @@ def open_command(volume: LuksVolume, *, header: Path | None) -> Command:
         volume.name,
     )  # fmt: skip
     return Command(argv, _TIMEOUT, success=None)
+
+
+def token_command(device: Path, token: bytes) -> Command:
+    """Return the command that puts a token (JSON, no secret) into the header."""
+    argv = ("cryptsetup", "token", "import", "--json-file=-", str(device))
+    return Command(argv, _TIMEOUT, input=token)
 
 
 def check_opened(volume: LuksVolume, result: Result) -> Path:

@@ -15,10 +15,18 @@ if TYPE_CHECKING:
 TIMEOUT = 120.0
 # On a volume from its first moment until all of it is there, whatever it is called.
 UNFINISHED = "machineos.unfinished"
-# At boot udev is still busy: devices are looked for in /dev, and nodes are made by LVM itself.
+# What all volumes share; no label has such a name.
+POOL = "machine+pool"
+# At boot udev is still busy: devices are looked for in /dev, and nodes are made by LVM itself. The
+# metadata of the pool is read by the kernel only (the tools that check it are not shipped), and
+# dm-integrity below it has authenticated every block.
 _CONFIG = (
-    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} activation{udev_sync=0 udev_rules=0}"
+    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} "
+    "activation{udev_sync=0 udev_rules=0 monitoring=0} "
+    'global{thin_check_executable=""}'
 )
+# For the metadata of the pool, its spare, and 1 % that repairs need.
+_POOL_PERCENT = 97
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +58,26 @@ class Group:
         argv = ("lvm", command, "--config", _CONFIG, "--devices", str(self.device), *arguments)
         return Command(argv, TIMEOUT)
 
-    def create_commands(self) -> tuple[Command, Command]:
-        """Return what makes ``device`` a physical volume, whatever it was, and the group on it."""
+    def create_commands(self) -> tuple[Command, ...]:
+        """Return what makes ``device`` a physical volume, whatever it was, the group on it, and the
+        pool in that. The pool zeroes what a volume first writes to; full, it fails at once."""
+        full = ("--zero", "y", "--errorwhenfull", "y")
         return (
             self.command("pvcreate", "--yes", "-ff", str(self.device)),
             self.command("vgcreate", self.name, str(self.device)),
-        )
+            self.command(
+                "lvcreate", "--yes", "--type", "thin-pool", *full, "-n", POOL,
+                "-l", f"{_POOL_PERCENT}%FREE", self.name,
+            ),
+        )  # fmt: skip
 
     def activate_command(self) -> Command:
         """Return what makes the volumes of the group available; it takes a second."""
         return self.command("vgchange", "--activate", "y", "--sysinit", self.name)
+
+    def deactivate_command(self) -> Command:
+        """Return what takes the volumes of the group away; none may be in use."""
+        return self.command("vgchange", "--activate", "n", self.name)
 
     def report_command(self) -> Command:
         """Return what reports the volumes, sizes and tags; ``parse_volumes`` reads it."""
@@ -68,11 +86,11 @@ class Group:
         return self.command("lvs", *report, self.name)
 
     def create_volume_command(self, name: str, size: int) -> Command:
-        """Return what makes a volume of ``size`` bytes, rounded up to extents, not finished."""
+        """Return what makes a volume of ``size`` bytes, rounded up to extents, not finished.
+        It takes room of the pool as it is written to."""
         tag = ("--addtag", UNFINISHED)
         return self.command(
-            "lvcreate", "--yes", "--wipesignatures", "y", *tag, "-n", name, "-L", f"{size}b",
-            self.name,
+            "lvcreate", "--yes", *tag, "-n", name, "-V", f"{size}b", "--thinpool", POOL, self.name,
         )  # fmt: skip
 
     def finish_volume_command(self, name: str) -> Command:
@@ -89,11 +107,11 @@ class Group:
 
 
 def parse_volumes(data: bytes) -> dict[str, LogicalVolume]:
-    """Read the JSON report of ``lvs``. Raises: DocumentError."""
+    """Read the JSON report of ``lvs``, the pool left out. Raises: DocumentError."""
     body: Any = parse_json(data, name="lvs report")
     try:
         rows = body["report"][0]["lv"]
-        return {row["lv_name"]: _parse_row(row) for row in rows}
+        return {row["lv_name"]: _parse_row(row) for row in rows if row["lv_name"] != POOL}
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise DocumentError("lvs report", [Fault("report", 0, "has another shape")]) from error
 

@@ -115,3 +115,19 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
         assert os.get_inheritable(descriptor) is False
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("size", [3 * CHUNK, 8 * CHUNK, 8 * CHUNK + 4096])
+def test_the_ends_are_zeroed_and_nothing_between(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(b"\xff" * size)
+    try:
+        direct.zero_ends(path, 2 * CHUNK)
+    except OSError:  # no O_DIRECT here
+        pytest.skip("this file system has no O_DIRECT")
+    data = path.read_bytes()
+    assert len(data) == size
+    kept = max(0, size - 4 * CHUNK)
+    assert data == bytes(min(2 * CHUNK, size)) + b"\xff" * kept + bytes(
+        size - kept - min(2 * CHUNK, size)
+    )

@@ -20,6 +20,7 @@ from machineos.host.disk.luks import (
     close_command,
     format_command,
     open_command,
+    token_command,
 )
 from machineos.state.volumes.header import RECORD_OFFSET, RECORD_SIZE
 from waiting import PATIENCE
@@ -37,6 +38,13 @@ def test_format() -> None:
         f"--uuid={UUID}", "--key-file=-", "/dev/vda2",
     )  # fmt: skip
     assert format_command(VOLUME, uuid=UUID) == Command(argv, 900.0)
+    thin = tuple(arg for arg in argv if arg != "--integrity=hmac-sha256")
+    assert format_command(VOLUME, uuid=UUID, integrity=False) == Command(thin, 900.0)
+
+
+def test_a_token_goes_in_by_standard_input() -> None:
+    argv = ("cryptsetup", "token", "import", "--json-file=-", "/dev/vda2")
+    assert token_command(VOLUME.device, b"{}") == Command(argv, 900.0, input=b"{}")
 
 
 def test_open() -> None:

@@ -17,7 +17,8 @@ REPORT = b"""\
           {
               "lv": [
                   {"lv_name":"zot-data", "lv_size":"1073741824", "lv_tags":""},
-                  {"lv_name":"b", "lv_size":"4194304", "lv_tags":"machineos.unfinished,other"}
+                  {"lv_name":"b", "lv_size":"4194304", "lv_tags":"machineos.unfinished,other"},
+                  {"lv_name":"machine+pool", "lv_size":"6081740800", "lv_tags":""}
               ]
           }
       ]
@@ -36,7 +37,9 @@ def test_recorded_report() -> None:
 
 GROUP = Group("machine-data", Path("/dev/vda4"))
 CONFIG = (
-    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} activation{udev_sync=0 udev_rules=0}"
+    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} "
+    "activation{udev_sync=0 udev_rules=0 monitoring=0} "
+    'global{thin_check_executable=""}'
 )
 
 
@@ -50,12 +53,17 @@ def test_making_a_group() -> None:
     assert GROUP.create_commands() == (
         lvm("pvcreate", "--yes", "-ff", "/dev/vda4"),
         lvm("vgcreate", "machine-data", "/dev/vda4"),
-    )
+        lvm(
+            "lvcreate", "--yes", "--type", "thin-pool", "--zero", "y", "--errorwhenfull", "y",
+            "-n", "machine+pool", "-l", "97%FREE", "machine-data",
+        ),
+    )  # fmt: skip
 
 
 def test_using_a_group() -> None:
     group = "machine-data"
     assert GROUP.activate_command() == lvm("vgchange", "--activate", "y", "--sysinit", group)
+    assert GROUP.deactivate_command() == lvm("vgchange", "--activate", "n", group)
     assert GROUP.report_command() == lvm(
         "lvs",
         "--reportformat",
@@ -68,8 +76,8 @@ def test_using_a_group() -> None:
         group,
     )
     assert GROUP.create_volume_command("a+new", 1 << 20) == lvm(
-        "lvcreate", "--yes", "--wipesignatures", "y", "--addtag", "machineos.unfinished",
-        "-n", "a+new", "-L", "1048576b", group,
+        "lvcreate", "--yes", "--addtag", "machineos.unfinished",
+        "-n", "a+new", "-V", "1048576b", "--thinpool", "machine+pool", group,
     )  # fmt: skip
     assert GROUP.finish_volume_command("a+new") == lvm(
         "lvchange", "--deltag", "machineos.unfinished", "machine-data/a+new"
