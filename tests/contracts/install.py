@@ -8,6 +8,7 @@ uses nothing but the package and assertions, so that it can be sent to a guest, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,8 +27,11 @@ from machineos.install.plan import CONFIG_TYPE, LVM_TYPE, STORE_TYPE
 from machineos.install.steps import Host
 from machineos.oci.model.repository import Repository
 from machineos.state.volumes.steps import Kind
+from machineos.trust.wrap.hpke import public_key
 
 MIB = 1 << 20
+DATA = Path("/dev/mapper/machine-data-integrity")
+PUBLIC = public_key(Secret(bytes(range(32))))
 KEY, OTHER_KEY = Secret(bytes(range(32))), Secret(bytes(32))
 UUID = "0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11"
 TABLE = (
@@ -359,8 +363,15 @@ def a_volume_group_is_made_whatever_was_there(rig: Rig) -> None:
     rig.host.write_table(rig.disk, TABLE)
     device = device_of(rig, "machine-data")
     rig.host.make_filesystem("ext4", device, label="old")
+    refused(lambda: rig.host.make_group("contract-data", DATA), ToolError)
+    assert rig.host.make_integrity(KEY, device) == DATA
     for _ in range(2):
-        rig.host.make_group("contract-data", device)
+        rig.host.make_group("contract-data", DATA)
+    make = partial(rig.host.make_volume, "contract-data", DATA, size=64 * MIB)
+    make("contract", public=PUBLIC)
+    refused(lambda: make("none", public=b""), VerificationError, part="no public key")
+    rig.host.close_group("contract-data", DATA)
+    refused(lambda: make("late", public=PUBLIC), ToolError)
     refused(lambda: rig.host.mount(device, rig.work("m"), "ext4", read_only=True), ToolError)
     refused(lambda: rig.host.make_group("contract-data", Path("/dev/machineos-none")), ToolError)
 

@@ -23,6 +23,7 @@ from machineos.host.disk.sfdisk import ESP, PartitionSpec
 from machineos.oci.model.documents import parse_manifest
 
 HOST_CA_FILES = ("host-ca.key", "host-ca.pem", "host-ca.p7s")
+BESIDE = (*HOST_CA_FILES, "storage.pub")
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ class Hardware:
         files = self.folder(inner)
         commit = files.get("manifest.git/commit")
         assert commit is not None, "the store has no commit"
-        assert set(HOST_CA_FILES) < set(files)
-        plain = {n: d for n, d in files.items() if "/" not in n and n not in HOST_CA_FILES}
+        assert set(BESIDE) < set(files)
+        plain = {n: d for n, d in files.items() if "/" not in n and n not in BESIDE}
         assert commit == commit_of(plain)
         (sha256,) = parse_system(files[SYSTEM_FILE]).manifests
         assert {SYSTEM_FILE, *document_files(sha256)} == set(plain)
@@ -121,8 +122,14 @@ class Hardware:
         bootkit = self._check_store(self.folder(store), files[f"{sha256}.json"])
         assert started == bootkit, "the boot files are not those of this document"
         data = self.format_of(parts["machine-data"])
-        assert data is not None, "no volume group"
-        assert (data.kind, data.label) == ("lvm", "machine-data")
+        assert data is not None, "nothing on the partition for data"
+        assert data.kind == "integrity"
+        group = self.format_of(f"in {data.number}")
+        assert group is not None, "no volume group"
+        assert (group.kind, group.label) == ("lvm", "machine-data")
+        log = self.format_of(f"in {group.number} machine-log")
+        assert log is not None, "no log volume"
+        assert log.secret == Secret(files["storage.pub"])
         return sha256
 
     def _started(self, disk: str) -> str | None:

@@ -47,9 +47,11 @@ from machineos.oci.model.repository import Registry
 from machineos.state.volumes.steps import Kind
 from machineos.trust.verify.chain import Publisher
 from machineos.trust.verify.roothash import is_signature
+from machineos.trust.wrap.hpke import KEY_SIZE
 from unit.document.conftest import NOW, MemoryRepository
 
 MAPPED = Path("/dev/mapper/machine-config")
+DATA = Path("/dev/mapper/machine-data-integrity")
 
 
 @dataclass
@@ -97,6 +99,7 @@ class FakeHost:
         self.mounted: dict[Path, tuple[Format, bool]] = {}
         self.images: dict[Path, dict[str, bytes]] = {}
         self.opened: Format | None = None
+        self.data: Format | None = None
         self.hidden_partitions = 0
         self._say = say
 
@@ -220,8 +223,27 @@ class FakeHost:
     def make_filesystem(self, kind: Kind, device: Path, *, label: str) -> None:
         self._format(device, Format(kind, label, self.machine.number()))
 
+    def make_integrity(self, key: Secret, device: Path) -> Path:
+        made = Format("integrity", "", self.machine.number(), key)
+        self._format(device, made)
+        self.data = made
+        return DATA
+
     def make_group(self, name: str, device: Path) -> None:
         self._format(device, Format("lvm", name, self.machine.number()))
+
+    def make_volume(self, group: str, device: Path, name: str, *, size: int, public: bytes) -> None:
+        found = self._volume(device)[1]
+        if found is None or (found.kind, found.label) != ("lvm", group):
+            raise ToolError(f"lvm lvcreate {group}: no such group")
+        if len(public) != KEY_SIZE:
+            raise VerificationError("a sealed secret names no public key")
+        key = ("format", f"in {found.number} {name}")
+        self.kept.put(key, Format("luks", name, self.machine.number(), Secret(public)))
+        self.kept.sync(key)
+
+    def close_group(self, group: str, device: Path) -> None:
+        self.data = None
 
     def mount(self, device: Path, folder: Path, kind: Kind, *, read_only: bool) -> None:
         form = self._volume(device)[1]
@@ -371,6 +393,9 @@ class FakeHost:
         """Return the name of what a device node shows, and what is on it."""
         if device == MAPPED:
             return (f"in {self.opened.number}", self._inner()) if self.opened else ("", None)
+        if device == DATA:
+            name = f"in {self.data.number}" if self.data else ""
+            return name, self.machine.format_of(name)
         for disk in self.machine.disks:
             for number, part in enumerate(self.machine.table(disk.name), 1):
                 if device.name == f"{disk.name}{number}":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
@@ -22,12 +23,11 @@ from machineos.state.config.store import create_store, write_beside
 from machineos.state.images.volume import mount_stored
 from machineos.state.slots import act as slots
 from machineos.state.store.act import store_image
-from machineos.state.volumes import config
+from machineos.state.volumes import config, storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
-    from pathlib import Path
     from uuid import UUID
 
     from machineos.core.clock import Clock
@@ -58,6 +58,7 @@ class LinuxHost:
         self._sysfs = sysfs
         self._mounted: list[Path] = []
         self._unlocked = False
+        self._group: tuple[str, Path] | None = None
         self._open = ExitStack()
         self._registries: dict[Place, Registry] = {}
 
@@ -72,6 +73,9 @@ class LinuxHost:
         if self._unlocked:
             with suppress(MachineOSError):
                 self.lock_config()
+        if self._group is not None:
+            with suppress(MachineOSError):
+                self.close_group(*self._group)
         self._open.close()
 
     # -- looking
@@ -179,9 +183,30 @@ class LinuxHost:
         """Make a file system. Raises: ToolError."""
         tools.make_filesystem(kind, device, label=label)
 
+    def make_integrity(self, key: Secret, device: Path) -> Path:
+        """Put keyed integrity on a device and open it. Raises: ToolError, OSError."""
+        storage.make_integrity(key, device)
+        return storage.DATA
+
+    def make_volume(self, group: str, device: Path, name: str, *, size: int, public: bytes) -> None:
+        """Make a sealed volume with a file system. Raises: ToolError, VerificationError."""
+        volumes = tools.VolumeGroup(lvm.Group(group, device))
+        volumes.create_volume(name, size)
+        storage.format_sealed(Path("/dev") / group / name, name, public)
+        storage.close_sealed(name)
+        volumes.finish_volume(name)
+        tools.flush(device)
+
+    def close_group(self, group: str, device: Path) -> None:
+        """Take a group away. Raises: ToolError (in use)."""
+        tools.close_group(lvm.Group(group, device))
+        storage.close_integrity()
+        self._group = None
+
     def make_group(self, name: str, device: Path) -> None:
         """Make a volume group. Raises: ToolError."""
         tools.create_group(lvm.Group(name, device))
+        self._group = (name, device)
 
     def mount(self, device: Path, folder: Path, kind: Kind, *, read_only: bool) -> None:
         """Mount a device at a folder, which is made. Raises: ToolError, MissingError."""

@@ -23,6 +23,7 @@ _ESP, _LARGE_ESP, _LARGE_DISK = 512 * _MIB, _GIB, 32 * _GIB
 # without a partition being moved. And two disks of the same name are never quite of one size.
 _MIRROR, _SPARE = 16 * _MIB, 64 * _MIB
 _LEAST_DATA = _GIB // 2
+_LEAST_LOG, _MOST_LOG = 64 * _MIB, 2 * _GIB
 # The predecessor's partition types for config and store; data is LVM's own; Linux reserved.
 CONFIG_TYPE = "F79962B9-24E6-9948-9F94-E6BFDAD2771A"
 STORE_TYPE = "F79962B9-24E6-9948-9F94-E6BFDAD2771B"
@@ -31,6 +32,7 @@ MIRROR_TYPE = "8DA63339-0007-60C0-C436-083AC8230908"
 ESP_LABEL, CONFIG_LABEL, STORE_LABEL, MIRROR_LABEL, DATA_LABEL = (
     "esp", "machine-config", "machine-store", "machine-mirror", "machine-data",
 )  # fmt: skip
+LOG_LABEL = "machine-log"  # a volume of that group
 GROUP = DATA_LABEL  # the volume group on that partition has its name
 
 
@@ -93,6 +95,12 @@ def partition_plan(disk_size: int, content: int) -> tuple[PartitionSpec, ...]:
         PartitionSpec(MIRROR_LABEL, MIRROR_TYPE, _MIRROR),
         PartitionSpec(DATA_LABEL, LVM_TYPE, data),
     )
+
+
+def log_size(partitions: Sequence[PartitionSpec]) -> int:
+    """Return the size of the log volume (bytes) on a disk with these partitions."""
+    data = next(one.size for one in partitions if one.label == DATA_LABEL)
+    return _clamp(data // 16, _LEAST_LOG, _MOST_LOG)
 
 
 def _clamp(value: int, low: int, high: int) -> int:

@@ -209,8 +209,24 @@ class WriteTable(Step[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class MakeIntegrity(Step["Path"]):
+    """Put integrity under this key on ``device``, durably; what was on it is lost. The answer is
+    the device to use, which is open."""
+
+    point: ClassVar[str] = "integrity"
+    after: ClassVar[frozenset[str]] = frozenset({volumes.TABLE})
+    key: Secret
+    device: Path
+
+    @property
+    def where(self) -> str:
+        """The partition."""
+        return self.device.name
+
+
+@dataclass(frozen=True, slots=True)
 class MakeGroup(Step[None]):
-    """Make a volume group on ``device``, durably; what was on it is lost."""
+    """Make a volume group with its pool on ``device``, durably; what was on it is lost."""
 
     point: ClassVar[str] = "volume-group"
     after: ClassVar[frozenset[str]] = frozenset({volumes.TABLE})
@@ -221,6 +237,33 @@ class MakeGroup(Step[None]):
     def where(self) -> str:
         """The group."""
         return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class MakeVolume(Step[None]):
+    """Make a volume of ``size`` bytes with a file system in the group ``group`` on ``device``,
+    sealed to a public key, durably."""
+
+    point: ClassVar[str] = "volume"
+    after: ClassVar[frozenset[str]] = frozenset({volumes.TABLE})
+    group: str
+    device: Path
+    name: str
+    size: int
+    public: bytes = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        """The volume."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class CloseGroup(Step[None]):
+    """Take the group's volumes away, and the device with integrity that it is on."""
+
+    group: str
+    device: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +357,18 @@ class Host(
         """See ``WriteTable``. Raises: ToolError."""
         ...
 
+    def make_integrity(self, key: Secret, device: Path) -> Path:
+        """See ``MakeIntegrity``. Raises: ToolError."""
+        ...
+
+    def make_volume(self, group: str, device: Path, name: str, *, size: int, public: bytes) -> None:
+        """See ``MakeVolume``. Raises: ToolError, VerificationError (no public key)."""
+        ...
+
+    def close_group(self, group: str, device: Path) -> None:
+        """See ``CloseGroup``. Raises: ToolError (in use)."""
+        ...
+
     def make_group(self, name: str, device: Path) -> None:
         """See ``MakeGroup``. Raises: ToolError."""
         ...
@@ -347,6 +402,11 @@ _OWN: Mapping[type[Step[Any]], Callable[[Host, Any], object]] = {
         step.place, step.target, step.signatures, step.into
     ),
     WriteTable: lambda host, step: host.write_table(step.device, step.partitions),
+    MakeIntegrity: lambda host, step: host.make_integrity(step.key, step.device),
+    MakeVolume: lambda host, step: host.make_volume(
+        step.group, step.device, step.name, size=step.size, public=step.public
+    ),
+    CloseGroup: lambda host, step: host.close_group(step.group, step.device),
     MakeGroup: lambda host, step: host.make_group(step.name, step.device),
     TrustPublisher: lambda host, step: host.trust_publisher(step.certificate),
 }

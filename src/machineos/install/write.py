@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from machineos.core.facts import Fact, Facts, Part
+from machineos.core.secret import Secret
 from machineos.core.steps import ask
-from machineos.document.between.medium import CA_CERTIFICATE, CA_KEY, CA_SIGNATURE, INSTALL_KEY
+from machineos.document.between.medium import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    CA_SIGNATURE,
+    INSTALL_KEY,
+    INSTALL_STORAGE_KEY,
+)
 from machineos.document.rules.images import BOOT_FILES
 from machineos.errors import BootError, MissingError
 from machineos.install.plan import (
@@ -21,15 +28,20 @@ from machineos.install.plan import (
     DATA_LABEL,
     ESP_LABEL,
     GROUP,
+    LOG_LABEL,
     STORE_LABEL,
+    log_size,
     partition_plan,
 )
-from machineos.install.source import DISK, HOST_CA, KEY, PLACE, RUN, shown
+from machineos.install.source import DISK, HOST_CA, KEY, PLACE, RUN, STORAGE_KEY, shown
 from machineos.install.stage import LAYOUT
 from machineos.install.steps import (
     STAGED,
+    CloseGroup,
     ListPartitions,
     MakeGroup,
+    MakeIntegrity,
+    MakeVolume,
     Now,
     RevokeKey,
     Say,
@@ -53,6 +65,7 @@ from machineos.state.slots.steps import (
     write_files,
 )
 from machineos.state.store.steps import StoreImage
+from machineos.state.volumes.sealed import PUBLIC_KEY_FILE
 from machineos.state.volumes.steps import (
     TABLE,
     FormatConfig,
@@ -62,12 +75,13 @@ from machineos.state.volumes.steps import (
     UnlockConfig,
     Unmount,
 )
+from machineos.trust.wrap.hpke import public_key
+from machineos.trust.wrap.storage import integrity_key, sealing_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.core.digest import Digest
-    from machineos.core.secret import Secret
     from machineos.core.steps import Talk
     from machineos.host.disk.device import Partition
     from machineos.install.source import HostCa
@@ -95,7 +109,7 @@ class Devices:
 CONFIG_UUID: Fact[str] = Fact("uuid of the configuration volume")
 SLOT: Fact[Slot] = Fact("slot")
 DEVICES: Fact[Devices] = Fact("devices")
-FILESYSTEMS, BOOTS = "file systems", "boot entry"
+FILESYSTEMS, POOL, BOOTS = "file systems", "pool", "boot entry"
 
 
 def find_devices(partitions: tuple[Partition, ...], disk: str) -> Devices:
@@ -126,6 +140,14 @@ def host_ca_files(ca: HostCa) -> tuple[tuple[str, Secret, int], ...]:
     )
 
 
+def public_of(storage_key: Secret) -> bytes:
+    """Return the public key that volumes of this machine are sealed to."""
+    private = sealing_key(storage_key)
+    public = public_key(private)
+    private.wipe()
+    return public
+
+
 def _divide(facts: Facts) -> Talk[Facts]:
     disk = facts[DISK]
     partitions = partition_plan(disk.size, facts[STAGED].size)
@@ -151,7 +173,18 @@ def _format(facts: Facts) -> Talk[Facts]:
     devices = facts[DEVICES]
     yield from ask(MakeFilesystem("vfat", devices.esp, "ESP"))
     yield from ask(MakeFilesystem("ext4", devices.store, STORE_LABEL))
-    yield from ask(MakeGroup(GROUP, devices.data))
+    return Facts()
+
+
+def _pool(facts: Facts) -> Talk[Facts]:
+    """Integrity, the group and its pool, and the one volume that every machine has."""
+    partitions = partition_plan(facts[DISK].size, facts[STAGED].size)
+    key = integrity_key(facts[STORAGE_KEY])
+    device = yield from ask(MakeIntegrity(key, facts[DEVICES].data))
+    yield from ask(MakeGroup(GROUP, device))
+    public = public_of(facts[STORAGE_KEY])
+    yield from ask(MakeVolume(GROUP, device, LOG_LABEL, log_size(partitions), public))
+    yield from ask(CloseGroup(GROUP, device))
     return Facts()
 
 
@@ -173,7 +206,8 @@ def _configure(facts: Facts) -> Talk[Facts]:
     mapped = yield from ask(UnlockConfig(key, device))
     yield from ask(MakeFilesystem("ext4", mapped, "config"))
     yield from ask(Mount(mapped, CONFIG, "ext4"))
-    for name, data, mode in host_ca_files(facts[HOST_CA]):
+    public = (PUBLIC_KEY_FILE, Secret(public_of(facts[STORAGE_KEY])), 0o644)
+    for name, data, mode in (*host_ca_files(facts[HOST_CA]), public):
         yield from ask(WriteBeside(CONFIG, name, data, mode))
     seconds = int((yield from ask(Now())).timestamp())
     yield from ask(CreateStore(CONFIG, files, FIRST_MESSAGE, seconds))
@@ -212,7 +246,7 @@ def _point(facts: Facts) -> Talk[Facts]:
 
 
 def _end(facts: Facts) -> Talk[Facts]:
-    for name in (INSTALL_KEY, CA_KEY, CA_CERTIFICATE, CA_SIGNATURE):
+    for name in (INSTALL_KEY, INSTALL_STORAGE_KEY, CA_KEY, CA_CERTIFICATE, CA_SIGNATURE):
         yield from ask(RevokeKey(name))
     yield from ask(Say(f"installed successfully: {shown(facts[PLACE])}"))
     return Facts()
@@ -223,17 +257,23 @@ PARTS = (
     Part("find the partitions", frozenset({DISK, TABLE}), frozenset({DEVICES}), _find),
     Part("make file systems", frozenset({DEVICES, TABLE}), frozenset({FILESYSTEMS}), _format),
     Part(
+        "make the pool",
+        frozenset({DISK, DEVICES, TABLE, STAGED, STORAGE_KEY}),
+        frozenset({POOL}),
+        _pool,
+    ),
+    Part(
         "store the images", frozenset({DEVICES, STAGED, FILESYSTEMS}), frozenset({STORED}), _store
     ),
     Part(
         "store the configuration",
-        frozenset({DEVICES, TABLE, STAGED, KEY, HOST_CA, CONFIG_UUID}),
+        frozenset({DEVICES, TABLE, STAGED, KEY, STORAGE_KEY, HOST_CA, CONFIG_UUID}),
         frozenset({CONFIGURED}),
         _configure,
     ),
     Part(
         "write the boot files",
-        frozenset({DEVICES, STAGED, SLOT, FILESYSTEMS, STORED, CONFIGURED}),
+        frozenset({DEVICES, STAGED, SLOT, FILESYSTEMS, POOL, STORED, CONFIGURED}),
         frozenset({READ_BACK}),
         _write_boot_files,
     ),

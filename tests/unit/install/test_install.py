@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fakes.machine import FakeMachine
-from machineos.document.between.medium import INSTALL_KEY
+from machineos.document.between.medium import INSTALL_KEY, INSTALL_STORAGE_KEY
 from machineos.install.phases import PHASES
 
 from .conftest import KEY, NEWER, MemoryRegistry, install
@@ -53,7 +53,8 @@ def test_what_is_left_is_a_machine(machine: FakeMachine, shelf: MemoryRegistry) 
     assert machine.installed(KEY, disk="vda") == ""
     done = install(machine)
     assert machine.installed(KEY, disk="vda") == document_of(shelf, "1.0.0")
-    assert INSTALL_KEY not in done.host.keys
+    assert not {INSTALL_KEY, INSTALL_STORAGE_KEY} & set(done.host.keys)
+    assert done.host.data is None
     assert done.host.mounted == {}
     assert done.host.images == {}
     assert done.host.opened is None
@@ -71,6 +72,7 @@ def test_the_phases_in_their_order(machine: FakeMachine) -> None:
     done = install(machine)
     assert done.phases == [phase.name for phase in PHASES] == [
         "look", "identify", "reach", "make room", "fetch the manifest", "fetch the images",
-        "divide the disk", "find the partitions", "make file systems", "store the images",
-        "store the configuration", "write the boot files", "point the firmware", "end",
+        "divide the disk", "find the partitions", "make file systems", "make the pool",
+        "store the images", "store the configuration", "write the boot files",
+        "point the firmware", "end",
     ]  # fmt: skip

@@ -42,10 +42,12 @@ def test_every_fault_point_of_an_installation(machine: FakeMachine) -> None:
     assert len(images) == 3
     assert points == [
         "table:vda",
-        "filesystem:ESP", "filesystem:machine-store", "volume-group:machine-data",
+        "filesystem:ESP", "filesystem:machine-store",
+        "integrity:vda5", "volume-group:machine-data", "volume:machine-log",
         *images,
         "configuration-volume", "filesystem:config", "beside-the-store:host-ca.key",
-        "beside-the-store:host-ca.pem", "beside-the-store:host-ca.p7s", "first-commit",
+        "beside-the-store:host-ca.pem", "beside-the-store:host-ca.p7s",
+        "beside-the-store:storage.pub", "first-commit",
         "boot-file:EFI/machineos-a/grubx64.efi", "boot-file:EFI/machineos-a/shimx64.efi",
         "boot-file:EFI/BOOT/grubx64.efi", "boot-file:EFI/BOOT/BOOTX64.EFI",
         "boot-entry:machineos-a",
@@ -76,9 +78,9 @@ def test_a_step_that_persists_without_a_fault_point_fails(machine: FakeMachine) 
 @pytest.mark.parametrize(
     "order",
     [
-        pytest.param((0, 1, 2, 3, 4, 6, 5, 7), id="the entry before the boot files"),
-        pytest.param((0, 1, 2, 3, 5, 4, 6, 7), id="the boot files before the configuration"),
-        pytest.param((0, 1, 2, 5, 3, 4, 6, 7), id="the boot files before the images"),
+        pytest.param((0, 1, 2, 3, 4, 5, 7, 6, 8), id="the entry before the boot files"),
+        pytest.param((0, 1, 2, 3, 4, 6, 5, 7, 8), id="the boot files before the configuration"),
+        pytest.param((0, 1, 2, 3, 6, 4, 5, 7, 8), id="the boot files before the images"),
     ],
 )
 def test_another_order_is_found_by_cutting(machine: FakeMachine, order: tuple[int, ...]) -> None:

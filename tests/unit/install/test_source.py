@@ -18,6 +18,7 @@ from machineos.document.between.medium import (
     CA_SIGNATURE,
     INDEX_FILE,
     INSTALL_KEY,
+    INSTALL_STORAGE_KEY,
     LAYOUTS,
     MediumIndex,
 )
@@ -45,6 +46,7 @@ from machineos.install.source import (
     REACHABLE,
     RUN,
     SMALL_DISK,
+    STORAGE_KEY,
     TRUST,
     WISH,
     HostCa,
@@ -332,7 +334,7 @@ def test_an_answer_is_an_answer(machine: FakeMachine, answer: MachineOSError) ->
 def test_the_phases_say_what_they_need() -> None:
     assert [(part.name, set(part.needs), set(part.gives)) for part in PARTS] == [
         ("look", {WISH}, {PLACE, DISK}),
-        ("identify", set(), {IDENTITY, KEY, HOST_CA}),
+        ("identify", set(), {IDENTITY, KEY, STORAGE_KEY, HOST_CA}),
         ("reach", {PLACE}, {REACHABLE}),
     ]
 
@@ -340,7 +342,7 @@ def test_the_phases_say_what_they_need() -> None:
 def test_the_key_is_shown_nowhere(machine: FakeMachine) -> None:
     """The predecessor logged it, in hex."""
     key = Secret(b"do not show this")
-    machine.keys[INSTALL_KEY] = key
+    machine.keys[INSTALL_KEY] = machine.keys[INSTALL_STORAGE_KEY] = key
     watched = conftest.install(machine)
     for text in map(repr, [*watched.steps, *watched.points, watched.host.said]):
         assert "do not show this" not in text

@@ -103,5 +103,5 @@ def test_names_of_facts() -> None:
         "wish", "place", "disk", "identity", "configuration key", "host CA", "registry reachable",
         "room", "fetched", "staged", "partition table", "devices", "file systems", "images stored",
         "uuid of the configuration volume", "configuration stored", "slot", "boot files read back",
-        "boot entry", "end",
+        "boot entry", "end", "storage volume key", "pool",
     }  # fmt: skip

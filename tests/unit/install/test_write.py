@@ -10,19 +10,23 @@ import pytest
 from fakes.machine import FakeHost, FakeMachine
 from machineos.core.digest import Digest
 from machineos.core.facts import Facts, Part
+from machineos.core.secret import Secret
 from machineos.core.steps import Step, Talk, ask
 from machineos.document.between.medium import INSTALL_KEY
 from machineos.errors import BootError, MissingError, OrderError, SpaceError, ToolError
 from machineos.host.disk.device import Disk, Partition
 from machineos.install import stage, write
 from machineos.install.phases import PHASES, given
-from machineos.install.plan import partition_plan
-from machineos.install.source import DISK, HOST_CA, KEY, PLACE, Wish
+from machineos.install.plan import log_size, partition_plan
+from machineos.install.source import DISK, HOST_CA, KEY, PLACE, STORAGE_KEY, Wish
 from machineos.install.stage import LAYOUT
 from machineos.install.steps import (
     STAGED,
+    CloseGroup,
     ListPartitions,
     MakeGroup,
+    MakeIntegrity,
+    MakeVolume,
     Now,
     RevokeKey,
     Say,
@@ -42,11 +46,13 @@ from machineos.install.write import (
     FILESYSTEMS,
     FIRST_SLOT,
     PARTS,
+    POOL,
     SLOT,
     STORE,
     WORK,
     Devices,
     find_devices,
+    public_of,
 )
 from machineos.state.config.steps import CreateStore, WriteBeside, first_files
 from machineos.state.images.steps import MountImage
@@ -71,11 +77,15 @@ from machineos.state.volumes.steps import (
     UnlockConfig,
     Unmount,
 )
+from machineos.trust.wrap.hpke import public_key
+from machineos.trust.wrap.storage import integrity_key, sealing_key
 from unit.document.conftest import NOW
 
 from . import conftest
 from .conftest import UUID, VDA, Watched, install
 
+DATA = Path("/dev/mapper/machine-data-integrity")
+PUBLIC = public_key(sealing_key(conftest.STORAGE_KEY))
 VDA1, VDA2, VDA3, VDA4, VDA5 = (Path(f"/dev/vda{number}") for number in range(1, 6))
 
 
@@ -94,14 +104,18 @@ def test_every_step_in_its_order(machine: FakeMachine) -> None:
         "EFI/BOOT/BOOTX64.EFI",
     )  # fmt: skip
     sources = [BOOTKIT / "bootkit" / name for name in ("kernel.efi", "shim.efi") * 2]
+    partitions = partition_plan(VDA.size, staged.size)
     expected: list[Step[object]] = [
         Say("writing to disk vda"),
-        WriteTable(Path("/dev/vda"), partition_plan(VDA.size, staged.size)),
+        WriteTable(Path("/dev/vda"), partitions),
         Ticks(),
         ListPartitions(),
         MakeFilesystem("vfat", VDA1, "ESP"),
         MakeFilesystem("ext4", VDA3, "machine-store"),
-        MakeGroup("machine-data", VDA5),
+        MakeIntegrity(integrity_key(conftest.STORAGE_KEY), VDA5),
+        MakeGroup("machine-data", DATA),
+        MakeVolume("machine-data", DATA, "machine-log", log_size(partitions), PUBLIC),
+        CloseGroup("machine-data", DATA),
         Say("images"),
         Mount(VDA3, STORE, "ext4"),
         *(StoreImage(LAYOUT, STORE / "mos", t.image, t.tag) for t, _ in staged.images),
@@ -119,6 +133,7 @@ def test_every_step_in_its_order(machine: FakeMachine) -> None:
                 ("host-ca.p7s", "machineos:host-ca-signature", 0o644),
             )
         ),
+        WriteBeside(CONFIG, "storage.pub", Secret(PUBLIC), 0o644),
         Now(),
         CreateStore(CONFIG, first_files(staged.fetched), "Initial commit", int(NOW.timestamp())),
         Unmount(CONFIG),
@@ -136,6 +151,7 @@ def test_every_step_in_its_order(machine: FakeMachine) -> None:
         ListEntries(),
         CreateEntry(Path("/dev/vda"), 1, "machineos-a", "\\EFI\\machineos-a\\shimx64.efi"),
         RevokeKey("machineos:configuration-key"),
+        RevokeKey("machineos:storage-volume-key"),
         *(RevokeKey(name) for name in conftest.host_ca()),
         Say("installed successfully: registry.example/machine/install:1.0.0"),
     ]
@@ -339,7 +355,9 @@ IMAGE = Digest.of(b"image")
 DANGEROUS: tuple[tuple[Step[object], set[str]], ...] = (
     (WriteTable(VDA.device, ()), {"staged"}),
     (MakeFilesystem("ext4", VDA3, "machine-store"), {"partition table"}),
-    (MakeGroup("machine-data", VDA5), {"partition table"}),
+    (MakeIntegrity(conftest.STORAGE_KEY, VDA5), {"partition table"}),
+    (MakeGroup("machine-data", DATA), {"partition table"}),
+    (MakeVolume("machine-data", DATA, "machine-log", 1 << 26, PUBLIC), {"partition table"}),
     (FormatConfig(conftest.KEY, VDA2, UUID), {"partition table"}),
     (StoreImage(LAYOUT, STORE / "mos", IMAGE, "tag"), {"staged"}),
     (CopyFile(BOOTKIT / "x", ESP, "EFI/x"), {"images stored", "configuration stored"}),
@@ -395,15 +413,16 @@ def test_the_phases_say_what_they_need() -> None:
         ("divide the disk", {DISK, STAGED}, {TABLE}),
         ("find the partitions", {DISK, TABLE}, {DEVICES}),
         ("make file systems", {DEVICES, TABLE}, {FILESYSTEMS}),
+        ("make the pool", {DISK, DEVICES, TABLE, STAGED, STORAGE_KEY}, {POOL}),
         ("store the images", {DEVICES, STAGED, FILESYSTEMS}, {STORED}),
         (
             "store the configuration",
-            {DEVICES, TABLE, STAGED, KEY, HOST_CA, CONFIG_UUID},
+            {DEVICES, TABLE, STAGED, KEY, STORAGE_KEY, HOST_CA, CONFIG_UUID},
             {CONFIGURED},
         ),
         (
             "write the boot files",
-            {DEVICES, STAGED, SLOT, FILESYSTEMS, STORED, CONFIGURED},
+            {DEVICES, STAGED, SLOT, FILESYSTEMS, POOL, STORED, CONFIGURED},
             {READ_BACK},
         ),
         ("point the firmware", {DISK, SLOT, READ_BACK}, {BOOTS}),
@@ -411,3 +430,10 @@ def test_the_phases_say_what_they_need() -> None:
     ]
     assert stage.PARTS[-1].gives == {STAGED}
     assert write.PARTITION_SECONDS == 20.0
+
+
+def test_root_is_told_the_public_key_and_nothing_leads_back() -> None:
+    public = public_of(conftest.STORAGE_KEY)
+    assert public == PUBLIC
+    assert public != integrity_key(conftest.STORAGE_KEY).reveal()
+    assert not conftest.STORAGE_KEY.wiped

@@ -1,4 +1,4 @@
-"""Leave the configuration key and the host's CA for the installer, in root's keyring and nowhere
+"""Leave the keys of the disk and the host's CA for the installer, in root's keyring and nowhere
 else."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from machineos.boot.facts import (
     INSTALLS,
     KEY,
     KEYS_USED,
+    STORAGE_KEY,
     UNSEALED,
     Departure,
     Facts,
@@ -19,13 +20,20 @@ from machineos.boot.facts import (
 from machineos.boot.steps import ForgetSecret, KeepSecret
 from machineos.core.secret import Secret
 from machineos.core.steps import Talk, ask
-from machineos.document.between.medium import CA_CERTIFICATE, CA_KEY, CA_SIGNATURE, INSTALL_KEY
+from machineos.document.between.medium import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    CA_SIGNATURE,
+    INSTALL_KEY,
+    INSTALL_STORAGE_KEY,
+)
 
 
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         ca = facts[HOST_CA]
         yield from ask(KeepSecret(INSTALL_KEY, facts[KEY]))
+        yield from ask(KeepSecret(INSTALL_STORAGE_KEY, facts[STORAGE_KEY]))
         yield from ask(KeepSecret(CA_KEY, ca.private_key))
         yield from ask(KeepSecret(CA_CERTIFICATE, Secret(ca.certificate)))
         yield from ask(KeepSecret(CA_SIGNATURE, Secret(ca.signature)))
@@ -38,6 +46,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "installer",
     modes=INSTALLS,
-    needs=frozenset({KEY, HOST_CA, UNSEALED, ENFORCING, FRESH}),
+    needs=frozenset({KEY, STORAGE_KEY, HOST_CA, UNSEALED, ENFORCING, FRESH}),
     gives=frozenset({KEYS_USED, DEPARTURE}),
 )

@@ -16,9 +16,10 @@ INDEX_FILE = "machineos.json"
 LABEL = "OCI-BOOT"
 LAYOUTS = "oci"
 VERSION = 1
-# The names under which the initrd leaves the configuration key and the host's CA for the installer,
-# in root's keyring.
+# The names under which the initrd leaves the two keys of the disk and the host's CA for the
+# installer, in root's keyring.
 INSTALL_KEY = "machineos:configuration-key"
+INSTALL_STORAGE_KEY = "machineos:storage-volume-key"
 CA_KEY = "machineos:host-ca-key"
 CA_CERTIFICATE = "machineos:host-ca-certificate"
 CA_SIGNATURE = "machineos:host-ca-signature"

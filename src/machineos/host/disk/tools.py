@@ -41,6 +41,11 @@ def create_group(group: Group) -> None:
     flush(group.device)
 
 
+def close_group(group: Group) -> None:
+    """Take the volumes of the group away. Raises: ToolError (in use)."""
+    perform(group.deactivate_command())
+
+
 class VolumeGroup:
     """A volume group whose commands are run. Every call raises ToolError."""
 
