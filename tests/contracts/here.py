@@ -33,8 +33,10 @@ def main(group: str, base: Path, image: Path | None) -> int:
         failed = run(place, UNITS)
     else:
         assert image is not None
-        device = Path(json.loads(HANDOVER.read_bytes())["data_device"])
-        real = LogicalVolumes(VolumeGroup(Group("machine-data", device)))
+        document = json.loads(HANDOVER.read_bytes())
+        device = Path(document["data_device"])
+        public = bytes.fromhex(document["public_key"])
+        real = LogicalVolumes(VolumeGroup(Group("machine-data", device)), public)
         # The folder of units is the machine's own: what is in it is checked where it is ours alone.
         place = LinuxPlace(
             base,

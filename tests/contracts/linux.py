@@ -13,6 +13,7 @@ from contracts.service import FOLDER, TREE
 from machineos.core.digest import Digest
 from machineos.core.run import find, run
 from machineos.core.word import RootHash
+from machineos.document.model.names import opened_name
 from machineos.errors import ToolError
 from machineos.host.disk import tools
 from machineos.host.kernel import loopdev, mount
@@ -59,7 +60,7 @@ class FileVolumes:
             self._show(name)
 
     def has_device(self, label: str) -> bool:
-        return (self.dev / label).exists()
+        return (self.dev / opened_name(label)).exists()
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(path.name for path in self.folder.iterdir()))
@@ -80,18 +81,17 @@ class FileVolumes:
         (self.folder / name).chmod(0o600)
 
     def format(self, name: str, label: str) -> None:
-        tools.make_filesystem("ext4", self.dev / name, label=label)
+        tools.make_filesystem("ext4", self.dev / opened_name(name), label=label)
 
     def rename(self, name: str, new: str) -> None:
         if not (self.folder / new).exists():
             (self.folder / name).rename(self.folder / new)
-            (self.dev / name).rename(self.dev / new)
             self.devices[new] = self.devices.pop(name)
 
     def remove(self, name: str) -> None:
         if (self.folder / name).exists():
             self.devices.pop(name).close()
-            (self.dev / name).unlink()
+            (self.dev / opened_name(name)).unlink()
             (self.folder / name).unlink()
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class FileVolumes:
         descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CLOEXEC)
         self.devices[name] = loopdev.attach(descriptor, read_only=False, label=name)
         os.close(descriptor)
-        (self.dev / name).symlink_to(self.devices[name].path)
+        (self.dev / opened_name(name)).symlink_to(self.devices[name].path)
 
 
 class LinuxPlace:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from machineos.core.digest import Digest
 from machineos.core.idrange import IdRange
 from machineos.document.model.image import Sight
-from machineos.document.model.names import Label, Unfinished
+from machineos.document.model.names import Label, Unfinished, opened_name
 from machineos.errors import ConflictError, DocumentError, MachineOSError, MissingError, ToolError
 from machineos.host.kernel.flags import Flag
 from machineos.host.unit.unitfile import exec_line
@@ -440,7 +440,7 @@ def mount_layer(place: Place, target: Path) -> None:
 def mount_volume(place: Place, target: Path) -> None:
     """Mount the volume of the contract."""
     place.host.make_folder(target, 0o711)
-    source = place.folders.group / "contract"
+    source = place.folders.group / opened_name("contract")
     place.host.mount(str(source), target, "ext4", Flag.NOSUID | Flag.NODEV, "")
 
 

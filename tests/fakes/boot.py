@@ -20,7 +20,7 @@ from cryptography import x509
 
 from fakes.bootparts.cutting import Cutting
 from fakes.bootparts.cutting import PowerCutError as PowerCutError
-from fakes.bootparts.disks import Disk, Luks, Volume, opened
+from fakes.bootparts.disks import Disk, Luks, Storage, Volume, opened
 from fakes.bootparts.ends import EndError as EndError
 from fakes.bootparts.ends import HandedOverError as HandedOverError
 from fakes.bootparts.ends import PoweredOffError as PoweredOffError
@@ -58,6 +58,7 @@ from machineos.trust.verify.chain import DeviceIdentity, Publisher
 from unit.document.conftest import MemoryRepository
 
 MAPPER = Path("/dev/mapper")
+GROUP = Path("/dev/machine-data")
 POLICY_FILE = Path("/.extra/tpm2-pcr-signature.json")
 DMI = "class/dmi/id/product_serial"
 TPM = "class/tpm/tpm0/device/uevent"
@@ -156,6 +157,7 @@ class FakeHost:
         self.init: tuple[str, ...] = ()
         self.forgotten = 0
         self.listed: list[Path] = []
+        self.storage: Storage | None = None
         self._policy_key = b""
         root = Tree()
         for folder in ("dev", "proc", "sys", "run", "sysroot", "tmp"):
@@ -273,6 +275,16 @@ class FakeHost:
             content = Luks(b"", b"", "", Volume("none", Tree()))
         read = self.names.read(header, 8 << 20)
         self.mapped[MAPPER / name] = opened(content, device, read, key.reveal())
+
+    def begin_storage(self, device: Path, key: Secret) -> None:
+        content = self._content(device)
+        if isinstance(content, Storage) and content.key == key.reveal():
+            self.storage = content
+
+    def wait_for_storage(self) -> tuple[str, ...]:
+        if self.storage is None:
+            raise ToolError("integritysetup open: no such device")
+        return tuple(sorted(self.storage.volumes))
 
     # -- mounts
 
@@ -401,6 +413,8 @@ class FakeHost:
         ]
 
     def _content(self, device: Path) -> Luks | Volume | None:
+        if device.parent == GROUP and self.storage is not None:
+            return self.storage.volumes.get(device.name)
         for disk in self._seen():
             content = disk.content(device.name)
             if content is not None:

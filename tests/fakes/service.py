@@ -210,7 +210,7 @@ class MemoryHost:
             disk: Disk | None = Disk(0, "tmpfs")
             tree = ""
         elif fstype == "ext4":
-            disk = self.group.get(Path(source).name)
+            disk = self.group.get(Path(source).name.removeprefix("volume-"))
             tree = ""
             if disk is None or not disk.label:
                 raise ToolError(f"mount ext4 {source} at {target}: Invalid argument")

@@ -130,6 +130,13 @@ HOST_CA: Fact[HostCa] = Fact("host CA")
 # Whoever takes the keys over has them: who opens another volume with one gives a fact of their own,
 # which ``forget`` has to need.
 KEYS_USED = "keys handed over"
+STORAGE_USED = "storage key handed over"
+# What follows from the storage volume key: the private key that volumes are sealed to, overwritten
+# when they are open, and its public key, which mosd is told.
+SEALING_KEY: Fact[Secret] = Fact("sealing key")
+PUBLIC_KEY: Fact[bytes] = Fact("public key of volumes")
+VOLUMES = "volumes open"
+SEALING_FORGOTTEN = "sealing key overwritten"
 FORGOTTEN = "keys overwritten"
 DISK: Fact[str] = Fact("disk")
 OPENED = "configuration open"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from machineos.boot.drivers import read_text
 from machineos.boot.facts import HostCa
+from machineos.boot.opening import Opening
 from machineos.boot.switchroot import switch_root
 from machineos.core.files import erase, list_bounded, read_bounded, read_part, write_atomic
 from machineos.core.secret import Secret
@@ -78,6 +79,7 @@ class Machine:
         self._tpm = tpm
         self._session = ExitStack()
         self._sealed: seal.Sealed | None = None
+        self._storage: Opening | None = None
         # Of the TPM that secrets came from or went to: no other may say that a door is closed.
         self._storage_name: bytes | None = None
 
@@ -164,6 +166,12 @@ class Machine:
             cryptsetup.open_volume(LuksVolume(device, name), opening, header=header)
         finally:
             opening.wipe()
+
+    def begin_storage(self, device: Path, key: Secret) -> None:
+        self._storage = Opening(device, key)
+
+    def wait_for_storage(self) -> tuple[str, ...]:
+        return self._storage.wait() if self._storage is not None else ()
 
     # -- mounts
 

@@ -118,6 +118,10 @@ def _devices(host: Host, step: do.DeviceStep | do.TrustStep) -> object:
             return host.read_header(device)
         case do.OpenLuks(device, name, header, key):
             host.open_luks(device, name, header, key)
+        case do.BeginStorage(device, key):
+            host.begin_storage(device, key)
+        case do.WaitForStorage():
+            return host.wait_for_storage()
         case do.ListKeys(name):
             return host.list_keys(name)
         case do.ReadTpmMaker():

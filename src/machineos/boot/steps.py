@@ -25,6 +25,7 @@ from machineos.boot.facts import (
     PROVISIONED,
     PUBLISHERS,
     ROOT,
+    STORAGE_USED,
     TPM_KIND,
     TRUSTED,
     UNPRIVILEGED,
@@ -220,6 +221,20 @@ class OpenLuks(msgspec.Struct, Step[None], frozen=True):
     key: Secret
 
 
+class BeginStorage(msgspec.Struct, Step[None], frozen=True):
+    """Begin to open the device with integrity under this key, and what LVM has on it."""
+
+    after: ClassVar[frozenset[str]] = frozenset({UNSEALED, FIRST_DOOR})
+    device: Path
+    key: Secret
+
+
+class WaitForStorage(msgspec.Struct, Step[tuple[str, ...]], frozen=True):
+    """Wait for what was begun, and answer what LVM's volumes are called."""
+
+    after: ClassVar[frozenset[str]] = frozenset({STORAGE_USED})
+
+
 # -- mounts
 
 
@@ -294,9 +309,6 @@ class Unmount(msgspec.Struct, Step[None], frozen=True):
     """Undo a mount."""
 
     target: Path
-
-
-# -- the store and the medium
 
 
 class ReadImage(msgspec.Struct, Step["tuple[Manifest, Mapping[Digest, bytes]]"], frozen=True):
@@ -470,7 +482,7 @@ if TYPE_CHECKING:
     ContentStep = ReadImage | FetchManifest
     DiskStep = (
         ListPartitions | ListDisks | ListOptical | ReadLabel | ReadCarrierLabel | ReadHeader
-        | OpenLuks
+        | OpenLuks | BeginStorage | WaitForStorage
     )  # fmt: skip
     MountStep = (
         MountDisk | MountCarrier | MountToErase | MountOverlay | MountImage | Bind | Move | Unmount
@@ -484,7 +496,5 @@ if TYPE_CHECKING:
         OpenSealed | ReadSealed | CloseSealed | ReadFloor | RaiseFloor | MakeHostCa | ForgetSecret
         | CloseDoor | ProvisionTpm
     )  # fmt: skip
-    TrustStep = (
-        SealStep | EnforcementStep | KeepSecret | SwitchRoot
-    )  # fmt: skip
+    TrustStep = SealStep | EnforcementStep | KeepSecret | SwitchRoot
     BootStep = TimeStep | DriverStep | FileStep | ContentStep | DeviceStep | TrustStep

@@ -61,3 +61,16 @@ class RootHash(Word):
     __slots__ = ()
     PATTERN = r"(?!0{64})[0-9a-f]{64}"
     WHAT = "a verity root hash"
+
+
+class PublicKey(Word):
+    """A public key of X25519: 32 bytes in hex."""
+
+    __slots__ = ()
+    PATTERN = r"[0-9a-f]{64}"
+    WHAT = "a public key of X25519 in hex"
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes."""
+        return bytes.fromhex(self)

@@ -1,7 +1,4 @@
-"""The first thing that mosd does: read what the initrd handed over, and set LVM to work.
-
-Kept small, because the rest of mosd is imported while LVM looks at the disk.
-"""
+"""The first thing that mosd does: read what the initrd handed over."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What was handed over, and the volumes on their way."""
+    """What was handed over, and the volumes that are open."""
 
     places: Places
     handover: Handover
@@ -47,7 +44,7 @@ class Start:
 
 
 def begin(places: Places) -> Start:
-    """Read the handover and begin to activate its volumes. Raises: MissingError, DocumentError."""
+    """Read the handover. Raises: MissingError, DocumentError, VerificationError."""
     try:
         data = read_bounded(places.handover, MAX_SIZE)
     except MissingError as error:
@@ -55,7 +52,6 @@ def begin(places: Places) -> Start:
             f"{places.handover} does not exist", hint="mosd runs only on a booted appliance"
         ) from error
     handover = parse_handover(data, name=str(places.handover))
-    storage = LogicalVolumes(VolumeGroup(lvm.Group(DATA_GROUP, Path(handover.data_device))))
-    if any(volume.persistent for volume in handover.volumes):
-        storage.begin()
+    group = VolumeGroup(lvm.Group(DATA_GROUP, Path(handover.data_device)))
+    storage = LogicalVolumes(group, handover.sealing_key.raw)
     return Start(places, handover, storage)

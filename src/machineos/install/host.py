@@ -192,7 +192,7 @@ class LinuxHost:
         """Make a sealed volume with a file system. Raises: ToolError, VerificationError."""
         volumes = tools.VolumeGroup(lvm.Group(group, device))
         volumes.create_volume(name, size)
-        storage.format_sealed(Path("/dev") / group / name, name, public)
+        storage.format_sealed(Path("/dev") / group / name, name, public, name)
         storage.close_sealed(name)
         volumes.finish_volume(name)
         tools.flush(device)

@@ -8,14 +8,19 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 from fakes.bootparts.files import Tree
 from machineos.core.secret import Secret
 from machineos.errors import VerificationError
 from machineos.host.disk.device import Partition
 from machineos.state.volumes.header import RECORD_OFFSET, header_record, passphrase
+from machineos.state.volumes.sealed import make_token
+from machineos.trust.wrap.hpke import public_key
+from machineos.trust.wrap.storage import integrity_key, sealing_key
 
-NULL = "cipher_null-ecb"
+NULL, XTS = "cipher_null-ecb", "aes-xts-plain64"
+_TOLD_AT = 512  # where what this fake knows of a device lies, in one with a real header
 
 
 @dataclass
@@ -52,6 +57,14 @@ class Luks:
         return self.area + self.record
 
 
+@dataclass
+class Storage(Volume):
+    """A device with integrity under a key, and the volumes that LVM has on it."""
+
+    key: bytes = b""
+    volumes: dict[str, Luks] = field(default_factory=dict)
+
+
 @functools.cache
 def luks_area(volume: str, key: bytes, *, cipher: str = "aes-xts-plain64") -> bytes:
     """Return the header area of a device that ``key`` opens."""
@@ -70,13 +83,41 @@ def _record(volume: str, key: bytes) -> bytes:
     return header_record(Secret(key), luks_area(volume, key))
 
 
+def sealed(volume: str, public: bytes, uuid: str, plain: Volume, *, cipher: str = XTS) -> Luks:
+    """Return a device as mosd makes it, sealed to a public key."""
+    secret = volume.encode().ljust(32, b".")[:32]
+    token = make_token(public, Secret(secret), uuid=uuid, random=lambda size: b"e" * size)
+    segment = {
+        "type": "crypt", "offset": "4194304", "size": "dynamic", "iv_tweak": "0",
+        "encryption": cipher, "sector_size": 4096,
+    }  # fmt: skip
+    body = {"tokens": {"0": json.loads(token)}, "segments": {"0": segment}, "config": {}}
+    binary = (b"LUKS\xba\xbe\0\x02" + (16384).to_bytes(8, "big")).ljust(0xA8, b"\0")
+    told = luks_area(volume, secret, cipher=cipher)[8:].partition(b"\0")[0]
+    head = (binary + uuid.encode()).ljust(_TOLD_AT, b"\0") + told
+    area = (head.ljust(4096, b"\0") + json.dumps(body).encode()).ljust(RECORD_OFFSET, b"\0")
+    return Luks(area, b"", volume, plain)
+
+
+def storage(key: bytes, *names: str) -> Storage:
+    """Return what is on the partition for data of the machine with this storage volume key."""
+    public = public_key(sealing_key(Secret(key)))
+    volumes = {
+        name: sealed(name, public, str(UUID(int=number)), Volume("ext4", Tree()))
+        for number, name in enumerate(names, 1)
+    }
+    integrity = integrity_key(Secret(key)).reveal()
+    return Storage("integrity", Tree(), key=integrity, volumes=volumes)
+
+
 def opened(device: Luks, path: Path, header: bytes, key: bytes) -> Volume:
     """Return what cryptsetup shows, by this header: it believes what stands there.
 
     Raises: VerificationError.
     """
+    start = _TOLD_AT if header[8:9] == b"\0" else 8
     try:
-        text = json.loads(header[8:4096].partition(b"\0")[0])
+        text = json.loads(header[start:4096].partition(b"\0")[0])
     except ValueError as error:
         reason = "Device is not a valid LUKS device."
         raise VerificationError(_refused(path, reason)) from error

@@ -42,8 +42,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 ORDER: dict[Mode, list[str]] = {
     "run": [
         "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "first door", "identity",
-        "configuration", "forget", "generation", "store", "images", "certificates", "root", "fresh",
-        "requests", "handover", "second door", "lock", "privileges", "leave",
+        "configuration", "storage", "forget", "generation", "store", "images", "certificates",
+        "root", "fresh", "requests", "volumes", "forget volumes", "handover", "second door",
+        "lock", "privileges", "leave",
     ],
     "install": [
         "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "first door", "identity",
@@ -160,6 +161,10 @@ MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
         ("first door", "configuration"), ("first door", "generation"), ("first door", "store"),
         ("first door", "requests"), ("generation", "requests"), ("root", "requests"),
         ("requests", "second door"), ("configuration", "forget"), ("forget", "second door"),
+        ("first door", "storage"), ("configuration", "storage"), ("storage", "forget"),
+        ("forget", "generation"), ("first door", "volumes"), ("storage", "volumes"),
+        ("generation", "volumes"), ("volumes", "forget volumes"),
+        ("forget volumes", "handover"), ("forget volumes", "second door"),
         ("first door", "second door"), ("identity", "configuration"),
         ("configuration", "generation"), ("generation", "store"), ("store", "images"),
         ("keyrings", "enforce"), ("keyrings", "certificates"),
@@ -215,6 +220,8 @@ AFTER = {
     steps.ReadCarrierLabel: {"drivers"},
     steps.ReadHeader: {"first door closed"},
     steps.OpenLuks: {"unsealed", "first door closed"},
+    steps.BeginStorage: {"unsealed", "first door closed"},
+    steps.WaitForStorage: {"storage key handed over"},
     steps.MountDisk: {"unsealed", "first door closed"},
     steps.MountCarrier: {"drivers"},
     steps.MountOverlay: {"root"},
@@ -250,7 +257,7 @@ def kinds() -> list[type[Step[object]]]:
 def test_what_must_hold_before_each_kind_of_step() -> None:
     found = {kind: set(kind.after) for kind in kinds() if kind.after}
     assert found == AFTER
-    assert len(kinds()) == 54
+    assert len(kinds()) == 56
 
 
 def taken(mode: Mode) -> tuple[Step[object], ...]:
@@ -312,6 +319,7 @@ def test_nothing_of_a_disk_is_looked_at_before_the_first_door(mode: Mode) -> Non
         steps.ReadLabel, steps.ReadHeader, steps.OpenLuks, steps.MountDisk, steps.ListFolder,
         steps.MountImage, steps.ReadImage, steps.FetchManifest, steps.ListPartitions,
         steps.ListDisks, steps.ListOptical, steps.MountCarrier, steps.ReadCarrierLabel,
+        steps.BeginStorage, steps.WaitForStorage,
     }  # fmt: skip
     assert looking & set(done[door:])
     assert not looking & set(done[:door])

@@ -35,7 +35,9 @@ METHODS = {
     steps.ListPartitions: "list_partitions", steps.ListDisks: "list_disks",
     steps.ListOptical: "list_optical", steps.ReadLabel: "read_label",
     steps.ReadCarrierLabel: "read_label", steps.ReadHeader: "read_header",
-    steps.OpenLuks: "open_luks", steps.MountDisk: "mount", steps.MountToErase: "mount",
+    steps.OpenLuks: "open_luks", steps.BeginStorage: "begin_storage",
+    steps.WaitForStorage: "wait_for_storage",
+    steps.MountDisk: "mount", steps.MountToErase: "mount",
     steps.MountCarrier: "mount", steps.MountOverlay: "mount_overlay",
     steps.MountImage: "mount_image", steps.Bind: "bind", steps.Move: "move",
     steps.Unmount: "unmount", steps.ReadImage: "read_image",
@@ -51,6 +53,7 @@ METHODS = {
     steps.SwitchRoot: "switch_root",
 }  # fmt: skip
 SILENT = {
+    "begin_storage",
     "say", "set_clock", "sleep", "wait_for_drivers", "load_modules", "write_file", "make_folder",
     "erase_file", "open_luks", "mount", "mount_overlay", "mount_image", "bind", "move", "unmount",
     "open_sealed", "close_sealed", "raise_floor", "forget_secret", "close_door", "provision_tpm",

@@ -47,6 +47,10 @@ def holds(host: FakeHost, fact: str) -> bool:
         "first door closed": "the TPM gives out no key any more" in host.lines,
         "keys handed over": Path("/dev/mapper/machine-config") in host.mapped
         or "machineos:configuration-key" in kernel.keyring,
+        "storage key handed over": host.storage is not None
+        or "machineos:storage-volume-key" in kernel.keyring,
+        "volumes open": Path("/dev/mapper/volume-zot") in host.mapped,
+        "sealing key overwritten": host.forgotten >= 5,
         "keys overwritten": host.forgotten >= 2,
         "requests carried out": REQUESTS in host.listed,
         "unsealed": any(line.startswith("this is SN0001 ") for line in host.lines),

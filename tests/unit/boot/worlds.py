@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fakes.boot import FakeMachine, Uki
-from fakes.bootparts.disks import Disk, Luks, Volume, luks
+from fakes.bootparts.disks import Disk, Luks, Volume, luks, storage
 from fakes.bootparts.files import Tree, blobs, image_content
 from fakes.bootparts.kernel import content_hash, sign_policy_text
 from fakes.bootparts.tpm import FakeTpm
@@ -62,7 +62,7 @@ SERIAL = "SN0001"
 LINE = "console=ttyS0,115200n8 panic=10 lsm=lockdown,ipe lockdown=integrity"
 KERNEL = "6.12.1"
 UKI_KEY = b"uki-identifier"
-KEY = bytes(range(32))
+KEY, STORAGE = bytes(range(32)), bytes(reversed(range(32)))
 SYSTEMD = "usr/lib/systemd/systemd"
 EROFS = "application/vnd.stacker.image.layer.erofs+zstd"
 UKIS = {mode: mode.encode().ljust(32, b"-") for mode in ("run", "install", "provision")}
@@ -347,7 +347,7 @@ def provisioned_tpm(
         Index.POLICY_VERSION: floor.encode(),
         Index.SUDI_CERT: device_pem() if certificate is None else certificate,
         Index.SUDI_KEY: device_key(),
-        Index.STORAGE_KEY: bytes(reversed(range(32))),
+        Index.STORAGE_KEY: STORAGE,
         Index.CONFIGURATION_KEY: KEY,
     }
     return FakeTpm(nv=nv, sealed_for=sealed_for, owned=True)
@@ -376,7 +376,7 @@ def system_disk(
         (f"{name}1", "esp", Volume("vfat", Tree(), "ESP")),
         (f"{name}2", "machine-config", luks(f"volume of {name}", secret, inside)),
         (f"{name}3", "machine-store", Volume("ext4", Tree({"mos": what.copied()["mos"]}))),
-        (f"{name}4", "machine-data", Volume("LVM2_member", Tree())),
+        (f"{name}4", "machine-data", storage(STORAGE, "zot", "machine-log")),
     ]
     usual = Disk(name, parts, alias="virtio:d2v1AF4", driver="virtio_blk.ko")
     return replace(usual, **options)  # type: ignore[arg-type]

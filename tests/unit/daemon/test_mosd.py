@@ -225,20 +225,9 @@ def test_a_machine_without_handover_is_told_so(tmp_path: Path) -> None:
         begin(places)
     places.handover.write_bytes(encode_handover(handover(tmp_path)))
     start = begin(places)
-    assert start.storage.folder == Path("/dev/machine-data")
+    assert start.storage.folder == Path("/dev/mapper")
     lines: list[str] = []
     assert isinstance(build(start, notify_socket="", log=lines.append), Daemon)
-
-
-def test_lvm_is_set_to_work_only_for_volumes_that_persist(tmp_path: Path) -> None:
-    places = Places(run=tmp_path)
-    for persistent in (False, True):
-        document = handover(tmp_path, Volume("blobs", persistent=persistent, size=1))
-        places.handover.write_bytes(encode_handover(document))
-        begun = begin(places).storage._activation
-        assert (begun is not None) is (persistent and run.find("lvm") is not None)
-        if begun is not None:
-            begun.kill()
 
 
 def test_the_process_logs_one_line_and_has_an_exit_status() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from machineos.document.between.status import ServiceStatus
 
 FOLDERS = Folders(
-    Path("/run/machineos"), Path("/run/systemd/system"), Path("/data"), Path("/dev/machine-data")
+    Path("/run/machineos"), Path("/run/systemd/system"), Path("/data"), Path("/dev/mapper")
 )
 POLICY = Policy(FOLDERS, resolv_conf=Path("/run/resolv.conf"))
 NONE = Network(type="none")
@@ -110,6 +110,7 @@ class Bed:
             store="/store",
             data="/data",
             data_device="/dev/vda4",
+            public_key="ab" * 32,
             services=services,
             volumes=self.volumes,
         )

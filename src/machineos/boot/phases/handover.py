@@ -9,14 +9,15 @@ from machineos.boot.facts import (
     CONFIG_FOLDER,
     DATA_FOLDER,
     DEPARTURE,
-    DISK,
     FRESH,
     GENERATION,
     IMAGES,
+    PUBLIC_KEY,
     REQUESTS,
     RUN,
     RUNS,
     SCRATCH,
+    SEALING_FORGOTTEN,
     STORE,
     STORE_FOLDER,
     Departure,
@@ -26,10 +27,10 @@ from machineos.boot.facts import (
     Phase,
 )
 from machineos.boot.phases.root import blob_path
-from machineos.boot.phases.store import partition_of
 from machineos.boot.steps import MakeFolder, WriteFile
 from machineos.core.steps import Talk, ask
 from machineos.document.between import handover
+from machineos.state.volumes.sealed import INTEGRITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = RUN / "boot.json"
 SIGNATURES = RUN / "signatures"
-PARTITION = "machine-data"
+DATA = Path("/dev/mapper") / INTEGRITY
 
 
 def signature_file(image: Image) -> Path:
@@ -55,7 +56,7 @@ def services_of(images: Iterable[Image]) -> Iterator[tuple[Image, Kind]]:
 
 
 def make_handover(
-    generation: Generation, images: tuple[Image, ...], *, store: Path, data_device: Path
+    generation: Generation, images: tuple[Image, ...], *, store: Path, public_key: bytes
 ) -> handover.Handover:
     """Return the document for mosd."""
     return handover.Handover(
@@ -64,7 +65,8 @@ def make_handover(
         product=generation.system.product,
         store=str(store),
         data=str(DATA_FOLDER),
-        data_device=str(data_device),
+        data_device=str(DATA),
+        public_key=public_key.hex(),
         services=tuple(
             _service(generation, image, kind, store) for image, kind in services_of(images)
         ),
@@ -102,8 +104,9 @@ class _Phase(Phase, frozen=True):
         yield from ask(MakeFolder(SIGNATURES))
         for image, _ in services_of(images):
             yield from ask(WriteFile(signature_file(image), image.signature))
-        device = yield from partition_of(facts[DISK], PARTITION)
-        document = make_handover(facts[GENERATION], images, store=facts[STORE], data_device=device)
+        document = make_handover(
+            facts[GENERATION], images, store=facts[STORE], public_key=facts[PUBLIC_KEY]
+        )
         yield from ask(WriteFile(DOCUMENT, handover.encode_handover(document)))
         departure = Departure((CONFIG_FOLDER, STORE_FOLDER), "handing over to systemd")
         return Facts().plus(DEPARTURE, departure)
@@ -112,6 +115,8 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "handover",
     modes=RUNS,
-    needs=frozenset({SCRATCH, DISK, GENERATION, STORE, IMAGES, FRESH, REQUESTS}),
+    needs=frozenset(
+        {SCRATCH, GENERATION, STORE, IMAGES, FRESH, REQUESTS, PUBLIC_KEY, SEALING_FORGOTTEN}
+    ),
     gives=frozenset({DEPARTURE}),
 )

@@ -12,6 +12,7 @@ from machineos.boot.facts import (
     KEY,
     KEYS_USED,
     STORAGE_KEY,
+    STORAGE_USED,
     UNSEALED,
     Departure,
     Facts,
@@ -47,5 +48,5 @@ PHASE = _Phase(
     "installer",
     modes=INSTALLS,
     needs=frozenset({KEY, STORAGE_KEY, HOST_CA, UNSEALED, ENFORCING, FRESH}),
-    gives=frozenset({KEYS_USED, DEPARTURE}),
+    gives=frozenset({KEYS_USED, STORAGE_USED, DEPARTURE}),
 )

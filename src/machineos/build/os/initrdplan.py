@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Needed in every mode, in every machine. Loading one costs a signature check, so no more than that.
 MODULES = (
-    "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "squashfs", "overlay", "xts",
-    "authenc", "aesni-intel", "sha256-ssse3",
+    "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "dm-thin-pool", "squashfs",
+    "overlay", "xts", "authenc", "aesni-intel", "sha256-ssse3",
 )  # fmt: skip
 # File systems that are loaded when something is to be mounted with them.
 FILESYSTEMS = {
@@ -33,7 +33,7 @@ DRIVERS = (
     "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "ahci", "ata_piix", "nvme", "xhci-pci",
     "usb-storage", "uas", "hv_storvsc", "vmw_pvscsi", "mptspi", "megaraid_sas", "xen-blkfront",
 )  # fmt: skip
-PROGRAMS = ("usr/sbin/cryptsetup",)
+PROGRAMS = ("usr/sbin/cryptsetup", "usr/sbin/integritysetup", "usr/sbin/lvm")
 PYTHON = "usr/bin/python3.13"
 PACKAGE = "usr/lib/machineos/python"
 FOLDERS = ("dev", "proc", "sys", "run", "sysroot", "tmp", "usr/bin", "usr/sbin", "etc")

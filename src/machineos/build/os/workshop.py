@@ -39,8 +39,8 @@ BOOT_SUITE = Suite(
     name="trixie",
     variant="extract",
     packages=(
-        "cryptsetup-bin", "linux-image-cloud-amd64", "python3-cryptography", "python3-msgspec",
-        "shim-unsigned", "systemd-boot-efi",
+        "cryptsetup-bin", "linux-image-cloud-amd64", "lvm2", "python3-cryptography",
+        "python3-msgspec", "shim-unsigned", "systemd-boot-efi",
     ),
 )  # fmt: skip
 _BANNER = "DEBUG VARIANT, FOR TESTS ONLY: root shell on the console"

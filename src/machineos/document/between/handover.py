@@ -16,7 +16,7 @@ from machineos.core.digest import Digest
 from machineos.core.idrange import RANGE, IdRange, needs_range
 from machineos.core.jsondoc import decode_json
 from machineos.core.serviceid import ServiceId
-from machineos.core.word import RootHash
+from machineos.core.word import PublicKey, RootHash
 from machineos.document.model.install import Mount, Network
 from machineos.document.model.names import Label
 from machineos.document.rules.handover import GROUPS, LABELS, RULES, Borrowed, Handed
@@ -106,7 +106,8 @@ class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole document. ``store`` is the OCI layout; ``data`` the folder for storage labels;
-    ``data_device`` the partition with their volumes, on the disk that was booted."""
+    ``data_device`` the device with their volumes, on the disk that was booted; ``public_key`` (hex)
+    is what a new volume is sealed to."""
 
     version: int
     generation: str
@@ -114,8 +115,14 @@ class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: str
     data: str
     data_device: str
+    public_key: str
     services: tuple[Service, ...]
     volumes: tuple[Volume, ...] = ()
+
+    @property
+    def sealing_key(self) -> PublicKey:
+        """The public key. Raises: VerificationError."""
+        return PublicKey(self.public_key)
 
 
 def encode_handover(handover: Handover) -> bytes:

@@ -43,6 +43,9 @@ class Label(VolumeName):
     WHAT = f"a label ({PATTERN})"
 
 
+_UNFINISHED = "+new"
+
+
 class Unfinished(VolumeName):
     """The first name of a volume, in which no service looks for it: a label with an ending that
     LVM takes and no label has, so it is never the volume of somebody else. Whether the volume is
@@ -55,7 +58,12 @@ class Unfinished(VolumeName):
     @classmethod
     def of(cls, label: Label) -> Self:
         """Return the name that the volume ``label`` has first."""
-        return cls(f"{label}+new")
+        return cls(f"{label}{_UNFINISHED}")
+
+
+def opened_name(label: str) -> str:
+    """Return what device-mapper calls the opened volume of a label, whatever LVM calls it yet."""
+    return f"volume-{label.removesuffix(_UNFINISHED)}"
 
 
 class ProductName(Word):

@@ -40,7 +40,7 @@ class LuksVolume:
 
 def format_command(volume: LuksVolume, *, uuid: str, integrity: bool = True) -> Command:
     """Return the command that formats; everything on the device is lost. ``integrity`` is off for
-    what has it below already: a thin volume would be allocated whole (docs/adr/0031)."""
+    what has it below already: a thin volume would be allocated whole (docs/adr/0030)."""
     tags = ("--integrity=hmac-sha256",) if integrity else ()
     argv = (
         "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
-from machineos.core.run import Running, perform
+from machineos.core.run import perform
 from machineos.host.disk import mkfs, sfdisk
 from machineos.host.disk.lvm import parse_volumes
 
@@ -41,6 +41,11 @@ def create_group(group: Group) -> None:
     flush(group.device)
 
 
+def activate_group(group: Group) -> None:
+    """Make the volumes of the group available; it takes a second. Raises: ToolError."""
+    perform(group.activate_command())
+
+
 def close_group(group: Group) -> None:
     """Take the volumes of the group away. Raises: ToolError (in use)."""
     perform(group.deactivate_command())
@@ -56,10 +61,6 @@ class VolumeGroup:
     def name(self) -> str:
         """Its name, which is that of its folder of devices."""
         return self._group.name
-
-    def begin_activation(self) -> Running:
-        """Begin to make the volumes available; it takes a second."""
-        return Running(self._group.activate_command().argv)
 
     def volumes(self) -> dict[str, LogicalVolume]:
         """Return the volumes by name. Raises: DocumentError, too."""

@@ -5,7 +5,7 @@ predecessor made persistent volumes anew at each boot). A volume is unfinished a
 says so, which it has from its first moment until there is a file system on it; what was cut off
 before that is begun again. A label's name appears only on what is finished, so a boot that finds
 its device need not ask.
-Encryption is not there yet.
+Existing ones are open already, by the initrd; a new one is sealed for this machine as it is made.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from machineos.document.model.names import Label, Unfinished
+from machineos.document.model.names import Label, Unfinished, opened_name
 from machineos.errors import MissingError
 from machineos.host.kernel.flags import Flag
 from machineos.service.plan import steps
@@ -77,17 +77,17 @@ def making(
     target = folders.data / volume.name
     found: list[Act[object]] = []
     if seen.missing:
-        found += _new(volume, folders, {each.name: each.unfinished for each in kept})
+        found += _new(volume, {each.name: each.unfinished for each in kept})
     if not seen.mounted:
         found += [steps.MakeFolder(folders.data, 0o711), steps.MakeFolder(target, 0o711)]
         found.append(_mount(volume, folders, target))
     return (*found, steps.OwnFolder(source(folders, volume.name), uid, gid))
 
 
-def _new(volume: Volume, folders: Folders, unfinished: Mapping[str, bool]) -> list[Act[object]]:
+def _new(volume: Volume, unfinished: Mapping[str, bool]) -> list[Act[object]]:
     """``unfinished`` says of each volume that there is whether it is."""
     if volume.label in unfinished:
-        raise MissingError(f"storage {volume.label}: {folders.group} does not show its volume")
+        raise MissingError(f"storage {volume.label}: its volume is there and not open")
     name = Unfinished.of(volume.name)
     last = steps.RenameVolume(name, volume.name)
     if not unfinished.get(name, True):
@@ -103,7 +103,7 @@ def _new(volume: Volume, folders: Folders, unfinished: Mapping[str, bool]) -> li
 
 def _mount(volume: Volume, folders: Folders, target: Path) -> Act[object]:
     if volume.persistent:
-        return steps.Mount(str(folders.group / volume.name), target, "ext4", _FLAGS)
+        return steps.Mount(str(folders.group / opened_name(volume.name)), target, "ext4", _FLAGS)
     # An inode for each page: empty files cost the machine's memory, too.
     data = f"size={volume.size}m,nr_inodes={volume.size * _MIB // _PAGE},mode=0711"
     return steps.Mount("tmpfs", target, "tmpfs", _FLAGS, data)

@@ -27,11 +27,6 @@ INTEGRITY = "machine-data-integrity"  # the name of the device below the volume 
 _INFO = b"machineos volume 1"
 
 
-def opened_name(label: str) -> str:
-    """Return the name under which the volume of a label is opened."""
-    return f"volume-{label}"
-
-
 def make_token(
     public: bytes, secret: Secret, *, uuid: str, random: Callable[[int], bytes]
 ) -> bytes:

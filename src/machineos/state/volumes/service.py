@@ -1,4 +1,4 @@
-"""The persistent volumes of services: logical volumes with ext4, on the disk of this machine.
+"""The persistent volumes of services: encrypted, on logical volumes of this machine.
 
 Each call makes something so, and does no harm when it was so already. In which order they make a
 volume that survives being cut off is decided by whoever uses them (``service.plan.volumes``).
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from machineos.document.model.names import opened_name
 from machineos.errors import ConflictError, ToolError
-from machineos.host.disk import lvm, tools
+from machineos.state.volumes import storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from machineos.core.run import Running
     from machineos.document.model.names import Label, VolumeName
     from machineos.host.disk.lvm import LogicalVolume
 
@@ -29,10 +29,6 @@ class Volumes(Protocol):
     @property
     def name(self) -> str:
         """Its name, which is that of its folder of devices."""
-        ...
-
-    def begin_activation(self) -> Running:
-        """Begin to make the volumes available."""
         ...
 
     def volumes(self) -> dict[str, LogicalVolume]:
@@ -56,38 +52,45 @@ class Volumes(Protocol):
         ...
 
 
-class LogicalVolumes:
-    """The volumes of ``group``, whose devices appear below ``dev``."""
+class Sealing(Protocol):
+    """How one is encrypted (``state.volumes.storage``). Every call raises ToolError."""
 
-    def __init__(self, group: Volumes, dev: Path = Path("/dev")) -> None:
+    def format_sealed(self, device: Path, name: str, public: bytes, label: str) -> None:
+        """Encrypt a device and make a file system in it; it stays open."""
+        ...
+
+    def close_sealed(self, name: str) -> None:
+        """Close it, if it is open."""
+        ...
+
+
+class LogicalVolumes:
+    """The volumes of ``group``, opened below ``dev``; new ones are sealed to ``public`` (32 bytes),
+    so that the next boot of this machine can open them, and nobody else."""
+
+    def __init__(
+        self,
+        group: Volumes,
+        public: bytes,
+        dev: Path = Path("/dev"),
+        *,
+        sealing: Sealing = storage,
+    ) -> None:
         self._group = group
-        self._dev = dev / group.name
-        self._active = False
-        self._activation: Running | None = None
+        self._public = public
+        self._devices = dev / group.name
+        self._opened = dev / "mapper"
+        self._sealing = sealing
 
     @property
     def folder(self) -> Path:
-        """Where their devices are."""
-        return self._dev
-
-    def begin(self) -> None:
-        """Have the volumes made available while there are other things to do.
-
-        A failure is reported when a volume is asked for.
-        """
-        with suppress(ToolError):
-            self._activation = self._group.begin_activation()
+        """Where they are once they are open."""
+        return self._opened
 
     def has_device(self, label: VolumeName) -> bool:
-        """Return whether a volume has a device, once those that exist have theirs.
-
-        Raises: ToolError (the group cannot be made available).
-        """
-        if not self._active:
-            begun, self._activation = self._activation, None
-            (begun or self._group.begin_activation()).wait(lvm.TIMEOUT)
-            self._active = True
-        return (self._dev / label).exists()
+        """Return whether a volume is whole and open: it has its name only then."""
+        opened = self._opened / opened_name(label)
+        return opened.exists() and (self._devices / label).exists()
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all volumes. Raises: ToolError."""
@@ -107,8 +110,9 @@ class LogicalVolumes:
             self._group.create_volume(name, size)
 
     def format(self, name: VolumeName, label: Label) -> None:
-        """Make an ext4 file system on a volume, whose content is lost. Raises: ToolError."""
-        tools.make_filesystem("ext4", self._dev / name, label=label)
+        """Encrypt a volume, whose content is lost, and make an ext4 file system in it; it is open
+        then. Raises: ToolError, VerificationError (no public key)."""
+        self._sealing.format_sealed(self._devices / name, name, self._public, label)
 
     def finish(self, name: VolumeName) -> None:
         """Say that a volume is whole, unless that was said. Raises: ToolError."""
@@ -121,6 +125,7 @@ class LogicalVolumes:
 
     def remove(self, name: VolumeName) -> None:
         """Remove a volume and what is on it, unless it is gone. Raises: ToolError (in use)."""
+        self._sealing.close_sealed(name)
         with self._unless(lambda names: name not in names):
             self._group.remove_volume(name)
 

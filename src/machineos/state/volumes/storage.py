@@ -1,7 +1,7 @@
 """What lies below the volumes of a machine, and how one volume is made: really done.
 
 Integrity, keyed, is on the whole partition; LVM is on that, and each volume is LUKS2 of its own
-without integrity (docs/adr/0031). Shared with the initrd.
+without integrity (docs/adr/0030). Shared with the initrd.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from machineos.core.run import perform, run
 from machineos.core.secret import Secret
+from machineos.document.model.names import opened_name
 from machineos.host.disk import cryptsetup, integritysetup, tools
 from machineos.host.disk.direct import zero_ends
 from machineos.host.disk.luks import LuksVolume
 from machineos.state.volumes.header import passphrase
-from machineos.state.volumes.sealed import INTEGRITY, SECRET_SIZE, make_token, opened_name
+from machineos.state.volumes.sealed import INTEGRITY, SECRET_SIZE, make_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,29 +48,29 @@ def close_integrity() -> None:
         perform(integritysetup.close_command(INTEGRITY))
 
 
-def format_sealed(device: Path, label: str, public: bytes) -> None:
+def format_sealed(device: Path, name: str, public: bytes, label: str) -> None:
     """Make a volume with an ext4 file system that the machine of this public key can open; it stays
     open. Nobody has what opens it when this returns.
 
     Raises: ToolError, VerificationError (no public key).
     """
-    volume = LuksVolume(device, opened_name(label))
-    name = str(uuid.uuid4())
+    volume = LuksVolume(device, opened_name(name))
+    number = str(uuid.uuid4())
     secret = Secret(os.urandom(SECRET_SIZE))
     opening = passphrase(secret)
     try:
-        cryptsetup.format_volume(volume, opening, uuid=name, integrity=False)
-        cryptsetup.add_token(device, make_token(public, secret, uuid=name, random=os.urandom))
+        cryptsetup.format_volume(volume, opening, uuid=number, integrity=False)
+        cryptsetup.add_token(device, make_token(public, secret, uuid=number, random=os.urandom))
         mapped = cryptsetup.open_volume(volume, opening)
     finally:
         secret.wipe()
         opening.wipe()
-    tools.make_filesystem("ext4", mapped, label=label[:16])
+    tools.make_filesystem("ext4", mapped, label=label)
 
 
-def close_sealed(label: str) -> None:
+def close_sealed(name: str) -> None:
     """Close the volume; one that is not open is no error. Raises: ToolError (in use)."""
-    cryptsetup.close_volume(opened_name(label))
+    cryptsetup.close_volume(opened_name(name))
 
 
 def _give(command: Command, key: Secret) -> None:

@@ -16,9 +16,12 @@ from machineos.document.between.handover import parse_handover
 from machineos.trust.measure.tpm_policy import PHASES, Phase
 from machineos.trust.seal.layout import PHASES as SECRETS
 from machineos.trust.seal.layout import Index
+from machineos.trust.wrap.hpke import public_key
+from machineos.trust.wrap.storage import sealing_key
 from unit.boot.ends import handed_over, refusal
 from unit.boot.worlds import (
     KEY,
+    STORAGE,
     content,
     device_pem,
     image_of,
@@ -48,7 +51,8 @@ def test_the_handover() -> None:
     assert document.generation == content().fetched.verified.sha256
     assert (document.version, document.product) == (1, "default")
     assert (document.store, document.data) == ("/atomfs-store/mos", "/var/lib/machineos/data")
-    assert document.data_device == "/dev/vda4"
+    assert document.data_device == "/dev/mapper/machine-data-integrity"
+    assert document.sealing_key.raw == public_key(sealing_key(Secret(STORAGE)))
     assert [msgspec.to_builtins(one) for one in document.volumes] == [
         {"label": "zot", "persistent": True, "size": 64, "nsgroup": "zot"}
     ]

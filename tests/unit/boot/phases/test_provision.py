@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes.boot import FakeMachine, RestartedError
-from fakes.bootparts.disks import Disk, Volume
+from fakes.bootparts.disks import Disk, Volume, storage
 from fakes.bootparts.files import Tree
 from fakes.bootparts.tpm import FakeTpm
 from machineos.boot.facts import CARRIER, Facts
@@ -299,5 +299,8 @@ def test_provisioned_and_installed_it_boots() -> None:
         keyring[f"machineos:host-ca-{one}"] for one in ("certificate", "signature")
     )
     assert verify_host_ca(certificate, signature, identity).certificate_der
+    storage_key = made.tpm.nv[Index.STORAGE_KEY]
+    assert keyring["machineos:storage-volume-key"] == storage_key
     made.uki, made.disks = uki(), [system_disk(secret=secret)]
+    made.disks[0].parts[3] = ("vda4", "machine-data", storage(storage_key, "zot"))
     handed_over(made)

@@ -28,8 +28,8 @@ def test_no_module_is_named_twice() -> None:
 def test_the_tables() -> None:
     """What a machine boots with; a word less and some machine does not."""
     assert MODULES == (
-        "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "squashfs", "overlay", "xts",
-        "authenc", "aesni-intel", "sha256-ssse3",
+        "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "dm-thin-pool", "squashfs",
+        "overlay", "xts", "authenc", "aesni-intel", "sha256-ssse3",
     )  # fmt: skip
     assert FILESYSTEMS == {
         "erofs": ("erofs",),
@@ -41,7 +41,9 @@ def test_the_tables() -> None:
         "usb-storage", "uas", "hv_storvsc", "vmw_pvscsi", "mptspi", "megaraid_sas",
         "xen-blkfront",
     )  # fmt: skip
-    assert initrdplan.PROGRAMS == ("usr/sbin/cryptsetup",)
+    assert initrdplan.PROGRAMS == (
+        "usr/sbin/cryptsetup", "usr/sbin/integritysetup", "usr/sbin/lvm",
+    )  # fmt: skip
     assert initrdplan.PYTHON == "usr/bin/python3.13"
     assert initrdplan.PACKAGE == "usr/lib/machineos/python"
     assert initrdplan.FOLDERS == (

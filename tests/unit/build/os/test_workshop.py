@@ -50,7 +50,7 @@ def test_the_tree_of_a_boot_is_debians() -> None:
         name="trixie",
         variant="extract",
         packages=(
-            "cryptsetup-bin", "linux-image-cloud-amd64", "python3-cryptography",
+            "cryptsetup-bin", "linux-image-cloud-amd64", "lvm2", "python3-cryptography",
             "python3-msgspec", "shim-unsigned", "systemd-boot-efi",
         ),
     ) == workshop.BOOT_SUITE  # fmt: skip

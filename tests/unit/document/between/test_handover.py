@@ -40,6 +40,7 @@ def document(**changes: object) -> dict[str, Any]:
         "store": "/store",
         "data": "/data",
         "data_device": "/dev/vda4",
+        "public_key": "ab" * 32,
         "services": [service],
         "volumes": [{"label": "blobs", "persistent": True, "size": 1}],
     }

@@ -378,6 +378,7 @@ def mosd_handover(_scene: Scene, change: Change) -> None:
         "store": "/store",
         "data": "/data",
         "data_device": "/dev/vda4",
+        "public_key": "ab" * 32,
         "services": [service("first"), service("second")],
     }
     change(document)

@@ -46,6 +46,7 @@ BESIDE = {
     "boot/phases/root.py:_require_volume": "only the image itself knows its modules",
     "boot/phases/store.py:partition_of": "a partition is not there",
     "boot/phases/unseal.py:_Phase.talk": "a file of our own initrd is not there",
+    "state/volumes/sealed.py:open_token": "what root may have written, and only opens or does not",
     "boot/waiting.py:wait_for": "a device did not appear",
     "build/publish/plan.py:_platform": "there is no image for our platform",
     "build/publish/plan.py:_version": "nothing says which version it is",

@@ -25,7 +25,7 @@ FOLDER = steps.OwnFolder(Path("/data/kept/volume"), 166536, 165569)
 MOUNTED = (
     steps.MakeFolder(Path("/data"), 0o711),
     steps.MakeFolder(Path("/data/kept"), 0o711),
-    steps.Mount("/dev/machine-data/kept", Path("/data/kept"), "ext4", FLAGS),
+    steps.Mount("/dev/mapper/volume-kept", Path("/data/kept"), "ext4", FLAGS),
     FOLDER,
 )
 
@@ -105,7 +105,7 @@ def test_a_volume_that_is_not_shown_is_not_made_again(unfinished: bool) -> None:
     kept = (Persistent("kept", unfinished=unfinished),)
     with pytest.raises(MissingError) as caught:
         volumes.making(Seen(KEPT, mounted=False), FOLDERS, kept, **OWN)
-    assert str(caught.value) == "storage kept: /dev/machine-data does not show its volume"
+    assert str(caught.value) == "storage kept: its volume is there and not open"
 
 
 def test_memory_has_its_size_and_no_device() -> None:

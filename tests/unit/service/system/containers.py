@@ -50,6 +50,7 @@ class Bed:
             store=str(self.store.folder),
             data=str(self.folders.data),
             data_device="/dev/vda4",
+            public_key="ab" * 32,
             services=services,
             volumes=VOLUMES,
         )

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from machineos.core.run import Running
-from machineos.document.model.names import VolumeName
+from machineos.document.model.names import Label, Unfinished, VolumeName, opened_name
 from machineos.errors import ConflictError, ToolError
 from machineos.host.disk.lvm import UNFINISHED, Group, LogicalVolume
 from machineos.host.disk.tools import VolumeGroup
@@ -30,11 +29,6 @@ class MemoryGroup:
     sizes: dict[str, int] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
-    activation: tuple[str, ...] = ("true",)
-
-    def begin_activation(self) -> Running:
-        self.asked.append("activate")
-        return Running(self.activation)
 
     def volumes(self) -> dict[str, LogicalVolume]:
         self.asked.append("list")
@@ -76,53 +70,66 @@ def group() -> MemoryGroup:
     return MemoryGroup()
 
 
+@dataclass
+class Seals:
+    """What encrypts volumes, without a device mapper: what it was told."""
+
+    told: list[tuple[object, ...]] = field(default_factory=list)
+
+    def format_sealed(self, device: Path, name: str, public: bytes, label: str) -> None:
+        self.told.append((device, name, public, label))
+
+    def close_sealed(self, name: str) -> None:
+        self.told.append(("close", name))
+
+
 @pytest.fixture
-def volumes(group: MemoryGroup, tmp_path: Path) -> LogicalVolumes:
-    return LogicalVolumes(group, tmp_path)
+def seals() -> Seals:
+    return Seals()
 
 
-def test_devices_are_looked_for_once_lvm_has_shown_them(
-    volumes: LogicalVolumes, group: MemoryGroup, tmp_path: Path
+@pytest.fixture
+def volumes(group: MemoryGroup, seals: Seals, tmp_path: Path) -> LogicalVolumes:
+    return LogicalVolumes(group, b"public", tmp_path, sealing=seals)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_volume_has_a_device_when_it_is_whole_and_open(
+    volumes: LogicalVolumes, group: MemoryGroup, tmp_path: Path, whole: bool, opened: bool
 ) -> None:
-    assert volumes.folder == tmp_path / "group"
-    volumes.begin()
-    assert group.asked == ["activate"]
-    (tmp_path / "group").mkdir()
-    (tmp_path / "group/there").touch()
-    assert volumes.has_device(VolumeName("there"))
-    assert not volumes.has_device(VolumeName("absent"))
-    assert group.asked == ["activate"]
+    """One that was cut off has the device of its label already, and not yet its name."""
+    assert volumes.folder == tmp_path / "mapper"
+    for there, path in ((whole, "group/kept"), (opened, "mapper/volume-kept")):
+        (tmp_path / path).parent.mkdir()
+        if there:
+            (tmp_path / path).touch()
+    assert volumes.has_device(VolumeName("kept")) is (whole and opened)
+    assert group.asked == []
 
 
-def test_without_a_beginning_it_is_begun_when_a_device_is_wanted(
-    volumes: LogicalVolumes, group: MemoryGroup
+def test_a_new_volume_is_sealed_to_the_machine(
+    volumes: LogicalVolumes, seals: Seals, tmp_path: Path
 ) -> None:
-    for _ in range(2):
-        assert not volumes.has_device(VolumeName("absent"))
-    assert group.asked == ["activate"]
+    name = Unfinished("kept+new")
+    volumes.format(name, Label("kept"))
+    assert seals.told == [(tmp_path / "group/kept+new", "kept+new", b"public", "kept")]
+    assert opened_name(name) == opened_name("kept") == "volume-kept"
 
 
-def test_a_failure_is_said_each_time_a_device_is_wanted(tmp_path: Path) -> None:
-    group = MemoryGroup(activation=("sh", "-c", "echo no such group >&2; exit 5"))
-    volumes = LogicalVolumes(group, tmp_path)
-    volumes.begin()
-    for _ in range(2):
-        with pytest.raises(ToolError, match="no such group"):
-            volumes.has_device(VolumeName("kept"))
-    assert group.asked == ["activate", "activate"]
-
-
-def test_a_program_that_is_not_there_is_said_when_a_device_is_wanted(tmp_path: Path) -> None:
-    group = MemoryGroup(activation=("no-such-program",))
-    volumes = LogicalVolumes(group, tmp_path)
-    volumes.begin()
-    with pytest.raises(ToolError, match="not installed"):
-        volumes.has_device(VolumeName("kept"))
+def test_what_is_removed_is_closed_first(
+    volumes: LogicalVolumes, group: MemoryGroup, seals: Seals
+) -> None:
+    group.sizes["kept+new"] = 1
+    volumes.remove(Unfinished("kept+new"))
+    assert seals.told == [("close", "kept+new")]
+    assert group.sizes == {}
 
 
 def test_the_real_group_is_one_of_these(tmp_path: Path) -> None:
-    real = LogicalVolumes(VolumeGroup(Group("no-such-group", tmp_path / "no-device")))
-    assert real.folder == Path("/dev/no-such-group")
+    real = LogicalVolumes(VolumeGroup(Group("no-such-group", tmp_path / "no-device")), b"")
+    assert real.folder == Path("/dev/mapper")
+    assert not real.has_device(VolumeName("kept"))
 
 
 def test_each_call_can_be_repeated(volumes: LogicalVolumes, group: MemoryGroup) -> None:
