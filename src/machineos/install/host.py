@@ -59,6 +59,7 @@ class LinuxHost:
         self._mounted: list[Path] = []
         self._unlocked = False
         self._group: tuple[str, Path] | None = None
+        self._integrity = False
         self._open = ExitStack()
         self._registries: dict[Place, Registry] = {}
 
@@ -76,6 +77,9 @@ class LinuxHost:
         if self._group is not None:
             with suppress(MachineOSError):
                 self.close_group(*self._group)
+        if self._integrity:
+            with suppress(MachineOSError):
+                storage.close_integrity()
         self._open.close()
 
     # -- looking
@@ -185,6 +189,7 @@ class LinuxHost:
 
     def make_integrity(self, key: Secret, device: Path) -> Path:
         """Put keyed integrity on a device and open it. Raises: ToolError, OSError."""
+        self._integrity = True
         storage.make_integrity(key, device)
         return storage.DATA
 
@@ -201,7 +206,7 @@ class LinuxHost:
         """Take a group away. Raises: ToolError (in use)."""
         tools.close_group(lvm.Group(group, device))
         storage.close_integrity()
-        self._group = None
+        self._group, self._integrity = None, False
 
     def make_group(self, name: str, device: Path) -> None:
         """Make a volume group. Raises: ToolError."""

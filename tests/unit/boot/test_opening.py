@@ -1,4 +1,4 @@
-"""What volumes are on, opened beside the boot. That it opens is shown in a guest (device-mapper)."""
+"""What volumes are on, opened beside the boot; that it opens is shown in a guest."""
 
 from __future__ import annotations
 
