@@ -8,7 +8,7 @@ import pytest
 
 from machineos.build.os import initrdplan
 from machineos.build.os.modules import FOLDERS, chosen, modules_tree, named_firmware
-from machineos.core.run import find, run
+from machineos.core.run import run
 from machineos.host.pack.depmod import ModuleTable
 from waiting import PATIENCE
 
@@ -70,7 +70,7 @@ def test_only_firmware_that_a_module_names(names: list[str], found: tuple[str, .
     assert named_firmware(names, present) == found
 
 
-@pytest.mark.skipif(find("depmod") is None, reason="no depmod")
+@pytest.mark.tool("depmod")
 def test_the_modules_of_this_kernel_with_their_index_and_a_place_for_firmware(
     tmp_path: Path,
 ) -> None:
