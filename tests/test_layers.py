@@ -175,6 +175,7 @@ DECIDES = (
     "machineos.trust.measure",
     "machineos.trust.seal",
     "machineos.trust.verify",
+    "machineos.trust.wrap",
     "machineos.vm.document",
     "machineos.vm.medium",
     "machineos.vm.model",

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from contracts.linux import FileVolumes, LinuxPlace
 from contracts.service import CONTRACT, UNITS, run
+from machineos.host.disk.integrity import mapped
 from machineos.host.disk.lvm import Group
 from machineos.host.disk.tools import VolumeGroup
 from machineos.host.unit.systemd import Systemctl
+from machineos.state.volumes.sealed import GROUP, INTEGRITY
 from machineos.state.volumes.service import LogicalVolumes
 
 SYSTEM_UNITS = Path("/run/systemd/system")
@@ -33,8 +35,8 @@ def main(group: str, base: Path, image: Path | None) -> int:
         failed = run(place, UNITS)
     else:
         assert image is not None
-        device = Path(json.loads(HANDOVER.read_bytes())["data_device"])
-        real = LogicalVolumes(VolumeGroup(Group("machine-data", device)))
+        recipient = bytes.fromhex(json.loads(HANDOVER.read_bytes())["volumes_key"])
+        real = LogicalVolumes(VolumeGroup(Group(GROUP, mapped(INTEGRITY))), recipient)
         # The folder of units is the machine's own: what is in it is checked where it is ours alone.
         place = LinuxPlace(
             base,

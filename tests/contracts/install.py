@@ -360,9 +360,10 @@ def a_volume_group_is_made_whatever_was_there(rig: Rig) -> None:
     device = device_of(rig, "machine-data")
     rig.host.make_filesystem("ext4", device, label="old")
     for _ in range(2):
-        rig.host.make_group("contract-data", device)
+        rig.host.make_group("contract-data", device, key=KEY)
     refused(lambda: rig.host.mount(device, rig.work("m"), "ext4", read_only=True), ToolError)
-    refused(lambda: rig.host.make_group("contract-data", Path("/dev/machineos-none")), ToolError)
+    none = Path("/dev/machineos-none")
+    refused(lambda: rig.host.make_group("contract-data", none, key=KEY), ToolError)
 
 
 # -- the firmware

@@ -13,7 +13,8 @@ from contracts.service import FOLDER, TREE
 from machineos.core.digest import Digest
 from machineos.core.run import find, run
 from machineos.core.word import RootHash
-from machineos.errors import ToolError
+from machineos.document.model.names import Label, Unfinished, VolumeName
+from machineos.errors import MissingError, ToolError
 from machineos.host.disk import tools
 from machineos.host.kernel import loopdev, mount
 from machineos.oci.model.atomfs import Layer, layer_media_type
@@ -57,9 +58,11 @@ class FileVolumes:
             path.mkdir(parents=True, exist_ok=True)
         for name in self.names():
             self._show(name)
+            # As the initrd does.
+            (self.dev / VolumeName(name).mapped).symlink_to(self.devices[name].path)
 
-    def has_device(self, label: str) -> bool:
-        return (self.dev / label).exists()
+    def has_device(self, label: VolumeName) -> bool:
+        return (self.dev / label.mapped).exists()
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(path.name for path in self.folder.iterdir()))
@@ -79,8 +82,17 @@ class FileVolumes:
     def finish(self, name: str) -> None:
         (self.folder / name).chmod(0o600)
 
-    def format(self, name: str, label: str) -> None:
+    def format(self, name: Unfinished, label: Label) -> None:
         tools.make_filesystem("ext4", self.dev / name, label=label)
+        (self.dev / name.mapped).unlink(missing_ok=True)
+        (self.dev / name.mapped).symlink_to(self.devices[name].path)
+
+    def open(self, label: Label) -> None:
+        new = self.dev / Unfinished.of(label).mapped
+        if not self.has_device(label):
+            if not new.exists():
+                raise MissingError(f"storage {label}: its volume is not open")
+            new.rename(self.dev / label.mapped)
 
     def rename(self, name: str, new: str) -> None:
         if not (self.folder / new).exists():
@@ -88,7 +100,8 @@ class FileVolumes:
             (self.dev / name).rename(self.dev / new)
             self.devices[new] = self.devices.pop(name)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: VolumeName) -> None:
+        (self.dev / name.mapped).unlink(missing_ok=True)
         if (self.folder / name).exists():
             self.devices.pop(name).close()
             (self.dev / name).unlink()
@@ -122,7 +135,7 @@ class LinuxPlace:
     ) -> None:
         self.store = base / "store"
         self.lines: list[str] = []
-        self.folders = Folders(base / "run", unit_folder, data=base / "data", group=group)
+        self.folders = Folders(base / "run", unit_folder, data=base / "data", mapper=group)
         self.layers = PlainLayers()
         self.host = LinuxHost(
             self.store, layers=self.layers, volumes=volumes, units=units, log=self.lines.append

@@ -285,7 +285,11 @@ def check_a_volume_from_nothing_to_its_folder(place: Place) -> None:
     for _ in range(2):
         host.rename_volume(unfinished, label)
     assert set(host.volumes()) == {*before, Persistent("contract")}
+    assert not host.volume_device(label)
+    for _ in range(2):
+        host.open_volume(label)
     assert host.volume_device(label)
+    refuses(MissingError, lambda: host.open_volume(Label("no-such")), "no-such: its volume is not")
     target = folders.data / "contract"
     own = target / "volume"
     mount_volume(place, target)
@@ -440,7 +444,7 @@ def mount_layer(place: Place, target: Path) -> None:
 def mount_volume(place: Place, target: Path) -> None:
     """Mount the volume of the contract."""
     place.host.make_folder(target, 0o711)
-    source = place.folders.group / "contract"
+    source = place.folders.mapper / Label("contract").mapped
     place.host.mount(str(source), target, "ext4", Flag.NOSUID | Flag.NODEV, "")
 
 

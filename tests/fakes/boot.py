@@ -28,6 +28,7 @@ from fakes.bootparts.ends import RestartedError as RestartedError
 from fakes.bootparts.files import Entry, Mounted, Namespace, Tree, image_tree
 from fakes.bootparts.kernel import FakeKernel
 from fakes.bootparts.tpm import FakeTpm, never
+from fakes.bootparts.volumes import OpenStorage, Storage
 from machineos.boot.aliases import next_driver
 from machineos.boot.facts import HostCa
 from machineos.boot.host import Host
@@ -157,6 +158,7 @@ class FakeHost:
         self.init: tuple[str, ...] = ()
         self.forgotten = 0
         self.listed: list[Path] = []
+        self.storage = OpenStorage()
         self._policy_key = b""
         root = Tree()
         for folder in ("dev", "proc", "sys", "run", "sysroot", "tmp"):
@@ -263,6 +265,9 @@ class FakeHost:
         return content.label if isinstance(content, Volume) else ""
 
     def read_header(self, device: Path) -> bytes:
+        header = self.storage.header(device)
+        if header is not None:
+            return header
         content = self._content(device)
         if content is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(device))
@@ -274,6 +279,23 @@ class FakeHost:
             content = Luks(b"", b"", "", Volume("none", Tree()))
         read = self.names.read(header, 8 << 20)
         self.mapped[MAPPER / name] = opened(content, device, read, key.reveal())
+
+    # -- volumes of services
+
+    def open_integrity(self, device: Path, name: str, key: Secret) -> None:
+        content = self._content(device)
+        if not isinstance(content, Storage):
+            raise ToolError(f"integritysetup open {device}: no superblock")
+        self.storage.storage = content if content.key == key.reveal() else Storage()
+
+    def begin_volumes(self, group: str, device: Path) -> None:
+        self.storage.begun = True
+
+    def list_volumes(self, group: str) -> tuple[str, ...]:
+        return self.storage.names()
+
+    def open_volume(self, device: Path, name: str, header: Path, passphrase: Secret) -> None:
+        self.storage.open(device, name, self.names.read(header, 8 << 20), passphrase)
 
     # -- mounts
 
@@ -401,7 +423,7 @@ class FakeHost:
             if disk.at <= self.timer and (not disk.driver or disk.driver in self.kernel.modules)
         ]
 
-    def _content(self, device: Path) -> Luks | Volume | None:
+    def _content(self, device: Path) -> Luks | Volume | Storage | None:
         for disk in self._seen():
             content = disk.content(device.name)
             if content is not None:

@@ -220,8 +220,8 @@ class FakeHost:
     def make_filesystem(self, kind: Kind, device: Path, *, label: str) -> None:
         self._format(device, Format(kind, label, self.machine.number()))
 
-    def make_group(self, name: str, device: Path) -> None:
-        self._format(device, Format("lvm", name, self.machine.number()))
+    def make_group(self, name: str, device: Path, *, key: Secret) -> None:
+        self._format(device, Format("lvm", name, self.machine.number(), key))
 
     def mount(self, device: Path, folder: Path, kind: Kind, *, read_only: bool) -> None:
         form = self._volume(device)[1]

@@ -81,6 +81,7 @@ class MemoryHost:
         self.trees: dict[str, Tree] = {}
         self.unsigned: set[str] = set()
         self.group: dict[str, Disk] = {}
+        self.opened: set[str] = set()
         self.lines: list[str] = []
         self.files: dict[Path, tuple[bytes, int]] = {}
         self.made: dict[Path, int] = {}
@@ -107,6 +108,7 @@ class MemoryHost:
         """Return a machine that is the same now, and goes its own way."""
         after = self.power_cut()
         after.group = copy.deepcopy(self.group)
+        after.opened = set(self.opened)
         after.mounts = {
             path: replace(each, disk=self._same_disk(after, each))
             for path, each in self.mounts.items()
@@ -129,6 +131,7 @@ class MemoryHost:
         after = MemoryHost()
         after.blobs, after.trees, after.unsigned = self.blobs, self.trees, self.unsigned
         after.group = self.group
+        after.opened = {name for name, disk in self.group.items() if disk.label}  # by the initrd
         return after
 
     @property
@@ -210,7 +213,8 @@ class MemoryHost:
             disk: Disk | None = Disk(0, "tmpfs")
             tree = ""
         elif fstype == "ext4":
-            disk = self.group.get(Path(source).name)
+            name = Path(source).name.removeprefix("machine-volume-")
+            disk = self.group.get(name) if name in self.opened else None
             tree = ""
             if disk is None or not disk.label:
                 raise ToolError(f"mount ext4 {source} at {target}: Invalid argument")
@@ -257,7 +261,7 @@ class MemoryHost:
         self.layers.pop(digest.hex, None)
 
     def volume_device(self, label: Label) -> bool:
-        return label in self.group
+        return label in self.opened
 
     def volumes(self) -> tuple[Persistent, ...]:
         return tuple(Persistent(name, self.group[name].unfinished) for name in sorted(self.group))
@@ -270,6 +274,7 @@ class MemoryHost:
         if disk is None:
             raise ToolError(f"{name} does not exist")
         disk.label, disk.owners = label, {}
+        self.opened.add(name)
 
     def finish_volume(self, name: Unfinished) -> None:
         if name not in self.group:
@@ -283,8 +288,14 @@ class MemoryHost:
             raise ToolError(f"{name} cannot become {new}")
         self.group[new] = self.group.pop(name)
 
+    def open_volume(self, label: Label) -> None:
+        if not self.opened & {label, f"{label}+new"}:
+            raise MissingError(f"storage {label}: its volume is not open")
+        self.opened = self.opened - {f"{label}+new"} | {label}
+
     def remove_volume(self, name: VolumeName) -> None:
         self.group.pop(name, None)
+        self.opened.discard(name)
 
     def own_folder(self, path: Path, uid: int, gid: int) -> None:
         if path in self.files:

@@ -19,7 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from fakes.registry import FakeRegistry, fake_registry
 from machineos.core.secret import Secret
-from machineos.document.between.medium import CA_CERTIFICATE, CA_KEY, CA_SIGNATURE, INSTALL_KEY
+from machineos.document.between.medium import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    CA_SIGNATURE,
+    INSTALL_KEY,
+    INTEGRITY_KEY,
+)
 from machineos.document.product.artifacts import CERTIFICATE, SIGNATURE, install_artifacts
 from machineos.oci.registry.client import HttpRegistry, HttpRepository
 from machineos.trust.keys.keyset import SystemRandomness, add_project
@@ -97,6 +103,7 @@ def secrets(bench: Bench, device: bytes) -> dict[str, str]:
     )
     return {
         INSTALL_KEY: (b"k" * 32).hex(),
+        INTEGRITY_KEY: (b"i" * 32).hex(),
         CA_KEY: key.reveal().hex(),
         CA_CERTIFICATE: certificate.hex(),
         CA_SIGNATURE: signature.hex(),

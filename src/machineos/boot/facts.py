@@ -133,6 +133,12 @@ HOST_CA: Fact[HostCa] = Fact("host CA")
 KEYS_USED = "keys handed over"
 FORGOTTEN = "keys overwritten"
 DISK: Fact[str] = Fact("disk")
+# What all volumes lie on is open and their devices are on their way; what opens each of them.
+VOLUMES_BEGUN = "volumes begun"
+MACHINE_KEY: Fact[Secret] = Fact("private key of the machine")
+# Who needs the storage volume key has made of it what it needs.
+VOLUME_KEYS = "volume keys derived"
+VOLUMES: Fact[bytes] = Fact("volumes open, public key of the machine")
 OPENED = "configuration open"
 GENERATION: Fact[Generation] = Fact("generation")
 MEDIUM: Fact[Medium] = Fact("medium")

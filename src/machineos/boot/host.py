@@ -76,6 +76,16 @@ class Disks(Protocol):
     def open_luks(self, device: Path, name: str, header: Path, key: Secret) -> None: ...
 
 
+class Volumes(Protocol):
+    """The volumes of services. ``open_integrity`` raises ToolError, ``open_volume``
+    VerificationError; a group that is not there has no volumes."""
+
+    def open_integrity(self, device: Path, name: str, key: Secret) -> None: ...
+    def begin_volumes(self, group: str, device: Path) -> None: ...
+    def list_volumes(self, group: str) -> tuple[str, ...]: ...
+    def open_volume(self, device: Path, name: str, header: Path, passphrase: Secret) -> None: ...
+
+
 class Mounts(Protocol):
     """Mounts. All raise MissingError and ToolError; ``mount_image`` what a bad image deserves."""
 
@@ -128,7 +138,7 @@ class Kernel(Protocol):
     def switch_root(self, root: Path, init: str, arguments: tuple[str, ...]) -> None: ...
 
 
-class Host(Time, Drivers, Files, Disks, Mounts, Contents, Seal, Kernel, Protocol):
+class Host(Time, Drivers, Files, Disks, Volumes, Mounts, Contents, Seal, Kernel, Protocol):
     """All of it."""
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.boot.drivers import read_text
@@ -17,8 +18,8 @@ from machineos.core.files import erase, list_bounded, read_bounded, read_part, w
 from machineos.core.secret import Secret
 from machineos.document.verify import images
 from machineos.document.verify.published import fetch_verified
-from machineos.errors import BootError
-from machineos.host.disk import blockdev, cryptsetup
+from machineos.errors import BootError, ToolError
+from machineos.host.disk import blockdev, cryptsetup, lvm, tools
 from machineos.host.disk.luks import LuksVolume
 from machineos.host.kernel import apparmor, ipe, keyring, mount, sysctl
 from machineos.host.kernel import syscalls as kernel
@@ -36,7 +37,6 @@ from machineos.trust.seal.tpmkind import read_maker
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
-    from pathlib import Path
     from uuid import UUID
 
     from machineos.boot.console import Console
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from machineos.boot.steps import ProvisionTpm
     from machineos.core.clock import Clock
     from machineos.core.digest import Digest
+    from machineos.core.run import Running
     from machineos.document.product.install import Target
     from machineos.document.verify.published import VerifiedInstall
     from machineos.host.disk.device import Partition
@@ -80,6 +81,7 @@ class Machine:
         self._sealed: seal.Sealed | None = None
         # Of the TPM that secrets came from or went to: no other may say that a door is closed.
         self._storage_name: bytes | None = None
+        self._activation: Running | None = None
 
     # -- console and clock
 
@@ -164,6 +166,25 @@ class Machine:
             cryptsetup.open_volume(LuksVolume(device, name), opening, header=header)
         finally:
             opening.wipe()
+
+    # -- volumes of services
+
+    def open_integrity(self, device: Path, name: str, key: Secret) -> None:
+        tools.open_integrity(device, name, key)
+
+    def begin_volumes(self, group: str, device: Path) -> None:
+        self._activation = tools.VolumeGroup(lvm.Group(group, device)).begin_activation()
+
+    def list_volumes(self, group: str) -> tuple[str, ...]:
+        begun, self._activation = self._activation, None
+        if begun is not None:
+            with suppress(ToolError):  # what has no device stays closed, and is told by its name
+                begun.wait(lvm.TIMEOUT)
+        folder = Path("/dev") / group
+        return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
+
+    def open_volume(self, device: Path, name: str, header: Path, passphrase: Secret) -> None:
+        cryptsetup.open_volume(LuksVolume(device, name), passphrase, header=header)
 
     # -- mounts
 

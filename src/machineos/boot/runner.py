@@ -123,6 +123,21 @@ def _devices(host: Host, step: do.DeviceStep | do.TrustStep) -> object:
         case do.ReadTpmMaker():
             return host.read_tpm_maker()
         case _:
+            return _volumes(host, step)
+    return None
+
+
+def _volumes(host: Host, step: do.VolumeStep | do.MountStep | do.TrustStep) -> object:
+    match step:
+        case do.OpenIntegrity(device, name, key):
+            host.open_integrity(device, name, key)
+        case do.BeginVolumes(group, device):
+            host.begin_volumes(group, device)
+        case do.ListVolumes(group):
+            return host.list_volumes(group)
+        case do.OpenVolume(device, name, header, passphrase):
+            host.open_volume(device, name, header, passphrase)
+        case _:
             return _mounts(host, step)
     return None
 

@@ -30,6 +30,10 @@ from machineos.boot.facts import (
     UNPRIVILEGED,
     UNSEALED,
 )
+from machineos.boot.volumesteps import BeginVolumes as BeginVolumes
+from machineos.boot.volumesteps import ListVolumes as ListVolumes
+from machineos.boot.volumesteps import OpenIntegrity as OpenIntegrity
+from machineos.boot.volumesteps import OpenVolume as OpenVolume
 from machineos.core.steps import Step
 
 if TYPE_CHECKING:
@@ -472,11 +476,12 @@ if TYPE_CHECKING:
         ListPartitions | ListDisks | ListOptical | ReadLabel | ReadCarrierLabel | ReadHeader
         | OpenLuks
     )  # fmt: skip
+    VolumeStep = OpenIntegrity | BeginVolumes | ListVolumes | OpenVolume
     MountStep = (
         MountDisk | MountCarrier | MountToErase | MountOverlay | MountImage | Bind | Move | Unmount
     )  # fmt: skip
     LookStep = ListKeys | ReadTpmMaker
-    DeviceStep = DiskStep | MountStep | LookStep
+    DeviceStep = DiskStep | VolumeStep | MountStep | LookStep
     EnforcementStep = (
         TrustCertificate | LoadProfiles | EnforcePolicy | SetSysctl | ReplacePolicy | DropMacAdmin
     )  # fmt: skip

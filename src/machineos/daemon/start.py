@@ -1,7 +1,4 @@
-"""The first thing that mosd does: read what the initrd handed over, and set LVM to work.
-
-Kept small, because the rest of mosd is imported while LVM looks at the disk.
-"""
+"""The first thing that mosd does: read what the initrd handed over."""
 
 from __future__ import annotations
 
@@ -11,11 +8,10 @@ from pathlib import Path
 from machineos.core.files import read_bounded
 from machineos.document.between.handover import MAX_SIZE, Handover, parse_handover
 from machineos.errors import MissingError
-from machineos.host.disk import lvm
+from machineos.host.disk import integrity, lvm
 from machineos.host.disk.tools import VolumeGroup
+from machineos.state.volumes.sealed import GROUP, INTEGRITY
 from machineos.state.volumes.service import LogicalVolumes
-
-DATA_GROUP = "machine-data"  # made by the installer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What was handed over, and the volumes on their way."""
+    """What was handed over, and the volumes."""
 
     places: Places
     handover: Handover
@@ -47,7 +43,7 @@ class Start:
 
 
 def begin(places: Places) -> Start:
-    """Read the handover and begin to activate its volumes. Raises: MissingError, DocumentError."""
+    """Read the handover. Raises: MissingError, DocumentError."""
     try:
         data = read_bounded(places.handover, MAX_SIZE)
     except MissingError as error:
@@ -55,7 +51,6 @@ def begin(places: Places) -> Start:
             f"{places.handover} does not exist", hint="mosd runs only on a booted appliance"
         ) from error
     handover = parse_handover(data, name=str(places.handover))
-    storage = LogicalVolumes(VolumeGroup(lvm.Group(DATA_GROUP, Path(handover.data_device))))
-    if any(volume.persistent for volume in handover.volumes):
-        storage.begin()
+    group = VolumeGroup(lvm.Group(GROUP, integrity.mapped(INTEGRITY)))
+    storage = LogicalVolumes(group, bytes.fromhex(handover.volumes_key))
     return Start(places, handover, storage)

@@ -42,7 +42,7 @@ def build(
         log=log,
     )
     policy = Policy(
-        Folders(where.run, where.units, data=Path(handover.data), group=start.storage.folder),
+        Folders(where.run, where.units, data=Path(handover.data), mapper=start.storage.folder),
         apparmor=container_profile(),
         resolv_conf=where.resolv_conf,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
 from machineos.errors import MachineOSError
-from machineos.host.disk import blockdev, lvm, tools
+from machineos.host.disk import blockdev, tools
 from machineos.host.kernel import keyring
 from machineos.host.kernel.mount import Flag, mount, unmount
 from machineos.install import fetch
@@ -179,9 +179,9 @@ class LinuxHost:
         """Make a file system. Raises: ToolError."""
         tools.make_filesystem(kind, device, label=label)
 
-    def make_group(self, name: str, device: Path) -> None:
-        """Make a volume group. Raises: ToolError."""
-        tools.create_group(lvm.Group(name, device))
+    def make_group(self, name: str, device: Path, *, key: Secret) -> None:
+        """Make a volume group on blocks that are authenticated. Raises: ToolError."""
+        tools.make_group(name, device, key=key)
 
     def mount(self, device: Path, folder: Path, kind: Kind, *, read_only: bool) -> None:
         """Mount a device at a folder, which is made. Raises: ToolError, MissingError."""

@@ -19,6 +19,7 @@ from machineos.document.between.medium import (
     CA_SIGNATURE,
     INDEX_FILE,
     INSTALL_KEY,
+    INTEGRITY_KEY,
     LAYOUTS,
     parse_index,
 )
@@ -88,6 +89,7 @@ PLACE: Fact[Place] = Fact("place")
 DISK: Fact[Disk] = Fact("disk")
 IDENTITY: Fact[Identity] = Fact("identity")
 KEY: Fact[Secret] = Fact("configuration key")
+BLOCKS_KEY: Fact[Secret] = Fact("key of the volumes' blocks")
 HOST_CA: Fact[HostCa] = Fact("host CA")
 REACHABLE = "registry reachable"
 
@@ -150,6 +152,7 @@ def _identify(_: Facts) -> Talk[Facts]:
     manifest_ca = yield from ask(ReadFile(TRUST / "manifest-ca.pem", LIMIT))
     identity = verify_sudi(device, ca_pem=sudi_ca, at=None)
     key = yield from ask(ReadKey(INSTALL_KEY))
+    blocks = yield from ask(ReadKey(INTEGRITY_KEY))
     ca_key = yield from ask(ReadKey(CA_KEY))
     certificate = yield from ask(ReadKey(CA_CERTIFICATE))
     signature = yield from ask(ReadKey(CA_SIGNATURE))
@@ -158,6 +161,7 @@ def _identify(_: Facts) -> Talk[Facts]:
         Facts()
         .plus(IDENTITY, Identity(identity.product, manifest_ca))
         .plus(KEY, key)
+        .plus(BLOCKS_KEY, blocks)
         .plus(HOST_CA, HostCa(ca_key, certificate, signature))
     )
 
@@ -184,6 +188,6 @@ def _reach(facts: Facts) -> Talk[Facts]:
 
 PARTS = (
     Part("look", frozenset({WISH}), frozenset({PLACE, DISK}), _look),
-    Part("identify", frozenset(), frozenset({IDENTITY, KEY, HOST_CA}), _identify),
+    Part("identify", frozenset(), frozenset({IDENTITY, KEY, BLOCKS_KEY, HOST_CA}), _identify),
     Part("reach", frozenset({PLACE}), frozenset({REACHABLE}), _reach),
 )

@@ -210,12 +210,14 @@ class WriteTable(Step[None]):
 
 @dataclass(frozen=True, slots=True)
 class MakeGroup(Step[None]):
-    """Make a volume group on ``device``, durably; what was on it is lost."""
+    """Make a volume group on ``device``, whose blocks ``key`` authenticates, durably; what was on
+    it is lost."""
 
     point: ClassVar[str] = "volume-group"
     after: ClassVar[frozenset[str]] = frozenset({volumes.TABLE})
     name: str
     device: Path
+    key: Secret
 
     @property
     def where(self) -> str:
@@ -314,7 +316,7 @@ class Host(
         """See ``WriteTable``. Raises: ToolError."""
         ...
 
-    def make_group(self, name: str, device: Path) -> None:
+    def make_group(self, name: str, device: Path, *, key: Secret) -> None:
         """See ``MakeGroup``. Raises: ToolError."""
         ...
 
@@ -347,7 +349,7 @@ _OWN: Mapping[type[Step[Any]], Callable[[Host, Any], object]] = {
         step.place, step.target, step.signatures, step.into
     ),
     WriteTable: lambda host, step: host.write_table(step.device, step.partitions),
-    MakeGroup: lambda host, step: host.make_group(step.name, step.device),
+    MakeGroup: lambda host, step: host.make_group(step.name, step.device, key=step.key),
     TrustPublisher: lambda host, step: host.trust_publisher(step.certificate),
 }
 CALLS: Mapping[type[Step[Any]], Callable[[Any, Any], object]] = {

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 from machineos.core.facts import Fact, Facts, Part
 from machineos.core.steps import ask
-from machineos.document.between.medium import CA_CERTIFICATE, CA_KEY, CA_SIGNATURE, INSTALL_KEY
+from machineos.document.between.medium import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    CA_SIGNATURE,
+    INSTALL_KEY,
+    INTEGRITY_KEY,
+)
 from machineos.document.rules.images import BOOT_FILES
 from machineos.errors import BootError, MissingError
 from machineos.install.plan import (
@@ -24,7 +30,7 @@ from machineos.install.plan import (
     STORE_LABEL,
     partition_plan,
 )
-from machineos.install.source import DISK, HOST_CA, KEY, PLACE, RUN, shown
+from machineos.install.source import BLOCKS_KEY, DISK, HOST_CA, KEY, PLACE, RUN, shown
 from machineos.install.stage import LAYOUT
 from machineos.install.steps import (
     STAGED,
@@ -151,7 +157,7 @@ def _format(facts: Facts) -> Talk[Facts]:
     devices = facts[DEVICES]
     yield from ask(MakeFilesystem("vfat", devices.esp, "ESP"))
     yield from ask(MakeFilesystem("ext4", devices.store, STORE_LABEL))
-    yield from ask(MakeGroup(GROUP, devices.data))
+    yield from ask(MakeGroup(GROUP, devices.data, facts[BLOCKS_KEY]))
     return Facts()
 
 
@@ -212,7 +218,7 @@ def _point(facts: Facts) -> Talk[Facts]:
 
 
 def _end(facts: Facts) -> Talk[Facts]:
-    for name in (INSTALL_KEY, CA_KEY, CA_CERTIFICATE, CA_SIGNATURE):
+    for name in (INSTALL_KEY, INTEGRITY_KEY, CA_KEY, CA_CERTIFICATE, CA_SIGNATURE):
         yield from ask(RevokeKey(name))
     yield from ask(Say(f"installed successfully: {shown(facts[PLACE])}"))
     return Facts()
@@ -221,7 +227,12 @@ def _end(facts: Facts) -> Talk[Facts]:
 PARTS = (
     Part("divide the disk", frozenset({DISK, STAGED}), frozenset({TABLE}), _divide),
     Part("find the partitions", frozenset({DISK, TABLE}), frozenset({DEVICES}), _find),
-    Part("make file systems", frozenset({DEVICES, TABLE}), frozenset({FILESYSTEMS}), _format),
+    Part(
+        "make file systems",
+        frozenset({DEVICES, TABLE, BLOCKS_KEY}),
+        frozenset({FILESYSTEMS}),
+        _format,
+    ),
     Part(
         "store the images", frozenset({DEVICES, STAGED, FILESYSTEMS}), frozenset({STORED}), _store
     ),

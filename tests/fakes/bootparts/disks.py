@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fakes.bootparts.files import Tree
+from fakes.bootparts.volumes import Storage
 from machineos.core.secret import Secret
 from machineos.errors import VerificationError
 from machineos.host.disk.device import Partition
@@ -99,7 +100,7 @@ class Disk:
     """
 
     name: str
-    parts: list[tuple[str, str, Luks | Volume]] = field(default_factory=list)
+    parts: list[tuple[str, str, Luks | Volume | Storage]] = field(default_factory=list)
     whole: Volume | None = None
     alias: str = ""
     driver: str = ""
@@ -107,7 +108,7 @@ class Disk:
     optical: bool = False
     broken: bool = False
 
-    def content(self, device: str) -> Luks | Volume | None:
+    def content(self, device: str) -> Luks | Volume | Storage | None:
         """Return what is on the disk or partition of this kernel name. Raises: OSError."""
         if device != self.name and device not in {name for name, _, _ in self.parts}:
             return None
@@ -125,5 +126,6 @@ class Disk:
         """Return every file system of it."""
         found = [self.whole.tree] if self.whole else []
         for _, _, content in self.parts:
-            found.append(content.plain.tree if isinstance(content, Luks) else content.tree)
+            if not isinstance(content, Storage):
+                found.append(content.plain.tree if isinstance(content, Luks) else content.tree)
         return found

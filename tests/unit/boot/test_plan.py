@@ -42,8 +42,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 ORDER: dict[Mode, list[str]] = {
     "run": [
         "anchors", "clock", "drivers", "keyrings", "enforce", "unseal", "first door", "identity",
-        "configuration", "forget", "generation", "store", "images", "certificates", "root", "fresh",
-        "requests", "handover", "second door", "watchdog", "lock", "privileges", "leave",
+        "configuration", "storage", "forget", "generation", "store", "images", "certificates",
+        "root", "fresh", "requests", "volumes", "handover", "second door", "watchdog", "lock",
+        "privileges", "leave",
     ],
     "install": [
         "anchors", "clock", "drivers", "keyrings", "enforce", "tpm kind", "unseal", "first door",
@@ -160,6 +161,8 @@ MUST_COME_BEFORE: dict[Mode, tuple[tuple[str, str], ...]] = {
         ("first door", "configuration"), ("first door", "generation"), ("first door", "store"),
         ("first door", "requests"), ("generation", "requests"), ("root", "requests"),
         ("requests", "second door"), ("configuration", "forget"), ("forget", "second door"),
+        ("configuration", "storage"), ("storage", "forget"), ("forget", "generation"),
+        ("generation", "volumes"), ("volumes", "second door"),
         ("first door", "second door"), ("identity", "configuration"),
         ("configuration", "generation"), ("generation", "store"), ("store", "images"),
         ("keyrings", "enforce"), ("keyrings", "certificates"),
@@ -222,6 +225,10 @@ AFTER = {
     steps.Bind: {"enforcing"},
     steps.Move: {"door closed"},
     steps.FetchManifest: {"identity"},
+    steps.OpenIntegrity: {"first door closed", "unsealed"},
+    steps.BeginVolumes: {"first door closed", "unsealed"},
+    steps.ListVolumes: {"first door closed", "unsealed"},
+    steps.OpenVolume: {"first door closed", "generation", "unsealed"},
     steps.OpenSealed: {"drivers"},
     steps.ReadSealed: {"drivers"},
     steps.ReadFloor: {"drivers"},
@@ -250,7 +257,7 @@ def kinds() -> list[type[Step[object]]]:
 def test_what_must_hold_before_each_kind_of_step() -> None:
     found = {kind: set(kind.after) for kind in kinds() if kind.after}
     assert found == AFTER
-    assert len(kinds()) == 54
+    assert len(kinds()) == 58
 
 
 def taken(mode: Mode) -> tuple[Step[object], ...]:

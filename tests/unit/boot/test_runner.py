@@ -35,7 +35,9 @@ METHODS = {
     steps.ListPartitions: "list_partitions", steps.ListDisks: "list_disks",
     steps.ListOptical: "list_optical", steps.ReadLabel: "read_label",
     steps.ReadCarrierLabel: "read_label", steps.ReadHeader: "read_header",
-    steps.OpenLuks: "open_luks", steps.MountDisk: "mount", steps.MountToErase: "mount",
+    steps.OpenLuks: "open_luks", steps.OpenIntegrity: "open_integrity",
+    steps.BeginVolumes: "begin_volumes", steps.ListVolumes: "list_volumes",
+    steps.OpenVolume: "open_volume", steps.MountDisk: "mount", steps.MountToErase: "mount",
     steps.MountCarrier: "mount", steps.MountOverlay: "mount_overlay",
     steps.MountImage: "mount_image", steps.Bind: "bind", steps.Move: "move",
     steps.Unmount: "unmount", steps.ReadImage: "read_image",
@@ -52,7 +54,8 @@ METHODS = {
 }  # fmt: skip
 SILENT = {
     "say", "set_clock", "sleep", "wait_for_drivers", "load_modules", "write_file", "make_folder",
-    "erase_file", "open_luks", "mount", "mount_overlay", "mount_image", "bind", "move", "unmount",
+    "erase_file", "open_luks", "open_integrity", "begin_volumes", "open_volume", "mount",
+    "mount_overlay", "mount_image", "bind", "move", "unmount",
     "open_sealed", "close_sealed", "raise_floor", "forget_secret", "close_door", "provision_tpm",
     "trust_certificate",
     "enforce_policy", "load_profiles", "set_sysctl", "replace_policy", "drop_mac_admin",

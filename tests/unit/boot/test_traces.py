@@ -48,7 +48,10 @@ def holds(host: FakeHost, fact: str) -> bool:
         "first door closed": "the TPM gives out no key any more" in host.lines,
         "keys handed over": Path("/dev/mapper/machine-config") in host.mapped
         or "machineos:configuration-key" in kernel.keyring,
-        "keys overwritten": host.forgotten >= 2,
+        "volume keys derived": host.storage.storage is not None
+        or "machineos:integrity-key" in kernel.keyring,
+        "volumes begun": host.storage.begun,
+        "keys overwritten": host.forgotten >= 3,
         "requests carried out": REQUESTS in host.listed,
         "unsealed": any(line.startswith("this is SN0001 ") for line in host.lines),
         "configuration open": Path("/dev/mapper/machine-config") in host.mapped,

@@ -23,6 +23,7 @@ from fakes.bootparts.disks import Disk, Luks, Volume, luks
 from fakes.bootparts.files import Tree, blobs, image_content
 from fakes.bootparts.kernel import content_hash, sign_policy_text
 from fakes.bootparts.tpm import FakeTpm
+from fakes.bootparts.volumes import STORAGE_KEY, Storage, volume_header
 from fakes.layers import layer_content
 from machineos.build.publish.plan import Defaults, Publishing
 from machineos.build.publish.publish import Place, publish
@@ -347,7 +348,7 @@ def provisioned_tpm(
         Index.POLICY_VERSION: floor.encode(),
         Index.SUDI_CERT: device_pem() if certificate is None else certificate,
         Index.SUDI_KEY: device_key(),
-        Index.STORAGE_KEY: bytes(reversed(range(32))),
+        Index.STORAGE_KEY: STORAGE_KEY,
         Index.CONFIGURATION_KEY: KEY,
     }
     return FakeTpm(nv=nv, sealed_for=sealed_for, owned=True)
@@ -372,11 +373,11 @@ def system_disk(
     """A disk as the installer makes it."""
     what = what or content()
     inside = Volume("ext4", configuration(what))
-    parts: list[tuple[str, str, Luks | Volume]] = [
+    parts: list[tuple[str, str, Luks | Volume | Storage]] = [
         (f"{name}1", "esp", Volume("vfat", Tree(), "ESP")),
         (f"{name}2", "machine-config", luks(f"volume of {name}", secret, inside)),
         (f"{name}3", "machine-store", Volume("ext4", Tree({"mos": what.copied()["mos"]}))),
-        (f"{name}4", "machine-data", Volume("LVM2_member", Tree())),
+        (f"{name}4", "machine-data", Storage(headers={"zot": volume_header("zot")})),
     ]
     usual = Disk(name, parts, alias="virtio:d2v1AF4", driver="virtio_blk.ko")
     return replace(usual, **options)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from machineos.core.command import Command
 from machineos.core.steps import Step
 from machineos.daemon.loop import Loop, Moment
 from machineos.daemon.mosd import SIGNALS, Daemon
-from machineos.daemon.start import DATA_GROUP, Places, begin
+from machineos.daemon.start import Places, begin
 from machineos.daemon.wiring import build
 from machineos.document.between.handover import Handover, Service, Volume, encode_handover
 from machineos.document.between.status import Status, parse_status
@@ -212,7 +212,6 @@ def test_the_places() -> None:
     assert places.status == Path("/run/machineos/status.json")
     assert places.units == Path("/run/systemd/system")
     assert places.resolv_conf == Path("/run/systemd/resolve/resolv.conf")
-    assert DATA_GROUP == "machine-data"
 
 
 def test_a_machine_without_handover_is_told_so(tmp_path: Path) -> None:
@@ -225,20 +224,9 @@ def test_a_machine_without_handover_is_told_so(tmp_path: Path) -> None:
         begin(places)
     places.handover.write_bytes(encode_handover(handover(tmp_path)))
     start = begin(places)
-    assert start.storage.folder == Path("/dev/machine-data")
+    assert start.storage.folder == Path("/dev/mapper")
     lines: list[str] = []
     assert isinstance(build(start, notify_socket="", log=lines.append), Daemon)
-
-
-def test_lvm_is_set_to_work_only_for_volumes_that_persist(tmp_path: Path) -> None:
-    places = Places(run=tmp_path)
-    for persistent in (False, True):
-        document = handover(tmp_path, Volume("blobs", persistent=persistent, size=1))
-        places.handover.write_bytes(encode_handover(document))
-        begun = begin(places).storage._activation
-        assert (begun is not None) is (persistent and run.find("lvm") is not None)
-        if begun is not None:
-            begun.kill()
 
 
 def test_the_process_logs_one_line_and_has_an_exit_status() -> None:

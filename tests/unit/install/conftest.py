@@ -21,6 +21,7 @@ from machineos.document.between.medium import (
     CA_SIGNATURE,
     INDEX_FILE,
     INSTALL_KEY,
+    INTEGRITY_KEY,
     LAYOUTS,
     VERSION,
     MediumIndex,
@@ -53,6 +54,7 @@ from vectors.certificates import SUDI_CA_NAME, ca, device, key
 __all__ = ["authority", "published_world", "stranger", "template", "world"]
 
 KEY = Secret(bytes(range(200, 232)))
+BLOCKS_KEY = Secret(bytes(range(100, 132)))
 UUID = "0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11"
 HOST = "registry.example"
 PLACE = Place.parse_remote(f"{HOST}/machine/install:1.0.0", plain_http=False)
@@ -145,7 +147,7 @@ def make_machine(registry: Registry, authority: Authority) -> FakeMachine:
             TRUST / "sudi-ca.pem": ca(SUDI_CA_NAME, "sudi-ca").pem(),
             TRUST / "manifest-ca.pem": authority.pem,
         },
-        keys={INSTALL_KEY: KEY, **host_ca()},
+        keys={INSTALL_KEY: KEY, INTEGRITY_KEY: BLOCKS_KEY, **host_ca()},
         publishers=frozenset({der_of(authority.publisher.certificate_pem)}),
         network={HOST: registry},
         folders={MEDIUM / LAYOUTS: registry},

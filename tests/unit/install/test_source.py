@@ -33,6 +33,7 @@ from machineos.errors import (
 )
 from machineos.install import source
 from machineos.install.source import (
+    BLOCKS_KEY,
     DISK,
     HOST_CA,
     IDENTITY,
@@ -332,7 +333,7 @@ def test_an_answer_is_an_answer(machine: FakeMachine, answer: MachineOSError) ->
 def test_the_phases_say_what_they_need() -> None:
     assert [(part.name, set(part.needs), set(part.gives)) for part in PARTS] == [
         ("look", {WISH}, {PLACE, DISK}),
-        ("identify", set(), {IDENTITY, KEY, HOST_CA}),
+        ("identify", set(), {IDENTITY, KEY, BLOCKS_KEY, HOST_CA}),
         ("reach", {PLACE}, {REACHABLE}),
     ]
 

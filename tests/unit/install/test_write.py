@@ -17,7 +17,7 @@ from machineos.host.disk.device import Disk, Partition
 from machineos.install import stage, write
 from machineos.install.phases import PHASES, given
 from machineos.install.plan import partition_plan
-from machineos.install.source import DISK, HOST_CA, KEY, PLACE, Wish
+from machineos.install.source import BLOCKS_KEY, DISK, HOST_CA, KEY, PLACE, Wish
 from machineos.install.stage import LAYOUT
 from machineos.install.steps import (
     STAGED,
@@ -101,7 +101,7 @@ def test_every_step_in_its_order(machine: FakeMachine) -> None:
         ListPartitions(),
         MakeFilesystem("vfat", VDA1, "ESP"),
         MakeFilesystem("ext4", VDA3, "machine-store"),
-        MakeGroup("machine-data", VDA5),
+        MakeGroup("machine-data", VDA5, conftest.BLOCKS_KEY),
         Say("images"),
         Mount(VDA3, STORE, "ext4"),
         *(StoreImage(LAYOUT, STORE / "mos", t.image, t.tag) for t, _ in staged.images),
@@ -136,6 +136,7 @@ def test_every_step_in_its_order(machine: FakeMachine) -> None:
         ListEntries(),
         CreateEntry(Path("/dev/vda"), 1, "machineos-a", "\\EFI\\machineos-a\\shimx64.efi"),
         RevokeKey("machineos:configuration-key"),
+        RevokeKey("machineos:integrity-key"),
         *(RevokeKey(name) for name in conftest.host_ca()),
         Say("installed successfully: registry.example/machine/install:1.0.0"),
     ]
@@ -339,7 +340,7 @@ IMAGE = Digest.of(b"image")
 DANGEROUS: tuple[tuple[Step[object], set[str]], ...] = (
     (WriteTable(VDA.device, ()), {"staged"}),
     (MakeFilesystem("ext4", VDA3, "machine-store"), {"partition table"}),
-    (MakeGroup("machine-data", VDA5), {"partition table"}),
+    (MakeGroup("machine-data", VDA5, conftest.BLOCKS_KEY), {"partition table"}),
     (FormatConfig(conftest.KEY, VDA2, UUID), {"partition table"}),
     (StoreImage(LAYOUT, STORE / "mos", IMAGE, "tag"), {"staged"}),
     (CopyFile(BOOTKIT / "x", ESP, "EFI/x"), {"images stored", "configuration stored"}),
@@ -394,7 +395,7 @@ def test_the_phases_say_what_they_need() -> None:
     assert [(part.name, set(part.needs), set(part.gives)) for part in PARTS] == [
         ("divide the disk", {DISK, STAGED}, {TABLE}),
         ("find the partitions", {DISK, TABLE}, {DEVICES}),
-        ("make file systems", {DEVICES, TABLE}, {FILESYSTEMS}),
+        ("make file systems", {DEVICES, TABLE, BLOCKS_KEY}, {FILESYSTEMS}),
         ("store the images", {DEVICES, STAGED, FILESYSTEMS}, {STORED}),
         (
             "store the configuration",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from machineos.document.between.status import ServiceStatus
 
 FOLDERS = Folders(
-    Path("/run/machineos"), Path("/run/systemd/system"), Path("/data"), Path("/dev/machine-data")
+    Path("/run/machineos"), Path("/run/systemd/system"), Path("/data"), Path("/dev/mapper")
 )
 POLICY = Policy(FOLDERS, resolv_conf=Path("/run/resolv.conf"))
 NONE = Network(type="none")
@@ -109,7 +109,7 @@ class Bed:
             product="default",
             store="/store",
             data="/data",
-            data_device="/dev/vda4",
+            volumes_key="5a" * 32,
             services=services,
             volumes=self.volumes,
         )

@@ -5,7 +5,16 @@ What dm-crypt or the keyring holds is the kernel's, and nobody reads it there.
 
 from __future__ import annotations
 
-from machineos.boot.facts import BOOTS, FORGOTTEN, KEY, KEYS_USED, STORAGE_KEY, Facts, Phase
+from machineos.boot.facts import (
+    BOOTS,
+    FORGOTTEN,
+    KEY,
+    KEYS_USED,
+    STORAGE_KEY,
+    VOLUME_KEYS,
+    Facts,
+    Phase,
+)
 from machineos.boot.steps import ForgetSecret
 from machineos.core.steps import Talk, ask
 
@@ -20,6 +29,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "forget",
     modes=BOOTS,
-    needs=frozenset({KEY, STORAGE_KEY, KEYS_USED}),
+    needs=frozenset({KEY, STORAGE_KEY, KEYS_USED, VOLUME_KEYS}),
     gives=frozenset({FORGOTTEN}),
 )

@@ -12,6 +12,7 @@ from machineos.boot.facts import (
     CONFIG_FOLDER,
     DISK_FLAGS,
     FIRST_DOOR,
+    FORGOTTEN,
     GENERATION,
     IDENTITY,
     OPENED,
@@ -69,6 +70,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "generation",
     modes=RUNS,
-    needs=frozenset({OPENED, UNSEALED, FIRST_DOOR, ANCHORS, IDENTITY}),
+    needs=frozenset({OPENED, FORGOTTEN, UNSEALED, FIRST_DOOR, ANCHORS, IDENTITY}),
     gives=frozenset({GENERATION, SOURCES, PUBLISHERS}),
 )

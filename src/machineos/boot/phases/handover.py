@@ -9,7 +9,6 @@ from machineos.boot.facts import (
     CONFIG_FOLDER,
     DATA_FOLDER,
     DEPARTURE,
-    DISK,
     FRESH,
     GENERATION,
     IMAGES,
@@ -19,6 +18,7 @@ from machineos.boot.facts import (
     SCRATCH,
     STORE,
     STORE_FOLDER,
+    VOLUMES,
     Departure,
     Facts,
     Generation,
@@ -26,7 +26,6 @@ from machineos.boot.facts import (
     Phase,
 )
 from machineos.boot.phases.root import blob_path
-from machineos.boot.phases.store import partition_of
 from machineos.boot.steps import MakeFolder, WriteFile
 from machineos.core.steps import Talk, ask
 from machineos.document.between import handover
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 DOCUMENT = RUN / "boot.json"
 SIGNATURES = RUN / "signatures"
-PARTITION = "machine-data"
 
 
 def signature_file(image: Image) -> Path:
@@ -55,7 +53,7 @@ def services_of(images: Iterable[Image]) -> Iterator[tuple[Image, Kind]]:
 
 
 def make_handover(
-    generation: Generation, images: tuple[Image, ...], *, store: Path, data_device: Path
+    generation: Generation, images: tuple[Image, ...], *, store: Path, volumes_key: bytes
 ) -> handover.Handover:
     """Return the document for mosd."""
     return handover.Handover(
@@ -64,7 +62,7 @@ def make_handover(
         product=generation.system.product,
         store=str(store),
         data=str(DATA_FOLDER),
-        data_device=str(data_device),
+        volumes_key=volumes_key.hex(),
         services=tuple(
             _service(generation, image, kind, store) for image, kind in services_of(images)
         ),
@@ -102,8 +100,9 @@ class _Phase(Phase, frozen=True):
         yield from ask(MakeFolder(SIGNATURES))
         for image, _ in services_of(images):
             yield from ask(WriteFile(signature_file(image), image.signature))
-        device = yield from partition_of(facts[DISK], PARTITION)
-        document = make_handover(facts[GENERATION], images, store=facts[STORE], data_device=device)
+        document = make_handover(
+            facts[GENERATION], images, store=facts[STORE], volumes_key=facts[VOLUMES]
+        )
         yield from ask(WriteFile(DOCUMENT, handover.encode_handover(document)))
         departure = Departure((CONFIG_FOLDER, STORE_FOLDER), "handing over to systemd")
         return Facts().plus(DEPARTURE, departure)
@@ -112,6 +111,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "handover",
     modes=RUNS,
-    needs=frozenset({SCRATCH, DISK, GENERATION, STORE, IMAGES, FRESH, REQUESTS}),
+    needs=frozenset({SCRATCH, GENERATION, STORE, IMAGES, FRESH, REQUESTS, VOLUMES}),
     gives=frozenset({DEPARTURE}),
 )

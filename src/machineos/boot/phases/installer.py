@@ -1,5 +1,5 @@
-"""Leave the configuration key and the host's CA for the installer, in root's keyring and nowhere
-else."""
+"""Leave the configuration key, the key of the volumes' blocks and the host's CA for the installer,
+in root's keyring and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from machineos.boot.facts import (
     INSTALLS,
     KEY,
     KEYS_USED,
+    STORAGE_KEY,
     TPM_KIND,
     UNSEALED,
+    VOLUME_KEYS,
     Departure,
     Facts,
     Phase,
@@ -20,13 +22,23 @@ from machineos.boot.facts import (
 from machineos.boot.steps import ForgetSecret, KeepSecret
 from machineos.core.secret import Secret
 from machineos.core.steps import Talk, ask
-from machineos.document.between.medium import CA_CERTIFICATE, CA_KEY, CA_SIGNATURE, INSTALL_KEY
+from machineos.document.between.medium import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    CA_SIGNATURE,
+    INSTALL_KEY,
+    INTEGRITY_KEY,
+)
+from machineos.state.volumes.sealed import integrity_key
 
 
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         ca = facts[HOST_CA]
         yield from ask(KeepSecret(INSTALL_KEY, facts[KEY]))
+        blocks = integrity_key(facts[STORAGE_KEY])
+        yield from ask(KeepSecret(INTEGRITY_KEY, blocks))
+        yield from ask(ForgetSecret(blocks))
         yield from ask(KeepSecret(CA_KEY, ca.private_key))
         yield from ask(KeepSecret(CA_CERTIFICATE, Secret(ca.certificate)))
         yield from ask(KeepSecret(CA_SIGNATURE, Secret(ca.signature)))
@@ -39,6 +51,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "installer",
     modes=INSTALLS,
-    needs=frozenset({KEY, HOST_CA, UNSEALED, ENFORCING, FRESH, TPM_KIND}),
-    gives=frozenset({KEYS_USED, DEPARTURE}),
+    needs=frozenset({KEY, STORAGE_KEY, HOST_CA, UNSEALED, ENFORCING, FRESH, TPM_KIND}),
+    gives=frozenset({KEYS_USED, VOLUME_KEYS, DEPARTURE}),
 )

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 BASE = ("__init__.py", "errors.py", "core")
 INITRD = (
     *BASE, "host/kernel", "host/disk", "host/tpm", "oci/model", "oci/layout", "trust/verify",
-    "trust/measure", "trust/seal", "document", "state/images", "state/volumes", "boot",
+    "trust/measure", "trust/seal", "trust/wrap", "document", "state/images", "state/volumes",
+    "boot",
 )  # fmt: skip
 APPLIANCE = (
-    *BASE, "host/kernel", "host/disk", "host/efi", "host/unit", "oci", "trust/verify", "document",
-    "state", "install", "service", "daemon", "cli/app.py", "cli/group.py", "cli/options.py",
-    "cli/shape.py", "cli/operator",
+    *BASE, "host/kernel", "host/disk", "host/efi", "host/unit", "oci", "trust/verify", "trust/wrap",
+    "document", "state", "install", "service", "daemon", "cli/app.py", "cli/group.py",
+    "cli/options.py", "cli/shape.py", "cli/operator",
 )  # fmt: skip
 ARTIFACTS = {"initrd": INITRD, "appliance": APPLIANCE}
 

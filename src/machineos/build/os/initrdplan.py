@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Needed in every mode, in every machine. Loading one costs a signature check, so no more than that.
 MODULES = (
-    "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "squashfs", "overlay", "xts",
-    "authenc", "aesni-intel", "sha256-ssse3",
+    "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "dm-thin-pool", "squashfs",
+    "overlay", "xts", "authenc", "aesni-intel", "sha256-ssse3",
 )  # fmt: skip
 # File systems that are loaded when something is to be mounted with them.
 # Two ask for crc32c by its name alone (modules.softdep), which no order of dependencies brings.
@@ -42,7 +42,7 @@ WATCHDOGS = ("i6300esb", "lpc_ich", "i2c-i801", "iTCO_wdt", "sp5100_tco", "wdat_
 # What serves a device whose bus tells no alias.
 BESIDE = {"sdhci-pci": ("mmc_block",)}
 Drivers = tuple[tuple[str, tuple[str, ...]], ...]
-PROGRAMS = ("usr/sbin/cryptsetup",)
+PROGRAMS = ("usr/sbin/cryptsetup", "usr/sbin/integritysetup", "usr/sbin/lvm")
 PYTHON = "usr/bin/python3.13"
 PACKAGE = "usr/lib/machineos/python"
 FOLDERS = ("dev", "proc", "sys", "run", "sysroot", "tmp", "usr/bin", "usr/sbin", "etc")

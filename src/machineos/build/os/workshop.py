@@ -97,7 +97,7 @@ def boot_suite(hardware: Hardware) -> Suite:
     """Return the Debian tree of a boot on ``hardware``: kernel, shim, stub, programs, firmware."""
     foreign = (*hardware.firmware, *MICROCODE[hardware.updates])
     packages = {
-        "cryptsetup-bin", "python3-cryptography", "python3-msgspec", "shim-unsigned",
+        "cryptsetup-bin", "lvm2", "python3-cryptography", "python3-msgspec", "shim-unsigned",
         "systemd-boot-efi", KERNELS[hardware.kernel], *foreign,
     }  # fmt: skip
     return Suite(

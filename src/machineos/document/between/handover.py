@@ -19,7 +19,7 @@ from machineos.core.serviceid import ServiceId
 from machineos.core.word import RootHash
 from machineos.document.model.install import Mount, Network
 from machineos.document.model.names import Label
-from machineos.document.rules.handover import GROUPS, LABELS, RULES, Borrowed, Handed
+from machineos.document.rules.handover import GROUPS, KEY, LABELS, RULES, Borrowed, Handed
 from machineos.document.rules.product import KNOWN_VERSION
 from machineos.errors import DocumentError
 
@@ -106,14 +106,14 @@ class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Handover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole document. ``store`` is the OCI layout; ``data`` the folder for storage labels;
-    ``data_device`` the partition with their volumes, on the disk that was booted."""
+    ``volumes_key`` the public key (X25519, hexadecimal) that new volumes are locked for."""
 
     version: int
     generation: str
     product: str
     store: str
     data: str
-    data_device: str
+    volumes_key: str
     services: tuple[Service, ...]
     volumes: tuple[Volume, ...] = ()
 
@@ -130,6 +130,7 @@ def parse_handover(data: bytes, *, name: str = "boot.json") -> Handover:
     if not faults:
         services = [_handed(service) for service in handover.services]
         faults = [fault for rule in RULES for fault in rule.faults(services)]
+        faults += KEY.faults(handover.volumes_key)
         faults += LABELS.faults([volume.label for volume in handover.volumes])
         faults += GROUPS.faults(_borrowed(handover))
     if faults:

@@ -16,9 +16,10 @@ INDEX_FILE = "machineos.json"
 LABEL = "OCI-BOOT"
 LAYOUTS = "oci"
 VERSION = 1
-# The names under which the initrd leaves the configuration key and the host's CA for the installer,
-# in root's keyring.
+# The names under which the initrd leaves for the installer, in root's keyring, the configuration
+# key, that of the volumes' blocks, and the host's CA.
 INSTALL_KEY = "machineos:configuration-key"
+INTEGRITY_KEY = "machineos:integrity-key"
 TPM_KIND_FILE = "tpm-kind"  # in /run/machineos: one word of ``trust.seal.tpmkind.Kind``
 CA_KEY = "machineos:host-ca-key"
 CA_CERTIFICATE = "machineos:host-ca-certificate"

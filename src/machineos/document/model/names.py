@@ -34,6 +34,11 @@ class VolumeName(Word):
     PATTERN = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}"
     WHAT = f"a name of a volume ({PATTERN})"
 
+    @property
+    def mapped(self) -> str:
+        """What it is called once it is open."""
+        return f"machine-volume-{self}"
+
 
 class Label(VolumeName):
     """The label of a volume; at most 36 characters, as a GPT partition has."""
@@ -56,6 +61,11 @@ class Unfinished(VolumeName):
     def of(cls, label: Label) -> Self:
         """Return the name that the volume ``label`` has first."""
         return cls(f"{label}+new")
+
+    @property
+    def label(self) -> Label:
+        """The label that it is to have."""
+        return Label(self.removesuffix("+new"))
 
 
 class ProductName(Word):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     Found = Iterator[tuple[str, str]]
 
+_KEY = re.compile("[0-9a-f]{64}")
 _MOSD: tuple[Gate, ...] = ("mosd",)
 
 
@@ -116,6 +118,11 @@ def _groups(mounts: Sequence[Borrowed]) -> Found:
             yield mount.path, problem
 
 
+def _key(text: str) -> Found:
+    if not _KEY.fullmatch(text):
+        yield "volumes_key", f"{text[:80]!r} is no key: 32 bytes in hexadecimal"
+
+
 def _same_config(mounted: Mounted) -> Found:
     found = mounted.manifest.config.digest
     if found != mounted.config:
@@ -134,6 +141,7 @@ def _same_layer(mounted: Mounted) -> Found:
             yield "", "the image's layer is not the one handed over"
 
 
+KEY = Rule("handover-key", "Volumes are locked for a key of 32 bytes.", _MOSD, _key)
 RULES: tuple[Rule[Sequence[Handed]], ...] = (
     Rule("handover-name", "A service has the name of a target.", _MOSD, _name),
     Rule("handover-once", "No two services have the same name.", _MOSD, _once),

@@ -56,6 +56,7 @@ RULES: tuple[Rule[Any], ...] = (
     system.FREE,
     system.GIVEN,
     *handover.RULES,
+    handover.KEY,
     handover.LABELS,
     handover.GROUPS,
     *handover.IMAGE,

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from machineos.core.secret import Secret
 
 
-def format_volume(volume: luks.LuksVolume, passphrase: Secret, *, uuid: str) -> None:
-    """Format a device. Raises: ToolError."""
-    command = luks.format_command(volume, uuid=uuid)
+def format_volume(
+    volume: luks.LuksVolume, passphrase: Secret, *, uuid: str = "", integrity: bool = True
+) -> None:
+    """Format a device; see ``luks.format_command``. Raises: ToolError."""
+    command = luks.format_command(volume, uuid=uuid, integrity=integrity)
     run(command.argv, input=passphrase.view(), timeout=command.timeout)
 
 

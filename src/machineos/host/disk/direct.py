@@ -1,4 +1,4 @@
-"""Reading what is on the disk, and not what the kernel remembers of it.
+"""Reading what is on the disk, and not what the kernel remembers of it; and writing past that.
 
 A file that was just written is read from the page cache, also after fsync(2), and after
 posix_fadvise(2) as well unless nobody else holds its pages. Invariant: the bytes that come out of
@@ -53,3 +53,21 @@ def read_chunks(descriptor: int) -> Iterator[bytes]:
                 return
             yield buffer[:count]
             seen += count
+
+
+def write_zeros(device: Path, size: int, *, at_end: bool) -> None:
+    """Write ``size`` bytes (a multiple of 4096) of zeros at the start or the end of a device.
+
+    Nothing of what is there is read first, as a write through the cache would. Raises: OSError.
+    """
+    descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
+    try:
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        start = end - size if at_end else 0
+        with mmap.mmap(-1, CHUNK) as zeros:
+            for place in range(start, start + size, CHUNK):
+                count = min(CHUNK, start + size - place)
+                os.pwritev(descriptor, [memoryview(zeros)[:count]], place)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""LUKS2 volumes with integrity: the commands of ``cryptsetup``. Keys go in by standard input only.
+"""LUKS2 volumes: the commands of ``cryptsetup``. Keys go in by standard input only.
 
 The key is 256 random bits, so the key derivation is PBKDF2 at its minimum: argon2 would cost
 seconds and add nothing.
@@ -21,6 +21,8 @@ HEADER_SIZE = 4 << 20
 # Two metadata areas and the key slots end before 2 MiB: what lies between there and the data is
 # ours (state/volumes/header keeps the authentication of the header in it).
 KEYSLOTS_SIZE = 1 << 20
+CIPHER = "aes-xts-plain64"
+ITERATIONS = 1000
 _TIMEOUT = 900.0
 _SHOWN = 300  # characters of what cryptsetup complains of
 
@@ -38,17 +40,24 @@ class LuksVolume:
         return MAPPER / self.name
 
 
-def format_command(volume: LuksVolume, *, uuid: str) -> Command:
-    """Return the command that formats; everything on the device is lost."""
+def format_command(volume: LuksVolume, *, uuid: str = "", integrity: bool = True) -> Command:
+    """Return the command that formats; everything on the device is lost. Without a ``uuid`` it gets
+    one by chance; without ``integrity`` what is below has to see to that."""
     argv = (
-        "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2",
-        "--cipher=aes-xts-plain64", "--key-size=512", "--integrity=hmac-sha256",
-        "--hash=sha256", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--sector-size=4096",
-        "--luks2-metadata-size=16k",
+        "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2", f"--cipher={CIPHER}",
+        "--key-size=512", *(("--integrity=hmac-sha256",) if integrity else ()),
+        "--hash=sha256", "--pbkdf=pbkdf2", f"--pbkdf-force-iterations={ITERATIONS}",
+        "--sector-size=4096", "--luks2-metadata-size=16k",
         f"--luks2-keyslots-size={KEYSLOTS_SIZE}", f"--offset={HEADER_SIZE // 512}",
-        f"--uuid={uuid}", "--key-file=-", str(volume.device),
+        *((f"--uuid={uuid}",) if uuid else ()), "--key-file=-", str(volume.device),
     )  # fmt: skip
     return Command(argv, _TIMEOUT)
+
+
+def token_command(device: Path, token: bytes) -> Command:
+    """Return the command that puts a token (JSON) into the header."""
+    argv = ("cryptsetup", "token", "import", "--json-file=-", str(device))
+    return Command(argv, _TIMEOUT, input=token)
 
 
 def open_command(volume: LuksVolume, *, header: Path | None) -> Command:

@@ -1,4 +1,8 @@
-"""Logical volumes: the commands of ``lvm``, and its JSON output."""
+"""Logical volumes in one thin pool: the commands of ``lvm``, and its JSON output.
+
+A volume takes of the pool what is written to it. No more is promised than there is: who makes one
+asks ``Report.room`` before. A pool that is full all the same answers with errors and does not wait.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,15 @@ if TYPE_CHECKING:
 TIMEOUT = 120.0
 # On a volume from its first moment until all of it is there, whatever it is called.
 UNFINISHED = "machineos.unfinished"
-# At boot udev is still busy: devices are looked for in /dev, and nodes are made by LVM itself.
+POOL = "pool"
+# In percent of the group; the rest is for the pool's own notes and for those of a mirror.
+_POOL_SHARE = 95
+# At boot udev is still busy: devices are looked for in /dev, and nodes are made by LVM itself. The
+# pool's notes are checked by the kernel as it reads them (and by dm-integrity below).
 _CONFIG = (
-    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} activation{udev_sync=0 udev_rules=0}"
+    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} "
+    "activation{udev_sync=0 udev_rules=0 monitoring=0} "
+    'global{thin_check_executable="" thin_repair_executable="" thin_dump_executable=""}'
 )
 
 
@@ -32,6 +42,19 @@ class LogicalVolume:
     def unfinished(self) -> bool:
         """Whether it was begun and never finished."""
         return UNFINISHED in self.tags
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The volumes by name, and the size of the pool that they are in (bytes)."""
+
+    volumes: dict[str, LogicalVolume]
+    pool: int
+
+    @property
+    def room(self) -> int:
+        """Bytes that are promised to no volume."""
+        return self.pool - sum(volume.size for volume in self.volumes.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +73,38 @@ class Group:
         argv = ("lvm", command, "--config", _CONFIG, "--devices", str(self.device), *arguments)
         return Command(argv, TIMEOUT)
 
-    def create_commands(self) -> tuple[Command, Command]:
-        """Return what makes ``device`` a physical volume, whatever it was, and the group on it."""
+    def create_commands(self) -> tuple[Command, ...]:
+        """Return what makes ``device`` a physical volume, whatever it was, the group on it and the
+        pool in that. A new piece of a volume is zero, whoever had it before."""
         return (
             self.command("pvcreate", "--yes", "-ff", str(self.device)),
             self.command("vgcreate", self.name, str(self.device)),
-        )
+            self.command(
+                "lvcreate", "--yes", "--type", "thin-pool", "-n", POOL, "-l", f"{_POOL_SHARE}%VG",
+                "--zero", "y", "--poolmetadataspare", "n", self.name,
+            ),
+            self.command("lvchange", "--errorwhenfull", "y", f"{self.name}/{POOL}"),
+        )  # fmt: skip
 
     def activate_command(self) -> Command:
         """Return what makes the volumes of the group available; it takes a second."""
         return self.command("vgchange", "--activate", "y", "--sysinit", self.name)
 
+    def deactivate_command(self) -> Command:
+        """Return what takes them down."""
+        return self.command("vgchange", "--activate", "n", self.name)
+
     def report_command(self) -> Command:
-        """Return what reports the volumes, sizes and tags; ``parse_volumes`` reads it."""
-        columns = "lv_name,lv_size,lv_tags"
+        """Return what reports the volumes, sizes and tags; ``parse_report`` reads it."""
+        columns = "lv_name,lv_size,lv_tags,pool_lv"
         report = ("--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns)
         return self.command("lvs", *report, self.name)
 
     def create_volume_command(self, name: str, size: int) -> Command:
         """Return what makes a volume of ``size`` bytes, rounded up to extents, not finished."""
-        tag = ("--addtag", UNFINISHED)
         return self.command(
-            "lvcreate", "--yes", "--wipesignatures", "y", *tag, "-n", name, "-L", f"{size}b",
-            self.name,
+            "lvcreate", "--yes", "--type", "thin", "--addtag", UNFINISHED, "-n", name,
+            "-V", f"{size}b", "--thinpool", POOL, self.name,
         )  # fmt: skip
 
     def finish_volume_command(self, name: str) -> Command:
@@ -88,14 +120,16 @@ class Group:
         return self.command("lvremove", "--yes", f"{self.name}/{name}")
 
 
-def parse_volumes(data: bytes) -> dict[str, LogicalVolume]:
-    """Read the JSON report of ``lvs``. Raises: DocumentError."""
+def parse_report(data: bytes) -> Report:
+    """Read the JSON report of ``lvs``. Raises: DocumentError (of another shape, or no pool)."""
     body: Any = parse_json(data, name="lvs report")
     try:
         rows = body["report"][0]["lv"]
-        return {row["lv_name"]: _parse_row(row) for row in rows}
+        (pool,) = (int(row["lv_size"]) for row in rows if row["lv_name"] == POOL)
+        volumes = {row["lv_name"]: _parse_row(row) for row in rows if row["pool_lv"] == POOL}
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise DocumentError("lvs report", [Fault("report", 0, "has another shape")]) from error
+    return Report(volumes, pool)
 
 
 def _parse_row(row: dict[str, Any]) -> LogicalVolume:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
-from machineos.core.run import Running, perform
-from machineos.host.disk import mkfs, sfdisk
-from machineos.host.disk.lvm import parse_volumes
+from machineos.core.run import Running, perform, run
+from machineos.core.size import show_size
+from machineos.errors import SpaceError
+from machineos.host.disk import direct, integrity, mkfs, sfdisk
+from machineos.host.disk.lvm import Group, parse_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from machineos.core.files import Sync
-    from machineos.host.disk.lvm import Group, LogicalVolume
+    from machineos.core.secret import Secret
+    from machineos.host.disk.lvm import LogicalVolume, Report
 
 FilesystemKind = Literal["ext4", "vfat"]
 
@@ -34,11 +37,42 @@ def make_filesystem(kind: FilesystemKind, device: Path, *, label: str) -> None:
     perform(make(device, label=label))
 
 
+def format_integrity(device: Path, name: str, key: Secret) -> Path:
+    """Make ``device`` one whose blocks are authenticated, and open it; what was on it is lost.
+    Return the node. Raises: ToolError."""
+    command = integrity.format_command(device)
+    run(command.argv, input=key.view(), timeout=command.timeout)
+    node = open_integrity(device, name, key)
+    for place in ("first", "last"):
+        direct.write_zeros(node, integrity.EDGE, at_end=place == "last")
+    return node
+
+
+def open_integrity(device: Path, name: str, key: Secret) -> Path:
+    """Open it and return the node. Raises: ToolError (another key shows when it is read)."""
+    command = integrity.open_command(device, name)
+    run(command.argv, input=key.view(), timeout=command.timeout)
+    return integrity.mapped(name)
+
+
 def create_group(group: Group) -> None:
-    """Make the group; what was on its device is lost. Raises: ToolError."""
+    """Make the group and its pool; what was on its device is lost. Raises: ToolError."""
     for command in group.create_commands():
         perform(command)
     flush(group.device)
+
+
+def make_group(name: str, device: Path, *, key: Secret) -> None:
+    """Make the group ``name`` on ``device``, whose blocks ``key`` authenticates, and take it down
+    again; what was there is lost. Raises: ToolError."""
+    mapped = integrity.name_of(name)
+    group = Group(name, format_integrity(device, mapped, key))
+    try:
+        create_group(group)
+        perform(group.deactivate_command())
+    finally:
+        perform(integrity.close_command(mapped))
+    flush(device)
 
 
 class VolumeGroup:
@@ -58,11 +92,23 @@ class VolumeGroup:
 
     def volumes(self) -> dict[str, LogicalVolume]:
         """Return the volumes by name. Raises: DocumentError, too."""
-        return parse_volumes(perform(self._group.report_command()).stdout)
+        return self._report().volumes
 
     def create_volume(self, name: str, size: int) -> None:
-        """Make a volume of ``size`` bytes, rounded up to extents, that is not finished."""
+        """Make a volume of ``size`` bytes, rounded up to extents, that is not finished.
+
+        Raises: SpaceError, when less is left that no other volume was promised.
+        """
+        room = self._report().room
+        if size > room:
+            raise SpaceError(
+                f"volume {name}: {show_size(size)} are wanted, and {show_size(max(room, 0))} of "
+                f"{self.name} are left"
+            )
         perform(self._group.create_volume_command(name, size))
+
+    def _report(self) -> Report:
+        return parse_report(perform(self._group.report_command()).stdout)
 
     def finish_volume(self, name: str) -> None:
         """Say that a volume is whole."""

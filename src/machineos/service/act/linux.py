@@ -61,7 +61,7 @@ class Volumes(Protocol):
         """Make a volume of ``size`` bytes that is not finished, unless it is there."""
         ...
 
-    def format(self, name: VolumeName, label: Label) -> None:
+    def format(self, name: Unfinished, label: Label) -> None:
         """Make a file system on it."""
         ...
 
@@ -71,6 +71,10 @@ class Volumes(Protocol):
 
     def rename(self, name: VolumeName, new: VolumeName) -> None:
         """Rename it, unless it has been."""
+        ...
+
+    def open(self, label: Label) -> None:
+        """Show a volume that was just formatted under its name."""
         ...
 
     def remove(self, name: VolumeName) -> None:
@@ -232,6 +236,10 @@ class LinuxHost:
     def rename_volume(self, name: Unfinished, new: Label) -> None:
         """Give it its final name. Raises: ToolError."""
         self._volumes.rename(name, new)
+
+    def open_volume(self, label: Label) -> None:
+        """Show a volume that was just formatted. Raises: MissingError, ToolError."""
+        self._volumes.open(label)
 
     def remove_volume(self, name: VolumeName) -> None:
         """Remove it. Raises: ToolError (in use)."""

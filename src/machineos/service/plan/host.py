@@ -129,7 +129,7 @@ class Host(Protocol):
         ...
 
     def volume_device(self, label: Label) -> bool:
-        """Return whether the persistent volume has a device, once all that exist have theirs."""
+        """Return whether the persistent volume is open."""
         ...
 
     def volumes(self) -> tuple[Persistent, ...]:
@@ -141,7 +141,7 @@ class Host(Protocol):
         ...
 
     def format_volume(self, name: Unfinished, label: Label) -> None:
-        """Make a file system on a volume, whose content is lost."""
+        """Lock a volume, whose content is lost, and make a file system in it."""
         ...
 
     def finish_volume(self, name: Unfinished) -> None:
@@ -150,6 +150,11 @@ class Host(Protocol):
 
     def rename_volume(self, name: Unfinished, new: Label) -> None:
         """Give a volume its final name, if it has not got it."""
+        ...
+
+    def open_volume(self, label: Label) -> None:
+        """Show a volume that was just formatted under its name. Raises: MissingError (any other is
+        opened by the initrd alone, at the next boot)."""
         ...
 
     def remove_volume(self, name: VolumeName) -> None:

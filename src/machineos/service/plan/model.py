@@ -23,13 +23,13 @@ MAX_TEXT = 4 << 20  # of a file that we wrote
 class Folders(msgspec.Struct, frozen=True):
     """Where things are kept: ``run`` is ours alone, ``units`` belongs to systemd.
 
-    ``data`` has a folder for each volume; ``group`` shows the devices of persistent ones.
+    ``data`` has a folder for each volume; ``mapper`` shows the devices of persistent ones.
     """
 
     run: Path
     units: Path
     data: Path
-    group: Path
+    mapper: Path
 
     @property
     def images(self) -> Path:

@@ -221,7 +221,7 @@ class CreateVolume(msgspec.Struct, Act[None], frozen=True):
 
 
 class FormatVolume(msgspec.Struct, Act[None], frozen=True):
-    """A file system on a new volume."""
+    """A lock and a file system on a new volume."""
 
     point: ClassVar[str] = "volume formatted"
     name: Unfinished
@@ -262,6 +262,20 @@ class RenameVolume(msgspec.Struct, Act[None], frozen=True):
 
     def on(self, host: Host) -> None:
         host.rename_volume(self.name, self.new)
+
+
+class OpenVolume(msgspec.Struct, Act[None], frozen=True):
+    """The device of a volume that was just made, by its name."""
+
+    point: ClassVar[str] = "volume opened"
+    label: Label
+
+    @property
+    def where(self) -> str:
+        return self.label
+
+    def on(self, host: Host) -> None:
+        host.open_volume(self.label)
 
 
 class RemoveVolume(msgspec.Struct, Act[None], frozen=True):

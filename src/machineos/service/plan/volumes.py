@@ -3,9 +3,9 @@
 Invariant: a volume that exists is used as it is; nothing here formats or removes one (the
 predecessor made persistent volumes anew at each boot). A volume is unfinished as long as LVM's tag
 says so, which it has from its first moment until there is a file system on it; what was cut off
-before that is begun again. A label's name appears only on what is finished, so a boot that finds
-its device need not ask.
-Encryption is not there yet.
+before that is begun again. A label's name appears only on what is finished.
+Each is locked (``state.volumes.sealed``): the initrd opens those that there are, and a new one is
+opened by who has just made it. So one that LVM has and that is not open waits for the next boot.
 """
 
 from __future__ import annotations
@@ -71,39 +71,39 @@ def making(
     """Return the steps to a mounted volume with a folder of this owner.
 
     ``kept`` are the volumes that LVM has; they count only when the volume has no device.
-    Raises: MissingError (LVM has it and does not show it).
+    One that LVM has and that is not open is never made anew: to open it is what fails then.
     """
     volume = seen.volume
     target = folders.data / volume.name
     found: list[Act[object]] = []
     if seen.missing:
-        found += _new(volume, folders, {each.name: each.unfinished for each in kept})
+        found += _new(volume, {each.name: each.unfinished for each in kept})
     if not seen.mounted:
         found += [steps.MakeFolder(folders.data, 0o711), steps.MakeFolder(target, 0o711)]
         found.append(_mount(volume, folders, target))
     return (*found, steps.OwnFolder(source(folders, volume.name), uid, gid))
 
 
-def _new(volume: Volume, folders: Folders, unfinished: Mapping[str, bool]) -> list[Act[object]]:
+def _new(volume: Volume, unfinished: Mapping[str, bool]) -> list[Act[object]]:
     """``unfinished`` says of each volume that there is whether it is."""
     if volume.label in unfinished:
-        raise MissingError(f"storage {volume.label}: {folders.group} does not show its volume")
+        return [steps.OpenVolume(volume.name)]
     name = Unfinished.of(volume.name)
-    last = steps.RenameVolume(name, volume.name)
+    last = (steps.RenameVolume(name, volume.name), steps.OpenVolume(volume.name))
     if not unfinished.get(name, True):
-        return [last]  # whole, whatever it is called: it was cut off before it got its name
+        return [*last]  # whole, whatever it is called: it was cut off before it got its name
     return [
         *([steps.RemoveVolume(name)] if name in unfinished else []),
         steps.CreateVolume(name, volume.size * _MIB),
         steps.FormatVolume(name, Label(volume.name[:_LONGEST_LABEL])),
         steps.FinishVolume(name),
-        last,
+        *last,
     ]
 
 
 def _mount(volume: Volume, folders: Folders, target: Path) -> Act[object]:
     if volume.persistent:
-        return steps.Mount(str(folders.group / volume.name), target, "ext4", _FLAGS)
+        return steps.Mount(str(folders.mapper / volume.name.mapped), target, "ext4", _FLAGS)
     # An inode for each page: empty files cost the machine's memory, too.
     data = f"size={volume.size}m,nr_inodes={volume.size * _MIB // _PAGE},mode=0711"
     return steps.Mount("tmpfs", target, "tmpfs", _FLAGS, data)

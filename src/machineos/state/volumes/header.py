@@ -29,12 +29,18 @@ def derive(key: Secret, purpose: bytes) -> Secret:
 def passphrase(key: Secret) -> Secret:
     """Return what opens the key slot; who used it overwrites it."""
     raw = derive(key, b"luks-passphrase")
+    made = hexadecimal(raw)
+    raw.wipe()
+    return made
+
+
+def hexadecimal(raw: Secret) -> Secret:
+    """Return a secret in hexadecimal, which a file or a prompt can hold; no other copy stays."""
     digits = bytearray()
     for byte in raw.view():  # hex() would leave a text that nobody can overwrite
         digits += bytes((_DIGITS[byte >> 4], _DIGITS[byte & 15]))
     made = Secret(digits)
     digits[:] = bytes(len(digits))
-    raw.wipe()
     return made
 
 

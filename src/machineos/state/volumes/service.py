@@ -1,4 +1,4 @@
-"""The persistent volumes of services: logical volumes with ext4, on the disk of this machine.
+"""The persistent volumes of services: ext4 in LUKS2 in logical volumes of this machine.
 
 Each call makes something so, and does no harm when it was so already. In which order they make a
 volume that survives being cut off is decided by whoever uses them (``service.plan.volumes``).
@@ -12,13 +12,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from machineos.errors import ConflictError, ToolError
-from machineos.host.disk import lvm, tools
+from machineos.core.run import perform
+from machineos.core.secret import Secret
+from machineos.document.model.names import Unfinished
+from machineos.errors import ConflictError, MissingError, ToolError
+from machineos.host.disk import cryptsetup, devmapper, luks, tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from machineos.core.run import Running
     from machineos.document.model.names import Label, VolumeName
     from machineos.host.disk.lvm import LogicalVolume
 
@@ -29,10 +31,6 @@ class Volumes(Protocol):
     @property
     def name(self) -> str:
         """Its name, which is that of its folder of devices."""
-        ...
-
-    def begin_activation(self) -> Running:
-        """Begin to make the volumes available."""
         ...
 
     def volumes(self) -> dict[str, LogicalVolume]:
@@ -57,37 +55,35 @@ class Volumes(Protocol):
 
 
 class LogicalVolumes:
-    """The volumes of ``group``, whose devices appear below ``dev``."""
+    """The volumes of ``group``, locked for the machine with the public key ``recipient``.
 
-    def __init__(self, group: Volumes, dev: Path = Path("/dev")) -> None:
+    Their devices appear below ``dev``, and those of what is in them in ``mapper``. ``random``
+    returns that many bytes that nobody else knows.
+    """
+
+    def __init__(
+        self,
+        group: Volumes,
+        recipient: bytes,
+        *,
+        dev: Path = Path("/dev"),
+        mapper: Path = luks.MAPPER,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         self._group = group
+        self._recipient = recipient
         self._dev = dev / group.name
-        self._active = False
-        self._activation: Running | None = None
+        self._mapper = mapper
+        self._random = random
 
     @property
     def folder(self) -> Path:
-        """Where their devices are."""
-        return self._dev
-
-    def begin(self) -> None:
-        """Have the volumes made available while there are other things to do.
-
-        A failure is reported when a volume is asked for.
-        """
-        with suppress(ToolError):
-            self._activation = self._group.begin_activation()
+        """Where the devices of open volumes are."""
+        return self._mapper
 
     def has_device(self, label: VolumeName) -> bool:
-        """Return whether a volume has a device, once those that exist have theirs.
-
-        Raises: ToolError (the group cannot be made available).
-        """
-        if not self._active:
-            begun, self._activation = self._activation, None
-            (begun or self._group.begin_activation()).wait(lvm.TIMEOUT)
-            self._active = True
-        return (self._dev / label).exists()
+        """Return whether a volume is open."""
+        return (self._mapper / label.mapped).exists()
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all volumes. Raises: ToolError."""
@@ -106,9 +102,36 @@ class LogicalVolumes:
         with self._unless(lambda names: name in names):
             self._group.create_volume(name, size)
 
-    def format(self, name: VolumeName, label: Label) -> None:
-        """Make an ext4 file system on a volume, whose content is lost. Raises: ToolError."""
-        tools.make_filesystem("ext4", self._dev / name, label=label)
+    def format(self, name: Unfinished, label: Label) -> None:
+        """Lock a volume, whose content is lost, and make an ext4 file system in it, called
+        ``label``. It stays open under the name of what is not finished, and nobody can open it
+        again before the next boot. Raises: ToolError, VerificationError."""
+        from machineos.state.volumes import sealed  # most boots make none
+
+        volume = luks.LuksVolume(self._dev / name, name.mapped)
+        passphrase = sealed.make_passphrase(Secret(self._random(32)))
+        token = sealed.make_token(self._recipient, passphrase, name.label, random=self._random)
+        cryptsetup.close_volume(volume.name)
+        cryptsetup.format_volume(volume, passphrase, integrity=False)
+        perform(luks.token_command(volume.device, token))
+        node = cryptsetup.open_volume(volume, passphrase)
+        passphrase.wipe()
+        tools.make_filesystem("ext4", node, label=label)
+
+    def open(self, label: Label) -> None:
+        """Show a volume that was just made under its name, unless it is.
+
+        Raises: MissingError (it is not open: only the initrd has what opens it), ToolError.
+        """
+        if self.has_device(label):
+            return
+        new = Unfinished.of(label)
+        if not self.has_device(new):
+            raise MissingError(
+                f"storage {label}: its volume is not open: the initrd opens it at the next boot, "
+                "or says why not"
+            )
+        perform(devmapper.rename_command(new.mapped, label.mapped))
 
     def finish(self, name: VolumeName) -> None:
         """Say that a volume is whole, unless that was said. Raises: ToolError."""
@@ -121,6 +144,7 @@ class LogicalVolumes:
 
     def remove(self, name: VolumeName) -> None:
         """Remove a volume and what is on it, unless it is gone. Raises: ToolError (in use)."""
+        cryptsetup.close_volume(name.mapped)
         with self._unless(lambda names: name not in names):
             self._group.remove_volume(name)
 

@@ -45,8 +45,8 @@ def test_the_key_is_left_for_the_installer_in_the_keyring_and_nowhere_else() -> 
     assert outcome.host.kernel.keyring["machineos:configuration-key"] == KEY
     kept = [arguments for name, arguments in outcome.host.calls if name == "keep_secret"]
     assert [one[0] for one in kept] == [
-        "machineos:configuration-key", "machineos:host-ca-key", "machineos:host-ca-certificate",
-        "machineos:host-ca-signature",
+        "machineos:configuration-key", "machineos:integrity-key", "machineos:host-ca-key",
+        "machineos:host-ca-certificate", "machineos:host-ca-signature",
     ]  # fmt: skip
     assert all("hidden" in repr(one) for one in kept)
 

@@ -10,12 +10,15 @@ import pytest
 from fakes.boot import FakeMachine, RestartedError
 from fakes.bootparts.files import image_content
 from fakes.bootparts.tpm import FakeTpm
+from fakes.bootparts.volumes import STORAGE_KEY
 from machineos.boot.facts import BOOTS
 from machineos.core.secret import Secret
 from machineos.document.between.handover import parse_handover
+from machineos.state.volumes.sealed import machine_key
 from machineos.trust.measure.tpm_policy import PHASES, Phase
 from machineos.trust.seal.layout import PHASES as SECRETS
 from machineos.trust.seal.layout import Index
+from machineos.trust.wrap.hpke import public_key
 from unit.boot.ends import handed_over, refusal
 from unit.boot.worlds import (
     KEY,
@@ -48,7 +51,7 @@ def test_the_handover() -> None:
     assert document.generation == content().fetched.verified.sha256
     assert (document.version, document.product) == (1, "default")
     assert (document.store, document.data) == ("/atomfs-store/mos", "/var/lib/machineos/data")
-    assert document.data_device == "/dev/vda4"
+    assert document.volumes_key == public_key(machine_key(Secret(STORAGE_KEY))).hex()
     assert [msgspec.to_builtins(one) for one in document.volumes] == [
         {"label": "zot", "persistent": True, "size": 64, "nsgroup": "zot"}
     ]

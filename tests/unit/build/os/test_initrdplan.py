@@ -38,8 +38,8 @@ def test_no_module_is_named_twice() -> None:
 def test_the_tables() -> None:
     """What a machine boots with; a word less and some machine does not."""
     assert MODULES == (
-        "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "squashfs", "overlay", "xts",
-        "authenc", "aesni-intel", "sha256-ssse3",
+        "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "dm-thin-pool", "squashfs",
+        "overlay", "xts", "authenc", "aesni-intel", "sha256-ssse3",
     )  # fmt: skip
     assert FILESYSTEMS == {
         "erofs": ("crc32c_generic", "erofs"),
@@ -56,7 +56,9 @@ def test_the_tables() -> None:
     assert WATCHDOGS == (
         "i6300esb", "lpc_ich", "i2c-i801", "iTCO_wdt", "sp5100_tco", "wdat_wdt",
     )  # fmt: skip
-    assert initrdplan.PROGRAMS == ("usr/sbin/cryptsetup",)
+    assert initrdplan.PROGRAMS == (
+        "usr/sbin/cryptsetup", "usr/sbin/integritysetup", "usr/sbin/lvm",
+    )  # fmt: skip
     assert initrdplan.PYTHON == "usr/bin/python3.13"
     assert initrdplan.PACKAGE == "usr/lib/machineos/python"
     assert initrdplan.FOLDERS == (

@@ -47,7 +47,7 @@ def test_only_a_variant_for_tests_has_a_banner() -> None:
 
 
 BASIC = (
-    "cryptsetup-bin", "python3-cryptography", "python3-msgspec", "shim-unsigned",
+    "cryptsetup-bin", "lvm2", "python3-cryptography", "python3-msgspec", "shim-unsigned",
     "systemd-boot-efi",
 )  # fmt: skip
 

@@ -39,7 +39,7 @@ def document(**changes: object) -> dict[str, Any]:
         "product": "p",
         "store": "/store",
         "data": "/data",
-        "data_device": "/dev/vda4",
+        "volumes_key": "5a" * 32,
         "services": [service],
         "volumes": [{"label": "blobs", "persistent": True, "size": 1}],
     }

@@ -338,6 +338,14 @@ BAD: dict[str, Bad] = {
     "handover-ids": handover(
         lambda bad: bad.update(hostid=1000), "1000 is among the host's own ids"
     ),
+    "handover-key": Bad(
+        "'5a' is no key: 32 bytes in hexadecimal",
+        {
+            "mosd": lambda scene: gates.mosd_handover(
+                scene, lambda bad: bad.update(volumes_key="5a")
+            )
+        },
+    ),
     "handover-label": Bad(
         f"'../x' is not {Label.WHAT}",
         {

@@ -377,7 +377,7 @@ def mosd_handover(_scene: Scene, change: Change) -> None:
         "product": "p",
         "store": "/store",
         "data": "/data",
-        "data_device": "/dev/vda4",
+        "volumes_key": "5a" * 32,
         "services": [service("first"), service("second")],
     }
     change(document)

@@ -65,7 +65,7 @@ def test_what_a_machine_refuses_the_publisher_refuses_first() -> None:
         "system-count", "system-document", "system-document-once", "system-group",
         "system-group-once", "id-range-inside", "id-range-apart", "id-range-free",
         "id-range-given", "handover-name", "handover-once", "handover-digest",
-        "handover-root-hash", "handover-ids", "handover-label", "handover-group",
+        "handover-root-hash", "handover-ids", "handover-key", "handover-label", "handover-group",
         "handover-config",
         "handover-layer",
     }  # fmt: skip

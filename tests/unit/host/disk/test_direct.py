@@ -115,3 +115,13 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
         assert os.get_inheritable(descriptor) is False
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+def test_zeros_are_written_at_one_end_and_nowhere_else(tmp_path: Path, *, at_end: bool) -> None:
+    size, edge = 5 * CHUNK, CHUNK + 4096
+    write(tmp_path / "file", b"x" * size)
+    direct.write_zeros(tmp_path / "file", edge, at_end=at_end)
+    kept = b"x" * (size - edge)
+    wanted = kept + bytes(edge) if at_end else bytes(edge) + kept
+    assert (tmp_path / "file").read_bytes() == wanted

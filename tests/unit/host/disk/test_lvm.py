@@ -9,15 +9,18 @@ from hypothesis import strategies as st
 
 from machineos.core.command import Command
 from machineos.errors import DocumentError
-from machineos.host.disk.lvm import Group, LogicalVolume, parse_volumes
+from machineos.host.disk.lvm import Group, LogicalVolume, Report, parse_report
 
 REPORT = b"""\
   {
       "report": [
           {
               "lv": [
-                  {"lv_name":"zot-data", "lv_size":"1073741824", "lv_tags":""},
-                  {"lv_name":"b", "lv_size":"4194304", "lv_tags":"machineos.unfinished,other"}
+                  {"lv_name":"zot-data", "lv_size":"1073741824", "lv_tags":"", "pool_lv":"pool"},
+                  {"lv_name":"linear", "lv_size":"4194304", "lv_tags":"", "pool_lv":""},
+                  {"lv_name":"pool", "lv_size":"4080218112", "lv_tags":"", "pool_lv":""},
+                  {"lv_name":"b", "lv_size":"4194304", "lv_tags":"machineos.unfinished,other",
+                   "pool_lv":"pool"}
               ]
           }
       ]
@@ -26,17 +29,23 @@ REPORT = b"""\
 
 
 def test_recorded_report() -> None:
-    assert parse_volumes(REPORT) == {
-        "zot-data": LogicalVolume(1 << 30),
-        "b": LogicalVolume(4 << 20, frozenset({"machineos.unfinished", "other"})),
-    }
-    assert [each.unfinished for each in parse_volumes(REPORT).values()] == [False, True]
-    assert parse_volumes(b'{"report":[{"lv":[]}]}') == {}
+    report = parse_report(REPORT)
+    assert report == Report(
+        {
+            "zot-data": LogicalVolume(1 << 30),
+            "b": LogicalVolume(4 << 20, frozenset({"machineos.unfinished", "other"})),
+        },
+        4080218112,
+    )
+    assert report.room == 4080218112 - (1 << 30) - (4 << 20)
+    assert [each.unfinished for each in report.volumes.values()] == [False, True]
 
 
 GROUP = Group("machine-data", Path("/dev/vda4"))
 CONFIG = (
-    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} activation{udev_sync=0 udev_rules=0}"
+    "devices{obtain_device_list_from_udev=0 use_devicesfile=0} "
+    "activation{udev_sync=0 udev_rules=0 monitoring=0} "
+    'global{thin_check_executable="" thin_repair_executable="" thin_dump_executable=""}'
 )
 
 
@@ -50,12 +59,18 @@ def test_making_a_group() -> None:
     assert GROUP.create_commands() == (
         lvm("pvcreate", "--yes", "-ff", "/dev/vda4"),
         lvm("vgcreate", "machine-data", "/dev/vda4"),
-    )
+        lvm(
+            "lvcreate", "--yes", "--type", "thin-pool", "-n", "pool", "-l", "95%VG",
+            "--zero", "y", "--poolmetadataspare", "n", "machine-data",
+        ),
+        lvm("lvchange", "--errorwhenfull", "y", "machine-data/pool"),
+    )  # fmt: skip
 
 
 def test_using_a_group() -> None:
     group = "machine-data"
     assert GROUP.activate_command() == lvm("vgchange", "--activate", "y", "--sysinit", group)
+    assert GROUP.deactivate_command() == lvm("vgchange", "--activate", "n", group)
     assert GROUP.report_command() == lvm(
         "lvs",
         "--reportformat",
@@ -64,12 +79,12 @@ def test_using_a_group() -> None:
         "b",
         "--nosuffix",
         "-o",
-        "lv_name,lv_size,lv_tags",
+        "lv_name,lv_size,lv_tags,pool_lv",
         group,
     )
     assert GROUP.create_volume_command("a+new", 1 << 20) == lvm(
-        "lvcreate", "--yes", "--wipesignatures", "y", "--addtag", "machineos.unfinished",
-        "-n", "a+new", "-L", "1048576b", group,
+        "lvcreate", "--yes", "--type", "thin", "--addtag", "machineos.unfinished",
+        "-n", "a+new", "-V", "1048576b", "--thinpool", "pool", group,
     )  # fmt: skip
     assert GROUP.finish_volume_command("a+new") == lvm(
         "lvchange", "--deltag", "machineos.unfinished", "machine-data/a+new"
@@ -81,6 +96,7 @@ def test_using_a_group() -> None:
 @pytest.mark.parametrize(
     "data",
     [
+        b'{"report":[{"lv":[]}]}',
         b"", b"x", b"[]", b"{}", b'{"report":[]}', b'{"report":{}}', b'{"report":[{"lv":null}]}',
         b'{"report":[{"lv":["a"]}]}', b'{"report":[{"lv":[{"lv_name":"a"}]}]}',
         b'{"report":[{"lv":[{"lv_name":"a","lv_size":"1.5"}]}]}',
@@ -93,12 +109,12 @@ def test_using_a_group() -> None:
 )  # fmt: skip
 def test_another_shape(data: bytes) -> None:
     with pytest.raises(DocumentError):
-        parse_volumes(data)
+        parse_report(data)
 
 
 def test_what_is_said_of_another_shape() -> None:
     with pytest.raises(DocumentError) as caught:
-        parse_volumes(b"{}")
+        parse_report(b"{}")
     assert caught.value.message == "lvs report: 1 fault\n  report: has another shape"
 
 
@@ -107,7 +123,7 @@ values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["report", "lv", "lv_name", "lv_size"]), inner, max_size=3
+            st.sampled_from(["report", "lv", "lv_name", "lv_size", "pool_lv"]), inner, max_size=3
         )
     ),
     max_leaves=8,
@@ -118,6 +134,6 @@ values = st.recursive(
 def test_any_document(value: object) -> None:
     for body in (value, {"report": [{"lv": value}]}, {"report": [{"lv": [value]}]}):
         try:
-            parse_volumes(json.dumps(body).encode())
+            parse_report(json.dumps(body).encode())
         except DocumentError:
             continue

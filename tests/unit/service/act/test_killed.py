@@ -238,6 +238,7 @@ def test_every_volume_has_its_fault_points() -> None:
             "volume formatted:blobs+new",
             "volume finished:blobs+new",
             "volume named:blobs",
+            "volume opened:blobs",
             "volume folder:/data/blobs/volume",
         )
         for moment in ("before", "after")

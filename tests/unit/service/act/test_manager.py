@@ -51,7 +51,7 @@ def test_the_first_boot_from_nothing_to_running(bed: Bed) -> None:
     assert (image.source, image.uid) == (f"/dev/layer/{layer}", 0)
     assert (root.device, root.uid) == (image.device, 165536)
     volume = host.mounts[FOLDERS.data / "blobs"]
-    assert (volume.source, volume.kind) == ("/dev/machine-data/blobs", "ext4")
+    assert (volume.source, volume.kind) == ("/dev/mapper/machine-volume-blobs", "ext4")
     assert volume.flags == Flag.NOSUID | Flag.NODEV | Flag.NOEXEC
     assert host.group["blobs"].size == 30 << 20
     assert host.group["blobs"].label == "blobs"
@@ -354,7 +354,7 @@ def test_host_ids_own_the_volume_of_a_service_without_a_group(bed: Bed) -> None:
     assert mounted.disk.owners == {"volume": (1000, 1001)}
 
 
-def test_a_volume_that_lvm_has_and_does_not_show_is_refused(bed: Bed) -> None:
+def test_a_volume_that_lvm_has_and_that_is_not_open_is_refused(bed: Bed) -> None:
     """Something is wrong there: nothing is made in its place."""
     perform = performing(bed.host)
 
@@ -365,9 +365,7 @@ def test_a_volume_that_lvm_has_and_does_not_show_is_refused(bed: Bed) -> None:
     web = bed.service("web", storage=(Mount(dest="/data", label="blobs"),))
     manager = bed.manager(web, perform=hiding)
     manager.reconcile()
-    assert bed.status(manager)["web"].why == (
-        "storage blobs: /dev/machine-data does not show its volume"
-    )
+    assert bed.status(manager)["web"].why == ("storage blobs: its volume is not open")
     assert list(bed.host.group) == ["blobs"]
 
 

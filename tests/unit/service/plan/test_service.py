@@ -101,6 +101,7 @@ def test_the_first_run_takes_these_steps(bed: Bed) -> None:
         "ReadBlob", "ReadBlob", "SeeMount", "OpenLayer", "MakeFolder", "Mount", "Say", "SeeMount",
         "SeeMount", "ReadFile", "MakeFolder", "Clone", "LookInside", "SeeMount", "SeeVolume",
         "ListVolumes", "CreateVolume", "FormatVolume", "FinishVolume", "RenameVolume",
+        "OpenVolume",
         "MakeFolder", "MakeFolder", "Mount", "OwnFolder", "ReadFile", "ReadFile", "ReadFile",
         "MakeFolder", "WriteFile", "WriteFile", "WriteFile", "Say",
     ]  # fmt: skip

@@ -34,6 +34,7 @@ POINTS = {
     "FormatVolume": "volume formatted",
     "FinishVolume": "volume finished",
     "RenameVolume": "volume named",
+    "OpenVolume": "volume opened",
     "RemoveVolume": "volume removed",
     "OwnFolder": "volume folder",
 }
@@ -101,6 +102,7 @@ CALLS: dict[steps.Act[Any], tuple[object, ...]] = {
     steps.FormatVolume(UNFINISHED, LABEL): ("format_volume", UNFINISHED, LABEL),
     steps.FinishVolume(UNFINISHED): ("finish_volume", UNFINISHED),
     steps.RenameVolume(UNFINISHED, LABEL): ("rename_volume", UNFINISHED, LABEL),
+    steps.OpenVolume(LABEL): ("open_volume", LABEL),
     steps.RemoveVolume(UNFINISHED): ("remove_volume", UNFINISHED),
     steps.OwnFolder(PATH, 1, 2): ("own_folder", PATH, 1, 2),
     steps.MakeBridge("b", ("x",)): ("make_bridge", "b", ("x",)),
@@ -156,6 +158,7 @@ def test_a_fault_point_names_its_volume() -> None:
         "volume formatted:blobs+new",
         "volume finished:blobs+new",
         "volume named:blobs",
+        "volume opened:blobs",
         "volume removed:blobs+new",
         "volume folder:/data/blobs/volume",
     }

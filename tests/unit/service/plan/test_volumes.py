@@ -25,7 +25,7 @@ FOLDER = steps.OwnFolder(Path("/data/kept/volume"), 166536, 165569)
 MOUNTED = (
     steps.MakeFolder(Path("/data"), 0o711),
     steps.MakeFolder(Path("/data/kept"), 0o711),
-    steps.Mount("/dev/machine-data/kept", Path("/data/kept"), "ext4", FLAGS),
+    steps.Mount("/dev/mapper/machine-volume-kept", Path("/data/kept"), "ext4", FLAGS),
     FOLDER,
 )
 
@@ -70,6 +70,7 @@ def test_a_new_volume_gets_its_name_last() -> None:
         steps.FormatVolume(UNFINISHED, LABEL),
         steps.FinishVolume(UNFINISHED),
         steps.RenameVolume(UNFINISHED, LABEL),
+        steps.OpenVolume(LABEL),
         *MOUNTED,
     )
 
@@ -87,7 +88,7 @@ def test_only_the_tag_says_that_a_volume_is_unfinished() -> None:
     """A name says nothing: what has no tag is whole, and only waits for its name."""
     kept = (Persistent("kept+new"),)
     found = volumes.making(Seen(KEPT, mounted=False), FOLDERS, kept, **OWN)
-    assert found == (steps.RenameVolume(UNFINISHED, LABEL), *MOUNTED)
+    assert found == (steps.RenameVolume(UNFINISHED, LABEL), steps.OpenVolume(LABEL), *MOUNTED)
 
 
 @pytest.mark.parametrize("other", ["kept.new", "kept-new", "KEPT+new", "kept+new+new", "new"])
@@ -101,11 +102,11 @@ def test_a_volume_of_another_name_is_never_touched(other: str, unfinished: bool)
 
 
 @pytest.mark.parametrize("unfinished", [False, True])
-def test_a_volume_that_is_not_shown_is_not_made_again(unfinished: bool) -> None:
+def test_a_volume_that_is_not_open_is_not_made_again(unfinished: bool) -> None:
+    """To open it is all that is tried, which fails when the initrd did not."""
     kept = (Persistent("kept", unfinished=unfinished),)
-    with pytest.raises(MissingError) as caught:
-        volumes.making(Seen(KEPT, mounted=False), FOLDERS, kept, **OWN)
-    assert str(caught.value) == "storage kept: /dev/machine-data does not show its volume"
+    found = volumes.making(Seen(KEPT, mounted=False), FOLDERS, kept, **OWN)
+    assert found == (steps.OpenVolume(LABEL), *MOUNTED)
 
 
 def test_memory_has_its_size_and_no_device() -> None:

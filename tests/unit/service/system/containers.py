@@ -40,7 +40,7 @@ class Bed:
     @property
     def folders(self) -> Folders:
         base = self.base
-        return Folders(base / "run", self.units.folder, data=base / "data", group=base / "dev")
+        return Folders(base / "run", self.units.folder, data=base / "data", mapper=base / "dev")
 
     def manager(self, *services: Service) -> Manager:
         document = Handover(
@@ -49,7 +49,7 @@ class Bed:
             product="default",
             store=str(self.store.folder),
             data=str(self.folders.data),
-            data_device="/dev/vda4",
+            volumes_key="5a" * 32,
             services=services,
             volumes=VOLUMES,
         )

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from machineos.core.run import Running
-from machineos.document.model.names import VolumeName
-from machineos.errors import ConflictError, ToolError
+from machineos.document.model.names import Label, Unfinished, VolumeName
+from machineos.errors import ConflictError, MissingError, ToolError, VerificationError
 from machineos.host.disk.lvm import UNFINISHED, Group, LogicalVolume
 from machineos.host.disk.tools import VolumeGroup
 from machineos.state.volumes.service import LogicalVolumes, own_folder
@@ -30,11 +29,6 @@ class MemoryGroup:
     sizes: dict[str, int] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
-    activation: tuple[str, ...] = ("true",)
-
-    def begin_activation(self) -> Running:
-        self.asked.append("activate")
-        return Running(self.activation)
 
     def volumes(self) -> dict[str, LogicalVolume]:
         self.asked.append("list")
@@ -78,51 +72,36 @@ def group() -> MemoryGroup:
 
 @pytest.fixture
 def volumes(group: MemoryGroup, tmp_path: Path) -> LogicalVolumes:
-    return LogicalVolumes(group, tmp_path)
+    return LogicalVolumes(group, bytes(32), dev=tmp_path / "dev", mapper=tmp_path / "mapper")
 
 
-def test_devices_are_looked_for_once_lvm_has_shown_them(
-    volumes: LogicalVolumes, group: MemoryGroup, tmp_path: Path
-) -> None:
-    assert volumes.folder == tmp_path / "group"
-    volumes.begin()
-    assert group.asked == ["activate"]
-    (tmp_path / "group").mkdir()
-    (tmp_path / "group/there").touch()
-    assert volumes.has_device(VolumeName("there"))
-    assert not volumes.has_device(VolumeName("absent"))
-    assert group.asked == ["activate"]
+def test_a_volume_has_a_device_once_it_is_open(volumes: LogicalVolumes, tmp_path: Path) -> None:
+    assert volumes.folder == tmp_path / "mapper"
+    (tmp_path / "mapper").mkdir()
+    (tmp_path / "mapper/machine-volume-there").touch()
+    (tmp_path / "mapper/machine-volume-new+new").touch()
+    assert volumes.has_device(Label("there"))
+    assert not volumes.has_device(Label("absent"))
+    assert volumes.has_device(Unfinished("new+new"))
+    volumes.open(Label("there"))
 
 
-def test_without_a_beginning_it_is_begun_when_a_device_is_wanted(
-    volumes: LogicalVolumes, group: MemoryGroup
-) -> None:
-    for _ in range(2):
-        assert not volumes.has_device(VolumeName("absent"))
-    assert group.asked == ["activate"]
+def test_what_the_initrd_did_not_open_stays_closed(volumes: LogicalVolumes) -> None:
+    with pytest.raises(MissingError) as caught:
+        volumes.open(Label("kept"))
+    words = "its volume is not open: the initrd opens it at the next boot, or says why not"
+    assert str(caught.value) == f"storage kept: {words}"
 
 
-def test_a_failure_is_said_each_time_a_device_is_wanted(tmp_path: Path) -> None:
-    group = MemoryGroup(activation=("sh", "-c", "echo no such group >&2; exit 5"))
-    volumes = LogicalVolumes(group, tmp_path)
-    volumes.begin()
-    for _ in range(2):
-        with pytest.raises(ToolError, match="no such group"):
-            volumes.has_device(VolumeName("kept"))
-    assert group.asked == ["activate", "activate"]
-
-
-def test_a_program_that_is_not_there_is_said_when_a_device_is_wanted(tmp_path: Path) -> None:
-    group = MemoryGroup(activation=("no-such-program",))
-    volumes = LogicalVolumes(group, tmp_path)
-    volumes.begin()
-    with pytest.raises(ToolError, match="not installed"):
-        volumes.has_device(VolumeName("kept"))
+def test_a_key_that_is_none_locks_nothing(volumes: LogicalVolumes, tmp_path: Path) -> None:
+    """Before the volume is touched: all zeros agree on nothing."""
+    with pytest.raises(VerificationError, match="names no key"):
+        volumes.format(Unfinished("a+new"), Label("a"))
 
 
 def test_the_real_group_is_one_of_these(tmp_path: Path) -> None:
-    real = LogicalVolumes(VolumeGroup(Group("no-such-group", tmp_path / "no-device")))
-    assert real.folder == Path("/dev/no-such-group")
+    group = VolumeGroup(Group("no-such-group", tmp_path / "no-device"))
+    assert LogicalVolumes(group, bytes(32)).folder == Path("/dev/mapper")
 
 
 def test_each_call_can_be_repeated(volumes: LogicalVolumes, group: MemoryGroup) -> None:

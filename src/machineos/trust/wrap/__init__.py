@@ -1,0 +1,1 @@
+"""Wrapping secrets to a public key, so that who wraps cannot unwrap."""

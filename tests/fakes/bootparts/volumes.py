@@ -1,0 +1,92 @@
+"""The volumes of services on a disk: what authenticates their blocks, and LUKS2 headers as
+cryptsetup writes them (on-disk format 1.1.1), which say by a hash what opens them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from machineos.core.secret import Secret
+from machineos.errors import VerificationError
+from machineos.state.volumes.sealed import KIND, device_of, integrity_key, machine_key, make_token
+from machineos.trust.wrap.hpke import public_key
+
+STORAGE_KEY = bytes(reversed(range(32)))
+_BINARY = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
+_SIZE = 16 << 10
+DERIVED = {"type": "pbkdf2", "hash": "sha256", "iterations": 1000}
+
+
+def luks2_header(body: dict[str, object], *, sequence: int = 1) -> bytes:
+    """Return both headers with this JSON, and a little of what follows them."""
+    return b"".join(_half(body, number, sequence) for number in (0, 1)).ljust(1 << 16, b"\0")
+
+
+def _half(body: dict[str, object], number: int, sequence: int) -> bytes:
+    magic = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")[number]
+    nothing = b""
+    words = (magic, 2, _SIZE, sequence, nothing, b"sha256", nothing, nothing, nothing,
+             number * _SIZE, nothing)  # fmt: skip
+    text = json.dumps(body).encode().ljust(_SIZE - 4096, b"\0")
+    unsigned = _BINARY.pack(*words, bytes(64)).ljust(4096, b"\0") + text
+    checksum = hashlib.sha256(unsigned).digest()
+    return _BINARY.pack(*words, checksum).ljust(4096, b"\0") + text
+
+
+def volume_header(name: str, *, passphrase: bytes = b"p" * 64, key: bytes = STORAGE_KEY) -> bytes:
+    """Return the header of a volume as mosd makes it on the machine with this storage key."""
+    recipient = public_key(machine_key(Secret(key)))
+    token = json.loads(make_token(recipient, Secret(passphrase), name, random=os.urandom))
+    assert token["type"] == KIND
+    return luks2_header(
+        {
+            "keyslots": {"0": {"kdf": DERIVED}},
+            "digests": {"0": DERIVED},
+            "segments": {"0": {"type": "crypt", "encryption": "aes-xts-plain64"}},
+            "tokens": {"0": token},
+            "config": {"opens": hashlib.sha256(passphrase).hexdigest()},
+        }
+    )
+
+
+@dataclass
+class Storage:
+    """What lies on a partition for volumes: the key of its blocks, headers by name of volume;
+    ``broken`` are those that cannot be read."""
+
+    key: bytes = integrity_key(Secret(STORAGE_KEY)).reveal()
+    headers: dict[str, bytes] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
+
+
+@dataclass
+class OpenStorage:
+    """What a boot has of it; nothing while the key is another one."""
+
+    storage: Storage | None = None
+    begun: bool = False
+    opened: dict[str, Path] = field(default_factory=dict)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the volumes that LVM shows, once it was told to."""
+        return tuple(sorted(self.storage.headers)) if self.storage and self.begun else ()
+
+    def header(self, device: Path) -> bytes | None:
+        """Return what a device shows, None when it is none of these. Raises: OSError."""
+        name = device.name
+        if self.storage is None or not self.begun or device != device_of(name):
+            return None
+        if name in self.storage.broken:
+            raise OSError(5, os.strerror(5), str(device))
+        return self.storage.headers.get(name)
+
+    def open(self, device: Path, name: str, header: bytes, passphrase: Secret) -> None:
+        """Do as cryptsetup does. Raises: VerificationError."""
+        text = json.loads(header[4096:_SIZE].partition(b"\0")[0])
+        if text["config"]["opens"] != hashlib.sha256(passphrase.view()).hexdigest():
+            raise VerificationError(f"{device}: does not open with this machine's key: no")
+        self.opened[name] = device

@@ -1,0 +1,160 @@
+"""Tokens in headers that cryptsetup made, keys, and headers that somebody else would like read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machineos.core.run import perform, run
+from machineos.core.secret import Secret
+from machineos.errors import VerificationError
+from machineos.host.disk import luks
+from machineos.state.volumes import sealed
+from machineos.trust.wrap import hpke
+from waiting import PATIENCE
+
+KEY = Secret(bytes(range(32)))
+PASSPHRASE = Secret(b"0123456789abcdef" * 4)
+INTEGRITY = "5993aaf653f05a244cd63ccfd8715fec8bde07ae504385d15d80b714657f4c94"
+PUBLIC = "3686514cf6ef9d528557318154b2d80380a44212b620598d00bd5a86d2b6a42c"
+pytestmark = pytest.mark.tool("cryptsetup")
+
+
+def test_the_keys_are_made_apart() -> None:
+    """From these bytes on they are in the field: another value opens no volume any more."""
+    assert sealed.integrity_key(KEY).reveal().hex() == INTEGRITY
+    assert hpke.public_key(sealed.machine_key(KEY)).hex() == PUBLIC
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume as it is made for a service, without a device mapper."""
+    path = tmp_path_factory.mktemp("volume") / "image"
+    with path.open("wb") as file:
+        file.truncate(16 << 20)
+    command = luks.format_command(luks.LuksVolume(path, "x"), integrity=False)
+    run(command.argv, input=PASSPHRASE.view(), timeout=PATIENCE)
+    public = hpke.public_key(sealed.machine_key(KEY))
+    token = sealed.make_token(public, PASSPHRASE, "web", random=os.urandom)
+    perform(luks.token_command(path, token))
+    return path
+
+
+def area(path: Path) -> bytes:
+    return path.read_bytes()[: sealed.HEADERS_SIZE]
+
+
+def test_the_passphrase_comes_out_of_the_header(volume: Path) -> None:
+    data = sealed.read_token(area(volume), what="web")
+    assert sealed.open_token(sealed.machine_key(KEY), data, "web") == PASSPHRASE
+    for key, name in ((Secret(bytes(32)), "web"), (KEY, "other")):
+        with pytest.raises(VerificationError, match=f"volume {name}: it is not sealed to this"):
+            sealed.open_token(sealed.machine_key(key), data, name)
+
+
+def test_a_passphrase_is_hexadecimal_and_its_source_is_overwritten() -> None:
+    raw = Secret(bytes(range(32)))
+    made = sealed.make_passphrase(raw)
+    assert made.reveal() == bytes(range(32)).hex().encode()
+    assert len(made) == sealed.PASSPHRASE_SIZE
+    assert raw.wiped
+
+
+def test_cryptsetup_opens_by_it_and_by_no_other(volume: Path) -> None:
+    argv = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", str(volume)]
+    assert run(argv, input=PASSPHRASE.view(), timeout=PATIENCE, check=False).status == 0
+    assert run(argv, input=b"x" * 64, timeout=PATIENCE, check=False).status == 2
+
+
+# -- what root may have written
+
+
+def changed(data: bytes, number: int, change: dict[str, Any]) -> bytes:
+    """Return the headers with other JSON in one of them, under a checksum that fits."""
+    start = number * sealed.HEADER_SIZE
+    head = bytearray(data[start : start + sealed.HEADER_SIZE])
+    body = json.loads(head[4096:].partition(b"\0")[0])
+    for path, value in change.items():
+        *above, last = path.split("/")
+        place = body
+        for name in above:
+            place = place[name]
+        place[last] = value
+    head[4096:] = json.dumps(body).encode().ljust(len(head) - 4096, b"\0")
+    return with_head(data, number, head)
+
+
+def with_head(data: bytes, number: int, head: bytearray) -> bytes:
+    head[448:512] = bytes(64)
+    head[448:480] = hashlib.sha256(head).digest()
+    start = number * sealed.HEADER_SIZE
+    return data[:start] + bytes(head) + data[start + len(head) :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"segments/0/encryption": "cipher_null-ecb"},
+        {"segments/0/type": "linear"},
+        {"segments/1": {"type": "crypt", "encryption": "aes-cbc-plain"}},
+        {"segments": {}},
+        {"segments": []},
+        {"keyslots/1": {}},
+        {"keyslots": {}},
+        {"keyslots/0/kdf": {"type": "argon2id", "iterations": 1000}},
+        {"keyslots/0/kdf/iterations": 1 << 40},
+        {"keyslots/0/kdf/hash": "whirlpool"},
+        {"digests/0/iterations": 1 << 40},
+        {"digests/0/type": "argon2id"},
+        {"digests": {}},
+        {"tokens": {}},
+        {"tokens/0/type": "systemd-tpm2"},
+        {"tokens/0/sealed": "00"},
+        {"tokens/0/sealed": "x" * 224},
+        {"tokens/0/sealed": 5},
+        {"tokens/1": {"type": "machineos-sealed", "sealed": "00" * 112}},
+        {"tokens": None},
+    ],
+)
+def test_what_is_not_as_ours_are(volume: Path, change: dict[str, Any]) -> None:
+    data = changed(changed(area(volume), 0, change), 1, change)
+    with pytest.raises(VerificationError, match="web: its LUKS2 header is none of ours"):
+        sealed.read_token(data, what="web")
+
+
+def test_one_header_that_is_not_whole_is_nothing(volume: Path) -> None:
+    good = area(volume)
+    wanted = sealed.read_token(good, what="web")
+    for number in (0, 1):
+        start = number * sealed.HEADER_SIZE
+        for place in (0, 7, 15, 23, 74, 256 + 7, 460, 4096, sealed.HEADER_SIZE - 1):
+            data = bytearray(good)
+            data[start + place] ^= 0xFF
+            assert sealed.read_token(bytes(data), what="web") == wanted
+            both = bytearray(data)
+            both[sealed.HEADER_SIZE - start] ^= 1  # the magic of the other
+            with pytest.raises(VerificationError, match="web: it has no LUKS2 header"):
+                sealed.read_token(bytes(both), what="web")
+
+
+def test_the_newer_of_two_counts(volume: Path) -> None:
+    """As for cryptsetup, which would open by it and repair the other."""
+    data = changed(area(volume), 1, {"tokens/0/sealed": "00" * 112})
+    head = bytearray(data[sealed.HEADER_SIZE :])
+    head[16:24] = (1 << 40).to_bytes(8, "big")
+    data = with_head(data, 1, head)
+    assert sealed.read_token(data, what="web") == bytes(112)
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_anything(number: int) -> None:
+    chance = random.Random(number)
+    data = chance.randbytes(chance.choice([0, 5, 4096, sealed.HEADERS_SIZE]))
+    with pytest.raises(VerificationError):
+        sealed.read_token(data, what="web")
