@@ -56,12 +56,78 @@ def test_what_lies_in_the_header_opens_nothing(live: Guest) -> None:
     assert not [line for line in names if "machineos:" in line and "user" in line]
 
 
+# Finds the block of a file through the three layers, turns one bit of it where it lies on the disk,
+# and reads it again: the same block, by the same path.
+FLIP = """
+import json, os, subprocess
+from machineos.host.disk import blockdev
+
+def blocks(path, size, at=0):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    while at < size and (piece := os.pread(descriptor, 1 << 20, at)):
+        yield at, piece
+        at += len(piece)
+    os.close(descriptor)
+
+def find(path, wanted, size):
+    for at, piece in blocks(path, size):
+        if (offset := piece.find(wanted)) >= 0:
+            return at + offset
+    raise SystemExit(f"{path} has no such block")
+
+pattern = (b"machineos was here" * 300)[:4096]
+with open("DATA/volume/pattern", "wb") as file:
+    file.write(pattern)
+    file.flush()
+    os.fsync(file.fileno())
+os.sync()
+inner = find("OPEN", pattern, 4 << 30)
+dump = subprocess.run(["cryptsetup", "luksDump", "--dump-json-metadata", "VOLUME"], check=True,
+                      capture_output=True).stdout
+outer = inner + int(json.loads(dump)["segments"]["0"]["offset"])
+(cipher,) = [piece[:4096] for _, piece in blocks("VOLUME", outer + 4096, outer)]
+assert cipher != pattern
+(disk,) = [str(part.device) for part in blockdev.partitions() if part.label == "machine-data"]
+
+def read():
+    open("/proc/sys/vm/drop_caches", "w").write("3")
+    try:
+        with open("DATA/volume/pattern", "rb") as file:
+            return "same" if file.read() == pattern else "other"
+    except OSError as error:
+        return error.strerror
+
+print("before:", read())
+for verb in ("suspend", "resume"):  # so that nothing of it is in the journal only
+    subprocess.run(["dmsetup", verb, "machine-data-integrity"], check=True)
+place = find(disk, cipher, 1 << 40)
+raw = os.open(disk, os.O_WRONLY | os.O_SYNC)
+os.pwrite(raw, bytes([cipher[7] ^ 1]), place + 7)
+print("after:", read())
+os.pwrite(raw, cipher[7:8], place + 7)
+print("restored:", read())
+"""
+
+
 def test_what_was_written_is_there_after_a_reboot(boot: Boot, machine: str) -> None:
     with boot(machine) as guest:
         guest.wake()
+        guest.wait_until(f"test -d {DATA}/volume", 120)
         guest.must(f"echo kept > {DATA}/volume/kept && sync")
         guest.must("systemctl --no-block poweroff")
         guest.vm.wait_exit(300)
     with boot(machine) as guest:
         guest.wake()
         guest.wait_until(f"grep -q kept {DATA}/volume/kept", 120)
+
+
+@pytest.mark.attack(
+    "disk",
+    "turns one bit of a service's file, which is encrypted, where it lies on the disk",
+    "the file is not read: input/output error, and with the bit turned back it is",
+)
+def test_a_changed_block_is_not_read(live: Guest) -> None:
+    code = FLIP.replace("DATA", DATA).replace("OPEN", OPEN).replace("VOLUME", VOLUME)
+    seen = dict(line.split(": ") for line in live.python(code, 900).splitlines())
+    assert seen == {"before": "same", "after": "Input/output error", "restored": "same"}

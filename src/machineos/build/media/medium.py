@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.files import write_atomic
-from machineos.core.run import perform
 from machineos.document.between.medium import INDEX_FILE, LABEL, LAYOUTS, VERSION, MediumIndex
-from machineos.host.pack import tools, xorriso
+from machineos.host.pack import tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machineos.oci.layout.folder import LayoutRegistry
+
+BOOT_IMAGE = "efi.img"  # the FAT file system that firmware boots from
 
 
 def build_medium(
@@ -43,7 +44,8 @@ def build_medium(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
         work = Path(name)
-        esp, tree, result = work / "esp.img", work / "tree", work / "result.iso"
+        tree, result = work / "tree", work / "result.iso"
+        esp = tree / BOOT_IMAGE
         (tree / LAYOUTS).mkdir(parents=True)
         files = {"EFI/BOOT/BOOTX64.EFI": shim, "EFI/BOOT/grubx64.efi": kernel}
         tools.make_fat(esp, label="EFIBOOT", files=files, epoch=epoch)
@@ -51,5 +53,5 @@ def build_medium(
             fill(Layouts(tree / LAYOUTS, writable=True))
             index = MediumIndex(version=VERSION, live=live, install=install)
             write_atomic(tree / INDEX_FILE, index.to_bytes())
-        perform(xorriso.make_command(tree, esp, result, label=LABEL, epoch=epoch))
+        tools.make_medium(tree, BOOT_IMAGE, result, label=LABEL, epoch=epoch)
         shutil.move(result, output)

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from machineos.host.pack.depmod import ModuleTable
 
 # Needed in every mode, in every machine. Loading one costs a signature check, so no more than that.
+# Some ask for crc32c by its name alone, which no order of dependencies brings: dm-thin-pool's
+# libcrc32c, and two file systems (modules.softdep). Without it they fail with ENOENT.
 MODULES = (
-    "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "dm-thin-pool", "squashfs",
-    "overlay", "xts", "authenc", "aesni-intel", "sha256-ssse3",
+    "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "crc32c_generic", "dm-thin-pool",
+    "squashfs", "overlay", "xts", "authenc", "aesni-intel", "sha256-ssse3",
 )  # fmt: skip
 # File systems that are loaded when something is to be mounted with them.
-# Two ask for crc32c by its name alone (modules.softdep), which no order of dependencies brings.
 FILESYSTEMS = {
     "erofs": ("crc32c_generic", "erofs"),
     "ext4": ("crc32c_generic", "ext4"),

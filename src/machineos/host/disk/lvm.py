@@ -20,6 +20,10 @@ TIMEOUT = 120.0
 # On a volume from its first moment until all of it is there, whatever it is called.
 UNFINISHED = "machineos.unfinished"
 POOL = "pool"
+# The machine's own log: nobody else is promised its room, whether it was made already or not.
+LOG = "machine-log"
+LOG_LIMIT = 1 << 30
+_LOG_SHARE = 16  # of the pool, one part in as many
 # In percent of the group; the rest is for the pool's own notes and for those of a mirror.
 _POOL_SHARE = 95
 # At boot udev is still busy: devices are looked for in /dev, and nodes are made by LVM itself. The
@@ -53,8 +57,9 @@ class Report:
 
     @property
     def room(self) -> int:
-        """Bytes that are promised to no volume."""
-        return self.pool - sum(volume.size for volume in self.volumes.values())
+        """Bytes that may be promised to another volume: neither another's nor the log's."""
+        log = 0 if LOG in self.volumes else log_size(self.pool)
+        return self.pool - log - sum(volume.size for volume in self.volumes.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,11 @@ class Group:
     def remove_volume_command(self, name: str) -> Command:
         """Return what removes a volume and what is on it."""
         return self.command("lvremove", "--yes", f"{self.name}/{name}")
+
+
+def log_size(pool: int) -> int:
+    """Return what is kept for the machine's own log in a pool of so many bytes."""
+    return min(pool // _LOG_SHARE, LOG_LIMIT)
 
 
 def parse_report(data: bytes) -> Report:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from machineos.core.run import find, perform
 from machineos.errors import MissingError, MissingToolError
 from machineos.host.kernel.superblock import VERITY, round_up
-from machineos.host.pack import depmod, elf, fat, mmdebstrap, verity
+from machineos.host.pack import depmod, elf, fat, mmdebstrap, verity, xorriso
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,6 +47,18 @@ def make_fat(
         file.truncate(total)
     for command in fat.image_commands(image, label=label, files=files, epoch=epoch, size=total):
         perform(command)
+
+
+def make_medium(tree: Path, esp: str, image: Path, *, label: str, epoch: int) -> None:
+    """Write ``tree`` as an ISO that firmware boots from an optical drive and from a stick; ``esp``
+    is the name of the FAT image in it. Raises: ToolError, MissingToolError."""
+    perform(xorriso.make_command(tree, esp, image, label=label, epoch=epoch))
+    with image.open("rb") as file:
+        file.seek(xorriso.RECORD_AT)
+        file.seek(xorriso.catalog_at(file.read(xorriso.BLOCK)))
+        start = xorriso.boot_image_at(file.read(xorriso.BLOCK))
+    size = (tree / esp).stat().st_size
+    perform(xorriso.partition_command(image, start=start, size=size, label=label, epoch=epoch))
 
 
 def format_verity(path: Path, *, data_size: int, salt: str, uuid: str) -> RootHash:

@@ -45,7 +45,7 @@ def build(
 
 
 def test_argv_has_no_date_of_today() -> None:
-    command = make_command(Path("tree"), Path("esp"), Path("out"), label="L", epoch=EPOCH)
+    command = make_command(Path("tree"), "esp", Path("out"), label="L", epoch=EPOCH)
     assert "--modification-date=2023111422132000" in command.argv
 
 
@@ -62,6 +62,31 @@ def test_firmware_finds_shim_and_shim_the_kernel(
     for name, source in zip(("BOOTX64.EFI", "grubx64.efi"), binaries, strict=True):
         copied = run(["mcopy", "-i", esp, f"::EFI/BOOT/{name}", "-"], timeout=PATIENCE)
         assert copied.stdout == source.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "whole"), [(1 << 20, True), (28 << 20, False), (60 << 20, False)]
+)
+def test_firmware_is_told_the_size_of_the_boot_image_or_that_it_goes_on_to_the_end(
+    binaries: tuple[Path, Path], tmp_path: Path, kernel: int, whole: bool
+) -> None:
+    """UEFI 2.10, section 13.3.2.1: 0 stands for the end of the volume, and the volume has to hold
+    the image; a count that is cut to 16 bits would cut the image."""
+    os.truncate(binaries[1], kernel)
+    image = build(binaries, tmp_path / "provision.iso")
+    with image.open("rb") as file:
+        file.seek(16 * 2048 + 80)
+        volume = int.from_bytes(file.read(4), "little") * 2048
+        file.seek(17 * 2048 + 0x47)
+        file.seek(int.from_bytes(file.read(4), "little") * 2048 + 32)
+        entry = file.read(12)
+    count, start = int.from_bytes(entry[6:8], "little"), int.from_bytes(entry[8:12], "little")
+    table = json.loads(run(["sfdisk", "-J", image], timeout=PATIENCE).text)["partitiontable"]
+    (esp,) = table["partitions"]
+    assert esp["start"] * 512 == start * 2048
+    assert start * 2048 + esp["size"] * 512 <= volume
+    assert kernel < esp["size"] * 512
+    assert count == (esp["size"] if whole else 0)
 
 
 def test_what_fill_puts_there_is_on_it(binaries: tuple[Path, Path], tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from waiting import PATIENCE
 KERNEL = "6.12.1"
 ALWAYS = {f"kernel/drivers/boot/{name}.ko.xz": () for name in initrdplan.MODULES}
 FILES = {
-    f"kernel/boot/{name}.ko.xz": () for each in initrdplan.FILESYSTEMS.values() for name in each
+    f"kernel/boot/{name}.ko.xz": ()
+    for each in initrdplan.FILESYSTEMS.values()
+    for name in each
+    if name not in initrdplan.MODULES
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from machineos.core.command import Command
 from machineos.errors import DocumentError
-from machineos.host.disk.lvm import Group, LogicalVolume, Report, parse_report
+from machineos.host.disk.lvm import Group, LogicalVolume, Report, log_size, parse_report
 
 REPORT = b"""\
   {
@@ -37,8 +37,17 @@ def test_recorded_report() -> None:
         },
         4080218112,
     )
-    assert report.room == 4080218112 - (1 << 30) - (4 << 20)
+    assert report.room == 4080218112 - 4080218112 // 16 - (1 << 30) - (4 << 20)
     assert [each.unfinished for each in report.volumes.values()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("pool", "kept"), [(0, 0), (1600, 100), (16 << 30, 1 << 30), (1 << 40, 1 << 30)]
+)
+def test_the_log_has_its_room_before_it_is_made_and_after(pool: int, kept: int) -> None:
+    assert log_size(pool) == kept
+    assert Report({}, pool).room == pool - kept
+    assert Report({"machine-log": LogicalVolume(kept)}, pool).room == pool - kept
 
 
 GROUP = Group("machine-data", Path("/dev/vda4"))
