@@ -20,7 +20,7 @@ from machineos.errors import (
 )
 from machineos.host.disk.device import Partition
 from machineos.host.kernel.flags import Flag
-from machineos.state.volumes.header import RECORD_OFFSET, RECORD_SIZE, check_header
+from machineos.state.volumes.header import HEADER_SIZE, RECORD_OFFSET, check_header
 
 # -- files
 
@@ -257,20 +257,21 @@ def labels_are_read_without_mounting(bed: DiskBed) -> None:
 
 
 def a_header_is_what_lies_on_the_disk(bed: DiskBed) -> None:
-    header = bed.host.read_header(bed.luks(KEY))
-    record = header[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE]
+    header = bed.host.read_header(bed.luks(KEY), HEADER_SIZE)
+    assert len(header) == HEADER_SIZE
+    record = header[RECORD_OFFSET:]
     check_header(Secret(KEY), header[:RECORD_OFFSET], record, what="disk")
     refused(
         VerificationError,
         lambda: check_header(Secret(OTHER_KEY), header[:RECORD_OFFSET], record, what="disk"),
     )
-    refused(OSError, lambda: bed.host.read_header(Path("/dev/no-such-device")))
+    refused(OSError, lambda: bed.host.read_header(Path("/dev/no-such-device"), 1))
 
 
 def another_key_does_not_open(bed: DiskBed) -> None:
     device = bed.luks(KEY)
     copy = bed.folder / "header"
-    bed.host.write_file(copy, bed.host.read_header(device), 0o600)
+    bed.host.write_file(copy, bed.host.read_header(device, HEADER_SIZE), 0o600)
     text = refused(
         VerificationError,
         lambda: bed.host.open_luks(device, "contract-other", copy, Secret(OTHER_KEY)),

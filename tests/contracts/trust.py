@@ -20,6 +20,7 @@ from machineos.errors import (
     VerificationError,
 )
 from machineos.host.kernel.flags import Flag
+from machineos.state.volumes.header import HEADER_SIZE
 from machineos.trust.measure.tpm_policy import PHASES
 from machineos.trust.seal.layout import Index
 from machineos.trust.seal.tpmkind import kind_of
@@ -262,7 +263,7 @@ def the_policy_cannot_be_changed_without_the_capability(bed: KernelBed) -> None:
 
 def a_luks_device_opens_by_a_copy_of_its_header(bed: KernelBed) -> None:
     device, copy = bed.device(), bed.folder / "luks-header"
-    bed.host.write_file(copy, bed.host.read_header(device), 0o600)
+    bed.host.write_file(copy, bed.host.read_header(device, HEADER_SIZE), 0o600)
     bed.host.open_luks(device, "contract", copy, Secret(KEY))
     target = bed.folder / "opened"
     bed.host.make_folder(target, 0o755)

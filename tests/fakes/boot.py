@@ -28,6 +28,7 @@ from fakes.bootparts.ends import RestartedError as RestartedError
 from fakes.bootparts.files import Entry, Mounted, Namespace, Tree, image_tree
 from fakes.bootparts.kernel import FakeKernel
 from fakes.bootparts.tpm import FakeTpm, never
+from fakes.bootparts.volumes import UUID as VOLUME_UUID
 from fakes.bootparts.volumes import OpenStorage, Storage
 from machineos.boot.aliases import next_driver
 from machineos.boot.facts import HostCa
@@ -264,14 +265,14 @@ class FakeHost:
             return ""
         return content.label if isinstance(content, Volume) else ""
 
-    def read_header(self, device: Path) -> bytes:
+    def read_header(self, device: Path, size: int) -> bytes:
         header = self.storage.header(device)
         if header is not None:
-            return header
+            return header[:size]
         content = self._content(device)
         if content is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(device))
-        return content.header() if isinstance(content, Luks) else b"none of it"
+        return (content.header() if isinstance(content, Luks) else b"none of it")[:size]
 
     def open_luks(self, device: Path, name: str, header: Path, key: Secret) -> None:
         content = self._content(device)
@@ -282,20 +283,16 @@ class FakeHost:
 
     # -- volumes of services
 
-    def open_integrity(self, device: Path, name: str, key: Secret) -> None:
-        content = self._content(device)
-        if not isinstance(content, Storage):
-            raise ToolError(f"integritysetup open {device}: no superblock")
-        self.storage.storage = content if content.key == key.reveal() else Storage()
-
-    def begin_volumes(self, group: str, device: Path) -> None:
-        self.storage.begun = True
+    def begin_volumes(self, group: str, device: Path, key: Secret) -> None:
+        self.storage.begin(self._content(device), key.reveal())
+        key.wipe()
 
     def list_volumes(self, group: str) -> tuple[str, ...]:
         return self.storage.names()
 
-    def open_volume(self, device: Path, name: str, header: Path, passphrase: Secret) -> None:
-        self.storage.open(device, name, self.names.read(header, 8 << 20), passphrase)
+    def open_volume(self, device: Path, name: str, uuid: str, key: Secret) -> None:
+        assert (uuid, len(key)) == (VOLUME_UUID, 64)
+        self.storage.open(device, name)
 
     # -- mounts
 

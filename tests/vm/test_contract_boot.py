@@ -61,7 +61,7 @@ print(json.dumps({
     "parts": [[part.disk, part.label] for part in parts],
     "disks": [str(path) for path in host.list_disks()],
     "esp": host.read_label(esp.device),
-    "magic": host.read_header(config.device)[:6].hex(),
+    "magic": host.read_header(config.device, 6).hex(),
 }))
 """
 

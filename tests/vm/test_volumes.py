@@ -35,6 +35,7 @@ def test_a_volume_is_locked_and_authenticated_below(live: Guest) -> None:
     assert kinds["machine-volume-registry"] == "crypt"
     (crypt,) = (line for line in table if line.startswith("machine-volume-registry:"))
     assert ":64:logon:" in crypt
+    assert live.must("cryptsetup status machine-volume-registry").count("LUKS2") == 1
     assert OPEN in live.must(f"findmnt -n -o SOURCE {DATA}")
     dump = json.loads(live.must(f"cryptsetup luksDump --dump-json-metadata {VOLUME}"))
     assert [token["type"] for token in dump["tokens"].values()] == [KIND]
@@ -49,11 +50,26 @@ def test_what_lies_in_the_header_opens_nothing(live: Guest) -> None:
     area = bytes.fromhex(
         live.must(f"head -c {HEADERS_SIZE} {VOLUME} | od -An -v -tx1 | tr -d ' \\n'")
     )
-    sealed = read_token(area, what="registry")
+    token = read_token(area, what="registry")
     with pytest.raises(VerificationError):
-        open_token(machine_key(Secret(bytes(32))), sealed, "registry")
+        open_token(machine_key(Secret(bytes(32))), token.sealed, "registry")
     names = live.must("cat /proc/keys").splitlines()
     assert not [line for line in names if "machineos:" in line and "user" in line]
+
+
+def test_what_is_deleted_goes_back_to_the_pool(live: Guest) -> None:
+    def used() -> int:
+        live.must("sync")
+        status = live.must("dmsetup status machine--data-pool-tpool").split()
+        return int(status[5].split("/")[0])
+
+    before = used()
+    live.must(f"head -c 67108864 /dev/urandom > {DATA}/volume/large")
+    full = used()
+    live.must(f"rm {DATA}/volume/large")
+    live.wait_until("sync; sleep 1; true")
+    assert full > before
+    assert used() < (before + full) // 2
 
 
 # Finds the block of a file through the three layers, turns one bit of it where it lies on the disk,

@@ -4,13 +4,17 @@ module is told. Pure."""
 from __future__ import annotations
 
 import fnmatch
-from bisect import bisect_left
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     Table = Sequence[tuple[str, tuple[str, ...]]]
+
+_SPECIAL = re.compile(r"[*?\[]")
+# A device that the firmware's tables describe lies on this bus with an alias of another.
+_DESCRIBED = {"acpi": ("acpi", "platform")}
 
 
 def next_driver(
@@ -21,11 +25,20 @@ def next_driver(
 
     ``present`` are the aliases (kernel docs, driver-api/driver-model) of the devices.
     """
-    ordered, have = sorted(present), set(loaded)
+    found, have = tuple(present), set(loaded)
+    starts = {alias[:length] for alias in found for length in range(len(alias) + 1)}
     for pattern, names in table:
-        if not have.issuperset(names) and any(served(pattern, ordered)):
+        # What a pattern has before its first special character decides nearly always.
+        start = _SPECIAL.split(pattern, maxsplit=1)[0]
+        if start in starts and not have.issuperset(names) and served(pattern, found):
             return names
     return None
+
+
+def buses(*tables: Table) -> frozenset[str]:
+    """Return the buses (folders of ``/sys/bus``) whose devices these drivers can serve."""
+    kinds = {pattern.partition(":")[0] for table in tables for pattern, _ in table}
+    return frozenset(bus for kind in kinds for bus in _DESCRIBED.get(kind, (kind,)))
 
 
 def module_options(command_line: str, file_name: str) -> str:
@@ -38,14 +51,6 @@ def module_options(command_line: str, file_name: str) -> str:
     return " ".join(rest for owner, _, rest in words if owner.replace("-", "_") == name and rest)
 
 
-def served(pattern: str, present: Sequence[str]) -> Iterator[str]:
-    """Yield those of the sorted aliases ``present`` that a driver with this pattern serves.
-
-    What a pattern has before its first special character decides nearly always, and is looked up.
-    """
-    start = pattern[: min((pattern + special).index(special) for special in "*?[")]
-    for alias in present[bisect_left(present, start) :]:
-        if not alias.startswith(start):
-            return
-        if fnmatch.fnmatchcase(alias, pattern):
-            yield alias
+def served(pattern: str, present: Iterable[str]) -> bool:
+    """Return whether a driver with this pattern serves one of the aliases ``present``."""
+    return any(fnmatch.fnmatchcase(alias, pattern) for alias in present)

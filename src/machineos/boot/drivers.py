@@ -1,8 +1,9 @@
 """Kernel modules: those that every boot needs, and the drivers of the devices that are there.
 
 The first are loaded in a thread: the kernel checks the signature of each, which takes as long as
-the rest of Python's start, and needs none of it. Further drivers are loaded only as long as what is
-looked for has not been found: most machines have controllers that nothing hangs on.
+the rest of Python's start, and needs none of it. The disk's file system comes behind them, beside
+what is done then. Further drivers are loaded only as long as what is looked for has not been found:
+most machines have controllers that nothing hangs on.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.boot.aliases import module_options, next_driver
+from machineos.boot.aliases import buses, module_options, next_driver
 from machineos.document.between.bootsettings import MODULES
 from machineos.errors import BootError, MachineOSError
 from machineos.host.kernel import syscalls as kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from machineos.document.between.bootsettings import Settings
 
@@ -33,18 +34,19 @@ class Drivers:
     def __init__(self, settings: Settings, folder: Path = MODULES, sysfs: Path = SYSFS) -> None:
         self._settings = settings
         self._folder = folder
-        self._sysfs = sysfs
+        self._devices = Devices(sysfs, buses(settings.drivers, settings.watchdogs))
         self._loaded: set[str] = set()
+        self._loading = threading.Lock()
         self._failed: MachineOSError | None = None
-        self._thread = threading.Thread(target=self._begin, daemon=True)
-        self._thread.start()
+        self._begun = threading.Event()
+        threading.Thread(target=self._begin, daemon=True).start()
 
     def wait(self) -> None:
         """Return when the modules for every boot and a first driver are there.
 
         Raises: MachineOSError (one was refused, or is missing).
         """
-        self._thread.join()
+        self._begun.wait()
         if self._failed is not None:
             raise self._failed
 
@@ -53,29 +55,32 @@ class Drivers:
 
         Raises: MissingError, ToolError.
         """
-        names = next_driver(self._settings.drivers, aliases(self._sysfs), self._loaded)
+        names = next_driver(self._settings.drivers, self._devices.aliases(), self._loaded)
         self.load(names or ())
         return names is not None
 
     def load(self, names: Iterable[str]) -> None:
         """Load these modules, but for those that were. Raises: MissingError, ToolError."""
-        for name in names:
-            if name not in self._loaded:
-                options = module_options(self._settings.command_line, name)
-                kernel.load_module(self._folder / name, options=options)
-                self._loaded.add(name)
+        with self._loading:
+            for name in names:
+                if name not in self._loaded:
+                    options = module_options(self._settings.command_line, name)
+                    kernel.load_module(self._folder / name, options=options)
+                    self._loaded.add(name)
 
     def _begin(self) -> None:
         try:
             self._load_watchdogs()
             self.load(self._settings.modules)
             self.more()
-            # Last, for the disk is found meanwhile. Not every kernel has it as a module.
-            self.load(self._settings.filesystems.get("ext4", ()))
         except MachineOSError as error:
             self._failed = error
         except OSError as error:
             self._failed = BootError(f"kernel modules: {error}")
+        self._begun.set()
+        # Not every kernel has it as a module. Who mounts it asks for it, and is told.
+        with suppress(MachineOSError, OSError):
+            self.load(self._settings.filesystems.get("ext4", ()))
 
     def _load_watchdogs(self) -> None:
         """Load the drivers of watchdogs, until none is asked for: one makes the device of another.
@@ -83,19 +88,28 @@ class Drivers:
         A boot goes on without one that the kernel does not take.
         """
         table, tried = self._settings.watchdogs, set(self._loaded)
-        while names := next_driver(table, aliases(self._sysfs), tried):
+        while names := next_driver(table, self._devices.aliases(), tried):
             tried |= set(names)
             with suppress(MachineOSError):
                 self.load(names)
 
 
-def aliases(sysfs: Path) -> set[str]:
-    """Return the alias (kernel docs, driver-api/driver-model) of every device on every bus."""
-    found = set()
-    for bus in _names(sysfs / "bus"):
-        folder = f"{sysfs}/bus/{bus}/devices"
-        found |= {read_text(f"{folder}/{device}/modalias") for device in _names(folder)}
-    return found - {""}
+class Devices:
+    """The aliases (kernel docs, driver-api/driver-model) of the devices on some buses; the file of
+    each is read once."""
+
+    def __init__(self, sysfs: Path, wanted: Collection[str]) -> None:
+        self._folders = tuple(f"{sysfs}/bus/{bus}/devices" for bus in sorted(wanted))
+        self._known: dict[str, str] = {}
+
+    def aliases(self) -> set[str]:
+        """Return those of every device that is there now or was when this was last asked."""
+        for folder in self._folders:
+            for name in _names(folder):
+                device = f"{folder}/{name}"
+                if device not in self._known:
+                    self._known[device] = read_text(f"{device}/modalias")
+        return set(self._known.values()) - {""}
 
 
 def read_text(path: str | Path) -> str:
@@ -108,8 +122,8 @@ def read_text(path: str | Path) -> str:
         return file.read(_TEXT).decode("utf-8", "replace").strip()
 
 
-def _names(folder: Path | str) -> list[str]:
+def _names(folder: str) -> list[str]:
     try:
-        return [entry.name for entry in Path(folder).iterdir()]
+        return os.listdir(folder)  # noqa: PTH208 (only names are wanted, and often)
     except FileNotFoundError:
         return []

@@ -132,8 +132,9 @@ HOST_CA: Fact[HostCa] = Fact("host CA")
 # which ``forget`` has to need.
 KEYS_USED = "keys handed over"
 FORGOTTEN = "keys overwritten"
-DISK: Fact[str] = Fact("disk")
-# What all volumes lie on is open and their devices are on their way; what opens each of them.
+# Those of the disk that the configuration is on, by label; no other disk counts from then on.
+PARTITIONS: Fact[Mapping[str, Path]] = Fact("partitions")
+# The devices of all volumes are on their way; what opens each of them.
 VOLUMES_BEGUN = "volumes begun"
 MACHINE_KEY: Fact[Secret] = Fact("private key of the machine")
 # Who needs the storage volume key has made of it what it needs.

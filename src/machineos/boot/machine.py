@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,11 @@ from machineos.core.files import erase, list_bounded, read_bounded, read_part, w
 from machineos.core.secret import Secret
 from machineos.document.verify import images
 from machineos.document.verify.published import fetch_verified
-from machineos.errors import BootError, ToolError
-from machineos.host.disk import blockdev, cryptsetup, lvm, tools
+from machineos.errors import BootError
+from machineos.host.disk import blockdev, cryptsetup
 from machineos.host.disk.luks import LuksVolume
-from machineos.host.kernel import apparmor, ipe, keyring, mount, sysctl
+from machineos.host.disk.tools import Activation
+from machineos.host.kernel import apparmor, dmcrypt, ipe, keyring, mount, sysctl
 from machineos.host.kernel import syscalls as kernel
 from machineos.host.kernel.securityfs import SECURITYFS
 from machineos.host.tpm.commands import Tpm
@@ -29,6 +30,7 @@ from machineos.host.tpm.transport import DeviceTransport
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.state.images.volume import image_volume, mount_image
 from machineos.state.volumes.header import passphrase
+from machineos.state.volumes.sealed import volume_of
 from machineos.trust.seal import unseal as seal
 from machineos.trust.seal.hostca import make_host_ca
 from machineos.trust.seal.provision import provision
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from machineos.boot.steps import ProvisionTpm
     from machineos.core.clock import Clock
     from machineos.core.digest import Digest
-    from machineos.core.run import Running
     from machineos.document.product.install import Target
     from machineos.document.verify.published import VerifiedInstall
     from machineos.host.disk.device import Partition
@@ -81,7 +82,7 @@ class Machine:
         self._sealed: seal.Sealed | None = None
         # Of the TPM that secrets came from or went to: no other may say that a door is closed.
         self._storage_name: bytes | None = None
-        self._activation: Running | None = None
+        self._activation: Activation | None = None
 
     # -- console and clock
 
@@ -157,8 +158,8 @@ class Machine:
     def read_label(self, device: Path) -> str:
         return blockdev.volume_label(device)
 
-    def read_header(self, device: Path) -> bytes:
-        return cryptsetup.read_header(device)
+    def read_header(self, device: Path, size: int) -> bytes:
+        return cryptsetup.read_header(device, size)
 
     def open_luks(self, device: Path, name: str, header: Path, key: Secret) -> None:
         opening = passphrase(key)
@@ -169,22 +170,18 @@ class Machine:
 
     # -- volumes of services
 
-    def open_integrity(self, device: Path, name: str, key: Secret) -> None:
-        tools.open_integrity(device, name, key)
-
-    def begin_volumes(self, group: str, device: Path) -> None:
-        self._activation = tools.VolumeGroup(lvm.Group(group, device)).begin_activation()
+    def begin_volumes(self, group: str, device: Path, key: Secret) -> None:
+        self._activation = Activation(group, device, key)
 
     def list_volumes(self, group: str) -> tuple[str, ...]:
         begun, self._activation = self._activation, None
         if begun is not None:
-            with suppress(ToolError):  # what has no device stays closed, and is told by its name
-                begun.wait(lvm.TIMEOUT)
+            begun.wait()
         folder = Path("/dev") / group
         return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
 
-    def open_volume(self, device: Path, name: str, header: Path, passphrase: Secret) -> None:
-        cryptsetup.open_volume(LuksVolume(device, name), passphrase, header=header)
+    def open_volume(self, device: Path, name: str, uuid: str, key: Secret) -> None:
+        dmcrypt.open_volume(volume_of(device, name, uuid), key)
 
     # -- mounts
 

@@ -114,8 +114,8 @@ def _devices(host: Host, step: do.DeviceStep | do.TrustStep) -> object:
             return host.list_optical()
         case do.ReadLabel(device) | do.ReadCarrierLabel(device):
             return host.read_label(device)
-        case do.ReadHeader(device):
-            return host.read_header(device)
+        case do.ReadHeader(device, size):
+            return host.read_header(device, size)
         case do.OpenLuks(device, name, header, key):
             host.open_luks(device, name, header, key)
         case do.ListKeys(name):
@@ -129,14 +129,12 @@ def _devices(host: Host, step: do.DeviceStep | do.TrustStep) -> object:
 
 def _volumes(host: Host, step: do.VolumeStep | do.MountStep | do.TrustStep) -> object:
     match step:
-        case do.OpenIntegrity(device, name, key):
-            host.open_integrity(device, name, key)
-        case do.BeginVolumes(group, device):
-            host.begin_volumes(group, device)
+        case do.BeginVolumes(group, device, key):
+            host.begin_volumes(group, device, key)
         case do.ListVolumes(group):
             return host.list_volumes(group)
-        case do.OpenVolume(device, name, header, passphrase):
-            host.open_volume(device, name, header, passphrase)
+        case do.OpenVolume(device, name, uuid, key):
+            host.open_volume(device, name, uuid, key)
         case _:
             return _mounts(host, step)
     return None

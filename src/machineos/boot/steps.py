@@ -32,7 +32,6 @@ from machineos.boot.facts import (
 )
 from machineos.boot.volumesteps import BeginVolumes as BeginVolumes
 from machineos.boot.volumesteps import ListVolumes as ListVolumes
-from machineos.boot.volumesteps import OpenIntegrity as OpenIntegrity
 from machineos.boot.volumesteps import OpenVolume as OpenVolume
 from machineos.core.steps import Step
 
@@ -208,10 +207,11 @@ class ReadCarrierLabel(msgspec.Struct, Step[str], frozen=True):
 
 
 class ReadHeader(msgspec.Struct, Step[bytes], frozen=True):
-    """Answer the header area of what may be a LUKS device."""
+    """Answer the first ``size`` bytes of what may be a LUKS device."""
 
     after: ClassVar[frozenset[str]] = frozenset({FIRST_DOOR})
     device: Path
+    size: int
 
 
 class OpenLuks(msgspec.Struct, Step[None], frozen=True):
@@ -476,7 +476,7 @@ if TYPE_CHECKING:
         ListPartitions | ListDisks | ListOptical | ReadLabel | ReadCarrierLabel | ReadHeader
         | OpenLuks
     )  # fmt: skip
-    VolumeStep = OpenIntegrity | BeginVolumes | ListVolumes | OpenVolume
+    VolumeStep = BeginVolumes | ListVolumes | OpenVolume
     MountStep = (
         MountDisk | MountCarrier | MountToErase | MountOverlay | MountImage | Bind | Move | Unmount
     )  # fmt: skip

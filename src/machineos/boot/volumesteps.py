@@ -15,35 +15,28 @@ if TYPE_CHECKING:
     from machineos.core.secret import Secret
 
 
-class OpenIntegrity(msgspec.Struct, Step[None], frozen=True):
-    """Open a device whose blocks are authenticated by ``key``, under ``name``."""
-
-    after: ClassVar[frozenset[str]] = frozenset({UNSEALED, FIRST_DOOR})
-    device: Path
-    name: str
-    key: Secret
-
-
 class BeginVolumes(msgspec.Struct, Step[None], frozen=True):
-    """Begin to make the volumes of the group on ``device`` available, while the boot goes on."""
+    """Begin to make the volumes of the group on ``device`` available, whose blocks are
+    authenticated by ``key``, while the boot goes on; the key is overwritten when it was used."""
 
     after: ClassVar[frozenset[str]] = frozenset({UNSEALED, FIRST_DOOR})
     group: str
     device: Path
+    key: Secret
 
 
 class ListVolumes(msgspec.Struct, Step["tuple[str, ...]"], frozen=True):
-    """Wait until they are, and answer their names, none when they could not be."""
+    """Wait until they are, and answer their names."""
 
     after: ClassVar[frozenset[str]] = frozenset({UNSEALED, FIRST_DOOR})
     group: str
 
 
 class OpenVolume(msgspec.Struct, Step[None], frozen=True):
-    """Open the volume of a service under ``name``, by the header in the file ``header``."""
+    """Open the volume of a service under ``name``; ``uuid`` is that of its header."""
 
     after: ClassVar[frozenset[str]] = frozenset({UNSEALED, FIRST_DOOR, GENERATION})
     device: Path
     name: str
-    header: Path
-    passphrase: Secret
+    uuid: str
+    key: Secret

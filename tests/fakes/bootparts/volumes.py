@@ -1,5 +1,5 @@
 """The volumes of services on a disk: what authenticates their blocks, and LUKS2 headers as
-cryptsetup writes them (on-disk format 1.1.1), which say by a hash what opens them."""
+cryptsetup writes them (on-disk format 1.1.1)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from machineos.core.secret import Secret
-from machineos.errors import VerificationError
+from machineos.errors import ConflictError, ToolError
 from machineos.state.volumes.sealed import KIND, device_of, integrity_key, machine_key, make_token
 from machineos.trust.wrap.hpke import public_key
 
 STORAGE_KEY = bytes(reversed(range(32)))
 _BINARY = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
 _SIZE = 16 << 10
-DERIVED = {"type": "pbkdf2", "hash": "sha256", "iterations": 1000}
+UUID = "0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11"
 
 
 def luks2_header(body: dict[str, object], *, sequence: int = 1) -> bytes:
@@ -29,7 +29,7 @@ def luks2_header(body: dict[str, object], *, sequence: int = 1) -> bytes:
 def _half(body: dict[str, object], number: int, sequence: int) -> bytes:
     magic = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")[number]
     nothing = b""
-    words = (magic, 2, _SIZE, sequence, nothing, b"sha256", nothing, nothing, nothing,
+    words = (magic, 2, _SIZE, sequence, nothing, b"sha256", nothing, UUID.encode(), nothing,
              number * _SIZE, nothing)  # fmt: skip
     text = json.dumps(body).encode().ljust(_SIZE - 4096, b"\0")
     unsigned = _BINARY.pack(*words, bytes(64)).ljust(4096, b"\0") + text
@@ -37,56 +37,59 @@ def _half(body: dict[str, object], number: int, sequence: int) -> bytes:
     return _BINARY.pack(*words, checksum).ljust(4096, b"\0") + text
 
 
-def volume_header(name: str, *, passphrase: bytes = b"p" * 64, key: bytes = STORAGE_KEY) -> bytes:
+def volume_header(name: str, *, key: bytes = STORAGE_KEY) -> bytes:
     """Return the header of a volume as mosd makes it on the machine with this storage key."""
     recipient = public_key(machine_key(Secret(key)))
-    token = json.loads(make_token(recipient, Secret(passphrase), name, random=os.urandom))
+    token = json.loads(make_token(recipient, Secret(b"v" * 64), name, random=os.urandom))
     assert token["type"] == KIND
-    return luks2_header(
-        {
-            "keyslots": {"0": {"kdf": DERIVED}},
-            "digests": {"0": DERIVED},
-            "segments": {"0": {"type": "crypt", "encryption": "aes-xts-plain64"}},
-            "tokens": {"0": token},
-            "config": {"opens": hashlib.sha256(passphrase).hexdigest()},
-        }
-    )
+    return luks2_header({"keyslots": {}, "segments": {}, "tokens": {"0": token}})
 
 
 @dataclass
 class Storage:
     """What lies on a partition for volumes: the key of its blocks, headers by name of volume;
-    ``broken`` are those that cannot be read."""
+    ``broken`` are those that cannot be read, ``taken`` those whose device is there already."""
 
     key: bytes = integrity_key(Secret(STORAGE_KEY)).reveal()
     headers: dict[str, bytes] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
 
 
 @dataclass
 class OpenStorage:
-    """What a boot has of it; nothing while the key is another one."""
+    """What a boot has of it; ``failed`` is what went wrong when it began."""
 
     storage: Storage | None = None
-    begun: bool = False
+    failed: str = ""
     opened: dict[str, Path] = field(default_factory=dict)
 
+    def begin(self, content: object, key: bytes) -> None:
+        """Open what ``key`` authenticates. Whatever fails shows when the volumes are listed."""
+        if not isinstance(content, Storage):
+            self.failed = "integritysetup: no superblock"
+        elif content.key != key:
+            self.failed = "lvm: no such group"
+        else:
+            self.storage = content
+
     def names(self) -> tuple[str, ...]:
-        """Return the volumes that LVM shows, once it was told to."""
-        return tuple(sorted(self.storage.headers)) if self.storage and self.begun else ()
+        """Return the volumes that LVM shows. Raises: ToolError."""
+        if self.failed:
+            raise ToolError(self.failed)
+        return tuple(sorted(self.storage.headers)) if self.storage else ()
 
     def header(self, device: Path) -> bytes | None:
         """Return what a device shows, None when it is none of these. Raises: OSError."""
         name = device.name
-        if self.storage is None or not self.begun or device != device_of(name):
+        if self.storage is None or device != device_of(name):
             return None
         if name in self.storage.broken:
             raise OSError(5, os.strerror(5), str(device))
         return self.storage.headers.get(name)
 
-    def open(self, device: Path, name: str, header: bytes, passphrase: Secret) -> None:
-        """Do as cryptsetup does. Raises: VerificationError."""
-        text = json.loads(header[4096:_SIZE].partition(b"\0")[0])
-        if text["config"]["opens"] != hashlib.sha256(passphrase.view()).hexdigest():
-            raise VerificationError(f"{device}: does not open with this machine's key: no")
+    def open(self, device: Path, name: str) -> None:
+        """Do as the kernel does, which takes any key. Raises: ConflictError."""
+        if self.storage and device.name in self.storage.taken:
+            raise ConflictError(f"a device {name} exists already")
         self.opened[name] = device

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.boot.aliases import module_options, next_driver, served
+from machineos.boot.aliases import buses, module_options, next_driver, served
 
 DISK = "virtio:d00000002v00001AF4"
 PRESENT = sorted({DISK, "virtio:d00000004v00001AF4", "pci:v00008086d00002922sv00001AF4bc01sc06i01",
@@ -35,7 +35,8 @@ TABLE = (
     ],
 )
 def test_what_a_driver_serves(pattern: str, expected: list[str]) -> None:
-    assert list(served(pattern, PRESENT)) == expected
+    assert [alias for alias in PRESENT if served(pattern, [alias])] == expected
+    assert (next_driver([(pattern, ("x",))], PRESENT, ()) == ("x",)) == bool(expected)
 
 
 @given(
@@ -43,8 +44,14 @@ def test_what_a_driver_serves(pattern: str, expected: list[str]) -> None:
     st.lists(st.text("abv:[]0", min_size=1, max_size=8), max_size=8),
 )
 def test_the_short_cut_changes_nothing(pattern: str, present: list[str]) -> None:
-    whole = [alias for alias in sorted(present) if fnmatch.fnmatchcase(alias, pattern)]
-    assert list(served(pattern, sorted(present))) == whole
+    wanted = any(fnmatch.fnmatchcase(alias, pattern) for alias in present)
+    assert next_driver([(pattern, ("x",))], present, ()) == (("x",) if wanted else None)
+
+
+def test_which_buses_are_looked_at() -> None:
+    assert buses(TABLE, (("pci:v1*", ()), ("scsi:t*", ()))) == {"nvme", "virtio", "pci", "scsi"}
+    assert buses((("acpi:PNP0C14:*", ()),)) == {"acpi", "platform"}, "some lie on the platform bus"
+    assert buses() == buses(()) == frozenset()
 
 
 def test_the_first_driver_that_a_device_wants() -> None:

@@ -23,7 +23,16 @@ from fakes.boot import (
     RestartedError,
 )
 from fakes.bootparts.tpm import FakeTpm
-from machineos.boot.facts import DISK, FIRST_DOOR, GIVEN, RUNS, SETTINGS, UNSEALED, Facts, Phase
+from machineos.boot.facts import (
+    FIRST_DOOR,
+    GIVEN,
+    PARTITIONS,
+    RUNS,
+    SETTINGS,
+    UNSEALED,
+    Facts,
+    Phase,
+)
 from machineos.boot.plan import ordered, plan
 from machineos.boot.runner import perform
 from machineos.boot.steps import MakeFolder, MountDisk, WriteFile
@@ -220,7 +229,7 @@ def test_a_step_that_lasted_silently_would_be_noticed() -> None:
     assert watched.silent == ["CloseDoor"]
     watched = Watched(machine(), "run")
     more = Writable(
-        "a", modes=RUNS, needs=frozenset({UNSEALED, FIRST_DOOR, DISK}), gives=frozenset()
+        "a", modes=RUNS, needs=frozenset({UNSEALED, FIRST_DOOR, PARTITIONS}), gives=frozenset()
     )
     watched.phases = ordered([*watched.phases, more])
     assert watched.boot() is HandedOverError

@@ -14,7 +14,6 @@ from machineos.boot import facts
 from machineos.boot.facts import (
     ALWAYS,
     BOOTS,
-    DISK,
     DISK_FLAGS,
     DISK_SECONDS,
     ENFORCING,
@@ -42,6 +41,7 @@ from machineos.host.kernel.flags import Flag
 from machineos.trust.seal.layout import Index
 from unit.boot.worlds import machine, settings
 
+DISK: Fact[str] = Fact("disk")
 KNOWN = Facts().plus(DISK, "vda").plus(STORE, Path("/store"))
 
 

@@ -18,13 +18,13 @@ from fakes.boot import EndError, FakeFirst
 from frozen import faults
 from machineos.boot import facts, phases, plan, steps
 from machineos.boot.facts import (
-    DISK,
     DOOR_CLOSED,
     ENFORCING,
     GIVEN,
     KEY,
     ROOT,
     SETTINGS,
+    STORE,
     UNPRIVILEGED,
     Fact,
     Facts,
@@ -225,7 +225,6 @@ AFTER = {
     steps.Bind: {"enforcing"},
     steps.Move: {"door closed"},
     steps.FetchManifest: {"identity"},
-    steps.OpenIntegrity: {"first door closed", "unsealed"},
     steps.BeginVolumes: {"first door closed", "unsealed"},
     steps.ListVolumes: {"first door closed", "unsealed"},
     steps.OpenVolume: {"first door closed", "generation", "unsealed"},
@@ -257,7 +256,7 @@ def kinds() -> list[type[Step[object]]]:
 def test_what_must_hold_before_each_kind_of_step() -> None:
     found = {kind: set(kind.after) for kind in kinds() if kind.after}
     assert found == AFTER
-    assert len(kinds()) == 58
+    assert len(kinds()) == 57
 
 
 def taken(mode: Mode) -> tuple[Step[object], ...]:
@@ -329,7 +328,7 @@ def test_nothing_of_a_disk_is_looked_at_before_the_first_door(mode: Mode) -> Non
 def test_each_fact_has_its_own_name() -> None:
     names = [value for name, value in vars(facts).items() if name.isupper() and is_fact(value)]
     assert len(names) == len(set(names)) > 25
-    assert {str(one) for one in (KEY, DISK)} == {"configuration key", "disk"}
+    assert {str(one) for one in (KEY, STORE)} == {"configuration key", "store"}
     assert {ENFORCING, DOOR_CLOSED, UNPRIVILEGED, ROOT} < set(names)
 
 

@@ -35,7 +35,7 @@ METHODS = {
     steps.ListPartitions: "list_partitions", steps.ListDisks: "list_disks",
     steps.ListOptical: "list_optical", steps.ReadLabel: "read_label",
     steps.ReadCarrierLabel: "read_label", steps.ReadHeader: "read_header",
-    steps.OpenLuks: "open_luks", steps.OpenIntegrity: "open_integrity",
+    steps.OpenLuks: "open_luks",
     steps.BeginVolumes: "begin_volumes", steps.ListVolumes: "list_volumes",
     steps.OpenVolume: "open_volume", steps.MountDisk: "mount", steps.MountToErase: "mount",
     steps.MountCarrier: "mount", steps.MountOverlay: "mount_overlay",
@@ -54,7 +54,7 @@ METHODS = {
 }  # fmt: skip
 SILENT = {
     "say", "set_clock", "sleep", "wait_for_drivers", "load_modules", "write_file", "make_folder",
-    "erase_file", "open_luks", "open_integrity", "begin_volumes", "open_volume", "mount",
+    "erase_file", "open_luks", "begin_volumes", "open_volume", "mount",
     "mount_overlay", "mount_image", "bind", "move", "unmount",
     "open_sealed", "close_sealed", "raise_floor", "forget_secret", "close_door", "provision_tpm",
     "trust_certificate",

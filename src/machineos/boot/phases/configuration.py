@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.boot.facts import (
-    DISK,
     DISK_SECONDS,
     DRIVERS,
     FIRST_DOOR,
     KEY,
     KEYS_USED,
     OPENED,
+    PARTITIONS,
     RUN,
     RUNS,
     SCRATCH,
@@ -35,9 +35,11 @@ from machineos.boot.steps import (
 from machineos.boot.waiting import PAUSE
 from machineos.core.steps import Talk, ask
 from machineos.errors import BootError, VerificationError
-from machineos.state.volumes.header import LABEL, NAME, RECORD_OFFSET, RECORD_SIZE, check_header
+from machineos.state.volumes.header import HEADER_SIZE, LABEL, NAME, RECORD_OFFSET, check_header
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from machineos.core.secret import Secret
     from machineos.host.disk.device import Partition
 
@@ -49,17 +51,23 @@ class _Phase(Phase, frozen=True):
         deadline = (yield from ask(ReadTimer())) + DISK_SECONDS
         tried: tuple[Partition, ...] | None = None
         while True:
-            named = [part for part in (yield from ask(ListPartitions())) if part.label == LABEL]
+            there = yield from ask(ListPartitions())
+            named = [part for part in there if part.label == LABEL]
             late = (yield from ask(ReadTimer())) > deadline
             if late or tried != tuple(named):
                 tried = tuple(named)
                 opened, reasons = yield from _open_first(tried, facts[KEY])
                 if opened is not None:
-                    return Facts().plus(DISK, opened.disk)
+                    return Facts().plus(PARTITIONS, _of_disk(there, opened.disk))
                 if late:
                     raise BootError(_refusal(reasons))
             if not (yield from ask(LoadDriver())):
                 yield from ask(Sleep(PAUSE))
+
+
+def _of_disk(partitions: tuple[Partition, ...], disk: str) -> dict[str, Path]:
+    """Return the partitions of this disk by label; the kernel shows all of a disk at once."""
+    return {part.label: part.device for part in partitions if part.disk == disk}
 
 
 def _open_first(
@@ -80,9 +88,9 @@ def _open_first(
 
 
 def _open(partition: Partition, key: Secret) -> Talk[None]:
-    header = yield from ask(ReadHeader(partition.device))
-    record = header[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE]
-    check_header(key, header[:RECORD_OFFSET], record, what=str(partition.device))
+    header = yield from ask(ReadHeader(partition.device, HEADER_SIZE))
+    area, record = header[:RECORD_OFFSET], header[RECORD_OFFSET:]
+    check_header(key, area, record, what=str(partition.device))
     yield from ask(WriteFile(HEADER_COPY, header, mode=0o600))
     yield from ask(OpenLuks(partition.device, NAME, HEADER_COPY, key))
 
@@ -97,5 +105,5 @@ PHASE = _Phase(
     "configuration",
     modes=RUNS,
     needs=frozenset({SCRATCH, DRIVERS, KEY, UNSEALED, FIRST_DOOR}),
-    gives=frozenset({DISK, OPENED, KEYS_USED}),
+    gives=frozenset({PARTITIONS, OPENED, KEYS_USED}),
 )

@@ -1,14 +1,14 @@
-"""Mount the image store of the disk that the configuration is on, and of no other."""
+"""Mount the image store of the disk that the configuration is on."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from machineos.boot.facts import (
-    DISK,
     DISK_FLAGS,
     FIRST_DOOR,
     GENERATION,
+    PARTITIONS,
     RUNS,
     STORE,
     STORE_FOLDER,
@@ -16,28 +16,29 @@ from machineos.boot.facts import (
     Facts,
     Phase,
 )
-from machineos.boot.steps import ListPartitions, MakeFolder, MountDisk
+from machineos.boot.steps import MakeFolder, MountDisk
 from machineos.core.steps import Talk, ask
 from machineos.document.verify.images import REPOSITORY
 from machineos.errors import BootError
+from machineos.state.volumes.header import LABEL as CONFIG
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 PARTITION = "machine-store"
 
 
-def partition_of(disk: str, label: str) -> Talk[Path]:
-    """Return the device of the partition ``label`` of that very disk. Raises: BootError."""
-    for partition in (yield from ask(ListPartitions())):
-        if partition.disk == disk and partition.label == label:
-            return partition.device
-    raise BootError(f"disk {disk} has no partition {label}")
+def partition_of(partitions: Mapping[str, Path], label: str) -> Path:
+    """Return the device of a partition. Raises: BootError."""
+    if label not in partitions:
+        raise BootError(f"the disk that {partitions[CONFIG]} is on has no partition {label}")
+    return partitions[label]
 
 
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
-        device = yield from partition_of(facts[DISK], PARTITION)
+        device = partition_of(facts[PARTITIONS], PARTITION)
         yield from ask(MakeFolder(STORE_FOLDER))
         yield from ask(MountDisk(device, STORE_FOLDER, "ext4", DISK_FLAGS))
         return Facts().plus(STORE, STORE_FOLDER / REPOSITORY)
@@ -46,6 +47,6 @@ class _Phase(Phase, frozen=True):
 PHASE = _Phase(
     "store",
     modes=RUNS,
-    needs=frozenset({DISK, GENERATION, UNSEALED, FIRST_DOOR}),
+    needs=frozenset({PARTITIONS, GENERATION, UNSEALED, FIRST_DOOR}),
     gives=frozenset({STORE}),
 )

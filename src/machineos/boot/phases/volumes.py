@@ -1,8 +1,8 @@
 """Open every volume that the generation names; the kernel keeps their keys, and nobody else.
 
-A header may have been written by root of the last boot: it is read by ``state.volumes.sealed``, and
-cryptsetup is given the copy that was read. One that does not open ends no boot: its service is
-refused alone, by mosd, which finds no device.
+A header may have been written by root of the last boot: ``state.volumes.sealed`` reads the token in
+it, and nobody reads more. What does not open ends no boot: its service is refused alone, by mosd,
+which finds no device.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ from machineos.boot.facts import (
     FIRST_DOOR,
     GENERATION,
     MACHINE_KEY,
-    RUN,
     RUNS,
-    SCRATCH,
     UNSEALED,
     VOLUMES,
     VOLUMES_BEGUN,
     Facts,
     Phase,
 )
-from machineos.boot.steps import ForgetSecret, ReadHeader, Say, WriteFile
+from machineos.boot.steps import ForgetSecret, ReadHeader, Say
 from machineos.boot.volumesteps import ListVolumes, OpenVolume
 from machineos.core.steps import Talk, ask
 from machineos.document.model.names import Unfinished
-from machineos.errors import VerificationError
+from machineos.errors import MachineOSError, VerificationError
 from machineos.state.volumes.sealed import (
     GROUP,
     HEADERS_SIZE,
@@ -41,8 +39,6 @@ if TYPE_CHECKING:
     from machineos.document.model.names import Label, VolumeName
     from machineos.document.state.system import System
 
-HEADER_COPY = RUN / "volume-header"
-
 
 def persistent(system: System) -> tuple[Label, ...]:
     """Return the labels of the volumes that outlive a boot, sorted."""
@@ -53,40 +49,47 @@ def persistent(system: System) -> tuple[Label, ...]:
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         key = facts[MACHINE_KEY]
-        there = yield from ask(ListVolumes(GROUP))
+        there = yield from _there()
         for label in persistent(facts[GENERATION].system):
             # One that was cut off before it got its name is whole or not: mosd knows by its tag.
             for name in (label, Unfinished.of(label)):
                 if name in there:
                     try:
                         yield from _open(name, label, key)
-                    except VerificationError as error:
+                    except MachineOSError as error:
                         yield from ask(Say(f"storage {name} stays closed: {error.message}"))
         public = public_key(key)
         yield from ask(ForgetSecret(key))
         return Facts().plus(VOLUMES, public)
 
 
+def _there() -> Talk[tuple[str, ...]]:
+    try:
+        return (yield from ask(ListVolumes(GROUP)))
+    except MachineOSError as error:
+        yield from ask(Say(f"storage: no volume can be opened: {error.message}"))
+        return ()
+
+
 def _open(name: VolumeName, label: Label, key: Secret) -> Talk[None]:
     device = device_of(name)
     try:
-        header = yield from ask(ReadHeader(device))
+        area = yield from ask(ReadHeader(device, HEADERS_SIZE))
     except OSError as error:
         raise VerificationError(f"{device}: {error.strerror}") from error
-    sealed = read_token(header[:HEADERS_SIZE], what=str(device))
-    passphrase = open_token(key, sealed, label)
-    yield from ask(WriteFile(HEADER_COPY, header, mode=0o600))
+    token = read_token(area, what=str(device))
+    own = open_token(key, token.sealed, label)
     try:
-        yield from ask(OpenVolume(device, name.mapped, HEADER_COPY, passphrase))
-    except VerificationError:
-        yield from ask(ForgetSecret(passphrase))
+        yield from ask(OpenVolume(device, name.mapped, token.uuid, own))
+    except MachineOSError:
+        yield from ask(ForgetSecret(own))
         raise
-    yield from ask(ForgetSecret(passphrase))
+    yield from ask(ForgetSecret(own))
 
 
 PHASE = _Phase(
     "volumes",
     modes=RUNS,
-    needs=frozenset({SCRATCH, FIRST_DOOR, UNSEALED, GENERATION, VOLUMES_BEGUN, MACHINE_KEY}),
+    needs=frozenset({FIRST_DOOR, UNSEALED, GENERATION, VOLUMES_BEGUN, MACHINE_KEY}),
     gives=frozenset({VOLUMES}),
 )

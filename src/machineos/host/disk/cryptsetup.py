@@ -18,12 +18,26 @@ if TYPE_CHECKING:
     from machineos.core.secret import Secret
 
 
-def format_volume(
-    volume: luks.LuksVolume, passphrase: Secret, *, uuid: str = "", integrity: bool = True
-) -> None:
-    """Format a device; see ``luks.format_command``. Raises: ToolError."""
-    command = luks.format_command(volume, uuid=uuid, integrity=integrity)
+def format_volume(volume: luks.LuksVolume, passphrase: Secret, *, uuid: str) -> None:
+    """Format a device with integrity of its own; see ``luks.format_command``. Raises: ToolError."""
+    command = luks.format_command(volume, uuid=uuid)
     run(command.argv, input=passphrase.view(), timeout=command.timeout)
+
+
+def format_keyed(volume: luks.LuksVolume, passphrase: Secret, key: Secret, *, uuid: str) -> None:
+    """Format a device without integrity of its own, so that ``key`` is the key of its blocks.
+
+    Raises: ToolError.
+    """
+    reader, writer = os.pipe()  # takes more than a key at once
+    try:
+        os.write(writer, key.view())
+        os.close(writer)
+        file = f"/proc/self/fd/{reader}"
+        command = luks.format_command(volume, uuid=uuid, integrity=False, key_file=file)
+        run(command.argv, input=passphrase.view(), timeout=command.timeout, pass_fds=(reader,))
+    finally:
+        os.close(reader)
 
 
 def open_volume(volume: luks.LuksVolume, passphrase: Secret, *, header: Path | None = None) -> Path:
@@ -39,8 +53,8 @@ def close_volume(name: str) -> None:
         perform(luks.close_command(name))
 
 
-def read_header(device: Path) -> bytes:
-    """Return the header area of LUKS: both binary headers, the JSON areas, the key slots."""
+def read_header(device: Path, size: int) -> bytes:
+    """Return the first ``size`` bytes of what may be a LUKS device. Raises: OSError."""
     descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(luks.HEADER_SIZE)
+        return file.read(size)

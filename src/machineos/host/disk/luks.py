@@ -1,4 +1,4 @@
-"""LUKS2 volumes: the commands of ``cryptsetup``. Keys go in by standard input only.
+"""LUKS2 volumes: the commands of ``cryptsetup``. Keys go in by standard input and pipes only.
 
 The key is 256 random bits, so the key derivation is PBKDF2 at its minimum: argon2 would cost
 seconds and add nothing.
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 MAPPER = Path("/dev/mapper")
 HEADER_SIZE = 4 << 20
-# Two metadata areas and the key slots end before 2 MiB: what lies between there and the data is
-# ours (state/volumes/header keeps the authentication of the header in it).
-KEYSLOTS_SIZE = 1 << 20
+# Two metadata areas and room for one key slot end before 1 MiB: what lies from there to the data
+# is ours (state/volumes/header keeps the authentication of the header in it).
+KEYSLOTS_SIZE = 512 << 10
 CIPHER = "aes-xts-plain64"
 ITERATIONS = 1000
 _TIMEOUT = 900.0
@@ -40,16 +40,19 @@ class LuksVolume:
         return MAPPER / self.name
 
 
-def format_command(volume: LuksVolume, *, uuid: str = "", integrity: bool = True) -> Command:
-    """Return the command that formats; everything on the device is lost. Without a ``uuid`` it gets
-    one by chance; without ``integrity`` what is below has to see to that."""
+def format_command(
+    volume: LuksVolume, *, uuid: str, integrity: bool = True, key_file: str = ""
+) -> Command:
+    """Return the command that formats; everything on the device is lost. Without ``integrity`` what
+    is below has to see to that; without ``key_file`` the volume key is made by chance."""
     argv = (
         "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2", f"--cipher={CIPHER}",
         "--key-size=512", *(("--integrity=hmac-sha256",) if integrity else ()),
         "--hash=sha256", "--pbkdf=pbkdf2", f"--pbkdf-force-iterations={ITERATIONS}",
         "--sector-size=4096", "--luks2-metadata-size=16k",
         f"--luks2-keyslots-size={KEYSLOTS_SIZE}", f"--offset={HEADER_SIZE // 512}",
-        *((f"--uuid={uuid}",) if uuid else ()), "--key-file=-", str(volume.device),
+        *((f"--volume-key-file={key_file}",) if key_file else ()), f"--uuid={uuid}", "--key-file=-",
+        str(volume.device),
     )  # fmt: skip
     return Command(argv, _TIMEOUT)
 

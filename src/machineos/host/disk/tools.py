@@ -7,11 +7,12 @@ mkfs.ext4 and mkfs.vfat see to that themselves (seen with strace); LVM is not kn
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Literal
 
-from machineos.core.run import Running, perform, run
+from machineos.core.run import perform, run
 from machineos.core.size import show_size
-from machineos.errors import SpaceError
+from machineos.errors import MachineOSError, SpaceError
 from machineos.host.disk import direct, integrity, mkfs, sfdisk
 from machineos.host.disk.lvm import Group, parse_report
 
@@ -75,6 +76,32 @@ def make_group(name: str, device: Path, *, key: Secret) -> None:
     flush(device)
 
 
+class Activation:
+    """The volumes of the group ``name`` on ``device``, whose blocks ``key`` authenticates, on their
+    way: in a thread, since both programs take a second. The key is overwritten when it was used."""
+
+    def __init__(self, name: str, device: Path, key: Secret) -> None:
+        self._failed: MachineOSError | None = None
+        self._thread = threading.Thread(target=self._run, args=(name, device, key), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when they are there. Raises: ToolError, MissingToolError."""
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
+
+    def _run(self, name: str, device: Path, key: Secret) -> None:
+        try:
+            node = open_integrity(device, integrity.name_of(name), key)
+            key.wipe()
+            perform(Group(name, node).activate_command())
+        except MachineOSError as error:
+            self._failed = error
+        finally:
+            key.wipe()
+
+
 class VolumeGroup:
     """A volume group whose commands are run. Every call raises ToolError."""
 
@@ -85,10 +112,6 @@ class VolumeGroup:
     def name(self) -> str:
         """Its name, which is that of its folder of devices."""
         return self._group.name
-
-    def begin_activation(self) -> Running:
-        """Begin to make the volumes available; it takes a second."""
-        return Running(self._group.activate_command().argv)
 
     def volumes(self) -> dict[str, LogicalVolume]:
         """Return the volumes by name. Raises: DocumentError, too."""

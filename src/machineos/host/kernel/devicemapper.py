@@ -27,7 +27,7 @@ _NAME, _UUID = 127, 128
 _HEADER = struct.Struct("<3I I I I i I I 4x Q 128s 129s 7x")
 # struct dm_target_spec: sector_start, length, status, next, target_type
 _TARGET = struct.Struct("<QQ iI 16s")
-_DEV_CREATE, _DEV_REMOVE, _DEV_SUSPEND, _DEV_STATUS = 3, 4, 6, 7
+_DEV_CREATE, _DEV_REMOVE, _DEV_RENAME, _DEV_SUSPEND, _DEV_STATUS = 3, 4, 5, 6, 7
 _TABLE_LOAD, _TABLE_STATUS = 9, 12
 _READ_ONLY, _WANT_TABLE = 1, 1 << 4
 _BUFFER = 16384
@@ -48,8 +48,9 @@ class DeviceMapper:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def create(self, name: str, uuid: str, table: Table) -> Path:
-        """Make a read-only device and return its node; nothing is left when that fails.
+    def create(self, name: str, uuid: str, table: Table, *, writable: bool = False) -> Path:
+        """Make a device, read-only unless told, and return its node; nothing is left when that
+        fails.
 
         Raises: ConflictError (the name is taken), OSError with what the target said (``errno``).
         """
@@ -60,7 +61,8 @@ class DeviceMapper:
                 raise
             raise ConflictError(f"a device {name} exists already") from error
         try:
-            self._call(_TABLE_LOAD, name, flags=_READ_ONLY, count=1, data=_encode(table))
+            flags = 0 if writable else _READ_ONLY
+            self._call(_TABLE_LOAD, name, flags=flags, count=1, data=_encode(table))
             return _node(self._call(_DEV_SUSPEND, name)[0])
         except OSError:
             self.remove(name)
@@ -83,6 +85,20 @@ class DeviceMapper:
             if error.errno == errno.ENXIO:
                 return
             raise ToolError(f"device {name} cannot be removed: {error.strerror}") from error
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a device another name, whoever uses it.
+
+        Raises: MissingError (no such device), ConflictError (the name is taken), ToolError.
+        """
+        try:
+            self._call(_DEV_RENAME, name, data=new.encode() + b"\0")
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise MissingError(f"there is no device {name}") from error
+            if error.errno == errno.EBUSY:
+                raise ConflictError(f"a device {new} exists already") from error
+            raise ToolError(f"device {name} cannot be renamed: {error.strerror}") from error
 
     def table(self, name: str) -> Table:
         """Return the table of a device with exactly one line. Raises: ToolError."""

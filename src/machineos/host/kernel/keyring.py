@@ -116,9 +116,16 @@ def add_secret(description: str, secret: Secret) -> int:
 
 
 @contextmanager
-def thread_key(description: str, payload: bytes) -> Iterator[None]:
-    """Hold a key that only this thread can name, for the length of the block. Raises: ToolError."""
-    serial, code = _add_key("user", description, payload, THREAD_KEYRING)
+def thread_key(description: str, payload: bytes | Secret) -> Iterator[None]:
+    """Hold a key that only this thread can name, for the length of the block. A secret can be used
+    by the kernel and read by nobody (type ``logon``). Raises: ToolError."""
+    if isinstance(payload, Secret):
+        buffer = ctypes.create_string_buffer(len(payload))
+        memoryview(buffer).cast("B")[:] = payload.view()
+        serial, code = _add_key("logon", description, buffer, THREAD_KEYRING)
+        ctypes.memset(buffer, 0, len(buffer))
+    else:
+        serial, code = _add_key("user", description, payload, THREAD_KEYRING)
     if serial <= 0:
         raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
     try:

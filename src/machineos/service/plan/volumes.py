@@ -103,7 +103,9 @@ def _new(volume: Volume, unfinished: Mapping[str, bool]) -> list[Act[object]]:
 
 def _mount(volume: Volume, folders: Folders, target: Path) -> Act[object]:
     if volume.persistent:
-        return steps.Mount(str(folders.mapper / volume.name.mapped), target, "ext4", _FLAGS)
+        device = str(folders.mapper / volume.name.mapped)
+        # What is deleted goes back to the pool.
+        return steps.Mount(device, target, "ext4", _FLAGS, "discard")
     # An inode for each page: empty files cost the machine's memory, too.
     data = f"size={volume.size}m,nr_inodes={volume.size * _MIB // _PAGE},mode=0711"
     return steps.Mount("tmpfs", target, "tmpfs", _FLAGS, data)

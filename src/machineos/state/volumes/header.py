@@ -15,9 +15,10 @@ from machineos.errors import VerificationError
 
 LABEL = "machine-config"
 NAME = "machine-config"
-RECORD_OFFSET = 2 << 20
+RECORD_OFFSET = 1 << 20
 _MAGIC = b"machineos-luks-header-1\0"
 RECORD_SIZE = len(_MAGIC) + 32
+HEADER_SIZE = RECORD_OFFSET + RECORD_SIZE  # all that is looked at before it is known whose it is
 _DIGITS = b"0123456789abcdef"
 
 

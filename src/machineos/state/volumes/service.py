@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,9 @@ from machineos.core.run import perform
 from machineos.core.secret import Secret
 from machineos.document.model.names import Unfinished
 from machineos.errors import ConflictError, MissingError, ToolError
-from machineos.host.disk import cryptsetup, devmapper, luks, tools
+from machineos.host.disk import cryptsetup, luks, tools
+from machineos.host.kernel import dmcrypt
+from machineos.host.kernel.crypttable import KEY_SIZE, MAPPER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +70,7 @@ class LogicalVolumes:
         recipient: bytes,
         *,
         dev: Path = Path("/dev"),
-        mapper: Path = luks.MAPPER,
+        mapper: Path = MAPPER,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._group = group
@@ -105,17 +108,23 @@ class LogicalVolumes:
     def format(self, name: Unfinished, label: Label) -> None:
         """Lock a volume, whose content is lost, and make an ext4 file system in it, called
         ``label``. It stays open under the name of what is not finished, and nobody can open it
-        again before the next boot. Raises: ToolError, VerificationError."""
+        again before the next boot; the passphrase of its key slot is kept by nobody at all.
+        Raises: ToolError, VerificationError."""
         from machineos.state.volumes import sealed  # most boots make none
 
-        volume = luks.LuksVolume(self._dev / name, name.mapped)
-        passphrase = sealed.make_passphrase(Secret(self._random(32)))
-        token = sealed.make_token(self._recipient, passphrase, name.label, random=self._random)
-        cryptsetup.close_volume(volume.name)
-        cryptsetup.format_volume(volume, passphrase, integrity=False)
-        perform(luks.token_command(volume.device, token))
-        node = cryptsetup.open_volume(volume, passphrase)
-        passphrase.wipe()
+        device, number = self._dev / name, str(uuid.UUID(bytes=self._random(16), version=4))
+        key, passphrase = Secret(self._random(KEY_SIZE)), Secret(self._random(32))
+        try:
+            token = sealed.make_token(self._recipient, key, name.label, random=self._random)
+            dmcrypt.close_volume(name.mapped, mapper=self._mapper)
+            volume = luks.LuksVolume(device, name.mapped)
+            cryptsetup.format_keyed(volume, passphrase, key, uuid=number)
+            perform(luks.token_command(device, token))
+            opened = sealed.volume_of(device, name.mapped, number)
+            node = dmcrypt.open_volume(opened, key, mapper=self._mapper)
+        finally:
+            key.wipe()
+            passphrase.wipe()
         tools.make_filesystem("ext4", node, label=label)
 
     def open(self, label: Label) -> None:
@@ -131,7 +140,7 @@ class LogicalVolumes:
                 f"storage {label}: its volume is not open: the initrd opens it at the next boot, "
                 "or says why not"
             )
-        perform(devmapper.rename_command(new.mapped, label.mapped))
+        dmcrypt.rename_volume(new.mapped, label.mapped, mapper=self._mapper)
 
     def finish(self, name: VolumeName) -> None:
         """Say that a volume is whole, unless that was said. Raises: ToolError."""
@@ -144,7 +153,8 @@ class LogicalVolumes:
 
     def remove(self, name: VolumeName) -> None:
         """Remove a volume and what is on it, unless it is gone. Raises: ToolError (in use)."""
-        cryptsetup.close_volume(name.mapped)
+        if self.has_device(name):
+            dmcrypt.close_volume(name.mapped, mapper=self._mapper)
         with self._unless(lambda names: name not in names):
             self._group.remove_volume(name)
 

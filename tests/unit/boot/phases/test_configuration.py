@@ -270,7 +270,7 @@ def test_two_documents_that_contradict_each_other() -> None:
 def test_a_disk_without_a_store() -> None:
     made = machine()
     del made.disks[0].parts[2]
-    assert refusal(made) == "disk vda has no partition machine-store"
+    assert refusal(made) == "the disk that /dev/vda2 is on has no partition machine-store"
 
 
 def test_the_store_of_another_disk_is_not_taken() -> None:
@@ -278,7 +278,7 @@ def test_the_store_of_another_disk_is_not_taken() -> None:
     made = machine()
     del made.disks[0].parts[2]
     made.disks.insert(0, system_disk("aaa", secret=bytes(32)))
-    assert refusal(made) == "disk vda has no partition machine-store"
+    assert refusal(made) == "the disk that /dev/vda2 is on has no partition machine-store"
     made = machine()
     made.disks.insert(0, system_disk("aaa", secret=bytes(32)))
     mounts = handed_over(made).host.names.mounts

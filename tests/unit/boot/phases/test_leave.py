@@ -82,7 +82,7 @@ def test_a_disk_without_a_place_for_data() -> None:
     made = machine()
     made.disks.insert(0, system_disk("aaa", secret=bytes(32)))
     del made.disks[1].parts[3]
-    assert refusal(made) == "disk vda has no partition machine-data"
+    assert refusal(made) == "the disk that /dev/vda2 is on has no partition machine-data"
 
 
 # -- door and leaving

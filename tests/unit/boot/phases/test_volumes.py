@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from fakes.boot import FakeHost, FakeMachine
-from fakes.bootparts.disks import Disk
-from fakes.bootparts.volumes import DERIVED, Storage, luks2_header, volume_header
+from fakes.bootparts.disks import Disk, Volume
+from fakes.bootparts.files import Tree
+from fakes.bootparts.volumes import Storage, luks2_header, volume_header
+from machineos.core.secret import Secret
+from machineos.state.volumes.sealed import HEADERS_SIZE
 from unit.boot.ends import handed_over, refusal
 from unit.boot.worlds import machine, system_disk
 
 OPEN = {"machine-volume-zot": Path("/dev/machine-data/zot")}
 
 
-def with_storage(storage: Storage) -> FakeMachine:
+def with_storage(storage: Storage | Volume) -> FakeMachine:
     """A machine with this in the place of its volumes."""
     disk = system_disk()
     *parts, (name, label, _) = disk.parts
@@ -24,7 +27,7 @@ def with_storage(storage: Storage) -> FakeMachine:
 
 
 def told(host: FakeHost) -> list[str]:
-    return [line for line in host.lines if line.startswith("storage ")]
+    return [line for line in host.lines if line.startswith("storage")]
 
 
 def test_a_volume_that_the_generation_names_is_opened() -> None:
@@ -38,7 +41,7 @@ def test_no_other_is_looked_at() -> None:
     host = handed_over(with_storage(Storage(headers=headers))).host
     assert host.storage.opened == OPEN
     read = [arguments for name, arguments in host.calls if name == "read_header"]
-    assert read[-1] == (Path("/dev/machine-data/zot"),)
+    assert read[-1] == (Path("/dev/machine-data/zot"), HEADERS_SIZE)
     assert len(read) == 2
 
 
@@ -60,17 +63,7 @@ SPOILT: dict[str, tuple[bytes, str]] = {
     "short": (b"LUKS", "it has no LUKS2 header"),
     "of another volume": (volume_header("other"), "it is not sealed to this machine, or was"),
     "of another machine": (volume_header("zot", key=bytes(32)), "it is not sealed to this machine"),
-    "without a token": (
-        luks2_header(
-            {
-                "keyslots": {"0": {"kdf": DERIVED}},
-                "digests": {"0": DERIVED},
-                "segments": {"0": {"type": "crypt", "encryption": "aes-xts-plain64"}},
-                "tokens": {},
-            }
-        ),
-        "its LUKS2 header is none of ours",
-    ),
+    "without a token": (luks2_header({"tokens": {}}), "its LUKS2 header is none of ours"),
 }
 
 
@@ -84,27 +77,14 @@ def test_what_does_not_open_stays_closed_and_ends_no_boot(kind: str) -> None:
     assert words in line
 
 
-def test_another_passphrase_in_the_token_than_in_the_key_slot() -> None:
-    good = volume_header("zot")
-    other = volume_header("zot", passphrase=b"q" * 64)
-    mixed = good.replace(_opens(good), _opens(other))
-    storage = Storage(headers={"zot": _summed(mixed)})
+def test_a_device_of_that_name_is_there() -> None:
+    storage = Storage(headers={"zot": volume_header("zot")}, taken=frozenset({"zot"}))
     host = handed_over(with_storage(storage)).host
     assert host.storage.opened == {}
-    assert "does not open with this machine's key" in told(host)[0]
-    # Two keys of the TPM's, that of the blocks, the passphrase, and the machine's own.
-    assert host.forgotten == 5
-
-
-def _opens(header: bytes) -> bytes:
-    start = header.index(b'"opens": "') + 10
-    return header[start : start + 64]
-
-
-def _summed(header: bytes) -> bytes:
-    import json
-
-    return luks2_header(json.loads(header[4096 : 16 << 10].partition(b"\0")[0]))
+    told_of = "a device machine-volume-zot exists already"
+    assert told(host) == [f"storage zot stays closed: {told_of}"]
+    # Two keys of the TPM's, that of the volume, and the machine's own.
+    assert host.forgotten == 4
 
 
 def test_a_volume_that_cannot_be_read() -> None:
@@ -113,17 +93,25 @@ def test_a_volume_that_cannot_be_read() -> None:
     assert told(host) == ["storage zot stays closed: /dev/machine-data/zot: Input/output error"]
 
 
-def test_blocks_of_another_key_have_no_volumes() -> None:
-    """dm-integrity opens with any key and gives out nothing with the wrong one."""
-    storage = Storage(key=bytes(32), headers={"zot": volume_header("zot")})
-    host = handed_over(with_storage(storage)).host
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (Storage(key=bytes(32), headers={"zot": volume_header("zot")}), "lvm: no such group"),
+        (Volume("ext4", Tree()), "integritysetup: no superblock"),
+    ],
+)
+def test_what_lies_below_the_volumes_does_not_open(content: Storage | Volume, words: str) -> None:
+    """dm-integrity opens with any key and gives out nothing with the wrong one. A machine whose
+    volumes are lost boots, and says so."""
+    host = handed_over(with_storage(content)).host
     assert host.storage.opened == {}
+    assert told(host) == [f"storage: no volume can be opened: {words}"]
 
 
 def test_a_disk_without_the_partition() -> None:
     disk: Disk = system_disk()
     made = machine(disks=[replace(disk, parts=disk.parts[:-1])])
-    assert refusal(made) == "disk vda has no partition machine-data"
+    assert refusal(made) == "the disk that /dev/vda2 is on has no partition machine-data"
 
 
 def test_the_keys_are_gone_before_a_document_is_parsed() -> None:
@@ -134,5 +122,9 @@ def test_the_keys_are_gone_before_a_document_is_parsed() -> None:
         for number, (name, arguments) in enumerate(host.calls)
         if name == "read_file" and arguments[0] == Path("/config/manifest.yaml")
     )
-    assert names[:first].count("forget_secret") == 3
-    assert names.index("open_integrity") < first < names.index("open_volume")
+    assert names[:first].count("forget_secret") == 2
+    begun = names.index("begin_volumes")
+    assert begun < first < names.index("open_volume")
+    key = host.calls[begun][1][2]
+    assert isinstance(key, Secret)
+    assert key.wiped

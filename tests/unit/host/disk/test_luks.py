@@ -33,10 +33,15 @@ def test_format() -> None:
         "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2",
         "--cipher=aes-xts-plain64", "--key-size=512", "--integrity=hmac-sha256",
         "--hash=sha256", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--sector-size=4096",
-        "--luks2-metadata-size=16k", "--luks2-keyslots-size=1048576", "--offset=8192",
+        "--luks2-metadata-size=16k", "--luks2-keyslots-size=524288", "--offset=8192",
         f"--uuid={UUID}", "--key-file=-", "/dev/vda2",
     )  # fmt: skip
     assert format_command(VOLUME, uuid=UUID) == Command(argv, 900.0)
+    plain = format_command(VOLUME, uuid=UUID, integrity=False, key_file="/proc/self/fd/7").argv
+    assert plain == (
+        *(word for word in argv[:-3] if not word.startswith("--integrity")),
+        "--volume-key-file=/proc/self/fd/7", *argv[-3:],
+    )  # fmt: skip
 
 
 def test_open() -> None:
@@ -95,9 +100,13 @@ def test_nothing_of_luks_lies_where_our_record_is(image: Path) -> None:
     offsets = [int(segment["offset"]) for segment in data["segments"].values()]
     assert offsets == [HEADER_SIZE]
     assert RECORD_OFFSET + RECORD_SIZE <= HEADER_SIZE
-    assert read_header(image)[metadata + KEYSLOTS_SIZE :] == bytes(
-        HEADER_SIZE - metadata - KEYSLOTS_SIZE
-    )
+    behind = read_header(image, HEADER_SIZE)[metadata + KEYSLOTS_SIZE :]
+    assert behind == bytes(HEADER_SIZE - metadata - KEYSLOTS_SIZE)
+
+
+def test_a_slot_for_encryption_and_integrity_has_room() -> None:
+    """Its key has 96 bytes, and LUKS keeps 4000 stripes of it, in blocks of 4096 bytes."""
+    assert KEYSLOTS_SIZE >= -(-96 * 4000 // 4096) * 4096
 
 
 @pytest.mark.tool("cryptsetup")

@@ -77,16 +77,16 @@ def test_read_header_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     with path.open("wb") as file:
         file.truncate(HEADER_SIZE + 1000)
-    assert len(cryptsetup.read_header(path)) == HEADER_SIZE
+    assert len(cryptsetup.read_header(path, HEADER_SIZE)) == HEADER_SIZE
     path.write_bytes(b"short")
-    assert cryptsetup.read_header(path) == b"short"
+    assert cryptsetup.read_header(path, 100) == b"short"
 
 
 def test_descriptors_are_closed(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(bytes(1024))
     before = len(list(Path("/proc/self/fd").iterdir()))
-    cryptsetup.read_header(path)
+    cryptsetup.read_header(path, 100)
     synced: list[Path] = []
     tools.flush(path, sync=lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink()))
     assert synced == [path]

@@ -57,6 +57,8 @@ def test_a_control_device_that_is_none(tmp_path: Path) -> None:
             mapper.status("x")
         with pytest.raises(ToolError, match="device x cannot be removed"):
             mapper.remove("x")
+        with pytest.raises(ToolError, match="device x cannot be renamed"):
+            mapper.rename("x", "y")
         for name in ("", "x" * 128):
             with pytest.raises(ToolError, match="cannot be the name"):
                 mapper.find(name)

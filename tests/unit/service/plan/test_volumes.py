@@ -25,7 +25,7 @@ FOLDER = steps.OwnFolder(Path("/data/kept/volume"), 166536, 165569)
 MOUNTED = (
     steps.MakeFolder(Path("/data"), 0o711),
     steps.MakeFolder(Path("/data/kept"), 0o711),
-    steps.Mount("/dev/mapper/machine-volume-kept", Path("/data/kept"), "ext4", FLAGS),
+    steps.Mount("/dev/mapper/machine-volume-kept", Path("/data/kept"), "ext4", FLAGS, "discard"),
     FOLDER,
 )
 

@@ -33,7 +33,7 @@ OTHER = Secret(bytes(32))
 
 def test_names_and_places_that_are_on_disks_in_the_field() -> None:
     assert (LABEL, NAME) == ("machine-config", "machine-config")
-    assert (RECORD_OFFSET, RECORD_SIZE) == (2 << 20, 56)
+    assert (RECORD_OFFSET, RECORD_SIZE) == (1 << 20, 56)
 
 
 def test_derived_keys_are_hkdf_and_differ() -> None:

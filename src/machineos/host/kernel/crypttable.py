@@ -1,0 +1,36 @@
+"""What a dm-crypt volume is, and its line in a device-mapper table. Pure; ``dmcrypt`` opens it.
+
+Kernel documentation: admin-guide/device-mapper/dm-crypt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MAPPER = Path("/dev/mapper")
+KEY_SIZE = 64  # of AES-256 in XTS mode
+SECTOR_SIZE = 4096
+_SECTOR = 512  # what device mapper counts in
+
+
+@dataclass(frozen=True, slots=True)
+class CryptVolume:
+    """An encrypted device and what it is opened as. ``cipher`` in the kernel's words, ``offset`` in
+    bytes, ``uuid`` that of the LUKS header."""
+
+    device: Path
+    name: str
+    uuid: str
+    cipher: str
+    offset: int
+
+
+def parameters(volume: CryptVolume, device: str, key: str) -> str:
+    """Return the table line; blocks that are discarded are given back to what lies below."""
+    options = ("allow_discards", f"sector_size:{SECTOR_SIZE}")
+    words = (
+        volume.cipher, f":{KEY_SIZE}:logon:{key}", 0, device, volume.offset // _SECTOR,
+        len(options), *options,
+    )  # fmt: skip
+    return " ".join(str(word) for word in words)
