@@ -42,3 +42,11 @@ def test_names_of_packages(text: str) -> None:
 def test_what_is_no_name_of_a_package(text: str) -> None:
     with pytest.raises(ValueError, match="is not the name of a Debian package"):
         PackageName.parse(text)
+
+
+def test_its_line_is_the_same_for_what_makes_the_same_bootkit() -> None:
+    assert Hardware().label == '{"kernel":"generic","firmware":[],"microcode":"amd"}'
+    assert Hardware(microcode="amd").label == Hardware().label
+    two = (PackageName("b-nonfree"), PackageName("a-nonfree"))
+    assert Hardware(firmware=two).label == Hardware(firmware=(*reversed(two), two[0])).label
+    assert Hardware(kernel="cloud").label != Hardware(kernel="cloud", microcode="intel").label

@@ -49,6 +49,7 @@ from machineos.build.recipe.recipe import parse_recipe
 from machineos.build.recipe.stageplan import LayerMeta
 from machineos.core.files import locked, write_atomic
 from machineos.core.run import run
+from machineos.document.model.hardware import HARDWARE_LABEL
 from machineos.host.pack import tools
 from machineos.oci.layout.folder import LayoutRepository
 
@@ -123,7 +124,7 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
                 layer.digest, volume.digest, epoch=shop.epoch, created_by="mosb bootkit build"
             ),
             tag=BOOTKIT_TAG,
-            annotations={VERSION_LABEL: shop.version},
+            annotations={VERSION_LABEL: shop.version, HARDWARE_LABEL: shop.hardware.label},
         )
         shutil.rmtree(work)
         write_atomic(stamp, key.encode())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from machineos.build.publish.source import ImageTarget
 from machineos.core.jsondoc import parse_json
+from machineos.document.model.hardware import HARDWARE_LABEL
 from machineos.document.model.install import VERSION, Install, Mount, Network, Target
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.artifacts import (
@@ -29,7 +30,7 @@ from machineos.document.rules.product import BOOTS
 from machineos.document.rules.subject import declared
 from machineos.document.verify.layers import require_mountable
 from machineos.document.verify.published import verify_install
-from machineos.errors import MissingError
+from machineos.errors import ConflictError, MissingError
 from machineos.oci.graph.walk import platform_name
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from machineos.build.publish.source import Source
     from machineos.core.digest import Digest
     from machineos.core.word import RootHash
+    from machineos.document.model.hardware import Hardware
     from machineos.document.product.artifacts import Artifact, InstallArtifacts
     from machineos.document.verify.published import VerifiedInstall
     from machineos.oci.model.reference import ImageSource
@@ -129,8 +131,8 @@ def prepare(publishing: Publishing, say: Callable[[str], None] = lambda _line: N
 
     Raises: MissingError, TransferError, DigestError (an image is not what the author claims),
     DocumentError, VerificationError (an image that cannot be mounted under dm-verity),
-    SignatureError and PolicyError (the signer is not one that the CA vouches for; a complete
-    manifest without what boots).
+    ConflictError (a bootkit for other hardware), SignatureError and PolicyError (the signer is not
+    one that the CA vouches for; a complete manifest without what boots).
     """
     source, signer = publishing.source, publishing.signer
     resolver = _Resolver(publishing, say)
@@ -200,6 +202,7 @@ class _Resolver:
         self._open = publishing.open_source
         self._converter = publishing.converter
         self._signer = publishing.signer
+        self._hardware = publishing.source.hardware
         self._say = say
 
     def image(self, wanted: ImageTarget) -> Image:
@@ -223,6 +226,8 @@ class _Resolver:
             descriptor, data = repository.manifest(str(found.digest))
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
         images.check_image(document, what, wanted.service_name)
+        if wanted.service_name == "bootkit" and self._hardware is not None:
+            _check_hardware(self._hardware, document, what)
         images.CONFIG_SIZE.require(document, what)
         # What was converted here has the tree that we made; in a registry it is too far away.
         near = wanted.source.folder is not None and converter is None
@@ -268,6 +273,17 @@ class _Resolver:
         for layer in layers:
             root_hash = root_hash_of(layer)
             yield layer.digest, root_hash, self._signer.sign_root_hash(root_hash)
+
+
+def _check_hardware(wanted: Hardware, document: Manifest, what: str) -> None:
+    """Refuse a bootkit that was built for something else; one of an older builder does not say."""
+    built = document.annotations.get(HARDWARE_LABEL, wanted.label)
+    if built != wanted.label:
+        raise ConflictError(
+            f"{what} was built for other hardware than the manifest says: {built!r}, not "
+            f"{wanted.label!r}",
+            hint="mosb bootkit build --manifest FILE builds it for what the manifest says",
+        )
 
 
 def _check_claims(wanted: ImageTarget, found: Descriptor, size: int, what: str) -> None:

@@ -136,14 +136,14 @@ class ImageTarget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole document."""
+    """The whole document; ``hardware`` None is not said."""
 
     version: int
     product: str
     update_type: UpdateType
     storage: tuple[Storage, ...]
     targets: tuple[ImageTarget, ...]
-    hardware: Hardware = Hardware()
+    hardware: Hardware | None = None
 
 
 def parse_source(data: bytes, *, name: str = "manifest.yaml") -> Source:
@@ -208,11 +208,13 @@ def _build(document: _Document) -> Source:
             )
             for item in document.targets or ()
         ),
-        hardware=_hardware(document.hardware or SourceHardware()),
+        hardware=_hardware(document.hardware),
     )
 
 
-def _hardware(hardware: SourceHardware) -> Hardware:
+def _hardware(hardware: SourceHardware | None) -> Hardware | None:
+    if hardware is None:
+        return None
     return Hardware(
         kernel=hardware.kernel,
         firmware=hardware.firmware or (),

@@ -186,7 +186,8 @@ def _hardware(manifest: Path | None) -> Hardware:
     from machineos.build.publish.publish import load_source
     from machineos.document.model.hardware import Hardware
 
-    return Hardware() if manifest is None else load_source(manifest).hardware
+    said = None if manifest is None else load_source(manifest).hardware
+    return said or Hardware()
 
 
 def _workshop(

@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Literal, Self
 
 import msgspec
 
+# An annotation of the bootkit's image: what it was built for.
+HARDWARE_LABEL = "org.machineos.hardware"
 Kernel = Literal["generic", "cloud"]
 Microcode = Literal["amd", "intel", "none"]
 
@@ -42,6 +45,16 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def updates(self) -> Microcode:
         """Whose microcode goes into the kernel images."""
         return self.microcode or ("amd" if self.kernel == "generic" else "none")
+
+    @property
+    def label(self) -> str:
+        """This as one line of JSON; what makes the same bootkit has the same line."""
+        said = {
+            "kernel": self.kernel,
+            "firmware": sorted(set(self.firmware)),
+            "microcode": self.updates,
+        }
+        return json.dumps(said, separators=(",", ":"))
 
     def changed(
         self, kernel: Kernel | None, firmware: tuple[PackageName, ...], microcode: Microcode | None
