@@ -28,13 +28,13 @@ from fakes.bootparts.ends import RestartedError as RestartedError
 from fakes.bootparts.files import Entry, Mounted, Namespace, Tree, image_tree
 from fakes.bootparts.kernel import FakeKernel
 from fakes.bootparts.tpm import FakeTpm, never
-from fakes.bootparts.volumes import UUID as VOLUME_UUID
 from fakes.bootparts.volumes import OpenStorage, Storage
 from machineos.boot.aliases import next_driver
 from machineos.boot.facts import HostCa
 from machineos.boot.host import Host
 from machineos.boot.main import start
 from machineos.boot.steps import ProvisionTpm
+from machineos.boot.volumesteps import Shown
 from machineos.core.digest import Digest
 from machineos.core.secret import Secret
 from machineos.document.between.bootsettings import (
@@ -203,6 +203,9 @@ class FakeHost:
         self.load_modules(names or ())
         return names is not None
 
+    def begin_modules(self, names: tuple[str, ...]) -> None:
+        pass  # whoever needs them loads them
+
     def load_modules(self, names: tuple[str, ...]) -> None:
         for name in names:
             if name in self.machine.refused:
@@ -272,7 +275,7 @@ class FakeHost:
         content = self._content(device)
         if content is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(device))
-        return (content.header() if isinstance(content, Luks) else b"none of it")[:size]
+        return content.start(device, size) if isinstance(content, Luks | Storage) else b"other"
 
     def open_luks(self, device: Path, name: str, header: Path, key: Secret) -> None:
         content = self._content(device)
@@ -287,12 +290,11 @@ class FakeHost:
         self.storage.begin(self._content(device), key.reveal())
         key.wipe()
 
-    def list_volumes(self, group: str) -> tuple[str, ...]:
-        return self.storage.names()
+    def list_volumes(self, group: str) -> Shown:
+        return self.storage.shown()
 
     def open_volume(self, device: Path, name: str, uuid: str, key: Secret) -> None:
-        assert (uuid, len(key)) == (VOLUME_UUID, 64)
-        self.storage.open(device, name)
+        self.storage.open(device, name, uuid, key)
 
     # -- mounts
 

@@ -14,7 +14,7 @@ from vm.appliance import TEMPLATE, Bench
 from vm.guest import Boot, Guest
 
 VOLUME = "/dev/machine-data/registry"
-OPEN = "/dev/mapper/machine-volume-registry"
+OPEN = "/run/machineos/volumes/machine-volume-registry"
 DATA = "/var/lib/machineos/data/registry"
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from machineos.core.printable import printable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,7 +36,7 @@ class Console:
         self._write(f"BOOT FAILED: {text}", _ERROR)
 
     def _write(self, text: str, level: int) -> None:
-        line = " ".join(text.split())
+        line = printable(" ".join(text.split()))
         stamp = self._clock.monotonic()
         os.write(self._device, f"[{stamp:8.2f}] machineos: {line}\r\n".encode())
         os.write(self._log, f"<{level}>machineos: {line}\n".encode()[:900])

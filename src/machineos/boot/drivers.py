@@ -1,9 +1,10 @@
 """Kernel modules: those that every boot needs, and the drivers of the devices that are there.
 
 The first are loaded in a thread: the kernel checks the signature of each, which takes as long as
-the rest of Python's start, and needs none of it. The disk's file system comes behind them, beside
-what is done then. Further drivers are loaded only as long as what is looked for has not been found:
-most machines have controllers that nothing hangs on.
+the rest of Python's start, and needs none of it. Others are begun and asked for later, and never
+while the TPM is: the kernel measures each module, and a PCR that changes ends a policy session.
+Further drivers are loaded only as long as what is looked for has not been found: most machines have
+controllers that nothing hangs on.
 """
 
 from __future__ import annotations
@@ -68,6 +69,16 @@ class Drivers:
                     kernel.load_module(self._folder / name, options=options)
                     self._loaded.add(name)
 
+    def begin(self, names: tuple[str, ...]) -> None:
+        """Begin to load these modules, and return at once; who needs them asks for them, and is
+        told what went wrong."""
+        if names:
+            threading.Thread(target=self._load_quietly, args=(names,), daemon=True).start()
+
+    def _load_quietly(self, names: tuple[str, ...]) -> None:
+        with suppress(MachineOSError, OSError):
+            self.load(names)
+
     def _begin(self) -> None:
         try:
             self._load_watchdogs()
@@ -78,9 +89,6 @@ class Drivers:
         except OSError as error:
             self._failed = BootError(f"kernel modules: {error}")
         self._begun.set()
-        # Not every kernel has it as a module. Who mounts it asks for it, and is told.
-        with suppress(MachineOSError, OSError):
-            self.load(self._settings.filesystems.get("ext4", ()))
 
     def _load_watchdogs(self) -> None:
         """Load the drivers of watchdogs, until none is asked for: one makes the device of another.
@@ -96,19 +104,19 @@ class Drivers:
 
 class Devices:
     """The aliases (kernel docs, driver-api/driver-model) of the devices on some buses; the file of
-    each is read once."""
+    each is read once as long as the device stays."""
 
     def __init__(self, sysfs: Path, wanted: Collection[str]) -> None:
         self._folders = tuple(f"{sysfs}/bus/{bus}/devices" for bus in sorted(wanted))
         self._known: dict[str, str] = {}
 
     def aliases(self) -> set[str]:
-        """Return those of every device that is there now or was when this was last asked."""
-        for folder in self._folders:
-            for name in _names(folder):
-                device = f"{folder}/{name}"
-                if device not in self._known:
-                    self._known[device] = read_text(f"{device}/modalias")
+        """Return those of every device that is there now."""
+        there = [f"{folder}/{name}" for folder in self._folders for name in _names(folder)]
+        known = self._known
+        self._known = {
+            device: known.get(device) or read_text(f"{device}/modalias") for device in there
+        }
         return set(self._known.values()) - {""}
 
 

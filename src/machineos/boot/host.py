@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from machineos.boot.facts import HostCa
     from machineos.boot.steps import ProvisionTpm
+    from machineos.boot.volumesteps import Shown
     from machineos.core.digest import Digest
     from machineos.core.secret import Secret
     from machineos.document.between.bootsettings import Settings
@@ -47,6 +48,7 @@ class Drivers(Protocol):
 
     def wait_for_drivers(self) -> None: ...
     def load_driver(self) -> bool: ...
+    def begin_modules(self, names: tuple[str, ...]) -> None: ...
     def load_modules(self, names: tuple[str, ...]) -> None: ...
 
 
@@ -77,11 +79,10 @@ class Disks(Protocol):
 
 
 class Volumes(Protocol):
-    """The volumes of services. ``list_volumes`` raises ToolError also for what went wrong since
-    ``begin_volumes``, ``open_volume`` MissingError, ConflictError and ToolError."""
+    """The volumes of services. ``open_volume`` raises MissingError, ConflictError, ToolError."""
 
     def begin_volumes(self, group: str, device: Path, key: Secret) -> None: ...
-    def list_volumes(self, group: str) -> tuple[str, ...]: ...
+    def list_volumes(self, group: str) -> Shown: ...
     def open_volume(self, device: Path, name: str, uuid: str, key: Secret) -> None: ...
 
 

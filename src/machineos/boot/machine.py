@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from machineos.boot.drivers import read_text
 from machineos.boot.facts import HostCa
 from machineos.boot.switchroot import switch_root
+from machineos.boot.volumesteps import Shown
 from machineos.core.files import erase, list_bounded, read_bounded, read_part, write_atomic
 from machineos.core.secret import Secret
 from machineos.document.verify import images
@@ -109,6 +110,9 @@ class Machine:
     def load_driver(self) -> bool:
         return self._drivers.more()
 
+    def begin_modules(self, names: tuple[str, ...]) -> None:
+        self._drivers.begin(names)
+
     def load_modules(self, names: tuple[str, ...]) -> None:
         self._drivers.load(names)
 
@@ -173,12 +177,12 @@ class Machine:
     def begin_volumes(self, group: str, device: Path, key: Secret) -> None:
         self._activation = Activation(group, device, key)
 
-    def list_volumes(self, group: str) -> tuple[str, ...]:
+    def list_volumes(self, group: str) -> Shown:
         begun, self._activation = self._activation, None
-        if begun is not None:
-            begun.wait()
+        complaint = begun.wait() if begun is not None else ""
         folder = Path("/dev") / group
-        return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return Shown(tuple(names), complaint)
 
     def open_volume(self, device: Path, name: str, uuid: str, key: Secret) -> None:
         dmcrypt.open_volume(volume_of(device, name, uuid), key)

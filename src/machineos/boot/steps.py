@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from machineos.boot.driversteps import BeginModules as BeginModules
+from machineos.boot.driversteps import LoadDriver as LoadDriver
+from machineos.boot.driversteps import LoadModules as LoadModules
+from machineos.boot.driversteps import WaitForDrivers as WaitForDrivers
 from machineos.boot.facts import (
     DOOR_CLOSED,
     DRIVERS,
@@ -82,26 +86,6 @@ class Sleep(msgspec.Struct, Step[None], frozen=True):
     """Wait."""
 
     seconds: float
-
-
-# -- kernel modules
-
-
-class WaitForDrivers(msgspec.Struct, Step[None], frozen=True):
-    """Wait until the modules of every boot and a first driver are there."""
-
-
-class LoadDriver(msgspec.Struct, Step[bool], frozen=True):
-    """Load one more driver that a device here wants; answer False when there is none."""
-
-    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
-
-
-class LoadModules(msgspec.Struct, Step[None], frozen=True):
-    """Load these module files, in this order, but for those that are loaded already."""
-
-    after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
-    names: tuple[str, ...]
 
 
 # -- files
@@ -466,7 +450,7 @@ class SwitchRoot(msgspec.Struct, Step[None], frozen=True):
 
 if TYPE_CHECKING:
     TimeStep = Say | ReadClock | SetClock | ReadTimer | Sleep
-    DriverStep = WaitForDrivers | LoadDriver | LoadModules
+    DriverStep = WaitForDrivers | LoadDriver | BeginModules | LoadModules
     FileStep = (
         ReadFile | ReadPart | ReadText | ReadSecret | WriteFile | EraseFile | MakeFolder
         | ListFolder | IsFolder | IsProgram

@@ -25,8 +25,15 @@ class BeginVolumes(msgspec.Struct, Step[None], frozen=True):
     key: Secret
 
 
-class ListVolumes(msgspec.Struct, Step["tuple[str, ...]"], frozen=True):
-    """Wait until they are, and answer their names."""
+class Shown(msgspec.Struct, frozen=True):
+    """The volumes whose devices are there, and what went wrong with others, empty for nothing."""
+
+    names: tuple[str, ...]
+    complaint: str = ""
+
+
+class ListVolumes(msgspec.Struct, Step[Shown], frozen=True):
+    """Wait until they are, but not for ever."""
 
     after: ClassVar[frozenset[str]] = frozenset({UNSEALED, FIRST_DOOR})
     group: str

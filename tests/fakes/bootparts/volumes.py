@@ -10,14 +10,18 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from machineos.boot.volumesteps import Shown
 from machineos.core.secret import Secret
-from machineos.errors import ConflictError, ToolError
+from machineos.errors import ConflictError
 from machineos.state.volumes.sealed import KIND, device_of, integrity_key, machine_key, make_token
 from machineos.trust.wrap.hpke import public_key
 
 STORAGE_KEY = bytes(reversed(range(32)))
 _BINARY = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
 _SIZE = 16 << 10
+# As integritysetup makes it: magic, version 5, interleave, tags of 32 bytes, sections, sectors of
+# data, fixed padding and HMAC, blocks of 4096 bytes.
+SUPERBLOCK = struct.pack("<8sBBHIQIBB2xQ", b"integrt\0", 5, 15, 32, 124, 1 << 24, 0x18, 3, 0, 0)
 UUID = "0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11"
 
 
@@ -48,36 +52,46 @@ def volume_header(name: str, *, key: bytes = STORAGE_KEY) -> bytes:
 @dataclass
 class Storage:
     """What lies on a partition for volumes: the key of its blocks, headers by name of volume;
-    ``broken`` are those that cannot be read, ``taken`` those whose device is there already."""
+    ``broken`` are those that cannot be read, ``taken`` those whose device is there already,
+    ``damage`` is what LVM says of others; of a ``dead`` one nothing can be read."""
 
     key: bytes = integrity_key(Secret(STORAGE_KEY)).reveal()
     headers: dict[str, bytes] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
     taken: frozenset[str] = frozenset()
+    superblock: bytes = SUPERBLOCK
+    damage: str = ""
+    dead: bool = False
+
+    def start(self, device: Path, size: int) -> bytes:
+        """Return what the partition begins with. Raises: OSError."""
+        if self.dead:
+            raise OSError(5, os.strerror(5), str(device))
+        return self.superblock.ljust(size, b"\0")[:size]
 
 
 @dataclass
 class OpenStorage:
-    """What a boot has of it; ``failed`` is what went wrong when it began."""
+    """What a boot has of it."""
 
     storage: Storage | None = None
-    failed: str = ""
+    begun: bool = False
+    complaint: str = ""
     opened: dict[str, Path] = field(default_factory=dict)
 
     def begin(self, content: object, key: bytes) -> None:
         """Open what ``key`` authenticates. Whatever fails shows when the volumes are listed."""
+        self.begun = True
         if not isinstance(content, Storage):
-            self.failed = "integritysetup: no superblock"
+            self.complaint = "integritysetup: no superblock"
         elif content.key != key:
-            self.failed = "lvm: no such group"
+            self.complaint = "lvm: no such group"
         else:
-            self.storage = content
+            self.storage, self.complaint = content, content.damage
 
-    def names(self) -> tuple[str, ...]:
-        """Return the volumes that LVM shows. Raises: ToolError."""
-        if self.failed:
-            raise ToolError(self.failed)
-        return tuple(sorted(self.storage.headers)) if self.storage else ()
+    def shown(self) -> Shown:
+        """Return the volumes that LVM shows, and what was wrong."""
+        return Shown(tuple(sorted(self.storage.headers)) if self.storage else (), self.complaint)
 
     def header(self, device: Path) -> bytes | None:
         """Return what a device shows, None when it is none of these. Raises: OSError."""
@@ -88,8 +102,9 @@ class OpenStorage:
             raise OSError(5, os.strerror(5), str(device))
         return self.storage.headers.get(name)
 
-    def open(self, device: Path, name: str) -> None:
+    def open(self, device: Path, name: str, uuid: str, key: Secret) -> None:
         """Do as the kernel does, which takes any key. Raises: ConflictError."""
+        assert (uuid, len(key)) == (UUID, 64)
         if self.storage and device.name in self.storage.taken:
             raise ConflictError(f"a device {name} exists already")
         self.opened[name] = device

@@ -19,13 +19,16 @@ from machineos.boot.facts import (
     RUN,
     RUNS,
     SCRATCH,
+    SETTINGS,
     UNSEALED,
     Facts,
     Phase,
 )
 from machineos.boot.steps import (
+    BeginModules,
     ListPartitions,
     LoadDriver,
+    LoadModules,
     OpenLuks,
     ReadHeader,
     ReadTimer,
@@ -49,25 +52,29 @@ HEADER_COPY = RUN / "luks-header"
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         deadline = (yield from ask(ReadTimer())) + DISK_SECONDS
+        ext4 = facts[SETTINGS].filesystems.get("ext4", ())  # not every kernel has it as a module
+        yield from ask(BeginModules(ext4))
         tried: tuple[Partition, ...] | None = None
         while True:
-            there = yield from ask(ListPartitions())
-            named = [part for part in there if part.label == LABEL]
+            named = [part for part in (yield from ask(ListPartitions())) if part.label == LABEL]
             late = (yield from ask(ReadTimer())) > deadline
             if late or tried != tuple(named):
                 tried = tuple(named)
                 opened, reasons = yield from _open_first(tried, facts[KEY])
                 if opened is not None:
-                    return Facts().plus(PARTITIONS, _of_disk(there, opened.disk))
+                    yield from ask(LoadModules(ext4))
+                    return Facts().plus(PARTITIONS, (yield from _of_disk(opened.disk)))
                 if late:
                     raise BootError(_refusal(reasons))
             if not (yield from ask(LoadDriver())):
                 yield from ask(Sleep(PAUSE))
 
 
-def _of_disk(partitions: tuple[Partition, ...], disk: str) -> dict[str, Path]:
-    """Return the partitions of this disk by label; the kernel shows all of a disk at once."""
-    return {part.label: part.device for part in partitions if part.disk == disk}
+def _of_disk(disk: str) -> Talk[dict[str, Path]]:
+    """Answer the partitions of this disk by label. The kernel shows one after the other: what was
+    seen before one of them was opened need not have been all."""
+    there = yield from ask(ListPartitions())
+    return {part.label: part.device for part in there if part.disk == disk}
 
 
 def _open_first(
@@ -104,6 +111,6 @@ def _refusal(reasons: list[str]) -> str:
 PHASE = _Phase(
     "configuration",
     modes=RUNS,
-    needs=frozenset({SCRATCH, DRIVERS, KEY, UNSEALED, FIRST_DOOR}),
+    needs=frozenset({SETTINGS, SCRATCH, DRIVERS, KEY, UNSEALED, FIRST_DOOR}),
     gives=frozenset({PARTITIONS, OPENED, KEYS_USED}),
 )

@@ -1,10 +1,13 @@
 """Begin to make the volumes of services available, and make the keys that open them.
 
 They are made of the storage volume key here, so that it can be overwritten at once. What lies below
-the volumes takes two seconds to open, in which documents and images are verified.
+the volumes takes two seconds to open, in which documents and images are verified. A machine whose
+volumes are lost boots, and says so: whoever uses them is refused by mosd.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from machineos.boot.facts import (
     DRIVERS,
@@ -21,16 +24,35 @@ from machineos.boot.facts import (
     Phase,
 )
 from machineos.boot.phases.store import partition_of
+from machineos.boot.steps import ReadHeader, Say
 from machineos.boot.volumesteps import BeginVolumes
 from machineos.core.steps import Talk, ask
+from machineos.errors import MachineOSError, VerificationError
+from machineos.host.disk.integrity import SUPERBLOCK_SIZE, check_superblock
 from machineos.state.volumes.sealed import GROUP, integrity_key, machine_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
-        device = partition_of(facts[PARTITIONS], GROUP)
-        yield from ask(BeginVolumes(GROUP, device, integrity_key(facts[STORAGE_KEY])))
+        try:
+            device = partition_of(facts[PARTITIONS], GROUP)
+            yield from _check(device)
+        except MachineOSError as error:
+            yield from ask(Say(f"storage: no volume can be opened: {error.message}"))
+        else:
+            yield from ask(BeginVolumes(GROUP, device, integrity_key(facts[STORAGE_KEY])))
         return Facts().plus(MACHINE_KEY, machine_key(facts[STORAGE_KEY]))
+
+
+def _check(device: Path) -> Talk[None]:
+    try:
+        block = yield from ask(ReadHeader(device, SUPERBLOCK_SIZE))
+    except OSError as error:
+        raise VerificationError(f"{device}: {error.strerror}") from error
+    check_superblock(block, what=str(device))
 
 
 PHASE = _Phase(

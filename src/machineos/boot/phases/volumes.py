@@ -49,11 +49,13 @@ def persistent(system: System) -> tuple[Label, ...]:
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         key = facts[MACHINE_KEY]
-        there = yield from _there()
+        shown = yield from ask(ListVolumes(GROUP))
+        if shown.complaint:
+            yield from ask(Say(f"storage: not every volume is there: {shown.complaint}"))
         for label in persistent(facts[GENERATION].system):
             # One that was cut off before it got its name is whole or not: mosd knows by its tag.
             for name in (label, Unfinished.of(label)):
-                if name in there:
+                if name in shown.names:
                     try:
                         yield from _open(name, label, key)
                     except MachineOSError as error:
@@ -61,14 +63,6 @@ class _Phase(Phase, frozen=True):
         public = public_key(key)
         yield from ask(ForgetSecret(key))
         return Facts().plus(VOLUMES, public)
-
-
-def _there() -> Talk[tuple[str, ...]]:
-    try:
-        return (yield from ask(ListVolumes(GROUP)))
-    except MachineOSError as error:
-        yield from ask(Say(f"storage: no volume can be opened: {error.message}"))
-        return ()
 
 
 def _open(name: VolumeName, label: Label, key: Secret) -> Talk[None]:

@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
     Found = Iterator[tuple[str, str]]
 
-# Names of the machine's own partitions.
+# Names of the machine's own partitions and volumes.
 RESERVED_LABELS = (
     "esp", "machine-config", "machine-data", "machine-log", "machine-mirror", "machine-scratch",
-    "machine-store",
+    "machine-store", "pool",
+)  # fmt: skip
+# What LVM keeps for its own volumes (lvm(8), "Valid names").
+_LVM_STARTS = ("snapshot", "pvmove")
+_LVM_PARTS = (
+    "_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_imeta", "_iorig", "_mimage", "_mlog",
+    "_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin", "_wcorig",
 )  # fmt: skip
 # Folders that are mounted over in every container; a volume over one would hide what is there.
 KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
@@ -60,6 +66,12 @@ def _label_free(declaration: Declaration) -> Found:
         if item.label.lower() in RESERVED_LABELS:
             message = f"{item.label!r} is reserved for the machine's own partitions"
             yield f"{path}.label", message
+        elif _is_lvms(item.label):
+            yield f"{path}.label", f"{item.label!r} is a name that LVM keeps for its own volumes"
+
+
+def _is_lvms(label: str) -> bool:
+    return label.startswith(_LVM_STARTS) or any(part in label for part in _LVM_PARTS)
 
 
 def _label_once(declaration: Declaration) -> Found:

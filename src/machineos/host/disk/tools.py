@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from machineos.core.run import perform, run
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from machineos.core.secret import Secret
     from machineos.host.disk.lvm import LogicalVolume, Report
 
+# A disk that hangs, or metadata that leads the kernel in a circle, must not stop a boot.
+ACTIVATION_SECONDS = 120.0
 FilesystemKind = Literal["ext4", "vfat"]
 
 
@@ -44,8 +47,8 @@ def format_integrity(device: Path, name: str, key: Secret) -> Path:
     command = integrity.format_command(device)
     run(command.argv, input=key.view(), timeout=command.timeout)
     node = open_integrity(device, name, key)
-    for place in ("first", "last"):
-        direct.write_zeros(node, integrity.EDGE, at_end=place == "last")
+    for at_end in (False, True):
+        direct.write_zeros(node, integrity.EDGE, at_end=at_end)
     return node
 
 
@@ -54,6 +57,12 @@ def open_integrity(device: Path, name: str, key: Secret) -> Path:
     command = integrity.open_command(device, name)
     run(command.argv, input=key.view(), timeout=command.timeout)
     return integrity.mapped(name)
+
+
+def close_integrity(name: str) -> None:
+    """Close it; one that is not open is no error. Raises: ToolError (in use)."""
+    if integrity.mapped(name).exists():
+        perform(integrity.close_command(name))
 
 
 def create_group(group: Group) -> None:
@@ -67,12 +76,16 @@ def make_group(name: str, device: Path, *, key: Secret) -> None:
     """Make the group ``name`` on ``device``, whose blocks ``key`` authenticates, and take it down
     again; what was there is lost. Raises: ToolError."""
     mapped = integrity.name_of(name)
-    group = Group(name, format_integrity(device, mapped, key))
     try:
+        group = Group(name, format_integrity(device, mapped, key))
         create_group(group)
         perform(group.deactivate_command())
-    finally:
-        perform(integrity.close_command(mapped))
+    except MachineOSError:
+        with suppress(MachineOSError):  # what went wrong first is what counts
+            perform(Group(name, integrity.mapped(mapped)).deactivate_command())
+            close_integrity(mapped)
+        raise
+    close_integrity(mapped)
     flush(device)
 
 
@@ -81,15 +94,17 @@ class Activation:
     way: in a thread, since both programs take a second. The key is overwritten when it was used."""
 
     def __init__(self, name: str, device: Path, key: Secret) -> None:
-        self._failed: MachineOSError | None = None
+        self._complaint = ""
         self._thread = threading.Thread(target=self._run, args=(name, device, key), daemon=True)
         self._thread.start()
 
-    def wait(self) -> None:
-        """Return when they are there. Raises: ToolError, MissingToolError."""
-        self._thread.join()
-        if self._failed is not None:
-            raise self._failed
+    def wait(self, seconds: float = ACTIVATION_SECONDS) -> str:
+        """Return when all are there that can be, and what was wrong with others: LVM shows those
+        that are whole whatever the rest is. Waits no longer than ``seconds`` from now on."""
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            return f"no end after {seconds:.0f} s"
+        return self._complaint
 
     def _run(self, name: str, device: Path, key: Secret) -> None:
         try:
@@ -97,7 +112,9 @@ class Activation:
             key.wipe()
             perform(Group(name, node).activate_command())
         except MachineOSError as error:
-            self._failed = error
+            self._complaint = error.message
+        except Exception as error:  # noqa: BLE001 (of a thread nobody else hears)
+            self._complaint = f"unexpected {type(error).__name__}: {error}"
         finally:
             key.wipe()
 

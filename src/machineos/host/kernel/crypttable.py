@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-MAPPER = Path("/dev/mapper")
+# Of our own: what udev has once made a link of in /dev/mapper, it also takes away.
+MAPPER = Path("/run/machineos/volumes")
 KEY_SIZE = 64  # of AES-256 in XTS mode
 SECTOR_SIZE = 4096
 _SECTOR = 512  # what device mapper counts in

@@ -3,8 +3,8 @@
 Shared with the initrd: standard library and core only. The kernel takes the key from the thread's
 keyring while it makes the device; nobody reads it there or in the table. Kernel documentation:
 admin-guide/device-mapper/dm-crypt. Names and UUIDs are those of libcryptsetup, so that ``cryptsetup
-status`` and ``close`` work on what is opened here. The node in ``/dev/mapper`` is our own link,
-whether udev runs or not.
+status`` and ``close`` work on what is opened here. Where a volume is found is a link in a folder of
+our own, in which nobody else makes or removes any: it is there as long as the volume is open.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from machineos.errors import MissingError, ToolError
+from machineos.errors import MachineOSError, MissingError, ToolError
 from machineos.host.kernel import devicemapper, keyring
 from machineos.host.kernel.crypttable import MAPPER, SECTOR_SIZE, parameters
 from machineos.host.kernel.devicemapper import Table
@@ -60,19 +60,32 @@ def rename_volume(name: str, new: str, *, mapper: Path = MAPPER) -> Path:
     Raises: MissingError, ConflictError, ToolError.
     """
     with devicemapper.opened() as control:
-        control.rename(name, new)
-        node = control.find(new)
-    if node is None:
-        raise MissingError(f"there is no device {new}")
+        node = control.find(name)
+        if node is None:
+            raise MissingError(f"there is no device {name}")
+        # First: whoever is cut off before the device has its name finds it by its link.
+        link = _link(node, mapper / new)
+        try:
+            control.rename(name, new)
+        except MachineOSError:
+            link.unlink()
+            raise
     (mapper / name).unlink(missing_ok=True)
-    return _link(node, mapper / new)
+    return link
 
 
 def close_volume(name: str, *, mapper: Path = MAPPER) -> None:
     """Close a volume; one that is not open is no error. Raises: ToolError (in use)."""
     with devicemapper.opened() as control:
-        control.remove(name)
-    (mapper / name).unlink(missing_ok=True)
+        node = control.find(name)
+        # First: a link that outlived its device would lead to the next one of that number.
+        (mapper / name).unlink(missing_ok=True)
+        try:
+            control.remove(name)
+        except MachineOSError:
+            if node is not None:
+                _link(node, mapper / name)
+            raise
 
 
 def _open(device: Path) -> int:
@@ -92,7 +105,7 @@ def _size(descriptor: int) -> int:
 def _link(node: Path, path: Path) -> Path:
     """Show a device under its name. Raises: ToolError."""
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.symlink_to(os.path.relpath(node, path.parent))
     except OSError as error:

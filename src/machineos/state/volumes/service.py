@@ -98,12 +98,12 @@ class LogicalVolumes:
         return {name: found[name].unfinished for name in sorted(found)}
 
     def create(self, name: VolumeName, size: int) -> None:
-        """Make a volume of ``size`` bytes that is not finished, unless it is there.
+        """Make a volume with room for ``size`` bytes that is not finished, unless it is there.
 
         Raises: ToolError (no room).
         """
         with self._unless(lambda names: name in names):
-            self._group.create_volume(name, size)
+            self._group.create_volume(name, size + luks.HEADER_SIZE)
 
     def format(self, name: Unfinished, label: Label) -> None:
         """Lock a volume, whose content is lost, and make an ext4 file system in it, called

@@ -78,13 +78,6 @@ def test_the_bootkit_is_not_handed_to_mosd() -> None:
     assert len([path for path in run.entries if path.endswith(".p7s")]) == 1
 
 
-def test_a_disk_without_a_place_for_data() -> None:
-    made = machine()
-    made.disks.insert(0, system_disk("aaa", secret=bytes(32)))
-    del made.disks[1].parts[3]
-    assert refusal(made) == "the disk that /dev/vda2 is on has no partition machine-data"
-
-
 # -- door and leaving
 
 

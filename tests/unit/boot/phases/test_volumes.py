@@ -10,10 +10,11 @@ import pytest
 from fakes.boot import FakeHost, FakeMachine
 from fakes.bootparts.disks import Disk, Volume
 from fakes.bootparts.files import Tree
-from fakes.bootparts.volumes import Storage, luks2_header, volume_header
+from fakes.bootparts.volumes import SUPERBLOCK, Storage, luks2_header, volume_header
 from machineos.core.secret import Secret
+from machineos.host.disk.integrity import SUPERBLOCK_SIZE
 from machineos.state.volumes.sealed import HEADERS_SIZE
-from unit.boot.ends import handed_over, refusal
+from unit.boot.ends import handed_over
 from unit.boot.worlds import machine, system_disk
 
 OPEN = {"machine-volume-zot": Path("/dev/machine-data/zot")}
@@ -41,8 +42,9 @@ def test_no_other_is_looked_at() -> None:
     host = handed_over(with_storage(Storage(headers=headers))).host
     assert host.storage.opened == OPEN
     read = [arguments for name, arguments in host.calls if name == "read_header"]
-    assert read[-1] == (Path("/dev/machine-data/zot"), HEADERS_SIZE)
-    assert len(read) == 2
+    assert read[1:] == [
+        (Path("/dev/vda4"), SUPERBLOCK_SIZE), (Path("/dev/machine-data/zot"), HEADERS_SIZE)
+    ]  # fmt: skip
 
 
 def test_one_that_was_cut_off_before_it_got_its_name_is_opened_by_the_one_it_has() -> None:
@@ -93,25 +95,49 @@ def test_a_volume_that_cannot_be_read() -> None:
     assert told(host) == ["storage zot stays closed: /dev/machine-data/zot: Input/output error"]
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (Storage(key=bytes(32), headers={"zot": volume_header("zot")}), "lvm: no such group"),
-        (Volume("ext4", Tree()), "integritysetup: no superblock"),
-    ],
-)
-def test_what_lies_below_the_volumes_does_not_open(content: Storage | Volume, words: str) -> None:
+def test_blocks_of_another_key_have_no_volumes() -> None:
     """dm-integrity opens with any key and gives out nothing with the wrong one. A machine whose
     volumes are lost boots, and says so."""
-    host = handed_over(with_storage(content)).host
+    storage = Storage(key=bytes(32), headers={"zot": volume_header("zot")})
+    host = handed_over(with_storage(storage)).host
     assert host.storage.opened == {}
-    assert told(host) == [f"storage: no volume can be opened: {words}"]
+    assert told(host) == ["storage: not every volume is there: lvm: no such group"]
+
+
+def test_one_volume_that_is_damaged_closes_no_other() -> None:
+    storage = Storage(headers={"zot": volume_header("zot")}, damage="lvm: other: no such module")
+    host = handed_over(with_storage(storage)).host
+    assert host.storage.opened == OPEN
+    assert told(host) == ["storage: not every volume is there: lvm: other: no such module"]
+
+
+RECALCULATE = bytearray(SUPERBLOCK)
+RECALCULATE[24] |= 0x04
+
+
+@pytest.mark.parametrize(
+    "content", [Volume("ext4", Tree()), Storage(superblock=bytes(RECALCULATE))]
+)
+def test_a_superblock_that_is_none_of_ours_is_never_opened(content: Storage | Volume) -> None:
+    """It would have the kernel make the tags of all blocks anew, of whatever is there."""
+    host = handed_over(with_storage(content)).host
+    assert (host.storage.opened, host.storage.begun) == ({}, False)
+    (line,) = told(host)
+    assert line.startswith("storage: no volume can be opened: /dev/vda4: ")
+    assert "superblock of dm-integrity" in line
 
 
 def test_a_disk_without_the_partition() -> None:
+    """Whoever can rename one must not end the boot of all that needs none."""
     disk: Disk = system_disk()
-    made = machine(disks=[replace(disk, parts=disk.parts[:-1])])
-    assert refusal(made) == "the disk that /dev/vda2 is on has no partition machine-data"
+    host = handed_over(machine(disks=[replace(disk, parts=disk.parts[:-1])])).host
+    words = "the disk that /dev/vda2 is on has no partition machine-data"
+    assert told(host) == [f"storage: no volume can be opened: {words}"]
+
+
+def test_a_disk_that_cannot_be_read() -> None:
+    host = handed_over(with_storage(Storage(dead=True))).host
+    assert told(host) == ["storage: no volume can be opened: /dev/vda4: Input/output error"]
 
 
 def test_the_keys_are_gone_before_a_document_is_parsed() -> None:

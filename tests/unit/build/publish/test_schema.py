@@ -88,7 +88,7 @@ def test_what_has_to_be_there() -> None:
     assert schema()["properties"]["version"] == {"const": 1}
     assert properties("storage")["label"]["not"]["enum"] == [
         "esp", "machine-config", "machine-data", "machine-log", "machine-mirror",
-        "machine-scratch", "machine-store",
+        "machine-scratch", "machine-store", "pool",
     ]  # fmt: skip
     assert target["properties"]["service_type"]["enum"] == ["hostfs", "container", "fs-only"]
     network = properties("targets")["network"]

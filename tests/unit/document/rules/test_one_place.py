@@ -44,6 +44,7 @@ BESIDE = {
     "boot/phases/requests.py:_version": "a defect of the boot, which counted the layers",
     "boot/phases/root.py:_Phase.talk": "a folder of the mounted root is not there",
     "boot/phases/root.py:_require_volume": "only the image itself knows its modules",
+    "boot/phases/storage.py:_check": "the disk cannot be read",
     "boot/phases/store.py:partition_of": "a partition is not there",
     "boot/phases/unseal.py:_Phase.talk": "a file of our own initrd is not there",
     "boot/phases/volumes.py:_open": "a volume of the disk cannot be read",

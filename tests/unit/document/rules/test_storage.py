@@ -69,12 +69,25 @@ def test_a_volume_of_another_group(owner: str, group: str) -> None:
         "machine-mirror",
         "machine-scratch",
         "Machine-Store",
+        "pool",
+        "Pool",
     ],
 )
 def test_the_machines_own_labels_are_taken(label: str) -> None:
     assert volumes("storage-label-free", volume("a"), volume(label)) == [
         ("storage[1].label", f"{label!r} is reserved for the machine's own partitions")
     ]
+
+
+@pytest.mark.parametrize(
+    "label", ["snapshot1", "pvmove0", "a_tdata", "a_tmeta", "x_rimage_0", "a_pmspare", "b_mlog"]
+)
+def test_labels_that_lvm_keeps_for_itself_are_taken(label: str) -> None:
+    """It would make the volume under its first name, and never give it its last."""
+    assert volumes("storage-label-free", volume("a"), volume(label)) == [
+        ("storage[1].label", f"{label!r} is a name that LVM keeps for its own volumes")
+    ]
+    assert volumes("storage-label-free", volume("my-snapshot"), volume("tdata")) == []
 
 
 def test_no_label_twice_in_any_case() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from machineos.document.model.names import Label, Unfinished, VolumeName
 from machineos.errors import ConflictError, MissingError, ToolError, VerificationError
+from machineos.host.disk import luks
 from machineos.host.disk.lvm import UNFINISHED, Group, LogicalVolume
 from machineos.host.disk.tools import VolumeGroup
 from machineos.state.volumes.service import LogicalVolumes, own_folder
@@ -41,9 +42,10 @@ class MemoryGroup:
         self.asked.append(f"create {name}")
         if name in self.sizes:
             raise ToolError(f"{name} already exists")
-        if size > 1000:
+        room = size - luks.HEADER_SIZE  # what LUKS takes comes on top of what was asked for
+        if room > 1000:
             raise ToolError("insufficient free space")
-        self.sizes[name] = size
+        self.sizes[name] = room
         self.begun.add(name)
 
     def finish_volume(self, name: VolumeName) -> None:
@@ -101,7 +103,7 @@ def test_a_key_that_is_none_locks_nothing(volumes: LogicalVolumes, tmp_path: Pat
 
 def test_the_real_group_is_one_of_these(tmp_path: Path) -> None:
     group = VolumeGroup(Group("no-such-group", tmp_path / "no-device"))
-    assert LogicalVolumes(group, bytes(32)).folder == Path("/dev/mapper")
+    assert LogicalVolumes(group, bytes(32)).folder == Path("/run/machineos/volumes")
 
 
 def test_each_call_can_be_repeated(volumes: LogicalVolumes, group: MemoryGroup) -> None:
