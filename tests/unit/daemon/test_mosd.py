@@ -224,7 +224,7 @@ def test_a_machine_without_handover_is_told_so(tmp_path: Path) -> None:
         begin(places)
     places.handover.write_bytes(encode_handover(handover(tmp_path)))
     start = begin(places)
-    assert start.storage.folder == Path("/dev/mapper")
+    assert start.storage.folder == Path("/run/machineos/volumes")
     lines: list[str] = []
     assert isinstance(build(start, notify_socket="", log=lines.append), Daemon)
 
