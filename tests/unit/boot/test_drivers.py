@@ -4,6 +4,7 @@ modules is in tests/vm."""
 from __future__ import annotations
 
 import inspect
+import threading
 from pathlib import Path
 
 import pytest
@@ -100,9 +101,13 @@ def test_only_what_a_device_here_wants(tmp_path: Path) -> None:
     assert not drivers.more()
 
 
-def test_nobody_waits_for_the_disks_file_system_but_who_mounts_it(tmp_path: Path) -> None:
+def test_what_was_begun_is_told_to_who_loads_it(tmp_path: Path) -> None:
     drivers = Drivers(settings(ext4=("ext4.ko",)), tmp_path, tmp_path)
     drivers.wait()
+    before = threading.active_count()
+    drivers.begin(())
+    assert threading.active_count() == before, "there is nothing to do"
+    drivers.begin(("ext4.ko",))
     with pytest.raises(MissingError, match=r"ext4\.ko"):
         drivers.load(("ext4.ko",))
 
