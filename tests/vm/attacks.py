@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import msgspec
 
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 # A LUKS header's JSON; what an attacker does to it does not fit one type.
 Json = dict[str, Any]
-# Boot the victim: the words of the verdict; what was tried, each with its end.
-Ends = Callable[[], str]
+# Boot the victim: what was tried, each with its end.
 Tries = Callable[[], list[tuple[str, str]]]
 
 # How a boot of the machine ends: its own words, or those of firmware and shim. A line whose words
@@ -47,6 +46,18 @@ VERDICT = (
 RUNS = "handing over to systemd"
 SLOTS = ("EFI/machineos-a/shimx64.efi", "EFI/BOOT/BOOTX64.EFI")
 KERNELS = ("EFI/machineos-a/grubx64.efi", "EFI/BOOT/grubx64.efi")
+
+
+# With several processors the emulation sometimes runs an int3 that belongs to a jump label.
+EMULATION = "Oops: int3"
+
+
+class Ends(Protocol):
+    """Boot the victim and return the words of the verdict; ``text`` is all that boot has said."""
+
+    text: str
+
+    def __call__(self) -> str: ...
 
 
 class Variable(TypedDict):
