@@ -28,8 +28,9 @@ STUB_PATH = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 SBAT_GENERATION = 1
 COMMAND_LINE = (
     "console=tty0 console=ttyS0,115200n8 panic=10 oops=panic quiet loglevel=4 "
-    # A kernel that hangs restarts, and a watchdog runs that nobody opens, or closes, on purpose.
-    "hardlockup_panic=1 nmi_watchdog=1 watchdog.open_timeout=60 "
+    # A kernel that hangs restarts, and nobody stops a watchdog. No watchdog.open_timeout: systemd
+    # opens one, and where there is a second the kernel has to feed that for ever.
+    "hardlockup_panic=1 nmi_watchdog=1 "
     "iTCO_wdt.nowayout=1 i6300esb.nowayout=1 sp5100_tco.nowayout=1 wdat_wdt.nowayout=1 "
     "lsm=landlock,lockdown,yama,integrity,apparmor,ipe lockdown=confidentiality "
     "apparmor=1 security=apparmor random.trust_cpu=on "

@@ -65,7 +65,6 @@ def test_the_command_line_locks_the_kernel_down() -> None:
         "initcall_blacklist=fuse_init,virtio_fs_init",
         "hardlockup_panic=1",
         "nmi_watchdog=1",
-        "watchdog.open_timeout=60",
         "iTCO_wdt.nowayout=1",
         "i6300esb.nowayout=1",
         "sp5100_tco.nowayout=1",
