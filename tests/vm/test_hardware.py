@@ -124,6 +124,12 @@ def test_the_machine_says_what_of_it_works(hardware: Guest) -> None:
     assert [card["driver"] for card in found["networks"]] == ["e1000e"]
 
 
+def test_the_watchdog_that_nobody_opened_ends_no_machine(hardware: Guest) -> None:
+    """That of the chipset runs from when its driver came, and restarts after less than this."""
+    hardware.wait_until("test $(cut -d. -f1 /proc/uptime) -ge 180", SHELL)
+    assert "iTCO_wdt" in hardware.must("cat /sys/class/watchdog/watchdog*/identity")
+
+
 def test_a_machine_whose_first_process_hangs_is_restarted(hardware: Guest) -> None:
     """systemd freezes itself when it has crashed, and feeds nobody any more. The last one here.
     What is waited for is what systemd can be told, not what it is told for every day."""
