@@ -132,6 +132,7 @@ def read_text(path: str | Path) -> str:
 
 def _names(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)  # noqa: PTH208 (only names are wanted, and often)
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
     except FileNotFoundError:
         return []

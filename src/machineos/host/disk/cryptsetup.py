@@ -31,8 +31,8 @@ def format_keyed(volume: luks.LuksVolume, passphrase: Secret, key: Secret, *, uu
     """
     reader, writer = os.pipe()  # takes more than a key at once
     try:
-        os.write(writer, key.view())
-        os.close(writer)
+        with os.fdopen(writer, "wb", buffering=0) as pipe:
+            pipe.write(key.view())
         file = f"/proc/self/fd/{reader}"
         command = luks.format_command(volume, uuid=uuid, integrity=False, key_file=file)
         run(command.argv, input=passphrase.view(), timeout=command.timeout, pass_fds=(reader,))

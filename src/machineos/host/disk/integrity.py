@@ -45,7 +45,7 @@ def mapped(name: str) -> Path:
 
 
 def check_superblock(block: bytes, *, what: str) -> None:
-    """Refuse a device that the kernel would not open as one of ours; ``block`` is its start.
+    """Refuse a device whose superblock is not as the installer makes it; ``block`` is its start.
 
     Nothing authenticates the superblock, and some of its flags tell the kernel to make all tags
     anew, of whatever is there. Raises: VerificationError.

@@ -22,7 +22,7 @@ HEADER_SIZE = 4 << 20
 # is ours (state/volumes/header keeps the authentication of the header in it).
 KEYSLOTS_SIZE = 512 << 10
 CIPHER = "aes-xts-plain64"
-ITERATIONS = 1000
+_ITERATIONS = 1000
 _TIMEOUT = 900.0
 _SHOWN = 300  # characters of what cryptsetup complains of
 
@@ -48,7 +48,7 @@ def format_command(
     argv = (
         "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2", f"--cipher={CIPHER}",
         "--key-size=512", *(("--integrity=hmac-sha256",) if integrity else ()),
-        "--hash=sha256", "--pbkdf=pbkdf2", f"--pbkdf-force-iterations={ITERATIONS}",
+        "--hash=sha256", "--pbkdf=pbkdf2", f"--pbkdf-force-iterations={_ITERATIONS}",
         "--sector-size=4096", "--luks2-metadata-size=16k",
         f"--luks2-keyslots-size={KEYSLOTS_SIZE}", f"--offset={HEADER_SIZE // 512}",
         *((f"--volume-key-file={key_file}",) if key_file else ()), f"--uuid={uuid}", "--key-file=-",

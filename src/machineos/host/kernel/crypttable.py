@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Of our own: what udev has once made a link of in /dev/mapper, it also takes away.
-MAPPER = Path("/run/machineos/volumes")
+OPENED = Path("/run/machineos/volumes")
 KEY_SIZE = 64  # of AES-256 in XTS mode
 SECTOR_SIZE = 4096
 _SECTOR = 512  # what device mapper counts in

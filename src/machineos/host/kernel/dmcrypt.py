@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from machineos.errors import MachineOSError, MissingError, ToolError
 from machineos.host.kernel import devicemapper, keyring
-from machineos.host.kernel.crypttable import MAPPER, SECTOR_SIZE, parameters
+from machineos.host.kernel.crypttable import OPENED, SECTOR_SIZE, parameters
 from machineos.host.kernel.devicemapper import Table
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _GET_SIZE = 0x80081272  # BLKGETSIZE64 of linux/fs.h
 
 
-def open_volume(volume: CryptVolume, key: Secret, *, mapper: Path = MAPPER) -> Path:
+def open_volume(volume: CryptVolume, key: Secret, *, folder: Path = OPENED) -> Path:
     """Open a volume and return its node. Whether the key is the right one shows when it is read.
 
     Raises: ConflictError (the name is taken), MissingError, ToolError.
@@ -51,10 +51,10 @@ def open_volume(volume: CryptVolume, key: Secret, *, mapper: Path = MAPPER) -> P
             node = control.create(volume.name, uuid, Table("crypt", size, line), writable=True)
     except OSError as error:
         raise ToolError(f"{volume.device}: cannot be opened: {error.strerror}") from error
-    return _link(node, mapper / volume.name)
+    return _link(node, folder / volume.name)
 
 
-def rename_volume(name: str, new: str, *, mapper: Path = MAPPER) -> Path:
+def rename_volume(name: str, new: str, *, folder: Path = OPENED) -> Path:
     """Give an open volume another name, whoever uses it, and return its node.
 
     Raises: MissingError, ConflictError, ToolError.
@@ -64,27 +64,27 @@ def rename_volume(name: str, new: str, *, mapper: Path = MAPPER) -> Path:
         if node is None:
             raise MissingError(f"there is no device {name}")
         # First: whoever is cut off before the device has its name finds it by its link.
-        link = _link(node, mapper / new)
+        link = _link(node, folder / new)
         try:
             control.rename(name, new)
         except MachineOSError:
             link.unlink()
             raise
-    (mapper / name).unlink(missing_ok=True)
+    (folder / name).unlink(missing_ok=True)
     return link
 
 
-def close_volume(name: str, *, mapper: Path = MAPPER) -> None:
+def close_volume(name: str, *, folder: Path = OPENED) -> None:
     """Close a volume; one that is not open is no error. Raises: ToolError (in use)."""
     with devicemapper.opened() as control:
         node = control.find(name)
         # First: a link that outlived its device would lead to the next one of that number.
-        (mapper / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
         try:
             control.remove(name)
         except MachineOSError:
             if node is not None:
-                _link(node, mapper / name)
+                _link(node, folder / name)
             raise
 
 

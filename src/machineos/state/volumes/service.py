@@ -19,7 +19,7 @@ from machineos.document.model.names import Unfinished
 from machineos.errors import ConflictError, MissingError, ToolError
 from machineos.host.disk import cryptsetup, luks, tools
 from machineos.host.kernel import dmcrypt
-from machineos.host.kernel.crypttable import KEY_SIZE, MAPPER
+from machineos.host.kernel.crypttable import KEY_SIZE, OPENED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ class LogicalVolumes:
         recipient: bytes,
         *,
         dev: Path = Path("/dev"),
-        mapper: Path = MAPPER,
+        mapper: Path = OPENED,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._group = group
@@ -116,12 +116,12 @@ class LogicalVolumes:
         key, passphrase = Secret(self._random(KEY_SIZE)), Secret(self._random(32))
         try:
             token = sealed.make_token(self._recipient, key, name.label, random=self._random)
-            dmcrypt.close_volume(name.mapped, mapper=self._mapper)
+            dmcrypt.close_volume(name.mapped, folder=self._mapper)
             volume = luks.LuksVolume(device, name.mapped)
             cryptsetup.format_keyed(volume, passphrase, key, uuid=number)
             perform(luks.token_command(device, token))
             opened = sealed.volume_of(device, name.mapped, number)
-            node = dmcrypt.open_volume(opened, key, mapper=self._mapper)
+            node = dmcrypt.open_volume(opened, key, folder=self._mapper)
         finally:
             key.wipe()
             passphrase.wipe()
@@ -140,7 +140,7 @@ class LogicalVolumes:
                 f"storage {label}: its volume is not open: the initrd opens it at the next boot, "
                 "or says why not"
             )
-        dmcrypt.rename_volume(new.mapped, label.mapped, mapper=self._mapper)
+        dmcrypt.rename_volume(new.mapped, label.mapped, folder=self._mapper)
 
     def finish(self, name: VolumeName) -> None:
         """Say that a volume is whole, unless that was said. Raises: ToolError."""
@@ -154,7 +154,7 @@ class LogicalVolumes:
     def remove(self, name: VolumeName) -> None:
         """Remove a volume and what is on it, unless it is gone. Raises: ToolError (in use)."""
         if self.has_device(name):
-            dmcrypt.close_volume(name.mapped, mapper=self._mapper)
+            dmcrypt.close_volume(name.mapped, folder=self._mapper)
         with self._unless(lambda names: name not in names):
             self._group.remove_volume(name)
 

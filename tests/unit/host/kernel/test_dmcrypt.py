@@ -25,18 +25,18 @@ def test_the_table_names_the_key_and_does_not_hold_it() -> None:
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
     volume = CryptVolume(tmp_path / "none", "x", UUID, "aes-xts-plain64", 4096)
     with pytest.raises(MissingError, match="none does not exist"):
-        dmcrypt.open_volume(volume, KEY, mapper=tmp_path)
+        dmcrypt.open_volume(volume, KEY, folder=tmp_path)
     (tmp_path / "file").touch()
     other = CryptVolume(tmp_path / "file/x", "x", UUID, "aes-xts-plain64", 4096)
     with pytest.raises(ToolError, match="Not a directory"):
-        dmcrypt.open_volume(other, KEY, mapper=tmp_path)
+        dmcrypt.open_volume(other, KEY, folder=tmp_path)
 
 
 def test_what_is_no_block_device(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(1 << 20))
     volume = CryptVolume(tmp_path / "file", "x", UUID, "aes-xts-plain64", 4096)
     with pytest.raises(ToolError, match=r"file: Inappropriate ioctl"):
-        dmcrypt.open_volume(volume, KEY, mapper=tmp_path)
+        dmcrypt.open_volume(volume, KEY, folder=tmp_path)
 
 
 def test_a_link_shows_the_device_and_replaces_what_was_there(tmp_path: Path) -> None:
