@@ -131,10 +131,11 @@ def _round(
         ready = _once_more(lambda: _boot_theirs(store), say)
     if "handover" in wanted:
         handed = _once_more(lambda: _hand_over_theirs(store), say)
-    say(f"  plain: hand-over {handed:.2f} s, multi-user {ready:.2f} s")
+    if handed or ready:
+        say(f"  plain: hand-over {handed:.2f} s, multi-user {ready:.2f} s")
     if any(name.endswith("-verified") for name in wanted):
         fair = _once_more(lambda: _boot_verified(store), say)
-    say(f"  verified: hand-over {fair[0]:.2f} s, multi-user {fair[1]:.2f} s")
+        say(f"  verified: hand-over {fair[0]:.2f} s, multi-user {fair[1]:.2f} s")
     generic = 0.0
     if "kernels" in wanted:
         generic = _once_more(lambda: _boot_ours(store, GENERIC, other), say).handover
