@@ -74,6 +74,11 @@ class MachineOSError(Exception):
         self.hint = hint
         self.rule = rule
 
+    @property
+    def told(self) -> str:
+        """Message and hint, for a place that has one line for both."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
     def about(self, what: str) -> Self:
         """Return the same error with a message that begins with ``what``.
 

@@ -203,9 +203,6 @@ class FakeHost:
         self.load_modules(names or ())
         return names is not None
 
-    def begin_modules(self, names: tuple[str, ...]) -> None:
-        pass  # whoever needs them loads them
-
     def load_modules(self, names: tuple[str, ...]) -> None:
         for name in names:
             if name in self.machine.refused:
@@ -484,6 +481,9 @@ class FakeFirst:
         self.did.append("load_drivers")
         assert settings == parse_settings(self.read_settings())
         self.running.settings = settings
+
+    def seen(self) -> list[str]:
+        return [f"disk         {disk.name}" for disk in self.running.machine.disks]
 
     def host(self) -> Host:
         return cast("Host", Cutting(self.running, self._cut, late=self._late))

@@ -188,7 +188,7 @@ def test_another_kernel_image_of_the_same_keyset(victim: Victim, ends: Ends, ben
     esp = victim.partition("esp")
     provision = workshop.bootkit_folder(bench.keyset.root, workshop.DEBUG) / "provision.efi"
     esp.put(provision, KERNELS[0])
-    assert "the disk with the device identity" in reason(ends())
+    assert "the disk trust-data with the device identity" in reason(ends())
 
 
 # --- revocation

@@ -26,6 +26,8 @@ worst = {
 for name, request in worst.items():
     (folder / f"{name}.json").write_text(json.dumps(request))
 """
+    options = spoiled.must("findmnt -n -o OPTIONS /config").split(",")
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(options)
     spoiled.must("mount -o remount,rw /config")
     spoiled.python(code)
     spoiled.must("sync; mount -o remount,ro /config")

@@ -13,6 +13,7 @@ from machineos.boot.console import Console
 from machineos.boot.drivers import Drivers, read_text
 from machineos.core.clock import SystemClock
 from machineos.document.between.bootsettings import FOLDER, SETTINGS_FILE
+from machineos.errors import MachineOSError
 from machineos.host.kernel.mount import Flag, mount
 from machineos.host.kernel.syscalls import Power, power
 
@@ -74,6 +75,16 @@ class BringUp:
     def load_drivers(self, settings: Settings) -> None:
         """Begin to load drivers, and return at once."""
         self._drivers = Drivers(settings)
+
+    def seen(self) -> list[str]:
+        """Return what of this machine is there, a line each, for whoever looks at a boot that ended
+        here; nothing where that cannot be told."""
+        from machineos.host.disk import box
+
+        try:
+            return box.early_lines(box.look(Path("/sys")))
+        except (MachineOSError, OSError):
+            return []
 
     def host(self) -> Host:
         """Return the rest of the machine; importing what it takes is most of Python's start."""

@@ -110,9 +110,6 @@ class Machine:
     def load_driver(self) -> bool:
         return self._drivers.more()
 
-    def begin_modules(self, names: tuple[str, ...]) -> None:
-        self._drivers.begin(names)
-
     def load_modules(self, names: tuple[str, ...]) -> None:
         self._drivers.load(names)
 

@@ -1,12 +1,14 @@
 """PID 1 of the initrd: runs the phases of its mode, and ends in one of three ways.
 
-It hands over to the verified root; or it is done (provisioning) and powers off; or it says in one
-line why it cannot go on and restarts. There is no fourth: no shell, no prompt, no unverified mount.
+It hands over to the verified root; or it is done (provisioning) and powers off; or it says why it
+cannot go on and what to do, a line each, and restarts. There is no fourth: no shell, no prompt, no
+unverified mount.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NoReturn
 
 from machineos.boot.bringup import BringUp
@@ -25,6 +27,7 @@ LATE_IMPORTS = (
     "machineos.boot.runner",
     "machineos.boot.plan",
     "machineos.boot.machine",
+    "machineos.host.disk.box",
     "cryptography.hazmat.backends.openssl.backend",  # to make a key, in mode install
     "cryptography.hazmat.bindings._rust",
     "cryptography.hazmat.primitives.asymmetric.padding",
@@ -57,10 +60,14 @@ def start(first: First) -> NoReturn:
         first.power_off()
     except MachineOSError as error:
         first.fail(error.message)
+        if error.hint:
+            first.say(f"what to do: {error.hint}")
     except Exception as error:  # noqa: BLE001 (PID 1 must not die: that would be a kernel panic)
         first.fail(f"unexpected {type(error).__name__}: {error}")
         for line in _trace(error):
             first.say(line)
+    for line in first.seen():
+        first.say(line)
     first.say(f"restarting in {RESTART_DELAY:.0f} s")
     first.sleep(RESTART_DELAY)
     first.restart()
@@ -75,7 +82,17 @@ def check_command_line(settings: Settings, actual: str) -> None:
     Raises: BootError.
     """
     if actual.split() != settings.command_line.split():
-        raise BootError("the kernel command line is not the one that was signed")
+        raise BootError(
+            "the kernel command line is not the one that was signed: "
+            f"{_difference(settings.command_line.split(), actual.split())}",
+            hint="take add-ons and options of the boot entry away, and switch Secure Boot on",
+        )
+
+
+def _difference(signed: list[str], actual: list[str]) -> str:
+    """Return the first word that is in the place of another."""
+    pairs = enumerate(zip_longest(signed, actual, fillvalue="nothing"), 1)
+    return next(f"word {at} is {b!r:.120}, not {a!r:.120}" for at, (a, b) in pairs if a != b)
 
 
 def _boot(first: First) -> None:

@@ -26,8 +26,9 @@ def load_all_drivers() -> Talk[None]:
         pass
 
 
-def wait_for(what: str, look: Callable[[], Talk[T | None]]) -> Talk[T]:
-    """Return what ``look`` finds, looking again until it is too late. Raises: BootError."""
+def wait_for(what: str, look: Callable[[], Talk[T | None]], *, hint: str) -> Talk[T]:
+    """Return what ``look`` finds, looking again until it is too late; ``hint`` says what to do when
+    it does not come. Raises: BootError."""
     deadline = (yield from ask(ReadTimer())) + DISK_SECONDS
     while True:
         yield from load_all_drivers()
@@ -35,5 +36,5 @@ def wait_for(what: str, look: Callable[[], Talk[T | None]]) -> Talk[T]:
         if found is not None:
             return found
         if (yield from ask(ReadTimer())) > deadline:
-            raise BootError(f"{what} did not appear within {DISK_SECONDS:.0f} s")
+            raise BootError(f"{what} did not appear within {DISK_SECONDS:.0f} s", hint=hint)
         yield from ask(Sleep(PAUSE))

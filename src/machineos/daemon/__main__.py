@@ -22,7 +22,7 @@ def main() -> int:
         gc.enable()
         build(start, notify_socket=os.environ.get("NOTIFY_SOCKET", ""), log=_log).run()
     except MachineOSError as error:
-        _log(f"cannot go on: {error}{'; ' if error.hint else ''}{error.hint}")
+        _log(f"cannot go on: {error.told}")
         return error.exit_code
     return 0
 

@@ -66,18 +66,18 @@ def test_drivers_are_loaded_until_there_is_none(count: int) -> None:
 
 def test_what_is_there_is_found_at_once() -> None:
     world = World(2)
-    assert listen(world, wait_for("it", looking(lambda: "it"))) == "it"
+    assert listen(world, wait_for("it", looking(lambda: "it"), hint="")) == "it"
     assert names(world) == ["ReadTimer", *["LoadDriver"] * 3]
 
 
 def test_what_is_empty_but_there_is_found() -> None:
-    assert listen(World(), wait_for("it", looking(lambda: ""))) == ""
+    assert listen(World(), wait_for("it", looking(lambda: ""), hint="")) == ""
 
 
 def test_it_is_looked_again_after_each_pause() -> None:
     world = World()
     found = looking(lambda: "it" if world.time > 101 else None)
-    assert listen(world, wait_for("it", found)) == "it"
+    assert listen(world, wait_for("it", found, hint="")) == "it"
     assert 101 < world.time <= 101 + 2 * PAUSE
     assert {step.seconds for step in world.steps if isinstance(step, Sleep)} == {PAUSE} == {0.05}
     assert names(world)[1:5] == ["LoadDriver", "ReadTimer", "Sleep", "LoadDriver"]
@@ -91,9 +91,10 @@ def test_the_deadline_itself_is_not_too_late() -> None:
         world.time = 120.0 if world.time < 120 else world.time
         return "it" if world.time > 120 else None
 
-    assert listen(world, wait_for("it", looking(found))) == "it"
+    assert listen(world, wait_for("it", looking(found), hint="")) == "it"
     world = World()
     with pytest.raises(BootError) as caught:
-        listen(world, wait_for("a disk", looking(lambda: None)))
+        listen(world, wait_for("a disk", looking(lambda: None), hint="attach it"))
     assert caught.value.message == "a disk did not appear within 20 s"
+    assert caught.value.hint == "attach it"
     assert 120 < world.time < 120.1

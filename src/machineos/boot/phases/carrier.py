@@ -44,7 +44,11 @@ class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         yield from ask(LoadModules(facts[SETTINGS].filesystems.get("vfat", ())))
         yield from ask(MakeFolder(FOLDER))
-        device = yield from wait_for("the disk with the device identity", _look)
+        device = yield from wait_for(
+            f"the disk {LABEL} with the device identity",
+            _look,
+            hint="make it with `trust sudi`, attach it beside this medium, and start again",
+        )
         yield from ask(MountCarrier(device, FOLDER, "vfat", DISK_FLAGS))
         try:
             certificate = yield from ask(ReadFile(FOLDER / "cert.pem", _LIMIT))

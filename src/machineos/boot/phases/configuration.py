@@ -25,10 +25,8 @@ from machineos.boot.facts import (
     Phase,
 )
 from machineos.boot.steps import (
-    BeginModules,
     ListPartitions,
     LoadDriver,
-    LoadModules,
     OpenLuks,
     ReadHeader,
     ReadTimer,
@@ -52,8 +50,6 @@ HEADER_COPY = RUN / "luks-header"
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         deadline = (yield from ask(ReadTimer())) + DISK_SECONDS
-        ext4 = facts[SETTINGS].filesystems.get("ext4", ())  # not every kernel has it as a module
-        yield from ask(BeginModules(ext4))
         tried: tuple[Partition, ...] | None = None
         while True:
             named = [part for part in (yield from ask(ListPartitions())) if part.label == LABEL]
@@ -62,10 +58,9 @@ class _Phase(Phase, frozen=True):
                 tried = tuple(named)
                 opened, reasons = yield from _open_first(tried, facts[KEY])
                 if opened is not None:
-                    yield from ask(LoadModules(ext4))
                     return Facts().plus(PARTITIONS, (yield from _of_disk(opened.disk)))
                 if late:
-                    raise BootError(_refusal(reasons))
+                    raise _refusal(reasons)
             if not (yield from ask(LoadDriver())):
                 yield from ask(Sleep(PAUSE))
 
@@ -102,10 +97,16 @@ def _open(partition: Partition, key: Secret) -> Talk[None]:
     yield from ask(OpenLuks(partition.device, NAME, HEADER_COPY, key))
 
 
-def _refusal(reasons: list[str]) -> str:
+def _refusal(reasons: list[str]) -> BootError:
     if not reasons:
-        return f"no disk has a partition {LABEL}: nothing is installed here"
-    return "no configuration volume of this machine: " + "; ".join(reasons)
+        return BootError(
+            f"no disk has a partition {LABEL}: nothing is installed here",
+            hint="start the install medium, or attach the disk of this machine",
+        )
+    return BootError(
+        "no configuration volume of this machine: " + "; ".join(reasons),
+        hint="attach the disk that was installed here, unchanged, or install again from the medium",
+    )
 
 
 PHASE = _Phase(

@@ -46,7 +46,9 @@ class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         yield from ask(LoadModules(facts[SETTINGS].filesystems.get("iso9660", ())))
         yield from ask(MakeFolder(MEDIUM_FOLDER))
-        return Facts().plus(MEDIUM, (yield from wait_for("the install medium", _look)))
+        hint = "attach the medium that this image was started from, and start again"
+        medium = yield from wait_for(f"the install medium {LABEL}", _look, hint=hint)
+        return Facts().plus(MEDIUM, medium)
 
 
 def _look() -> Talk[Medium | None]:

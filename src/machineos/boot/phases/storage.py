@@ -41,7 +41,7 @@ class _Phase(Phase, frozen=True):
             device = partition_of(facts[PARTITIONS], GROUP)
             yield from _check(device)
         except MachineOSError as error:
-            yield from ask(Say(f"storage: no volume can be opened: {error.message}"))
+            yield from ask(Say(f"storage: no volume can be opened: {error.told}"))
         else:
             yield from ask(BeginVolumes(GROUP, device, integrity_key(facts[STORAGE_KEY])))
         return Facts().plus(MACHINE_KEY, machine_key(facts[STORAGE_KEY]))

@@ -59,7 +59,7 @@ class _Phase(Phase, frozen=True):
                     try:
                         yield from _open(name, label, key)
                     except MachineOSError as error:
-                        yield from ask(Say(f"storage {name} stays closed: {error.message}"))
+                        yield from ask(Say(f"storage {name} stays closed: {error.told}"))
         public = public_key(key)
         yield from ask(ForgetSecret(key))
         return Facts().plus(VOLUMES, public)

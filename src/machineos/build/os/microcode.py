@@ -17,25 +17,31 @@ if TYPE_CHECKING:
 
     from machineos.document.model.hardware import Microcode
 
-# Folder below usr/lib/firmware, name in the archive.
-VENDORS = {"amd": ("amd-ucode", "AuthenticAMD.bin"), "intel": ("intel-ucode", "GenuineIntel.bin")}
+_PLACE = "kernel/x86/microcode"
+# Vendor, folder below usr/lib/firmware, name in the archive.
+_AMD = ("amd", "amd-ucode", "AuthenticAMD.bin")
+_INTEL = ("intel", "intel-ucode", "GenuineIntel.bin")
+VENDORS: dict[Microcode, tuple[tuple[str, str, str], ...]] = {
+    "none": (),
+    "amd": (_AMD,),
+    "intel": (_AMD, _INTEL),
+}
 
 
-def microcode_archive(root: Path, vendor: Microcode, *, work: Path, epoch: int) -> bytes:
-    """Return the archive with all that the Debian tree ``root`` has for processors of ``vendor``,
+def microcode_archive(root: Path, wanted: Microcode, *, work: Path, epoch: int) -> bytes:
+    """Return the archive with all that the Debian tree ``root`` has for the processors ``wanted``,
     nothing for ``none``. Raises: MissingError, ToolError."""
-    if vendor == "none":
+    if wanted == "none":
         return b""
-    folder, name = VENDORS[vendor]
-    files = sorted((root / "usr/lib/firmware" / folder).glob("*"))
-    blobs = [path.read_bytes() for path in files if is_microcode(path.name)]
-    if not blobs:
-        raise MissingError(f"{root} has no microcode for processors of {vendor}")
     stage = work / "microcode"
     shutil.rmtree(stage, ignore_errors=True)
-    place = stage / "kernel/x86/microcode" / name
-    place.parent.mkdir(parents=True)
-    place.write_bytes(b"".join(blobs))
+    (stage / _PLACE).mkdir(parents=True)
+    for vendor, folder, name in VENDORS[wanted]:
+        files = sorted((root / "usr/lib/firmware" / folder).glob("*"))
+        blobs = [path.read_bytes() for path in files if is_microcode(path.name)]
+        if not blobs:
+            raise MissingError(f"{root} has no microcode for processors of {vendor}")
+        (stage / _PLACE / name).write_bytes(b"".join(blobs))
     archive = work / "microcode.cpio"
     initrd.pack(stage, archive, epoch=epoch, compress=False)
     return archive.read_bytes()

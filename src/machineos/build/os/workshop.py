@@ -43,7 +43,7 @@ KERNELS: dict[Kernel, str] = {
 }
 MICROCODE: dict[Microcode, tuple[str, ...]] = {
     "amd": ("amd64-microcode",),
-    "intel": ("intel-microcode",),
+    "intel": ("amd64-microcode", "intel-microcode"),
     "none": (),
 }
 _BANNER = "DEBUG VARIANT, FOR TESTS ONLY: root shell on the console"
@@ -95,7 +95,7 @@ def require_variant(variant: str, *, for_tests: bool) -> None:
 
 def boot_suite(hardware: Hardware) -> Suite:
     """Return the Debian tree of a boot on ``hardware``: kernel, shim, stub, programs, firmware."""
-    foreign = (*hardware.firmware, *MICROCODE[hardware.updates])
+    foreign = (*hardware.packages, *MICROCODE[hardware.updates])
     packages = {
         "cryptsetup-bin", "lvm2", "python3-cryptography", "python3-msgspec", "shim-unsigned",
         "systemd-boot-efi", KERNELS[hardware.kernel], *foreign,

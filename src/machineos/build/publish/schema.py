@@ -52,10 +52,15 @@ def _hardware() -> dict[str, Any]:
     body = _object(
         {
             "kernel": {"enum": list(get_args(Kernel)), "default": "generic"},
-            "firmware": _list(packages, "Debian packages; files that a module names go in."),
+            "firmware": _list(
+                packages,
+                "Debian packages, or common, all, none; files that a module names go in. Common "
+                "with the generic kernel when left out.",
+            ),
             "microcode": {
                 "enum": list(get_args(Microcode)),
-                "description": "Of processors; AMD's with the generic kernel when left out.",
+                "description": "Of processors; intel is both. AMD's with the generic kernel when "
+                "left out.",
             },
         },
         (),
@@ -73,7 +78,7 @@ def _target() -> dict[str, Any]:
             "network": _network(),
             "nsgroup": _text(
                 f"({GroupName.PATTERN})?",
-                "User namespace; equal names share ids, none is the host's.",
+                "User namespace; equal names share ids, none is the host's. Its own when left out.",
             ),
             "storage": _list(
                 _object(

@@ -16,6 +16,8 @@ from __future__ import annotations
 import msgspec
 
 from machineos.core import yamldoc
+from machineos.core.idrange import needs_range
+from machineos.core.serviceid import ServiceName
 from machineos.core.size import parse_size
 from machineos.document.model.hardware import Hardware, Kernel, Microcode, PackageName
 from machineos.document.model.install import (
@@ -176,7 +178,7 @@ def _declared(document: _Document) -> Declaration:
                 version=item.version,
                 service_type=item.service_type,
                 network=_network(item.network),
-                nsgroup=item.nsgroup,
+                nsgroup=_group(item),
                 storage=_mounts(item),
                 digest=item.digest or None,
                 size=item.size,
@@ -201,7 +203,7 @@ def _build(document: _Document) -> Source:
                 version=item.version,
                 service_type=item.service_type or "container",
                 network=_network(item.network),
-                nsgroup=item.nsgroup,
+                nsgroup=_group(item),
                 storage=_mounts(item),
                 digest=item.digest,
                 size=item.size,
@@ -210,6 +212,15 @@ def _build(document: _Document) -> Source:
         ),
         hardware=_hardware(document.hardware),
     )
+
+
+def _group(target: SourceTarget) -> str:
+    """Return the nsgroup: a container for which none is said has one of its own, called as itself.
+    Who wants the host's ids says ``none``."""
+    name = target.service_name
+    if target.nsgroup or target.service_type == "fs-only" or ServiceName.problem(name):
+        return target.nsgroup
+    return name if needs_range(name) else f"{name}.own"
 
 
 def _hardware(hardware: SourceHardware | None) -> Hardware | None:

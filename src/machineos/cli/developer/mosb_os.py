@@ -84,11 +84,13 @@ def bootkit() -> None:
 )  # fmt: skip
 @click.option(
     "--firmware", multiple=True, metavar="PACKAGE", callback=_packages,
-    help="A Debian package: its files that a module names go in; may be given again.",
+    help="A Debian package: its files that a module names go in; may be given again. Or common "
+    "(what servers have, about 5 MB), all, none. Without it: common with generic.",
 )  # fmt: skip
 @click.option(
     "--microcode", type=click.Choice(["amd", "intel", "none"]),
-    help="Of processors; Intel's doubles a kernel image. Without it: AMD's with generic.",
+    help="Of processors; intel is both, and doubles a kernel image. Without it: AMD's with "
+    "generic.",
 )  # fmt: skip
 @click.option(
     "--manifest", type=click.Path(dir_okay=False, path_type=Path),

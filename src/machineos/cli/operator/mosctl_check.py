@@ -26,7 +26,7 @@ def check(*, sysfs: Path, as_json: bool) -> None:
     import msgspec
 
     from machineos.document.between.medium import TPM_KIND_FILE
-    from machineos.install.box import lines, look
+    from machineos.host.disk.box import lines, look
     from machineos.install.source import RUN
 
     box = look(sysfs, RUN / TPM_KIND_FILE)

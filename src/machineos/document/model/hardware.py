@@ -16,6 +16,15 @@ import msgspec
 HARDWARE_LABEL = "org.machineos.hardware"
 Kernel = Literal["generic", "cloud"]
 Microcode = Literal["amd", "intel", "none"]
+# Words in the place of packages. ``common`` are those with files for drivers of the layer, but for
+# two whose files are three times as large as all others together and serve cards of few machines.
+FIRMWARE = {
+    "none": (),
+    "common": ("firmware-bnx2", "firmware-bnx2x", "firmware-intel-misc", "firmware-misc-nonfree",
+               "firmware-qlogic", "firmware-realtek"),
+    "all": ("firmware-bnx2", "firmware-bnx2x", "firmware-cavium", "firmware-intel-misc",
+            "firmware-misc-nonfree", "firmware-netronome", "firmware-qlogic", "firmware-realtek"),
+}  # fmt: skip
 
 
 class PackageName(str):
@@ -34,8 +43,9 @@ class PackageName(str):
 
 class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``kernel``: Debian's for every machine, or for guests only. ``firmware``: Debian packages, of
-    which the files go in that a module names. ``microcode`` None is what costs nothing: AMD's with
-    the generic kernel, none with the other, which runs where it would do nothing."""
+    which the files go in that a module names, or words of ``FIRMWARE``; empty is ``common`` with
+    the generic kernel. ``microcode`` None is what costs nothing: AMD's with the generic kernel.
+    With the other both are none: it runs where they would do nothing."""
 
     kernel: Kernel = "generic"
     firmware: tuple[PackageName, ...] = ()
@@ -43,15 +53,22 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def updates(self) -> Microcode:
-        """Whose microcode goes into the kernel images."""
+        """Whose microcode goes into the kernel images; with Intel's goes AMD's, which is small."""
         return self.microcode or ("amd" if self.kernel == "generic" else "none")
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages with firmware, sorted."""
+        default = ("common",) if self.kernel == "generic" else ()
+        named = (FIRMWARE.get(word, (word,)) for word in self.firmware or default)
+        return tuple(sorted({package for packages in named for package in packages}))
 
     @property
     def label(self) -> str:
         """This as one line of JSON; what makes the same bootkit has the same line."""
         said = {
             "kernel": self.kernel,
-            "firmware": sorted(set(self.firmware)),
+            "firmware": self.packages,
             "microcode": self.updates,
         }
         return json.dumps(said, separators=(",", ":"))

@@ -13,6 +13,7 @@ OPENED = Path("/run/machineos/volumes")
 KEY_SIZE = 64  # of AES-256 in XTS mode
 SECTOR_SIZE = 4096
 _SECTOR = 512  # what device mapper counts in
+_KEY_TYPE = "logon"  # of keyrings(7): the kernel uses it, and nobody reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,13 @@ def parameters(volume: CryptVolume, device: str, key: str) -> str:
     """Return the table line; blocks that are discarded are given back to what lies below."""
     options = ("allow_discards", f"sector_size:{SECTOR_SIZE}")
     words = (
-        volume.cipher, f":{KEY_SIZE}:logon:{key}", 0, device, volume.offset // _SECTOR,
+        volume.cipher, f":{KEY_SIZE}:{_KEY_TYPE}:{key}", 0, device, volume.offset // _SECTOR,
         len(options), *options,
     )  # fmt: skip
     return " ".join(str(word) for word in words)
+
+
+def key_of(line: str) -> str | None:
+    """Return what the key in a table line is called, None when it is no key of the kernel's."""
+    name = line.partition(f" :{KEY_SIZE}:{_KEY_TYPE}:")[2]
+    return name.split(" ")[0] or None

@@ -1,7 +1,8 @@
 """dm-crypt volumes whose key only the kernel holds.
 
-Shared with the initrd: standard library and core only. The kernel takes the key from the thread's
-keyring while it makes the device; nobody reads it there or in the table. Kernel documentation:
+Shared with the initrd: standard library and core only. The key is in root's user keyring as long as
+the volume is open, so that a larger size or a snapshot of it can be opened by the key's name, which
+the table says; nobody reads it, neither there nor in the table. Kernel documentation:
 admin-guide/device-mapper/dm-crypt. Names and UUIDs are those of libcryptsetup, so that ``cryptsetup
 status`` and ``close`` work on what is opened here. Where a volume is found is a link in a folder of
 our own, in which nobody else makes or removes any: it is there as long as the volume is open.
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from machineos.errors import MachineOSError, MissingError, ToolError
 from machineos.host.kernel import devicemapper, keyring
-from machineos.host.kernel.crypttable import OPENED, SECTOR_SIZE, parameters
+from machineos.host.kernel.crypttable import OPENED, SECTOR_SIZE, key_of, parameters
 from machineos.host.kernel.devicemapper import Table
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def open_volume(volume: CryptVolume, key: Secret, *, folder: Path = OPENED) -> P
     line = parameters(volume, f"{os.major(number)}:{os.minor(number)}", description)
     uuid = f"CRYPT-LUKS2-{volume.uuid.replace('-', '')}-{volume.name}"
     try:
-        with devicemapper.opened() as control, keyring.thread_key(description, key):
+        with devicemapper.opened() as control, keyring.kept_key(description, key):
             node = control.create(volume.name, uuid, Table("crypt", size, line), writable=True)
     except OSError as error:
         raise ToolError(f"{volume.device}: cannot be opened: {error.strerror}") from error
@@ -78,6 +79,7 @@ def close_volume(name: str, *, folder: Path = OPENED) -> None:
     """Close a volume; one that is not open is no error. Raises: ToolError (in use)."""
     with devicemapper.opened() as control:
         node = control.find(name)
+        key = key_of(control.table(name).parameters) if node is not None else None
         # First: a link that outlived its device would lead to the next one of that number.
         (folder / name).unlink(missing_ok=True)
         try:
@@ -86,6 +88,8 @@ def close_volume(name: str, *, folder: Path = OPENED) -> None:
             if node is not None:
                 _link(node, folder / name)
             raise
+    if key is not None:
+        keyring.drop_key(key)
 
 
 def _open(device: Path) -> int:

@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ THREAD_KEYRING, USER_KEYRING = -1, -4
 
 _ADD_KEY = {"x86_64": 248, "aarch64": 217}
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
-_REVOKE, _SETPERM, _DESCRIBE, _UNLINK, _SEARCH, _READ = 3, 5, 6, 9, 10, 11
+_REVOKE, _SETPERM, _DESCRIBE, _LINK, _UNLINK, _SEARCH, _READ = 3, 5, 6, 8, 9, 10, 11
 _POSSESSOR_ALL = 0x3F000000
 _MOST_KEYS = 1024
 _MAX_DESCRIPTION = 4096
@@ -60,13 +60,7 @@ def list_keys(name: str, *, proc_keys: Path = Path("/proc/keys")) -> tuple[str, 
 
 def keys_in(keyring: int, *, what: str) -> tuple[str, ...]:
     """Return the descriptions of what a keyring holds. Raises: ToolError."""
-    room = ctypes.sizeof(ctypes.c_int32) * _MOST_KEYS
-    buffer = ctypes.create_string_buffer(room)
-    length = _keyctl(_READ, keyring, buffer, ctypes.c_size_t(room), what=what)
-    if length > room:
-        raise ToolError(f"keyring {what} holds more than {_MOST_KEYS} keys")
-    serials = struct.unpack(f"={length // 4}i", buffer.raw[: length // 4 * 4])
-    return tuple(_description(serial, what=what) for serial in serials)
+    return tuple(_description(serial, what=what) for serial in _serials(keyring, what=what))
 
 
 def parse_description(text: bytes) -> str:
@@ -78,6 +72,19 @@ def parse_description(text: bytes) -> str:
     if len(fields) != 5:
         raise ToolError(f"keyctl: cannot read the description {text[:120]!r} of a key")
     return fields[4].decode("utf-8", "replace")
+
+
+def _serials(keyring: int, *, what: str) -> tuple[int, ...]:
+    room = ctypes.sizeof(ctypes.c_int32) * _MOST_KEYS
+    buffer = ctypes.create_string_buffer(room)
+    length = _keyctl(_READ, ctypes.c_int(keyring), buffer, ctypes.c_size_t(room), what=what)
+    if length > room:
+        raise ToolError(f"keyring {what} holds more than {_MOST_KEYS} keys")
+    return struct.unpack(f"={length // 4}i", buffer.raw[: length // 4 * 4])
+
+
+def _unlink(serial: int, keyring: int, *, what: str) -> None:
+    _keyctl(_UNLINK, serial, ctypes.c_int(keyring), what=what)
 
 
 def _description(serial: int, *, what: str) -> str:
@@ -116,22 +123,51 @@ def add_secret(description: str, secret: Secret) -> int:
 
 
 @contextmanager
-def thread_key(description: str, payload: bytes | Secret) -> Iterator[None]:
-    """Hold a key that only this thread can name, for the length of the block. A secret can be used
-    by the kernel and read by nobody (type ``logon``). Raises: ToolError."""
-    if isinstance(payload, Secret):
-        buffer = ctypes.create_string_buffer(len(payload))
-        memoryview(buffer).cast("B")[:] = payload.view()
-        serial, code = _add_key("logon", description, buffer, THREAD_KEYRING)
-        ctypes.memset(buffer, 0, len(buffer))
-    else:
-        serial, code = _add_key("user", description, payload, THREAD_KEYRING)
+def thread_key(description: str, payload: bytes) -> Iterator[None]:
+    """Hold a key that only this thread can name, for the length of the block. Raises: ToolError."""
+    serial, code = _add_key("user", description, payload, THREAD_KEYRING)
     if serial <= 0:
         raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
     try:
         yield
     finally:
-        _keyctl(_UNLINK, serial, ctypes.c_int(THREAD_KEYRING), what=description)
+        _unlink(serial, THREAD_KEYRING, what=description)
+
+
+@contextmanager
+def kept_key(description: str, secret: Secret) -> Iterator[None]:
+    """Put a key into root's user keyring that the kernel uses by its name and nobody reads (type
+    ``logon``; ``service:name``). It stays there when the block ends, unless by an error.
+
+    For the length of the block the kernel finds it whatever session keyring this process has.
+    Raises: ToolError.
+    """
+    buffer = ctypes.create_string_buffer(len(secret))
+    memoryview(buffer).cast("B")[:] = secret.view()
+    serial, code = _add_key("logon", description, buffer, THREAD_KEYRING)
+    ctypes.memset(buffer, 0, len(buffer))
+    if serial <= 0:
+        raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
+    try:
+        _keyctl(_LINK, serial, ctypes.c_int(USER_KEYRING), what=description)
+        try:
+            yield
+        except BaseException:
+            _unlink(serial, USER_KEYRING, what=description)
+            raise
+    finally:
+        _unlink(serial, THREAD_KEYRING, what=description)
+
+
+def drop_key(description: str) -> None:
+    """Take a key out of root's user keyring; one that is not there is no error.
+
+    Raises: ToolError.
+    """
+    for serial in _serials(USER_KEYRING, what=description):
+        with suppress(ToolError):  # one that was revoked is not told
+            if _description(serial, what=description) == description:
+                _unlink(serial, USER_KEYRING, what=description)
 
 
 def read_secret(description: str) -> Secret:

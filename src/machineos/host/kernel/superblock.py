@@ -18,6 +18,7 @@ EROFS_HEADER = 1024 + 128
 VERITY = struct.Struct("<8sII16s32sIIQH6x256s168x")
 _SQUASHFS_MAGIC = b"hsqs"
 _EROFS_MAGIC = 0xE0F5E1E2
+_DEVICE_TABLE = 0x8  # EROFS_FEATURE_INCOMPAT_DEVICE_TABLE
 _PER_BLOCK = BLOCK // 32
 
 
@@ -92,8 +93,10 @@ def squashfs_size(header: bytes, *, what: str) -> int:
 
 def erofs_size(header: bytes, *, what: str) -> int:
     """Return the bytes that an EROFS uses, from its first ``EROFS_HEADER`` bytes (the superblock is
-    1024 bytes in: magic, at 12 log2 of the block size, at 36 the number of blocks).
+    1024 bytes in: magic, at 12 log2 of the block size, at 36 the number of blocks, at 80 what a
+    kernel has to know, at 86 the number of other devices).
 
+    One with other devices is refused: whoever mounts it chooses those, and nobody vouches for them.
     Raises: VerificationError.
     """
     if len(header) < EROFS_HEADER or struct.unpack_from("<I", header, 1024)[0] != _EROFS_MAGIC:
@@ -102,4 +105,7 @@ def erofs_size(header: bytes, *, what: str) -> int:
     (blocks,) = struct.unpack_from("<I", header, 1024 + 36)
     if not 9 <= bits <= 12 or blocks == 0:
         raise VerificationError(f"{what}: its EROFS superblock is not acceptable")
+    features, others = struct.unpack_from("<IxxH", header, 1024 + 80)
+    if others or features & _DEVICE_TABLE:
+        raise VerificationError(f"{what}: part of its files would lie on other devices")
     return int(blocks) << bits

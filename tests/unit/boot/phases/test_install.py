@@ -37,7 +37,7 @@ from unit.boot.worlds import (
 )
 from vectors.certificates import NOW, OTHER_PRODUCT, key
 
-MISSING = "the install medium did not appear within 20 s"
+MISSING = "the install medium OCI-BOOT did not appear within 20 s"
 
 
 def test_the_key_is_left_for_the_installer_in_the_keyring_and_nowhere_else() -> None:

@@ -35,7 +35,7 @@ from unit.boot.worlds import (
 from unit.trust.sealing import LUKS
 from vectors.certificates import NOW, device, key
 
-MISSING = "the disk with the device identity did not appear within 20 s"
+MISSING = "the disk trust-data with the device identity did not appear within 20 s"
 
 
 def tree_of(made: FakeMachine) -> Tree:

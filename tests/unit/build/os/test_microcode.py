@@ -1,4 +1,4 @@
-"""Microcode of processors: one vendor, one file, in an archive that is not compressed."""
+"""Microcode of processors: a file for each vendor, in an archive that is not compressed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ def test_the_files_of_a_vendor_are_one_behind_the_other(root: Path, tmp_path: Pa
     assert b"AAABBB" in amd
     assert b"no" not in amd
     assert amd == microcode_archive(root, "amd", work=tmp_path, epoch=7)
-    intel = microcode_archive(root, "intel", work=tmp_path, epoch=7)
-    assert b"kernel/x86/microcode/GenuineIntel.bin" in intel
-    assert b"III" in intel
-    assert b"AuthenticAMD" not in intel
+    assert b"GenuineIntel" not in amd
+    both = microcode_archive(root, "intel", work=tmp_path, epoch=7)
+    assert b"kernel/x86/microcode/GenuineIntel.bin" in both
+    assert b"III" in both
+    assert b"kernel/x86/microcode/AuthenticAMD.bin" in both
 
 
 def test_none_is_nothing_and_a_tree_without_any_is_told(tmp_path: Path) -> None:
     assert microcode_archive(tmp_path, "none", work=tmp_path, epoch=7) == b""
+    amd = tmp_path / "usr/lib/firmware/amd-ucode/microcode_amd.bin"
+    amd.parent.mkdir(parents=True)
+    amd.write_bytes(b"AAA")
     with pytest.raises(MissingError, match="has no microcode for processors of intel"):
         microcode_archive(tmp_path, "intel", work=tmp_path, epoch=7)
 

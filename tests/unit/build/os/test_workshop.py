@@ -9,12 +9,13 @@ import pytest
 
 from machineos.build.os import workshop
 from machineos.build.os.workshop import DEBUG, ORDINARY, Workshop
-from machineos.document.model.hardware import GUEST, Hardware, PackageName
+from machineos.document.model.hardware import FIRMWARE, GUEST, Hardware, PackageName
 from machineos.errors import MissingError, PolicyError
 from machineos.host.pack.mmdebstrap import Suite
 from vectors.clock import FixedClock
 
 ROOT = Path("/keysets/k")
+NONE = (PackageName("none"),)
 SHOP = Workshop(Path("/cache"), FixedClock(), version="1", epoch=7)
 
 
@@ -65,9 +66,13 @@ def test_the_tree_of_a_guest_is_debians_and_free() -> None:
 @pytest.mark.parametrize(
     ("hardware", "packages"),
     [
-        (Hardware(), {"linux-image-amd64", "amd64-microcode"}),
-        (Hardware(microcode="none"), {"linux-image-amd64"}),
-        (Hardware(microcode="intel"), {"linux-image-amd64", "intel-microcode"}),
+        (Hardware(), {"linux-image-amd64", "amd64-microcode", *FIRMWARE["common"]}),
+        (Hardware(firmware=NONE), {"linux-image-amd64", "amd64-microcode"}),
+        (Hardware(firmware=NONE, microcode="none"), {"linux-image-amd64"}),
+        (
+            Hardware(firmware=NONE, microcode="intel"),
+            {"linux-image-amd64", "amd64-microcode", "intel-microcode"},
+        ),
         (
             Hardware(kernel="cloud", firmware=(PackageName("firmware-bnx2x"),)),
             {"linux-image-cloud-amd64", "firmware-bnx2x"},

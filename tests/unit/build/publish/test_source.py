@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from machineos.build.publish.publish import load_source
 from machineos.build.publish.source import parse_source
+from machineos.core.idrange import needs_range
 from machineos.document.model.hardware import Hardware, PackageName
 from machineos.document.model.install import Mount, Network, Port, Storage
 from machineos.errors import DocumentError, Fault, MissingError
@@ -39,7 +40,7 @@ version: 1
 product: p
 update_type: complete
 storage:
-  - {label: data, persistent: true, nsgroup: none, size: 30G}
+  - {label: data, persistent: true, nsgroup: '', size: 30G}
 targets:
   - service_name: a
     source: oci:images:a
@@ -82,7 +83,7 @@ def test_all_that_may_be_given() -> None:
         "ports: [{host: 53, container: 53, protocol: udp}, {host: 53, container: 53}]}"
     )
     source = parse_source(text.encode())
-    assert source.storage == (Storage(label="data", persistent=True, nsgroup="none", size=30720),)
+    assert source.storage == (Storage(label="data", persistent=True, nsgroup="", size=30720),)
     target = source.targets[0]
     assert target.storage == (Mount(dest="/data", label="data"),)
     assert (target.digest, target.size) == (f"sha256:{'a' * 64}", 7290)
@@ -255,7 +256,7 @@ def test_a_bad_port(port: str) -> None:
         ("size: 30G", "size: 99999999P", "storage[0].size"),
         ("size: 30G", "size: 0", "storage[0].size"),
         ("persistent: true", "persistent: yes", "storage[0].persistent"),
-        ("nsgroup: none", "nsgroup: 'a b'", "storage[0].nsgroup"),
+        ("nsgroup: ''", "nsgroup: 'a b'", "storage[0].nsgroup"),
     ],
 )
 def test_a_bad_value_elsewhere(before: str, after: str, path: str) -> None:
@@ -416,3 +417,28 @@ def test_hardware_is_read_and_has_defaults() -> None:
 )
 def test_hardware_that_is_not_known(line: str, path: str) -> None:
     assert [place for place, _ in places(f"{ONE}{line}\n")] == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "group"),
+    [
+        ("web", "", "web"), ("web", "nsgroup: ''", "web"), ("web", "nsgroup: none", "none"),
+        ("web", "nsgroup: g", "g"), ("none", "", "none.own"),
+        ("files", "files", ""),
+    ],
+)  # fmt: skip
+def test_the_ids_of_the_host_have_to_be_asked_for(name: str, said: str, group: str) -> None:
+    kind, said = ("fs-only", "") if said == "files" else ("container", said)
+    text = f"""\
+version: 1
+product: p
+targets:
+  - service_name: {name}
+    source: oci:a:b
+    version: "1"
+    service_type: {kind}
+    {said}
+"""
+    (target,) = parse_source(text.encode()).targets
+    assert target.nsgroup == group
+    assert needs_range(group) == (name != "files" and "none" not in said)

@@ -43,6 +43,7 @@ def test_what_is_not_given_has_its_default() -> None:
                 version="1",
                 service_type="container",
                 network=Network(type="none"),
+                nsgroup="a",
             ),
         ),
     )

@@ -101,7 +101,7 @@ BAD: dict[str, Bad] = {
         "a fs-only target has no network of its own",
     ),
     "network-host-ids": document(
-        lambda bad: bad["targets"][1].update(network={"type": "host"}, nsgroup=""),
+        lambda bad: bad["targets"][1].update(network={"type": "host"}, nsgroup="none"),
         "a container in the network of the host needs an nsgroup",
         "mosd",
     ),

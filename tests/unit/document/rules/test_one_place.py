@@ -37,7 +37,7 @@ BESIDE = {
     "boot/drivers.py:Drivers._begin": "the kernel refuses our own modules",
     "boot/machine.py:Machine._opened": "a defect of ours",
     "boot/main.py:check_command_line": "only the boot sees the line that the firmware passed on",
-    "boot/phases/configuration.py:_Phase.talk": "no disk opens with the sealed key",
+    "boot/phases/configuration.py:_refusal": "no disk opens with the sealed key",
     "boot/phases/first_door.py:check_shut": "the TPM does not do what it was asked for",
     "boot/phases/identity.py:check_machine": "only the boot sees the machine's own serial",
     "boot/phases/leave.py:_Phase.talk": "a file of the mounted root is not there",

@@ -9,7 +9,7 @@ import pytest
 from machineos.core.secret import Secret
 from machineos.errors import MissingError, ToolError
 from machineos.host.kernel import dmcrypt
-from machineos.host.kernel.crypttable import CryptVolume, parameters
+from machineos.host.kernel.crypttable import CryptVolume, key_of, parameters
 
 UUID = "0b0f8dd4-37d6-4b15-8b9e-3f1d8a1c7a11"
 VOLUME = CryptVolume(Path("/dev/machine-data/a"), "machine-volume-a", UUID, "aes-xts-plain64", 4096)
@@ -20,6 +20,17 @@ def test_the_table_names_the_key_and_does_not_hold_it() -> None:
     assert parameters(VOLUME, "253:7", "machineos:a") == (
         "aes-xts-plain64 :64:logon:machineos:a 0 253:7 8 2 allow_discards sector_size:4096"
     )
+
+
+def test_the_key_that_a_table_names() -> None:
+    assert key_of(parameters(VOLUME, "253:7", "machineos:a")) == "machineos:a"
+    for other in (
+        "",
+        "253:7",
+        f"aes-xts-plain64 {'ab' * 64} 0 253:7 8",
+        "aes :64:user:a 0 253:7 8",
+    ):
+        assert key_of(other) is None, other
 
 
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:

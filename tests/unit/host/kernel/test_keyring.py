@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,40 @@ def test_a_secret_comes_back_until_it_is_revoked() -> None:
 def test_a_secret_that_is_not_there() -> None:
     with pytest.raises(MissingError, match="holds no key"):
         keyring.read_secret("machineos-test:none")
+
+
+def kept() -> list[str]:
+    """What is in root's user keyring; what another test revoked has no name any more."""
+    found = []
+    for serial in keyring._serials(keyring.USER_KEYRING, what="user keyring"):
+        with suppress(ToolError):
+            found.append(keyring._description(serial, what="user keyring"))
+    return found
+
+
+@pytest.mark.root
+def test_a_key_that_is_kept_is_used_by_its_name_and_not_read() -> None:
+    name = f"machineos-test:{os.getpid()}"
+    made = keyring._add_key("user", "machineos-test:any", b"x", keyring.THREAD_KEYRING)
+    if made[0] <= 0:
+        pytest.skip(f"no key service in this container: {errno.errorcode[made[1]]}")
+    with keyring.kept_key(name, Secret(bytes(64))):
+        assert name in kept()
+    assert name in kept()
+    with pytest.raises(MissingError):
+        keyring.read_secret(name)
+    keyring.drop_key(name)
+    keyring.drop_key(name)
+    assert name not in kept()
+
+
+@pytest.mark.root
+def test_a_key_is_kept_only_where_it_was_used() -> None:
+    name = f"machineos-test:{os.getpid()}"
+    with pytest.raises((RuntimeError, ToolError)):
+        with keyring.kept_key(name, Secret(bytes(64))):
+            raise RuntimeError("the device was not made")
+    assert name not in kept()
 
 
 def test_what_a_keyring_holds_is_told_by_its_keys() -> None:

@@ -40,8 +40,11 @@ def test_refuses_other_squashfs(data: bytes, message: str) -> None:
         superblock.squashfs_size(data, what="x")
 
 
-def erofs(*, magic: int = 0xE0F5E1E2, bits: int = 12, blocks: int = 3) -> bytes:
+def erofs(
+    *, magic: int = 0xE0F5E1E2, bits: int = 12, blocks: int = 3, features: int = 0, others: int = 0
+) -> bytes:
     data = bytearray(superblock.EROFS_HEADER)
+    struct.pack_into("<IxxH", data, 1024 + 80, features, others)
     struct.pack_into("<I", data, 1024, magic)
     data[1024 + 12] = bits
     struct.pack_into("<I", data, 1024 + 36, blocks)
@@ -59,6 +62,18 @@ def test_reads_the_size_of_an_erofs() -> None:
 def test_refuses_other_erofs(data: bytes) -> None:
     with pytest.raises(VerificationError, match="x: "):
         superblock.erofs_size(data, what="x")
+
+
+@pytest.mark.attack(
+    "image",
+    "an EROFS image that takes part of its files from other devices, which root chooses",
+    "refused wherever a layer is looked at: publish, the installer, the machine",
+)
+@pytest.mark.parametrize("data", [erofs(features=0x8), erofs(features=0xD), erofs(others=1)])
+def test_an_erofs_is_on_one_device(data: bytes) -> None:
+    with pytest.raises(VerificationError, match="x: part of its files would lie on other devices"):
+        superblock.erofs_size(data, what="x")
+    assert superblock.erofs_size(erofs(features=0x7), what="x") == 3 * 4096
 
 
 class Fields(TypedDict, total=False):

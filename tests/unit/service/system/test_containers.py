@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import sys
 from pathlib import Path
@@ -138,6 +139,34 @@ def test_a_service_in_the_network_of_the_host(bed: Bed, store: Store, busybox_tr
         "refused",
         "service bare: nsgroup: a container in the network of the host needs an nsgroup",
     )
+
+
+@pytest.mark.attack(
+    "service",
+    "binds a low port of the host, as root of a service in its network",
+    "EACCES",
+)
+def test_a_low_port_of_the_host_is_not_for_a_service(
+    own_network: None, bed: Bed, store: Store, busybox_tree: Path
+) -> None:
+    """Its capability is one of its own user namespace, to which the network of the host does not
+    belong. In a network of its own it binds the port, and so does the host in this one."""
+    script = (
+        "for port in 80 8080; do httpd -p $port -h /data 2>&1 && echo bound $port; done;"
+        " grep CapEff /proc/self/status; echo end; exec sleep 60"
+    )
+    built = store.add(busybox_tree, shell(script))
+    bed.manager(
+        service("own", built, network=Network(type="host")), service("apart", built)
+    ).reconcile()
+    own, apart = (bed.wait_output(name, "end\n").splitlines() for name in ("own", "apart"))
+    assert own[0].endswith("bind: Permission denied")
+    assert own[1] == "bound 8080"
+    assert apart[:2] == ["bound 80", "bound 8080"]
+    assert own[2] == apart[2]  # the same capabilities
+    assert int(own[2].split()[1], 16) & 1 << 10  # CAP_NET_BIND_SERVICE
+    with socket.socket() as low:
+        low.bind(("0.0.0.0", 80))
 
 
 def test_two_groups_share_no_id_and_no_copy_is_made(

@@ -93,24 +93,38 @@ def look(sysfs: Path, kind: Path | None = None) -> Box:
 
 def lines(box: Box) -> list[str]:
     """Return it for one screen, a line for each thing; what is missing is said too."""
-    tpm = _tpm_line(box.tpm) if box.tpm else ""
     return [
-        f"tpm          {tpm or 'none: the machine cannot be provisioned'}",
+        _tpm_line(box.tpm),
         f"secure boot  {box.secure_boot}",
-        *_named("disk", [_disk_line(disk) for disk in box.disks]),
+        *_disk_lines(box),
         *_named("network", [_card_line(card) for card in box.networks]),
-        *_named("watchdog", [_watchdog_line(one) for one in box.watchdogs]),
+        *_watchdog_lines(box),
         *(f"no driver    {device}" for device in box.undriven),
     ]
+
+
+def early_lines(box: Box) -> list[str]:
+    """Return what an initrd can tell of it: it has drivers for disks and watchdogs, and no more."""
+    return [_tpm_line(box.tpm), *_disk_lines(box), *_watchdog_lines(box)]
 
 
 def _named(kind: str, found: list[str]) -> list[str]:
     return [f"{kind:<13}{line}" for line in found or ["none"]]
 
 
-def _tpm_line(tpm: Tpm) -> str:
+def _tpm_line(tpm: Tpm | None) -> str:
+    if tpm is None:
+        return "tpm          none: the machine cannot be provisioned"
     kind = f"{tpm.kind}, " if tpm.kind else ""
-    return f"{tpm.version}, {kind}{tpm.interface} ({tpm.driver})"
+    return f"tpm          {tpm.version}, {kind}{tpm.interface} ({tpm.driver})"
+
+
+def _disk_lines(box: Box) -> list[str]:
+    return _named("disk", [_disk_line(disk) for disk in box.disks])
+
+
+def _watchdog_lines(box: Box) -> list[str]:
+    return _named("watchdog", [_watchdog_line(one) for one in box.watchdogs])
 
 
 def _disk_line(disk: DiskSeen) -> str:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from machineos.cli.operator.mosctl import mosctl
-from machineos.install.box import SECURE_BOOT, Box, Card, DiskSeen, Tpm, Watchdog, lines, look
+from machineos.host.disk.box import SECURE_BOOT, Box, Card, DiskSeen, Tpm, Watchdog, lines, look
 
 STICK = "devices/pci0000:00/0000:00:03.0/usb2/2-1/2-1:1.0/host7/target7:0:0/7:0:0:0/block/sdb"
 RAID = "devices/pci0000:00/0000:00:04.0/host6/target6:2:0/6:2:0:0/block/sda"
