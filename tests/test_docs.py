@@ -24,6 +24,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+TEST = re.compile(r"\b(tests/[\w/]+\.py)(?:::(\w+))?")
 INTERRUPTED = 130
 
 
@@ -75,9 +76,45 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 def test_a_test_that_is_named_is_there() -> None:
     for page in PAGES:
-        for name, function in re.findall(r"\b(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text()):
+        for name, function in TEST.findall(page.read_text()):
             assert (ROOT / name).is_file(), f"{page}: {name}"
             assert f"def {function}" in (ROOT / name).read_text(), f"{page}: {name}::{function}"
+
+
+# The sections of docs/trust.md that promise something. "What is not covered" tells what is not so.
+PROMISING = (
+    "Keys and certificates", "The chain", "In the TPM", "In the kernel", "What a service may do",
+    "Services on the network", "Whom we assume",
+)  # fmt: skip
+# How what promises nothing begins, and why it is none.
+NO_PROMISE = {
+    "Not there yet:": "it is not there",
+    "Besides what [design]": "says how to read what follows",
+    "What a service in the network of the host": "says what is not held back",
+    "- **Somebody with the disk**": "says what they may do",
+    "- **Somebody with the machine**": "says what they may do",
+    "- **A service that was taken over**": "says what it may do",
+}
+
+
+def statements(text: str) -> list[str]:
+    """Return each paragraph and each bullet of ``text``, but for tables and what is fenced."""
+    text = re.sub(r"\n(?=- )", "\n\n", FENCE.sub("", text))
+    found = [each.strip() for each in re.split(r"\n{2,}", text)]
+    return [each for each in found if each and not each.startswith("|")]
+
+
+def test_each_promise_names_the_test_that_proves_it() -> None:
+    """That the tests exist is checked above."""
+    trust = (ROOT / "docs/trust.md").read_text()
+    said = [each for title in PROMISING for each in statements(section(trust, title))]
+    bare = [each for each in said if not TEST.search(each)]
+    assert [each for each in bare if not each.startswith(tuple(NO_PROMISE))] == []
+    assert [word for word in NO_PROMISE if not any(each.startswith(word) for each in bare)] == []
+    *_, chain = section(trust, "The chain").partition("| object |")
+    rows = [line.split("|")[1:-1] for line in chain.splitlines()[2:] if line.startswith("|")]
+    assert len(rows) > 15
+    assert [row[0].strip() for row in rows if len(row) != 5 or not TEST.search(row[-1])] == []
 
 
 def test_the_pages_of_long_runs_are_about_this_tree() -> None:

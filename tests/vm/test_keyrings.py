@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from machineos.build.os.bootkit import Anchored
 from machineos.build.recipe.filesystem import make_layer
 from machineos.core.word import RootHash
@@ -28,17 +30,19 @@ def test_the_firmware_gave_it_our_two_keys(live: Guest, bench: Bench) -> None:
         assert role in held[0]
 
 
-def test_the_key_of_the_firmwares_db_opens_volumes_too(
-    live: Guest, bench: Bench, tmp_path: Path
+@pytest.mark.parametrize("role", ["uefi-db", "uki-production"])
+def test_the_keys_of_the_firmware_open_volumes_too(
+    live: Guest, bench: Bench, tmp_path: Path, role: str
 ) -> None:
-    """Why ``.platform`` is counted as well: Debian's dm-verity asks it after its own keyrings. So
-    whatever is in db is believed as a publisher is (docs/trust, "In the kernel")."""
+    """Why ``.platform`` and ``.machine`` are counted: Debian's dm-verity asks the one after its own
+    keyrings, and the other is a part of these. So what is in them is believed as a publisher is
+    (docs/trust, "In the kernel")."""
     tree = tmp_path / "tree"
     tree.mkdir()
     shutil.copy("/usr/bin/busybox", tree / "busybox")
     layer = make_layer(tree, tmp_path / "layer", epoch=1_767_225_600)
     live.put(layer.path.read_bytes(), "/run/layer")
-    signature = Anchored(bench.keyset).signer("uefi-db").sign_root_hash(RootHash(layer.root_hash))
+    signature = Anchored(bench.keyset).signer(role).sign_root_hash(RootHash(layer.root_hash))
     live.put(signature, "/run/sig")
     done = live.sh(
         f"veritysetup open --hash-offset={layer.data_size} --root-hash-signature=/run/sig"

@@ -6,6 +6,7 @@ another's disk into.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -52,6 +53,16 @@ def launched(bench: Bench) -> Iterator[list[str]]:
         assert [one for one in registry.seen if "Range" in one.headers], "nothing was resumed"
     yield said
     bench.discard(SECOND)
+
+
+def test_the_installer_shows_what_of_the_box_works(launched: list[str], bench: Bench) -> None:
+    """On the screen of whoever stands before it, whatever comes of the installation."""
+    assert launched
+    screen = bench.store.paths(SECOND).console_log.read_text("utf-8", "replace")
+    shown = screen[: screen.index("machineos install: ")]
+    for line in (r"tpm +2\.0, virtual, ", r"secure boot +on", r"disk +vda +8\.6 GB, virtio",
+                 r"network +\w+ +virtio_net, ", r"watchdog "):  # fmt: skip
+        assert re.search(line, shown), (line, shown[-2000:])
 
 
 @pytest.mark.attack(

@@ -34,6 +34,11 @@ from machineos.state.volumes.sealed import GROUP, integrity_key, machine_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+ADVICE = (
+    "what to do: start again, with the disk that was installed here; until then the services of "
+    "these volumes stay stopped, and nothing of the volumes is changed"
+)
+
 
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
@@ -42,6 +47,7 @@ class _Phase(Phase, frozen=True):
             yield from _check(device)
         except MachineOSError as error:
             yield from ask(Say(f"storage: no volume can be opened: {error.told}"))
+            yield from ask(Say(ADVICE))
         else:
             yield from ask(BeginVolumes(GROUP, device, integrity_key(facts[STORAGE_KEY])))
         return Facts().plus(MACHINE_KEY, machine_key(facts[STORAGE_KEY]))

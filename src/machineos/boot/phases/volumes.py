@@ -20,6 +20,7 @@ from machineos.boot.facts import (
     Facts,
     Phase,
 )
+from machineos.boot.phases.storage import ADVICE
 from machineos.boot.steps import ForgetSecret, ReadHeader, Say
 from machineos.boot.volumesteps import ListVolumes, OpenVolume
 from machineos.core.steps import Talk, ask
@@ -50,7 +51,8 @@ class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         key = facts[MACHINE_KEY]
         shown = yield from ask(ListVolumes(GROUP))
-        if shown.complaint:
+        whole = not shown.complaint
+        if not whole:
             yield from ask(Say(f"storage: not every volume is there: {shown.complaint}"))
         for label in persistent(facts[GENERATION].system):
             # One that was cut off before it got its name is whole or not: mosd knows by its tag.
@@ -60,6 +62,9 @@ class _Phase(Phase, frozen=True):
                         yield from _open(name, label, key)
                     except MachineOSError as error:
                         yield from ask(Say(f"storage {name} stays closed: {error.told}"))
+                        whole = False
+        if not whole:
+            yield from ask(Say(ADVICE))
         public = public_key(key)
         yield from ask(ForgetSecret(key))
         return Facts().plus(VOLUMES, public)

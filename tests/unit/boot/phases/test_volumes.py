@@ -11,6 +11,7 @@ from fakes.boot import FakeHost, FakeMachine
 from fakes.bootparts.disks import Disk, Volume
 from fakes.bootparts.files import Tree
 from fakes.bootparts.volumes import SUPERBLOCK, Storage, luks2_header, volume_header
+from machineos.boot.phases.storage import ADVICE
 from machineos.core.secret import Secret
 from machineos.host.disk.integrity import SUPERBLOCK_SIZE
 from machineos.state.volumes.sealed import HEADERS_SIZE
@@ -28,7 +29,10 @@ def with_storage(storage: Storage | Volume) -> FakeMachine:
 
 
 def told(host: FakeHost) -> list[str]:
-    return [line for line in host.lines if line.startswith("storage")]
+    """Return what was said of volumes; what to do about it stands behind it, and only then."""
+    found = [line for line in host.lines if line.startswith("storage")]
+    assert host.lines.count(ADVICE) == bool(found)
+    return found
 
 
 def test_a_volume_that_the_generation_names_is_opened() -> None:

@@ -83,6 +83,15 @@ def test_cryptsetup_has_the_same_key_and_place_of_the_data(volume: Path) -> None
 # -- what root may have written
 
 
+def test_nothing_else_of_the_header_is_looked_at(volume: Path) -> None:
+    """Another cipher, place of the data or keyslot says nothing: those that are used are ours."""
+    other = {"segments/0/encryption": "cipher_null-ecb", "segments/0/offset": "4096",
+             "keyslots": {}}  # fmt: skip
+    data = changed(changed(area(volume), 0, other), 1, other)
+    assert data != area(volume)
+    assert sealed.read_token(data, what="web") == sealed.read_token(area(volume), what="web")
+
+
 def changed(data: bytes, number: int, change: dict[str, Any]) -> bytes:
     """Return the headers with other JSON in one of them, under a checksum that fits."""
     start = number * sealed.HEADER_SIZE

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
@@ -192,6 +193,7 @@ def test_the_certificate_of_a_role(role: str, files: dict[str, bytes]) -> None:
     key = found.public_key()
     assert isinstance(key, rsa.RSAPublicKey)
     assert key.key_size == expected.bits
+    assert isinstance(found.signature_hash_algorithm, hashes.SHA256)
     wanted = {"digital_signature"} if expected.signs else set()
     wanted |= {"key_cert_sign", "crl_sign"} if expected.path_length is not None else set()
     assert usages(found) == wanted
@@ -241,6 +243,7 @@ def test_the_cross_certificate_is_the_manifest_cas_vouched_for_by_uki_production
 
 def test_the_publisher_of_the_default_project(files: dict[str, bytes]) -> None:
     found = certificate(files, "manifest/default")
+    assert isinstance(found.signature_hash_algorithm, hashes.SHA256)
     product = files["manifest/default/uuid"].decode()
     assert subject(found) == [("CN", f"manifest PRODUCT:{product}")]
     found.verify_directly_issued_by(certificate(files, "manifest-ca"))
@@ -320,6 +323,7 @@ def test_a_machine_is_named_twice_in_its_certificate(files: dict[str, bytes]) ->
     pem = found[1]
     assert isinstance(pem, File)
     certificate = x509.load_pem_x509_certificate(pem.data)
+    assert isinstance(certificate.signature_hash_algorithm, hashes.SHA256)
     assert certificate.subject == x509.Name([
         x509.NameAttribute(x509.NameOID.COMMON_NAME, "SN0001"),
         x509.NameAttribute(x509.NameOID.SERIAL_NUMBER, f"PID:{PRODUCT} SN:SN0001"),
