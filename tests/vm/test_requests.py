@@ -26,7 +26,7 @@ for name, request in worst.items():
     (folder / f"{name}.json").write_text(json.dumps(request))
 """
 # A unit and a rule that would run, a generator, and files wherever root can write some.
-LEFT = ("/etc/left", "/var/lib/left", "/root/left", "/config/left", "/atomfs-store/left")
+LEFT = ("/etc/left", "/var/lib/left", "/config/left", "/atomfs-store/left")
 LEAVE = r"""
 import os, subprocess
 from pathlib import Path

@@ -218,7 +218,7 @@ def _group(target: SourceTarget) -> str:
     """Return the nsgroup: a container for which none is said has one of its own, called as itself.
     Who wants the host's ids says ``none``."""
     name = target.service_name
-    if target.nsgroup or target.service_type == "fs-only" or ServiceName.problem(name):
+    if target.nsgroup or target.service_type != "container" or ServiceName.problem(name):
         return target.nsgroup
     return name if needs_range(name) else f"{name}.own"
 

@@ -424,11 +424,11 @@ def test_hardware_that_is_not_known(line: str, path: str) -> None:
     [
         ("web", "", "web"), ("web", "nsgroup: ''", "web"), ("web", "nsgroup: none", "none"),
         ("web", "nsgroup: g", "g"), ("none", "", "none.own"),
-        ("files", "files", ""),
+        ("files", "fs-only", ""), ("hostfs", "hostfs", ""),
     ],
 )  # fmt: skip
 def test_the_ids_of_the_host_have_to_be_asked_for(name: str, said: str, group: str) -> None:
-    kind, said = ("fs-only", "") if said == "files" else ("container", said)
+    kind, said = (said, "") if said in {"fs-only", "hostfs"} else ("container", said)
     text = f"""\
 version: 1
 product: p
@@ -441,4 +441,4 @@ targets:
 """
     (target,) = parse_source(text.encode()).targets
     assert target.nsgroup == group
-    assert needs_range(group) == (name != "files" and "none" not in said)
+    assert needs_range(group) == (kind == "container" and "none" not in said)
