@@ -55,16 +55,16 @@ def choose_disk(disks: Sequence[Disk], wanted: str = "") -> Disk:
 
 def _named(disks: Sequence[Disk], wanted: str) -> Disk:
     name = wanted.removeprefix("/dev/")
-    named = [disk for disk in disks if disk.name == name]
-    if not named:
+    disk = next((disk for disk in disks if disk.name == name), None)
+    if disk is None:
         raise MissingError(f"this machine has no disk {wanted!r}")
-    if named[0].read_only:
+    if disk.read_only:
         raise UsageError(f"disk {name} is read-only")
-    if named[0].size < MINIMUM_DISK:
+    if disk.size < MINIMUM_DISK:
         raise SpaceError(
-            f"disk {name} has {show_size(named[0].size)}, {show_size(MINIMUM_DISK)} are needed"
+            f"disk {name} has {show_size(disk.size)}, {show_size(MINIMUM_DISK)} are needed"
         )
-    return named[0]
+    return disk
 
 
 def partition_plan(disk_size: int, content: int) -> tuple[PartitionSpec, ...]:

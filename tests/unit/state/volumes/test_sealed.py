@@ -76,6 +76,7 @@ def test_cryptsetup_has_the_same_key_and_place_of_the_data(volume: Path) -> None
     dump = run(["cryptsetup", "luksDump", "--dump-json-metadata", volume], timeout=PATIENCE).text
     (segment,) = json.loads(dump)["segments"].values()
     ours = sealed.volume_of(volume, "x", UUID)
+    assert (ours.device, ours.name, ours.uuid) == (volume, "x", UUID)
     assert (segment["offset"], segment["encryption"]) == (str(ours.offset), ours.cipher)
     assert (segment["sector_size"], segment["iv_tweak"]) == (SECTOR_SIZE, "0")
 

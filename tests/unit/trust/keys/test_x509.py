@@ -228,6 +228,15 @@ def test_a_damaged_key_is_not_taken(damaged: str, bit: int) -> None:
     }
 
 
+def test_a_factor_that_is_one_is_no_factor() -> None:
+    whole = ROOT.private_numbers()
+    public = whole.public_numbers
+    for p, q in ((1, public.n), (public.n, 1)):
+        numbers = rsa.RSAPrivateNumbers(p, q, whole.d, 1, 1, 1, public)
+        assert not x509._belong_together(numbers)
+    assert x509._belong_together(whole)
+
+
 def der_of(key: rsa.RSAPrivateKey) -> bytes:
     shape, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.DER, shape, none)

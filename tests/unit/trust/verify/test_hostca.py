@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +26,7 @@ from hypothesis import strategies as st
 from machineos.core.secret import Secret
 from machineos.errors import BootError, PolicyError, SignatureError
 from machineos.trust.seal.hostca import make_host_ca
-from machineos.trust.verify.chain import DeviceIdentity, verify_sudi
+from machineos.trust.verify.chain import MAX_PEM, DeviceIdentity, verify_sudi
 from machineos.trust.verify.hostca import host_ca_extensions, host_ca_name, verify_host_ca
 from machineos.trust.verify.pkcs7 import detached
 from vectors.certificates import PRODUCT, SUDI_CA_NAME, ca, device, ec_key, key, usage
@@ -71,6 +72,9 @@ def test_what_is_made_is_taken() -> None:
     assert (constraints.critical, constraints.value.ca, constraints.value.path_length) == (
         True, True, 0,
     )  # fmt: skip
+    purpose = certificate.extensions.get_extension_for_class(x509.KeyUsage)
+    assert purpose.critical
+    assert purpose.value == usage(key_cert_sign=True)
 
 
 def test_each_is_of_its_own() -> None:
@@ -100,6 +104,20 @@ def test_the_key_must_be_that_of_the_identity() -> None:
             make_host_ca(IDENTITY, wrong, random=bytes)
 
 
+@pytest.mark.parametrize("names", ["d dmp1", "d dmq1", "d iqmp"])
+def test_a_key_that_was_damaged_signs_nothing(names: str) -> None:
+    """A bit of it is another, so what it signs would not be of this identity."""
+    der = bytearray(key("device").private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    whole = key("device").private_numbers()
+    for name in names.split():
+        number: int = getattr(whole, name)
+        value = number.to_bytes((number.bit_length() + 7) // 8, "big")
+        der[der.index(value) + len(value) // 2] ^= 1
+    head, foot = b"-----BEGIN PRIVATE KEY-----\n", b"-----END PRIVATE KEY-----\n"
+    with pytest.raises(SignatureError, match="signature"):
+        make_host_ca(IDENTITY, Secret(head + base64.encodebytes(der) + foot), random=bytes)
+
+
 @pytest.mark.tool("openssl")
 def test_openssl_reads_the_signature(tmp_path: Path) -> None:
     """Another eye on the one encoding; nothing of ours needs that program."""
@@ -116,6 +134,12 @@ def test_openssl_reads_the_signature(tmp_path: Path) -> None:
 
 
 # -- what is refused
+
+
+def test_a_signature_has_a_largest_size() -> None:
+    for size, words in ((MAX_PEM, "was not signed"), (MAX_PEM + 1, "is larger than")):
+        with pytest.raises(SignatureError, match=words):
+            verify_host_ca(PEM, bytes(size), IDENTITY)
 
 
 def test_another_machine_of_the_same_product() -> None:
