@@ -29,6 +29,14 @@ READ_IMPLIES_EXEC = 0x0400000
 SHM_EXEC, IPC_PRIVATE, IPC_RMID = 0o100000, 0, 0
 TRACEME, POKETEXT, CONT = 0, 4, 7
 FAILED = ctypes.c_void_p(-1).value
+
+
+class Vector(ctypes.Structure):
+    """struct iovec: a part of memory."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = libc.shmat.restype = libc.sbrk.restype = ctypes.c_void_p
 libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
@@ -36,7 +44,11 @@ libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 libc.sbrk.argtypes = (ctypes.c_long,)
 libc.personality.argtypes = (ctypes.c_ulong,)
 libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
-libc.ptrace.restype = ctypes.c_long
+libc.ptrace.restype = libc.process_vm_writev.restype = ctypes.c_long
+libc.process_vm_writev.argtypes = (
+    ctypes.c_int, ctypes.POINTER(Vector), ctypes.c_ulong, ctypes.POINTER(Vector), ctypes.c_ulong,
+    ctypes.c_ulong,
+)  # fmt: skip
 
 
 def fail() -> NoReturn:
@@ -147,6 +159,20 @@ def own_memory(file: str) -> int:
     return call(address)
 
 
+def written_by_call(file: str) -> int:
+    """The call that writes to the memory of a process does so only where that may write itself."""
+    code = ctypes.create_string_buffer(CODE)
+    ours = Vector(ctypes.addressof(code), len(CODE))
+    data = mapped(PAGE, R | W, PRIVATE | ANONYMOUS)
+    address = mapped(PAGE, R | X, PRIVATE, os.open(file, os.O_RDONLY))
+    for place in (data, address):
+        theirs = Vector(place, len(CODE))
+        if libc.process_vm_writev(os.getpid(), ours, 1, theirs, 1, 0) != len(CODE):
+            fail()
+        assert ctypes.string_at(place, len(CODE)) == CODE
+    return call(address)
+
+
 def traced(file: str) -> int:
     """A child lets itself be traced, and gets code into a page that it may not write to."""
     address = mapped(PAGE, R | X, PRIVATE, os.open(file, os.O_RDONLY))
@@ -174,7 +200,7 @@ ROWS: dict[str, Callable[[str], int]] = {
     for one in (
         anonymous, anonymous_later, memfd, dev_zero, shared_memory, signed_at_once,
         signed_then_executable, signed_then_writable, signed_there_and_back, personality,
-        own_memory, traced,
+        own_memory, traced, written_by_call,
     )
 }  # fmt: skip
 

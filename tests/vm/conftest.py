@@ -1,7 +1,8 @@
 """The appliance of the guest tests: built once, booted once, saved once.
 
 MACHINEOS_TEST_CACHE says where it is kept (default: .cache/test of this checkout);
-MACHINEOS_TEST_REUSE=1 keeps using the one that is there although its inputs have changed.
+MACHINEOS_TEST_REUSE=1 keeps using the one that is there although its inputs have changed. Of two
+processes that share the tests (pytest-xdist) each has its own.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from vm.attacks import (
     verdict,
 )
 from vm.guest import BOOT, PROBE, Boot, FileServer, Guest
+from vm.unlocked import unlock
 from waiting import PATIENCE
 
 READY = "ready"
@@ -57,6 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def bench() -> Iterator[Bench]:
     """The built and installed appliance."""
     folder = Path(os.environ.get("MACHINEOS_TEST_CACHE") or TOP / ".cache/test")
+    folder = folder / os.environ.get("PYTEST_XDIST_WORKER", "")
     runtime = Path(tempfile.mkdtemp(prefix="mt-"))
     try:
         yield open_bench(folder, runtime)
@@ -127,14 +130,19 @@ def _live(bench: Bench, boot: Boot) -> Iterator[Guest]:
         bench.add_disk(name, "small", 1 << 30)
     with boot(name, snapshot=READY if saved else "") as guest:
         if not saved:
-            guest.wait_answer()
-            guest.wake()
-            guest.wait_until("mosctl status --json | grep -q '\"settled\": true'")
-            # Or systemd says on the console, in the middle of an answer, how the boot goes on.
-            guest.wait_until("systemctl is-system-running | grep -qE '^(running|degraded)$'")
+            settle(guest)
             guest.vm.save(READY)
             stamp.touch()
         yield guest
+
+
+def settle(guest: Guest) -> None:
+    """Wait until all of a booted appliance runs, and its shell is at hand."""
+    guest.wait_answer()
+    guest.wake()
+    guest.wait_until("mosctl status --json | grep -q '\"settled\": true'")
+    # Or systemd says on the console, in the middle of an answer, how the boot goes on.
+    guest.wait_until("systemctl is-system-running | grep -qE '^(running|degraded)$'")
 
 
 @pytest.fixture
@@ -155,6 +163,26 @@ def spoiled(_live: Guest) -> Iterator[Guest]:
     """The running appliance, for a module that changes it: put back when the module is over."""
     yield _live
     _live.vm.load(READY)
+
+
+@pytest.fixture(scope="session")
+def _unlocked(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a copy of the appliance whose boot image locks nothing."""
+    made = make_victim(bench, "unlocked")
+    unlock(made, bench, tmp_path_factory.mktemp("unlocked"))
+    yield made.name
+    bench.discard(made.name)
+
+
+@pytest.fixture(scope="module")
+def unlocked(boot: Boot, _unlocked: str) -> Iterator[Guest]:
+    """The control of the lock: the same appliance with nothing locked, running with its service.
+
+    It is booted for each module that asks, so that no third machine runs beside all that follow.
+    """
+    with boot(_unlocked) as guest:
+        settle(guest)
+        yield guest
 
 
 @pytest.fixture

@@ -105,6 +105,59 @@ def test_nothing_was_refused_that_the_hardware_needs(hardware: Guest) -> None:
     assert hardware.sh("dmesg | grep IPE_ACCESS").status == 1
 
 
+def test_no_process_serves_the_files_of_a_signed_device(hardware: Guest) -> None:
+    """Both are built into this kernel too; that it has them without the word of its command line is
+    seen with the other kernel (test_lock)."""
+    words = hardware.must("cat /proc/cmdline").split()
+    assert "initcall_blacklist=fuse_init,virtio_fs_init" in words
+    kinds = hardware.must("cat /proc/filesystems").split()
+    assert {"fuse", "fuseblk", "virtiofs"} & {*kinds} == set()
+    assert hardware.sh("test -e /dev/fuse").status == 1
+
+
+# Asks the kernel for firmware as a driver does, in a folder that root names besides.
+FIRMWARE = r"""
+import errno, os, shutil
+from pathlib import Path
+trigger = "/sys/devices/virtual/misc/test_firmware/trigger_request"
+def write(path, text):
+    descriptor = os.open(path, os.O_WRONLY)
+    try: os.write(descriptor, text.encode())
+    except OSError as error: return errno.errorcode[error.errno]
+    finally: os.close(descriptor)
+    return "loaded"
+def load(folder, name):
+    write("/sys/module/firmware_class/parameters/path", folder)
+    return write(trigger, name)
+volume = Path("/usr/lib/firmware")
+file = next(path for path in sorted(volume.rglob("*")) if path.is_file())
+copy = Path("/run/foreign/firmware") / file.relative_to(volume)
+copy.parent.mkdir(parents=True)
+shutil.copy(file, copy)
+name = f"firmware/{file.relative_to(volume)}"  # in no folder where the kernel looks by itself
+print(load("/none", str(file.relative_to(volume))), load("/usr/lib", name), load("/none", name))
+print(load("/run/foreign", name))
+print(copy)
+"""
+
+
+@pytest.mark.attack(
+    "root",
+    "has a driver load firmware from a folder of its own (firmware_class.path)",
+    "EACCES; from the volume of modules it is loaded",
+)
+def test_firmware_comes_from_the_volume_that_the_policy_names(hardware: Guest) -> None:
+    """The control is the same file by the same way, where it lies in the volume."""
+    hardware.must("modprobe test_firmware")
+    own, foreign, copy = hardware.python(FIRMWARE).splitlines()
+    assert own.split() == ["loaded", "loaded", "ENOENT"]
+    # The kernel goes on to its own folders, where that is not; why it did not take it, it logs.
+    assert foreign == "ENOENT"
+    hardware.must(f"dmesg | grep -q 'loading {copy} failed with error -13'")
+    hardware.wait_until(f"journalctl -b --no-pager | grep ipe_op=FIRMWARE | grep -q {copy}", SHELL)
+    hardware.must("modprobe -r test_firmware && rm -r /run/foreign")
+
+
 def test_a_watchdog_runs_that_nobody_stops(hardware: Guest) -> None:
     """The card's comes first; that of the chipset appears because its own driver was loaded."""
     names = hardware.must("cat /sys/class/watchdog/watchdog*/identity").splitlines()
