@@ -1,8 +1,7 @@
 """A machine in memory that boots with the real code: disks, TPM, kernel, console.
 
-It is faithful enough that an attack fails for the right reason: headers are authenticated over
-their bytes, policies and certificates are verified, images are opened by signed root hashes. What
-it hands out passes the contract tests of the real host (``contracts.boot``).
+It is faithful enough that an attack fails for the right reason: headers and documents are verified,
+images opened by signed root hashes. It passes the contract of the real host (``contracts.boot``).
 """
 
 from __future__ import annotations
@@ -202,6 +201,8 @@ class FakeHost:
         names = next_driver(self.settings.drivers, present, self.kernel.modules)
         self.load_modules(names or ())
         return names is not None
+
+    def begin_modules(self, names: tuple[str, ...]) -> None: ...  # whoever needs them loads them
 
     def load_modules(self, names: tuple[str, ...]) -> None:
         for name in names:

@@ -1,8 +1,8 @@
 """Kernel modules: those that every boot needs, and the drivers of the devices that are there.
 
 The first are loaded in a thread: the kernel checks the signature of each, which takes as long as
-the rest of Python's start, and needs none of it. Others are loaded when they are asked for, and
-never while the TPM is: the kernel measures each, and a PCR that changes ends a policy session.
+the rest of Python's start, and needs none of it. Others are begun and asked for later, and never
+while the TPM is: the kernel measures each module, and a PCR that changes ends a policy session.
 Further drivers are loaded only as long as what is looked for has not been found: most machines have
 controllers that nothing hangs on.
 """
@@ -68,6 +68,16 @@ class Drivers:
                     options = module_options(self._settings.command_line, name)
                     kernel.load_module(self._folder / name, options=options)
                     self._loaded.add(name)
+
+    def begin(self, names: tuple[str, ...]) -> None:
+        """Begin to load these modules, and return at once; who needs them asks for them, and is
+        told what went wrong."""
+        if names:
+            threading.Thread(target=self._load_quietly, args=(names,), daemon=True).start()
+
+    def _load_quietly(self, names: tuple[str, ...]) -> None:
+        with suppress(MachineOSError, OSError):
+            self.load(names)
 
     def _begin(self) -> None:
         try:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from machineos.boot.facts import DRIVERS
+from machineos.boot.facts import DRIVERS, FIRST_DOOR, UNSEALED
 from machineos.core.steps import Step
 
 
@@ -18,6 +18,14 @@ class LoadDriver(msgspec.Struct, Step[bool], frozen=True):
     """Load one more driver that a device here wants; answer False when there is none."""
 
     after: ClassVar[frozenset[str]] = frozenset({DRIVERS})
+
+
+class BeginModules(msgspec.Struct, Step[None], frozen=True):
+    """Begin to load these modules, beside what takes long and asks nothing of the TPM; what goes
+    wrong is told to who loads them."""
+
+    after: ClassVar[frozenset[str]] = frozenset({DRIVERS, UNSEALED, FIRST_DOOR})
+    names: tuple[str, ...]
 
 
 class LoadModules(msgspec.Struct, Step[None], frozen=True):

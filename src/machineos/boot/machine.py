@@ -110,6 +110,9 @@ class Machine:
     def load_driver(self) -> bool:
         return self._drivers.more()
 
+    def begin_modules(self, names: tuple[str, ...]) -> None:
+        self._drivers.begin(names)
+
     def load_modules(self, names: tuple[str, ...]) -> None:
         self._drivers.load(names)
 

@@ -60,6 +60,8 @@ def _time(host: Host, step: do.BootStep) -> object:
             host.wait_for_drivers()
         case do.LoadDriver():
             return host.load_driver()
+        case do.BeginModules(names):
+            host.begin_modules(names)
         case do.LoadModules(names):
             host.load_modules(names)
         case _:

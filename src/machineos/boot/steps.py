@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from machineos.boot.driversteps import BeginModules as BeginModules
 from machineos.boot.driversteps import LoadDriver as LoadDriver
 from machineos.boot.driversteps import LoadModules as LoadModules
 from machineos.boot.driversteps import WaitForDrivers as WaitForDrivers
@@ -449,7 +450,7 @@ class SwitchRoot(msgspec.Struct, Step[None], frozen=True):
 
 if TYPE_CHECKING:
     TimeStep = Say | ReadClock | SetClock | ReadTimer | Sleep
-    DriverStep = WaitForDrivers | LoadDriver | LoadModules
+    DriverStep = WaitForDrivers | LoadDriver | BeginModules | LoadModules
     FileStep = (
         ReadFile | ReadPart | ReadText | ReadSecret | WriteFile | EraseFile | MakeFolder
         | ListFolder | IsFolder | IsProgram

@@ -4,6 +4,7 @@ modules is in tests/vm."""
 from __future__ import annotations
 
 import inspect
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ DISK = "virtio:d00000002v00001AF4"
 Table = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def settings(*names: str, drivers: Table = (), watchdogs: Table = ()) -> Settings:
+def settings(
+    *names: str, drivers: Table = (), watchdogs: Table = (), ext4: tuple[str, ...] = ()
+) -> Settings:
     return Settings(mode="run", policy_version="0001", command_line="", kernel="",
                     modules_volume="", epoch=0, modules=names, drivers=drivers,
-                    watchdogs=watchdogs)  # fmt: skip
+                    watchdogs=watchdogs, filesystems={"ext4": ext4})  # fmt: skip
 
 
 def test_aliases_of_a_machine(tmp_path: Path) -> None:
@@ -96,6 +99,17 @@ def test_only_what_a_device_here_wants(tmp_path: Path) -> None:
     drivers = Drivers(settings(drivers=wanted[:1]), tmp_path, sysfs)
     drivers.wait()
     assert not drivers.more()
+
+
+def test_what_was_begun_is_told_to_who_loads_it(tmp_path: Path) -> None:
+    drivers = Drivers(settings(ext4=("ext4.ko",)), tmp_path, tmp_path)
+    drivers.wait()
+    before = threading.active_count()
+    drivers.begin(())
+    assert threading.active_count() == before, "there is nothing to do"
+    drivers.begin(("ext4.ko",))
+    with pytest.raises(MissingError, match=r"ext4\.ko"):
+        drivers.load(("ext4.ko",))
 
 
 def test_a_boot_goes_on_without_a_watchdog_that_the_kernel_does_not_take(tmp_path: Path) -> None:

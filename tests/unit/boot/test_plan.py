@@ -213,6 +213,7 @@ def reaches(by_name: dict[str, Phase], name: str, gives: frozenset[str]) -> bool
 
 AFTER = {
     steps.LoadDriver: {"drivers"},
+    steps.BeginModules: {"drivers", "first door closed", "unsealed"},
     steps.LoadModules: {"drivers"},
     steps.ReadLabel: {"first door closed"},
     steps.ReadCarrierLabel: {"drivers"},
@@ -256,7 +257,7 @@ def kinds() -> list[type[Step[object]]]:
 def test_what_must_hold_before_each_kind_of_step() -> None:
     found = {kind: set(kind.after) for kind in kinds() if kind.after}
     assert found == AFTER
-    assert len(kinds()) == 57
+    assert len(kinds()) == 58
 
 
 def taken(mode: Mode) -> tuple[Step[object], ...]:

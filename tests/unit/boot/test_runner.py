@@ -25,7 +25,7 @@ METHODS = {
     steps.Say: "say", steps.ReadClock: "read_clock", steps.SetClock: "set_clock",
     steps.ReadTimer: "read_timer", steps.Sleep: "sleep",
     steps.WaitForDrivers: "wait_for_drivers", steps.LoadDriver: "load_driver",
-    steps.LoadModules: "load_modules",
+    steps.BeginModules: "begin_modules", steps.LoadModules: "load_modules",
     steps.ReadFile: "read_file",
     steps.ReadPart: "read_part", steps.ReadText: "read_text",
     steps.ReadSecret: "read_secret", steps.WriteFile: "write_file",
@@ -54,7 +54,7 @@ METHODS = {
     steps.SwitchRoot: "switch_root",
 }  # fmt: skip
 SILENT = {
-    "say", "set_clock", "sleep", "wait_for_drivers", "load_modules",
+    "say", "set_clock", "sleep", "wait_for_drivers", "begin_modules", "load_modules",
     "write_file", "make_folder",
     "erase_file", "open_luks", "begin_volumes", "open_volume", "mount",
     "mount_overlay", "mount_image", "bind", "move", "unmount",

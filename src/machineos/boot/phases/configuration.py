@@ -25,8 +25,10 @@ from machineos.boot.facts import (
     Phase,
 )
 from machineos.boot.steps import (
+    BeginModules,
     ListPartitions,
     LoadDriver,
+    LoadModules,
     OpenLuks,
     ReadHeader,
     ReadTimer,
@@ -50,6 +52,8 @@ HEADER_COPY = RUN / "luks-header"
 class _Phase(Phase, frozen=True):
     def talk(self, facts: Facts) -> Talk[Facts]:
         deadline = (yield from ask(ReadTimer())) + DISK_SECONDS
+        ext4 = facts[SETTINGS].filesystems.get("ext4", ())  # not every kernel has it as a module
+        yield from ask(BeginModules(ext4))
         tried: tuple[Partition, ...] | None = None
         while True:
             named = [part for part in (yield from ask(ListPartitions())) if part.label == LABEL]
@@ -58,6 +62,7 @@ class _Phase(Phase, frozen=True):
                 tried = tuple(named)
                 opened, reasons = yield from _open_first(tried, facts[KEY])
                 if opened is not None:
+                    yield from ask(LoadModules(ext4))
                     return Facts().plus(PARTITIONS, (yield from _of_disk(opened.disk)))
                 if late:
                     raise _refusal(reasons)

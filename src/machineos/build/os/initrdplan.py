@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 # Needed in every mode, in every machine. Loading one costs a signature check, so no more than that.
 # Some ask for crc32c by its name alone, which no order of dependencies brings: dm-thin-pool's
-# libcrc32c, and two file systems (modules.softdep). Without it they fail with ENOENT. ext4 is what
-# takes longest: it is loaded beside Python's start, and in all modes but one it is needed.
+# libcrc32c, and two file systems (modules.softdep). Without it they fail with ENOENT.
 MODULES = (
     "loop", "dm-mod", "dm-verity", "dm-crypt", "dm-integrity", "crc32c_generic", "dm-thin-pool",
-    "squashfs", "overlay", "xts", "authenc", "aesni-intel", "sha256-ssse3", "ext4",
+    "squashfs", "overlay", "xts", "authenc", "aesni-intel", "sha256-ssse3",
 )  # fmt: skip
 # File systems that are loaded when something is to be mounted with them.
 FILESYSTEMS = {
     "erofs": ("crc32c_generic", "erofs"),
+    "ext4": ("crc32c_generic", "ext4"),
     "iso9660": ("isofs",),
     "vfat": ("vfat", "nls_cp437", "nls_ascii"),
 }
