@@ -16,8 +16,8 @@ import msgspec
 HARDWARE_LABEL = "org.machineos.hardware"
 Kernel = Literal["generic", "cloud"]
 Microcode = Literal["amd", "intel", "none"]
-# Words in the place of packages. ``common`` are those with files for drivers of the layer, but for
-# two whose files are three times as large as all others together and serve cards of few machines.
+# Words in the place of packages. ``all`` are those with files for drivers of the layer, ``common``
+# all but two large ones that serve cards of few machines.
 FIRMWARE = {
     "none": (),
     "common": ("firmware-bnx2", "firmware-bnx2x", "firmware-intel-misc", "firmware-misc-nonfree",
