@@ -259,15 +259,15 @@ def test_a_kernel_image_on_the_deny_list(
 @pytest.mark.attack(
     "disk",
     "add-ons, extensions and credentials beside the kernel image; a command line in the boot entry",
-    "ignored, or PCR 12 keeps the TPM shut",
+    "ignored, or PCR 12 or 13 keeps the TPM shut",
 )
 @pytest.mark.proof
 def test_what_lies_beside_the_image(
     victim: Victim, ends: Ends, bench: Bench, tmp_path: Path
 ) -> None:
     """Under Secure Boot systemd-stub ignores the command line of the boot entry, and add-ons that
-    nobody of ours signed; system extensions go where nothing looks. A credential is measured. An
-    add-on with our own signature is taken, and what it says is seen: so the others were well-made.
+    nobody of ours signed. System extensions and credentials are measured. An add-on with our own
+    signature is taken, and what it says is seen: so the others were well-made.
     """
     with_options(victim, "init=/bin/sh rd.break ipe.enforce=0", tmp_path / "entry.json")
     esp = victim.partition("esp")
@@ -280,9 +280,11 @@ def test_what_lies_beside_the_image(
     for folder in (there, everywhere):
         esp.put(addon, f"{folder}/unsigned.addon.efi")
         esp.put(signed, f"{folder}/strange.addon.efi")
+    assert ends() == RUNS
     (tmp_path / "extension").write_bytes(b"squashfs" * 1000)
     esp.put(tmp_path / "extension", f"{there}/x.sysext.raw")
-    assert ends() == RUNS
+    assert "PCR 13 is not a value this product signed: a system extension" in reason(ends())
+    run(["mdel", "-i", esp.fat, f"::/{there}/x.sysext.raw"], timeout=PATIENCE)
     (tmp_path / "credential").write_bytes(b"root")
     esp.put(tmp_path / "credential", f"{there}/x.cred")
     assert PCR12 in reason(ends())
