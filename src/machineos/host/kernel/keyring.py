@@ -112,12 +112,7 @@ def add_certificate(keyring: int, der: bytes, *, what: str) -> int:
 
 def add_secret(description: str, secret: Secret) -> int:
     """Put a secret into root's user keyring, readable only by whoever possesses that keyring."""
-    payload = ctypes.create_string_buffer(len(secret))
-    memoryview(payload).cast("B")[:] = secret.view()
-    serial, code = _add_key("user", description, payload, USER_KEYRING)
-    ctypes.memset(payload, 0, len(payload))
-    if serial <= 0:
-        raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
+    serial = _add_secret("user", description, secret, USER_KEYRING)
     _keyctl(_SETPERM, serial, _POSSESSOR_ALL, what=description)
     return serial
 
@@ -136,25 +131,17 @@ def thread_key(description: str, payload: bytes) -> Iterator[None]:
 
 @contextmanager
 def kept_key(description: str, secret: Secret) -> Iterator[None]:
-    """Put a key into root's user keyring that the kernel uses by its name and nobody reads (type
-    ``logon``; ``service:name``). It stays there when the block ends, unless by an error.
+    """Hold a key that the kernel uses by its name and nobody reads (type ``logon``;
+    ``service:name``): this thread's for the length of the block, whatever session keyring it has,
+    and then in root's user keyring, unless the block ended by an error.
 
-    For the length of the block the kernel finds it whatever session keyring this process has.
     Raises: ToolError.
     """
-    buffer = ctypes.create_string_buffer(len(secret))
-    memoryview(buffer).cast("B")[:] = secret.view()
-    serial, code = _add_key("logon", description, buffer, THREAD_KEYRING)
-    ctypes.memset(buffer, 0, len(buffer))
-    if serial <= 0:
-        raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
+    serial = _add_secret("logon", description, secret, THREAD_KEYRING)
     try:
+        yield
+        # Only now: the key of a volume that is open under this name is not put out of its place.
         _keyctl(_LINK, serial, ctypes.c_int(USER_KEYRING), what=description)
-        try:
-            yield
-        except BaseException:
-            _unlink(serial, USER_KEYRING, what=description)
-            raise
     finally:
         _unlink(serial, THREAD_KEYRING, what=description)
 
@@ -197,6 +184,17 @@ def _search(description: str) -> int:
     )
     if serial <= 0:
         raise MissingError(f"the kernel holds no key {description}")
+    return serial
+
+
+def _add_secret(kind: str, description: str, secret: Secret, keyring: int) -> int:
+    """Return the serial number of a new key. Raises: ToolError."""
+    payload = ctypes.create_string_buffer(len(secret))
+    memoryview(payload).cast("B")[:] = secret.view()
+    serial, code = _add_key(kind, description, payload, keyring)
+    ctypes.memset(payload, 0, len(payload))
+    if serial <= 0:
+        raise ToolError(f"key {description}: add_key: {errno.errorcode.get(code, code)}")
     return serial
 
 
