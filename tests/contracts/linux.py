@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contracts.service import FOLDER, TREE
+from contracts.place import FOLDER, TREE
 from machineos.core.digest import Digest
 from machineos.core.run import find, run
 from machineos.core.word import RootHash
@@ -107,6 +107,9 @@ class FileVolumes:
             (self.dev / name).unlink()
             (self.folder / name).unlink()
 
+    def log_size(self) -> int:
+        return 16 << 20
+
     def close(self) -> None:
         """Let go of the devices, as a power cut does; the files stay."""
         for device in self.devices.values():
@@ -157,6 +160,9 @@ class LinuxPlace:
 
     def mode(self, path: Path) -> int:
         return stat.S_IMODE(path.stat().st_mode)
+
+    def names(self, folder: Path) -> list[Path]:
+        return list(folder.iterdir())
 
     def owner(self, path: Path) -> tuple[int, int]:
         return (path.stat().st_uid, path.stat().st_gid)

@@ -6,8 +6,9 @@ with a systemd of its own, and on the appliance. Each makes what it needs and le
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from contracts.place import PASSWD, refuses
 from machineos.core.digest import Digest
 from machineos.core.idrange import IdRange
 from machineos.document.model.image import Sight
@@ -22,99 +23,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from contracts.place import Place
     from machineos.host.unit.systemctl import UnitState
-    from machineos.oci.model.atomfs import Layer
     from machineos.service.plan.host import Host
-    from machineos.service.plan.model import Folders
 
-FOLDER, FIFO = "folder", "fifo"
-PASSWD = b"root:x:0:0:r:/root:/bin/sh\n"
-# The image of every place: a folder, a FIFO, the content of a file, or ("link", where it leads).
-TREE: dict[str, str | bytes | tuple[str, str]] = {
-    "/proc": FOLDER,
-    "/etc": FOLDER,
-    "/etc/passwd": PASSWD,
-    "/etc/fifo": FIFO,
-    "/etc/there": ("link", "passwd"),
-    "/etc/big": b"x" * ((1 << 20) + 1),
-    "/etc/full": b"x" * (1 << 20),
-    "/away": ("link", "/"),
-}
 IDS = IdRange(165536, 65536)
 READ_ONLY = Flag.RDONLY | Flag.NOSUID | Flag.NODEV
 UNIT = "machineos-contract.service"
 MIB = 1 << 20
 
 
-class Place(Protocol):
-    """A host to check, and what can be seen of it from outside."""
-
-    @property
-    def host(self) -> Host: ...
-    @property
-    def folders(self) -> Folders: ...
-    @property
-    def lines(self) -> list[str]:
-        """What was said."""
-        ...
-
-    @property
-    def layer(self) -> Layer:
-        """A layer with TREE."""
-        ...
-
-    @property
-    def blob(self) -> Path: ...
-    @property
-    def signature(self) -> Path: ...
-
-    def put_blob(self, data: bytes) -> Digest:
-        """Put a blob into the image store."""
-        ...
-
-    def mode(self, path: Path) -> int:
-        """Return the mode of a file or folder."""
-        ...
-
-    def owner(self, path: Path) -> tuple[int, int]:
-        """Return the owner of a folder."""
-        ...
-
-    def options(self, path: Path) -> list[frozenset[str]]:
-        """Return the options of each mount at ``path``."""
-        ...
-
-    def kind(self, path: Path) -> str:
-        """Return the type of the file system at ``path``."""
-        ...
-
-    def rules(self) -> str:
-        """Return the nftables rules."""
-        ...
-
-    def addresses(self, bridge: str) -> set[str]:
-        """Return the addresses of a bridge that is up."""
-        ...
-
-    def switch(self, name: str) -> str:
-        """Return a network setting of the kernel."""
-        ...
-
-
-def refuses(kind: type[Exception], act: Callable[[], object], *words: str) -> None:
-    """Fail unless ``act`` raises exactly this, with these words in the message."""
-    try:
-        act()
-    except kind as error:
-        assert type(error) is kind, repr(error)
-        assert all(word in str(error) for word in words), str(error)
-    else:
-        raise AssertionError(f"not refused with {kind.__name__}")
-
-
 def check_a_line_is_said(place: Place) -> None:
     place.host.say("one line")
     assert place.lines[-1] == "one line"
+
+
+def check_journals_are_set_aside(place: Place) -> None:
+    host, folder = place.host, place.folders.run / "journal"
+    machine = folder / "0123"
+    host.make_folder(machine, 0o755)
+    kept = ("system@1-2.journal", "system@3-4.journal~", "other")
+    for name in (*kept, "system.journal"):
+        host.write_file(machine / name, name.encode(), 0o640)
+    for _ in range(2):
+        host.set_journals_aside(folder)
+        assert [host.read_file(machine / name, 100) for name in kept] == [*map(str.encode, kept)]
+        assert host.read_file(machine / "system.journal", 100) is None
+    for path in place.names(machine):
+        host.remove_file(path)
+    host.remove_folder(machine)
+    host.remove_folder(folder)
 
 
 def check_what_is_around(place: Place) -> None:
@@ -308,6 +246,7 @@ def check_a_volume_from_nothing_to_its_folder(place: Place) -> None:
     for _ in range(2):
         host.remove_volume(label)
     assert host.volumes() == before
+    assert host.log_size() > 0
 
 
 def check_the_network_of_services(place: Place) -> None:
@@ -367,6 +306,7 @@ def check_a_unit_that_is_not_there(place: Place) -> None:
     assert (state.name, state.load, state.active) == (UNIT, "not-found", "inactive")
     refuses(ToolError, lambda: host.stop_units((UNIT,)))
     refuses(ToolError, lambda: host.start_units((UNIT,)))
+    refuses(ToolError, lambda: host.run_unit(UNIT))
     host.reset_failed((UNIT,))
 
 
@@ -399,13 +339,14 @@ def check_a_unit_that_fails_may_start_again(place: Place) -> None:
         assert unit(host).active == "inactive"
     write_unit(place, "/usr/bin/true")
     host.reload_units()
-    host.start_units((UNIT,))
+    host.run_unit(UNIT)
     wait_for(lambda: unit(host).active == "inactive", what="the unit has ended")
     forget_unit(place)
 
 
 FILES = (
     check_a_line_is_said,
+    check_journals_are_set_aside,
     check_what_is_around,
     check_a_blob_is_read_up_to_its_limit,
     check_a_file_is_written_read_and_removed,

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contracts.service import TREE
 from fakes.tree import Tree, see_file, see_folder
 from machineos.core.digest import Digest
-from machineos.core.word import RootHash
 from machineos.errors import (
     ConflictError,
     DocumentError,
@@ -23,18 +21,20 @@ from machineos.errors import (
     ToolError,
 )
 from machineos.host.kernel.flags import Flag
+from machineos.host.unit.journal import aside
 from machineos.host.unit.systemctl import UnitState
-from machineos.oci.model.atomfs import Layer, layer_media_type
 from machineos.service.plan.host import Around, Inside, Mounted, Persistent
-from machineos.service.plan.model import Folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from machineos.core.idrange import IdRange
     from machineos.document.model.names import Label, Unfinished, VolumeName
+    from machineos.oci.model.atomfs import Layer
+    from machineos.service.plan.model import Folders
 
-WORDS = {"ro": Flag.RDONLY, "nosuid": Flag.NOSUID, "nodev": Flag.NODEV, "noexec": Flag.NOEXEC}
+LOG_UNIT = "mosd-log.service"
+_SHIPPED = {LOG_UNIT: "ExecStart=:/usr/bin/journalctl --flush"}  # in the signed root
 _KINDS = frozenset({"tmpfs", "squashfs", "erofs", "ext4"})
 
 
@@ -100,6 +100,7 @@ class MemoryHost:
             self.add_link(name)
         self.known: dict[str, MemoryUnit] = {}
         self.started: list[str] = []
+        self.shared = False
         self.ran: dict[str, str] = {}
         self.unit_folder = Path("/run/systemd/system")
         self._numbers = iter(range(1, 1 << 30))
@@ -117,6 +118,7 @@ class MemoryHost:
             setattr(after, name, copy.copy(getattr(self, name)))
         after.known = copy.deepcopy(self.known)
         after.started, after.ran = list(self.started), dict(self.ran)
+        after.shared = self.shared
         after._numbers = iter(range(next(self._numbers), 1 << 30))
         return after
 
@@ -158,6 +160,7 @@ class MemoryHost:
                 for name, unit in sorted(self.known.items())
             },
             "volumes": self.persistent,
+            "shared": self.shared,
         }
 
     def say(self, text: str) -> None:
@@ -297,6 +300,15 @@ class MemoryHost:
         self.group.pop(name, None)
         self.opened.discard(name)
 
+    def log_size(self) -> int:
+        return 64 << 20
+
+    def set_journals_aside(self, folder: Path) -> None:
+        for path in [path for path in self.files if path.parent.parent == folder]:
+            new = aside(path.name, 0, bytes(8))
+            if new is not None:
+                self.files[path.with_name(new)] = self.files.pop(path)
+
     def own_folder(self, path: Path, uid: int, gid: int) -> None:
         if path in self.files:
             raise ConflictError(f"storage {path.parent.name}: {path} is not a folder")
@@ -326,6 +338,9 @@ class MemoryHost:
         elif not optional:
             raise MissingError(f"kernel parameter {name} does not exist")
 
+    def share_disk(self) -> None:
+        self.shared = True
+
     def links(self) -> tuple[str, ...]:
         return tuple(sorted(self.names))
 
@@ -352,6 +367,11 @@ class MemoryHost:
             self.ran[name] = unit.text
             self._begin(unit)
             self._collect(name)
+
+    def run_unit(self, unit: str) -> None:
+        self.start_units((unit,))
+        if unit == LOG_UNIT and Path("/var/log") in self.mounts:
+            self.files[Path("/run/systemd/journal/flushed")] = (b"", 0o644)
 
     def stop_units(self, units: Sequence[str]) -> None:
         for name in units:
@@ -418,7 +438,7 @@ class MemoryHost:
 
     def _text(self, name: str) -> str | None:
         found = self.files.get(self.unit_folder / name)
-        return found[0].decode() if found is not None else None
+        return found[0].decode() if found is not None else _SHIPPED.get(name)
 
     def _layer_of(self, source: str) -> str:
         name = Path(source).name
@@ -440,58 +460,6 @@ class MemoryHost:
         # As text: of a path, a parent is made anew for every question.
         pairs = (str(path).rpartition("/") for path in (*self.files, *self.made))
         return tuple(sorted({name for parent, _, name in pairs if parent == str(folder)}))
-
-
-class MemoryPlace:
-    """``contracts.service.Place`` in memory."""
-
-    def __init__(self) -> None:
-        self.host = MemoryHost()
-        self.folders = Folders(
-            Path("/run/machineos"), self.host.unit_folder, Path("/run/data"), Path("/dev/group")
-        )
-        digest = Digest.of(b"the image")
-        self.host.trees[digest.hex] = dict(TREE)
-        self.layer = Layer(digest, 9, layer_media_type("squashfs", "zstd"), RootHash("1" * 64))
-        self.blob, self.signature = Path("blob"), Path("signature")
-
-    @property
-    def lines(self) -> list[str]:
-        return self.host.lines
-
-    def put_blob(self, data: bytes) -> Digest:
-        digest = Digest.of(data)
-        self.host.blobs[digest] = data
-        return digest
-
-    def mode(self, path: Path) -> int:
-        if path in self.host.files:
-            return self.host.files[path][1]
-        found = self.host.mounts.get(path.parent)
-        if found is not None and found.disk is not None and path.name in found.disk.owners:
-            return 0o700
-        return self.host.made[path]
-
-    def owner(self, path: Path) -> tuple[int, int]:
-        found = self.host.mounts[path.parent].disk
-        assert found is not None
-        return found.owners[path.name]
-
-    def options(self, path: Path) -> list[frozenset[str]]:
-        flags = self.host.mounts[path].flags
-        return [frozenset(word for word, flag in WORDS.items() if flag & flags)]
-
-    def kind(self, path: Path) -> str:
-        return self.host.mounts[path].kind
-
-    def rules(self) -> str:
-        return "".join(self.host.tables)
-
-    def addresses(self, bridge: str) -> set[str]:
-        return set(self.host.bridges[bridge])
-
-    def switch(self, name: str) -> str:
-        return self.host.switches[name]
 
 
 def _bounded(data: bytes | None, limit: int, name: str) -> bytes | None:

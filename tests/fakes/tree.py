@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
-from contracts.service import FIFO, FOLDER
+from contracts.place import FIFO, FOLDER
 from machineos.document.model.image import Sight
 
 Tree = dict[str, str | bytes | tuple[str, str]]

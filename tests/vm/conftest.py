@@ -141,6 +141,8 @@ def settle(guest: Guest) -> None:
     guest.wait_answer()
     guest.wake()
     guest.wait_until("mosctl status --json | grep -q '\"settled\": true'")
+    # What mosd does last, which would come in the middle of a test.
+    guest.wait_until("test -e /run/systemd/journal/flushed")
     # Or systemd says on the console, in the middle of an answer, how the boot goes on.
     guest.wait_until("systemctl is-system-running | grep -qE '^(running|degraded)$'")
 

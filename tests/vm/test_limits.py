@@ -52,3 +52,45 @@ def test_a_service_that_takes_too_much_is_killed_whole_and_alone(spoiled: Guest)
     for name in set(before) - {"registry"}:
         assert after[name]["pid"] == before[name]["pid"], name
     assert host == spoiled.must("systemctl show -P MainPID mosd systemd-journald dbus").split()
+
+
+# Both read the disk past all caches for as long as the other does, each in a unit of the services.
+READER = """
+import mmap, os, sys, time
+disk = os.open("/dev/vda", os.O_RDONLY | os.O_DIRECT)
+size, total = 1 << 16, 0
+page = mmap.mmap(-1, size)
+start, end = int(sys.argv[1]) << 20, time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    os.preadv(disk, [page], start + total % (64 << 20))
+    total += size
+print(total)
+"""
+# The kernel is told that the disk reads 2 MB/s: slower than any that the test finds.
+MODEL = (
+    "254:0 ctrl=user model=linear rbps=2000000 rseqiops=100 rrandiops=100 "
+    "wbps=2000000 wseqiops=100 wrandiops=100"
+)
+PACE = "254:0 enable={} ctrl=user rpct=0 rlat=100000 wpct=0 wlat=100000 min=100 max=100"
+
+
+def shares(guest: Guest) -> float:
+    """Return how much more a service reads that has ten times the weight of another."""
+    for name, weight, start in (("heavy", 1000, 0), ("light", 100, 128)):
+        guest.must(
+            f"systemd-run --quiet --unit {name} --slice machineos.slice -p IOWeight={weight} "
+            f"-p StandardOutput=file:/run/{name} python3 /run/reader.py {start} 20"
+        )
+    guest.wait_until("test -s /run/heavy && test -s /run/light", 300)
+    heavy, light = guest.must("cat /run/heavy /run/light; rm /run/heavy /run/light").split()
+    return int(heavy) / int(light)
+
+
+def test_the_disk_is_shared_by_weights(spoiled: Guest) -> None:
+    qos, model = "/sys/fs/cgroup/io.cost.qos", "/sys/fs/cgroup/io.cost.model"
+    assert spoiled.must(f"cat {qos}").startswith("254:0 enable=1 ctrl=auto")
+    spoiled.put(READER.encode(), "/run/reader.py")
+    spoiled.must(f"echo '{MODEL}' > {model} && echo '{PACE.format(1)}' > {qos}")
+    assert shares(spoiled) > 4
+    spoiled.must(f"echo '{PACE.format(0)}' > {qos}")
+    assert shares(spoiled) < 2

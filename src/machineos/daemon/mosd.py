@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _OFTEN = 0.5
 _SELDOM = 5.0
+_LATEST = 60.0  # what waits for the services waits no longer
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -56,15 +57,18 @@ class Daemon:
         self._notify = notify
         self._log = log
         self._clock = clock
+        self._began = 0.0
         self._last: dict[str, str] = {}
         self._ready = False
         self._ending = False
+        self._settled = False
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT. Raises: ToolError (systemd cannot be told we are ready)."""
         generation, services = self._handover.generation[:12], len(self._handover.services)
         self._log(f"generation {generation} with {services} services")
         with self._loop.signals(SIGNALS, self._end):
+            self._began = self._clock.monotonic()
             self._manager.reconcile()
             self._look()
             self._loop.run()
@@ -105,6 +109,9 @@ class Daemon:
             self._loop.stop()
             return
         settled = status is None or status.settled
+        if not self._settled and (settled or self._clock.monotonic() - self._began > _LATEST):
+            self._settled = True
+            self._manager.settle()
         self._loop.after(_SELDOM if settled else _OFTEN, self._look)
 
     def _saw(self, states: Mapping[str, UnitState]) -> Status:

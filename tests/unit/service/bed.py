@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from contracts.service import FOLDER
+from contracts.place import FOLDER
 from fakes.service import MemoryHost
 from fakes.tree import Tree
 from machineos.core.digest import Digest
@@ -127,6 +127,12 @@ class Bed:
         """Reconcile with a new manager."""
         manager = self.manager(*services)
         manager.reconcile()
+        return manager
+
+    def settled(self, *services: Service) -> Manager:
+        """Reconcile, and do what waits for it."""
+        manager = self.run(*services)
+        manager.settle()
         return manager
 
     def status(self, manager: Manager) -> dict[str, ServiceStatus]:

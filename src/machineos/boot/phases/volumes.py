@@ -1,4 +1,5 @@
-"""Open every volume that the generation names; the kernel keeps their keys, and nobody else.
+"""Open every volume that the generation names, and that of the machine's own log; the kernel keeps
+their keys, and nobody else.
 
 A header may have been written by root of the last boot: ``state.volumes.sealed`` reads the token in
 it, and nobody reads more. What does not open ends no boot: its service is refused alone, by mosd,
@@ -24,8 +25,9 @@ from machineos.boot.phases.storage import ADVICE
 from machineos.boot.steps import ForgetSecret, ReadHeader, Say
 from machineos.boot.volumesteps import ListVolumes, OpenVolume
 from machineos.core.steps import Talk, ask
-from machineos.document.model.names import Unfinished
+from machineos.document.model.names import Label, Unfinished
 from machineos.errors import MachineOSError, VerificationError
+from machineos.host.disk.lvm import LOG
 from machineos.state.volumes.sealed import (
     GROUP,
     HEADERS_SIZE,
@@ -37,7 +39,7 @@ from machineos.trust.wrap.hpke import public_key
 
 if TYPE_CHECKING:
     from machineos.core.secret import Secret
-    from machineos.document.model.names import Label, VolumeName
+    from machineos.document.model.names import VolumeName
     from machineos.document.state.system import System
 
 
@@ -54,7 +56,7 @@ class _Phase(Phase, frozen=True):
         whole = not shown.complaint
         if not whole:
             yield from ask(Say(f"storage: not every volume is there: {shown.complaint}"))
-        for label in persistent(facts[GENERATION].system):
+        for label in (*persistent(facts[GENERATION].system), Label(LOG)):
             # One that was cut off before it got its name is whole or not: mosd knows by its tag.
             for name in (label, Unfinished.of(label)):
                 if name in shown.names:

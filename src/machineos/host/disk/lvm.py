@@ -1,7 +1,8 @@
 """Logical volumes in one thin pool: the commands of ``lvm``, and its JSON output.
 
 A volume takes of the pool what is written to it. No more is promised than there is: who makes one
-asks ``Report.room`` before. A pool that is full all the same answers with errors and does not wait.
+asks ``Report.room_for`` before. A pool that is full all the same answers with errors, and does not
+wait.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ POOL = "pool"
 # The machine's own log: nobody else is promised its room, whether it was made already or not.
 LOG = "machine-log"
 LOG_LIMIT = 1 << 30
+_EXTENT = 4 << 20
 _LOG_SHARE = 16  # of the pool, one part in as many
 # In percent of the group; the rest is for the pool's own notes and for those of a mirror.
 _POOL_SHARE = 95
@@ -55,10 +57,10 @@ class Report:
     volumes: dict[str, LogicalVolume]
     pool: int
 
-    @property
-    def room(self) -> int:
-        """Bytes that may be promised to another volume: neither another's nor the log's."""
-        log = 0 if LOG in self.volumes else log_size(self.pool)
+    def room_for(self, name: str) -> int:
+        """Return how many bytes may be promised to the volume ``name``, which is not there yet:
+        neither another's nor, unless it is that, the log's."""
+        log = 0 if any(map(_is_log, (name, *self.volumes))) else log_size(self.pool)
         return self.pool - log - sum(volume.size for volume in self.volumes.values())
 
 
@@ -126,8 +128,13 @@ class Group:
 
 
 def log_size(pool: int) -> int:
-    """Return what is kept for the machine's own log in a pool of so many bytes."""
-    return min(pool // _LOG_SHARE, LOG_LIMIT)
+    """Return what is kept for the machine's own log in a pool of so many bytes, whole extents."""
+    return min(pool // _LOG_SHARE, LOG_LIMIT) // _EXTENT * _EXTENT
+
+
+def _is_log(name: str) -> bool:
+    """Return whether it is the volume of the log, finished or not."""
+    return name.partition("+")[0] == LOG
 
 
 def parse_report(data: bytes) -> Report:

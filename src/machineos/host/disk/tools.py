@@ -15,7 +15,7 @@ from machineos.core.run import perform, run
 from machineos.core.size import show_size
 from machineos.errors import MachineOSError, SpaceError
 from machineos.host.disk import direct, integrity, mkfs, sfdisk
-from machineos.host.disk.lvm import Group, parse_report
+from machineos.host.disk.lvm import Group, log_size, parse_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,12 +134,16 @@ class VolumeGroup:
         """Return the volumes by name. Raises: DocumentError, too."""
         return self._report().volumes
 
+    def log_size(self) -> int:
+        """Return what is kept for the machine's own log (bytes). Raises: DocumentError, too."""
+        return log_size(self._report().pool)
+
     def create_volume(self, name: str, size: int) -> None:
         """Make a volume of ``size`` bytes, rounded up to extents, that is not finished.
 
         Raises: SpaceError, when less is left that no other volume was promised.
         """
-        room = self._report().room
+        room = self._report().room_for(name)
         if size > room:
             raise SpaceError(
                 f"volume {name}: {show_size(size)} are wanted, and {show_size(max(room, 0))} of "

@@ -47,6 +47,11 @@ def start(units: Sequence[str]) -> Command:
     return Command(("systemctl", "start", "--no-block", "--", *units), _TIMEOUT)
 
 
+def run(unit: str) -> Command:
+    """Return the call that starts ``unit`` and ends when it has started, or failed."""
+    return Command(("systemctl", "start", "--", unit), _STOP_TIMEOUT)
+
+
 def stop(units: Sequence[str]) -> Command:
     """Return the call that stops ``units`` and ends when they have stopped."""
     return Command(("systemctl", "stop", "--", *units), _STOP_TIMEOUT)

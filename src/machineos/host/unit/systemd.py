@@ -30,6 +30,10 @@ class Systemctl:
         """Queue the start of ``units`` and return. Raises: ToolError."""
         perform(systemctl.start(units))
 
+    def run(self, unit: str) -> None:
+        """Start ``unit`` and wait until it has started. Raises: ToolError (it failed)."""
+        perform(systemctl.run(unit))
+
     def stop(self, units: Sequence[str]) -> None:
         """Stop ``units`` and wait until they have stopped. Raises: ToolError."""
         perform(systemctl.stop(units))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 from machineos.core.files import read_bounded, write_atomic
 from machineos.core.run import perform
 from machineos.errors import MissingError
+from machineos.host.kernel import iocost, sysctl
 from machineos.host.kernel import mount as mounts
-from machineos.host.kernel import sysctl
 from machineos.host.kernel.idmap import user_namespace
-from machineos.host.unit import iproute, nft
+from machineos.host.unit import iproute, journal, nft
 from machineos.service.act import rootfs
 from machineos.service.plan.host import Around, Inside, Mounted, Persistent
 from machineos.state.volumes.service import own_folder
@@ -81,6 +81,10 @@ class Volumes(Protocol):
         """Remove it, unless it is gone."""
         ...
 
+    def log_size(self) -> int:
+        """Return the bytes that are kept for the machine's own log."""
+        ...
+
 
 class Units(Protocol):
     """The part of systemd that is needed (``host.unit.systemd.Systemctl``)."""
@@ -95,6 +99,10 @@ class Units(Protocol):
 
     def start(self, units: Sequence[str]) -> None:
         """Queue the start of ``units``."""
+        ...
+
+    def run(self, unit: str) -> None:
+        """Start ``unit`` and wait for it."""
         ...
 
     def stop(self, units: Sequence[str]) -> None:
@@ -245,6 +253,14 @@ class LinuxHost:
         """Remove it. Raises: ToolError (in use)."""
         self._volumes.remove(name)
 
+    def log_size(self) -> int:
+        """Return what is kept for the machine's own log. Raises: ToolError."""
+        return self._volumes.log_size()
+
+    def set_journals_aside(self, folder: Path) -> None:
+        """End the journals of an earlier boot. Raises: OSError."""
+        journal.set_aside(folder)
+
     def own_folder(self, path: Path, uid: int, gid: int) -> None:
         """Make a folder of this owner alone. Raises: ConflictError, OSError."""
         own_folder(path, uid=uid, gid=gid)
@@ -267,6 +283,10 @@ class LinuxHost:
             if not optional:
                 raise
 
+    def share_disk(self) -> None:
+        """Share the disk of the store by weights. Raises: MissingError, ToolError."""
+        iocost.share(self._store)
+
     def links(self) -> tuple[str, ...]:
         """Return the names of all network links. Raises: OSError."""
         return tuple(sorted(name for _, name in socket.if_nameindex()))
@@ -282,6 +302,10 @@ class LinuxHost:
     def start_units(self, units: Sequence[str]) -> None:
         """Queue the start of ``units``. Raises: ToolError."""
         self._units.start(units)
+
+    def run_unit(self, unit: str) -> None:
+        """Start a unit and wait for it. Raises: ToolError."""
+        self._units.run(unit)
 
     def stop_units(self, units: Sequence[str]) -> None:
         """Stop ``units``. Raises: ToolError."""

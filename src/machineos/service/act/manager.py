@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from machineos.core.steps import Runner
 from machineos.errors import MachineOSError
-from machineos.service.plan import machine, service, steps
+from machineos.service.plan import machine, service, settled, steps
 from machineos.service.plan.facts import Progress, World
 from machineos.service.plan.status import status
 
@@ -88,6 +88,11 @@ class Manager:
         for errand in machine.FINISH:
             world = self._try(errand, world)
         self._world = world
+
+    def settle(self) -> None:
+        """Do what had to wait until the services had started. Failures are kept for ``status``."""
+        for errand in settled.SETTLED:
+            self._world = self._try(errand, self._world)
 
     def _one(self, item: Service, world: World) -> World:
         """Bring one service to the point where its unit can start, or say why it cannot."""

@@ -125,6 +125,18 @@ class Progress(msgspec.Struct, frozen=True):
         return replace(self, why=why, spec=None)
 
 
+class Log(msgspec.Struct, frozen=True):
+    """The machine's own log: whether its volume is mounted and has a device, whether journald
+    writes there, what LVM has, and the bytes that are kept for it. The last two are known only
+    where there is no device."""
+
+    mounted: bool
+    device: bool
+    flushed: bool
+    kept: tuple[Persistent, ...] = ()
+    size: int = 0
+
+
 class World(msgspec.Struct, frozen=True):
     """The whole machine. ``links`` are its network links, ``problems`` those that belong to no
     single service."""
@@ -136,6 +148,7 @@ class World(msgspec.Struct, frozen=True):
     services: tuple[Progress, ...] = ()
     links: tuple[str, ...] = ()
     states: tuple[UnitState, ...] = ()
+    log: Log | None = None
     problems: tuple[str, ...] = ()
 
     def with_problem(self, text: str) -> World:

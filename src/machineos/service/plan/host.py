@@ -161,6 +161,14 @@ class Host(Protocol):
         """Remove a volume and what is on it, if it is there."""
         ...
 
+    def log_size(self) -> int:
+        """Return the bytes that are kept for the machine's own log."""
+        ...
+
+    def set_journals_aside(self, folder: Path) -> None:
+        """Rename what journald would go on writing to in the folders of ``folder``."""
+        ...
+
     def own_folder(self, path: Path, uid: int, gid: int) -> None:
         """Make a folder of this owner alone; one that is there stays as it is.
 
@@ -180,6 +188,13 @@ class Host(Protocol):
         """Write 1 or 0 to a network setting of the kernel; an optional one may be missing."""
         ...
 
+    def share_disk(self) -> None:
+        """Let the kernel share the disk with the image store by the weights of units.
+
+        Raises: MissingError (this kernel cannot, or there is no such disk).
+        """
+        ...
+
     def links(self) -> tuple[str, ...]:
         """Return the names of all network links, in order."""
         ...
@@ -194,6 +209,10 @@ class Host(Protocol):
 
     def start_units(self, units: Sequence[str]) -> None:
         """Queue the start of ``units``; one that runs goes on."""
+        ...
+
+    def run_unit(self, unit: str) -> None:
+        """Start a unit and wait until it has started. Raises: ToolError (it failed)."""
         ...
 
     def stop_units(self, units: Sequence[str]) -> None:

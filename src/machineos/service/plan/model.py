@@ -5,13 +5,12 @@ Invariant: all paths inside are plain and absolute, all ids fit the range of the
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from machineos.core.idrange import IdRange
     from machineos.core.serviceid import ServiceId
     from machineos.document.model.image import User
@@ -23,13 +22,16 @@ MAX_TEXT = 4 << 20  # of a file that we wrote
 class Folders(msgspec.Struct, frozen=True):
     """Where things are kept: ``run`` is ours alone, ``units`` belongs to systemd.
 
-    ``data`` has a folder for each volume; ``mapper`` shows the devices of persistent ones.
+    ``data`` has a folder for each volume; ``mapper`` shows the devices of persistent ones. ``log``
+    is where the machine's own log is kept, ``journald`` where journald says what it has done.
     """
 
     run: Path
     units: Path
     data: Path
     mapper: Path
+    log: Path = Path("/var/log")
+    journald: Path = Path("/run/systemd/journal")
 
     @property
     def images(self) -> Path:
@@ -45,6 +47,16 @@ class Folders(msgspec.Struct, frozen=True):
     def lxc(self) -> Path:
         """LXC's files, one folder per service."""
         return self.run / "lxc"
+
+    @property
+    def journals(self) -> Path:
+        """The files of the log that outlive a boot: journald writes them only if this is there."""
+        return self.log / "journal"
+
+    @property
+    def flushed(self) -> Path:
+        """There as soon as journald writes to ``journals``."""
+        return self.journald / "flushed"
 
     @property
     def leases(self) -> Path:

@@ -292,6 +292,24 @@ class RemoveVolume(msgspec.Struct, Act[None], frozen=True):
         host.remove_volume(self.name)
 
 
+class LogSize(msgspec.Struct, Act[int], frozen=True):
+    """The bytes that are kept for the machine's own log."""
+
+    def on(self, host: Host) -> int:
+        return host.log_size()
+
+
+class SetJournalsAside(msgspec.Struct, Act[None], frozen=True):
+    """Journals that journald of an earlier boot left in the folders of ``folder``, ended: the one
+    of this boot begins its own, and reads nothing that root may have put there."""
+
+    point: ClassVar[str] = "journals set aside"
+    folder: Path
+
+    def on(self, host: Host) -> None:
+        host.set_journals_aside(self.folder)
+
+
 class OwnFolder(msgspec.Struct, Act[None], frozen=True):
     """The folder in a volume that a service writes to."""
 
@@ -338,6 +356,13 @@ class Switch(msgspec.Struct, Act[None], frozen=True):
         host.switch(self.name, self.value, self.optional)
 
 
+class ShareDisk(msgspec.Struct, Act[None], frozen=True):
+    """The disk with the image store, shared by weights from now on."""
+
+    def on(self, host: Host) -> None:
+        host.share_disk()
+
+
 class ListLinks(msgspec.Struct, Act[tuple[str, ...]], frozen=True):
     """All network links of the machine."""
 
@@ -368,6 +393,15 @@ class StartUnits(msgspec.Struct, Act[None], frozen=True):
 
     def on(self, host: Host) -> None:
         host.start_units(self.units)
+
+
+class RunUnit(msgspec.Struct, Act[None], frozen=True):
+    """A unit, started, and waited for."""
+
+    unit: str
+
+    def on(self, host: Host) -> None:
+        host.run_unit(self.unit)
 
 
 class StopUnits(msgspec.Struct, Act[None], frozen=True):

@@ -20,7 +20,7 @@ from machineos.host.kernel.flags import Flag
 from machineos.service.plan import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from machineos.document.between.handover import Volume
@@ -77,15 +77,16 @@ def making(
     target = folders.data / volume.name
     found: list[Act[object]] = []
     if seen.missing:
-        found += _new(volume, {each.name: each.unfinished for each in kept})
+        found += new(volume, kept)
     if not seen.mounted:
         found += [steps.MakeFolder(folders.data, 0o711), steps.MakeFolder(target, 0o711)]
         found.append(_mount(volume, folders, target))
     return (*found, steps.OwnFolder(source(folders, volume.name), uid, gid))
 
 
-def _new(volume: Volume, unfinished: Mapping[str, bool]) -> list[Act[object]]:
-    """``unfinished`` says of each volume that there is whether it is."""
+def new(volume: Volume, kept: Sequence[Persistent]) -> list[Act[object]]:
+    """Return the steps to the device of a volume that has none; ``kept`` are those that LVM has."""
+    unfinished = {each.name: each.unfinished for each in kept}
     if volume.label in unfinished:
         return [steps.OpenVolume(volume.name)]
     name = Unfinished.of(volume.name)

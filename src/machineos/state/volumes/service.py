@@ -40,6 +40,10 @@ class Volumes(Protocol):
         """Return the volumes by name."""
         ...
 
+    def log_size(self) -> int:
+        """Return what is kept for the machine's own log (bytes)."""
+        ...
+
     def create_volume(self, name: VolumeName, size: int) -> None:
         """Make a volume that is not finished."""
         ...
@@ -96,6 +100,10 @@ class LogicalVolumes:
         """Return of all volumes whether they are not finished, by name. Raises: ToolError."""
         found = self._group.volumes()
         return {name: found[name].unfinished for name in sorted(found)}
+
+    def log_size(self) -> int:
+        """Return how many bytes the volume of the machine's own log may hold. Raises: ToolError."""
+        return self._group.log_size() - luks.HEADER_SIZE
 
     def create(self, name: VolumeName, size: int) -> None:
         """Make a volume with room for ``size`` bytes that is not finished, unless it is there.

@@ -1,4 +1,4 @@
-"""What the root says to networkd and resolved. That nothing listens is seen in a guest."""
+"""What the root says to networkd, resolved and journald. A guest shows that nothing listens."""
 
 from __future__ import annotations
 
@@ -27,9 +27,19 @@ def test_nobody_is_listened_to_but_who_gives_out_addresses() -> None:
     }
 
 
-def test_both_get_into_the_root() -> None:
+def test_the_log_goes_to_the_disk_only_where_there_is_a_volume_for_it() -> None:
+    """Not into the memory that /var is in."""
+    journal = section("journald/10-machineos.conf", "Journal")
+    assert journal["storage"] == "auto"
+    assert section("systemd/mosd-log.service", "Unit")["conditionpathismountpoint"] == "/var/log"
+
+
+def test_all_of_it_gets_into_the_root() -> None:
     recipe = (HOSTFS / "recipe.yaml").read_text()
     finish = (HOSTFS / "finish").read_text()
-    for folder, place in (("network", "network"), ("resolved", "resolved.conf.d")):
+    folders = {
+        "network": "network", "resolved": "resolved.conf.d", "journald": "journald.conf.d",
+    }  # fmt: skip
+    for folder, place in folders.items():
         assert f"    - {folder}\n" in recipe
         assert f"cp $imports/{folder}/* /usr/lib/systemd/{place}/\n" in finish

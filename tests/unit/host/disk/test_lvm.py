@@ -37,17 +37,24 @@ def test_recorded_report() -> None:
         },
         4080218112,
     )
-    assert report.room == 4080218112 - 4080218112 // 16 - (1 << 30) - (4 << 20)
+    log = 240 << 20  # the sixteenth part in whole extents
+    assert report.room_for("other") == 4080218112 - log - (1 << 30) - (4 << 20)
     assert [each.unfinished for each in report.volumes.values()] == [False, True]
 
 
 @pytest.mark.parametrize(
-    ("pool", "kept"), [(0, 0), (1600, 100), (16 << 30, 1 << 30), (1 << 40, 1 << 30)]
+    ("pool", "kept"),
+    [(0, 0), (1 << 26, 4 << 20), ((1 << 27) - 1, 4 << 20), (16 << 30, 1 << 30), (1 << 40, 1 << 30)],
 )
 def test_the_log_has_its_room_before_it_is_made_and_after(pool: int, kept: int) -> None:
     assert log_size(pool) == kept
-    assert Report({}, pool).room == pool - kept
-    assert Report({"machine-log": LogicalVolume(kept)}, pool).room == pool - kept
+    log = LogicalVolume(kept)
+    for name in ("zot", "machine-log2", "machine-log.new"):
+        assert Report({}, pool).room_for(name) == pool - kept
+        assert Report({"machine-log": log}, pool).room_for(name) == pool - kept
+        assert Report({"machine-log+new": log}, pool).room_for(name) == pool - kept
+    # All that is kept is for it, and to be begun again it needs no other room.
+    assert Report({"zot": LogicalVolume(pool - kept)}, pool).room_for("machine-log+new") == kept
 
 
 GROUP = Group("machine-data", Path("/dev/vda4"))

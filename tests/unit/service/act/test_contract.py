@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contracts.service import CONTRACT
-from fakes.service import MemoryPlace
+from fakes.serviceplace import MemoryPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from contracts.service import Place
+    from contracts.place import Place
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)

@@ -13,7 +13,7 @@ import pytest
 
 from machineos.document.model.install import Mount, Network, Port
 from machineos.document.model.names import Label, Unfinished
-from machineos.service.act.manager import performing
+from machineos.service.act.manager import Manager, performing
 from machineos.service.plan import steps
 from unit.service.bed import TREE, Bed
 
@@ -84,7 +84,7 @@ def first_boot() -> Scene:
 def another_start() -> Scene:
     """Nothing is new: mosd alone was started again."""
     scene = first_boot()
-    scene.bed.run(*scene.services)
+    scene.bed.settled(*scene.services)
     return scene
 
 
@@ -141,6 +141,12 @@ SCENES = {
 }
 
 
+def whole(manager: Manager) -> None:
+    """Do all that mosd does."""
+    manager.reconcile()
+    manager.settle()
+
+
 def taken(scene: Scene) -> list[Step[object]]:
     """Return the steps that a run takes when nothing disturbs it."""
     found: list[Step[object]] = []
@@ -151,7 +157,7 @@ def taken(scene: Scene) -> list[Step[object]]:
         found.append(step)
         return perform(step)
 
-    scene.on(host).manager(*scene.services, perform=noting).reconcile()
+    whole(scene.on(host).manager(*scene.services, perform=noting))
     return found
 
 
@@ -160,8 +166,8 @@ def undisturbed(name: str) -> tuple[MemoryHost, tuple[str, ...]]:
     """Return the machine after a run that nothing disturbs, and the problems of the run after."""
     scene = SCENES[name]
     host = scene.host()
-    scene.on(host).run(*scene.services)
-    return host, scene.on(host.copy()).run(*scene.services).problems
+    scene.on(host).settled(*scene.services)
+    return host, scene.on(host.copy()).settled(*scene.services).problems
 
 
 def cut(host: MemoryHost, number: int) -> Callable[[Step[object]], object]:
@@ -204,8 +210,8 @@ def test_killed_at_every_step(name: str, number: int) -> None:
     bed = scene.on(host)
     running = {name: unit.pid for name, unit in host.known.items()}
     with pytest.raises(Killed):
-        bed.manager(*scene.services, perform=cut(host, number)).reconcile()
-    manager = bed.run(*scene.services)
+        whole(bed.manager(*scene.services, perform=cut(host, number)))
+    manager = bed.settled(*scene.services)
     assert host.state == wanted.state
     # Nothing is started twice, and what runs and is the same is not touched.
     assert sorted(host.started) == sorted(wanted.started)
@@ -218,7 +224,7 @@ def test_killed_at_every_step(name: str, number: int) -> None:
 def points(scene: Scene) -> list[str]:
     """Return what is heard at the fault points of a run that nothing disturbs."""
     heard: list[str] = []
-    scene.on(scene.host()).manager(*scene.services, watch=heard.append).reconcile()
+    whole(scene.on(scene.host()).manager(*scene.services, watch=heard.append))
     return heard
 
 
@@ -240,6 +246,12 @@ def test_every_volume_has_its_fault_points() -> None:
             "volume named:blobs",
             "volume opened:blobs",
             "volume folder:/data/blobs/volume",
+            "volume created:machine-log+new",
+            "volume formatted:machine-log+new",
+            "volume finished:machine-log+new",
+            "volume named:machine-log",
+            "volume opened:machine-log",
+            "journals set aside",
         )
         for moment in ("before", "after")
     ]
@@ -249,7 +261,7 @@ def test_every_volume_has_its_fault_points() -> None:
 def test_the_power_is_cut_at_every_fault_point(name: str, point: str) -> None:
     scene = SCENES[name]
     wanted = scene.on(scene.host().power_cut())
-    wanted.run(*scene.services)
+    wanted.settled(*scene.services)
     host = scene.host()
 
     def cutting(heard: str) -> None:
@@ -257,9 +269,9 @@ def test_the_power_is_cut_at_every_fault_point(name: str, point: str) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        scene.on(host).manager(*scene.services, watch=cutting).reconcile()
+        whole(scene.on(host).manager(*scene.services, watch=cutting))
     booted = scene.on(host.power_cut())
-    booted.run(*scene.services)
+    booted.settled(*scene.services)
     assert booted.host.state == wanted.host.state
 
 
@@ -279,4 +291,4 @@ def test_what_outlives_a_power_cut_has_a_fault_point() -> None:
             assert host.persistent == before or step.point, step
             return answer
 
-        scene.on(host).manager(*scene.services, perform=noting).reconcile()
+        whole(scene.on(host).manager(*scene.services, perform=noting))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from contracts.service import FOLDER
+from contracts.place import FOLDER
 from fakes.service import Disk
 from machineos.core.idrange import IdRange
 from machineos.core.steps import Step

@@ -37,6 +37,7 @@ POINTS = {
     "OpenVolume": "volume opened",
     "RemoveVolume": "volume removed",
     "OwnFolder": "volume folder",
+    "SetJournalsAside": "journals set aside",
 }
 
 
@@ -72,7 +73,7 @@ def test_only_the_runner_calls_the_host() -> None:
 
 ANSWERED = {
     "Look", "ReadBlob", "ReadFile", "SeeMount", "LookInside", "OpenLayer", "SeeVolume",
-    "ListVolumes", "ListLinks", "ShowUnits",
+    "ListVolumes", "ListLinks", "LogSize", "ShowUnits",
 }  # fmt: skip
 PATH, OTHER = Path("/path"), Path("/other")
 FLAGS = Flag.RDONLY | Flag.NOSUID
@@ -104,6 +105,10 @@ CALLS: dict[steps.Act[Any], tuple[object, ...]] = {
     steps.RenameVolume(UNFINISHED, LABEL): ("rename_volume", UNFINISHED, LABEL),
     steps.OpenVolume(LABEL): ("open_volume", LABEL),
     steps.RemoveVolume(UNFINISHED): ("remove_volume", UNFINISHED),
+    steps.LogSize(): ("log_size",),
+    steps.SetJournalsAside(PATH): ("set_journals_aside", PATH),
+    steps.ShareDisk(): ("share_disk",),
+    steps.RunUnit("u"): ("run_unit", "u"),
     steps.OwnFolder(PATH, 1, 2): ("own_folder", PATH, 1, 2),
     steps.MakeBridge("b", ("x",)): ("make_bridge", "b", ("x",)),
     steps.ApplyRules("s"): ("apply_rules", "s"),

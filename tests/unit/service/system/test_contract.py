@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from contracts.service import Place
+    from contracts.place import Place
 
 pytestmark = [
     pytest.mark.system,

@@ -38,6 +38,9 @@ class MemoryGroup:
             for name, size in self.sizes.items()
         }
 
+    def log_size(self) -> int:
+        return luks.HEADER_SIZE + 900
+
     def create_volume(self, name: VolumeName, size: int) -> None:
         self.asked.append(f"create {name}")
         if name in self.sizes:
@@ -86,6 +89,10 @@ def test_a_volume_has_a_device_once_it_is_open(volumes: LogicalVolumes, tmp_path
     assert not volumes.has_device(Label("absent"))
     assert volumes.has_device(Unfinished("new+new"))
     volumes.open(Label("there"))
+
+
+def test_the_log_has_what_is_kept_for_it_but_for_its_header(volumes: LogicalVolumes) -> None:
+    assert volumes.log_size() == 900
 
 
 def test_what_the_initrd_did_not_open_stays_closed(volumes: LogicalVolumes) -> None:
