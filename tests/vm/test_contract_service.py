@@ -17,7 +17,8 @@ from vm.guest import BOOT, Guest
 TESTS = Path(__file__).resolve().parents[1]
 FOLDER = "/run/contract"
 FILES = (
-    "contracts/__init__.py", "contracts/here.py", "contracts/linux.py", "contracts/service.py",
+    "contracts/__init__.py", "contracts/here.py", "contracts/linux.py", "contracts/place.py",
+    "contracts/service.py",
     "waiting.py",
 )  # fmt: skip
 

@@ -16,17 +16,18 @@ OPEN = "/run/machineos/volumes/machine-volume-machine-log"
 FLUSHED = "test -e /run/systemd/journal/flushed"
 WORD = "what-was-said-before-the-reboot"
 # The journal in use becomes a link out of the volume, as root would leave it for the next boot.
-PLANT = f"""
-set -e
-echo {WORD} > /dev/kmsg
-journalctl --sync
-systemctl stop mosd-log.service
-cd /var/log/journal/*/
-mv system.journal kept@1-2-3.journal
-ln -s /run/machineos/planted.journal system.journal
-ln -s /run/machineos ../linked
-sync
-"""
+PLANT = " && ".join(
+    (
+        f"echo {WORD} > /dev/kmsg",
+        "journalctl --sync",
+        "systemctl stop mosd-log.service",
+        "cd /var/log/journal/*/",
+        "mv system.journal kept@1-2-3.journal",
+        "ln -s /run/machineos/planted.journal system.journal",
+        "ln -s /run/machineos ../linked",
+        "sync",
+    )
+)
 
 
 def problems(guest: Guest) -> list[str]:
