@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from changed import replace
 from fakes.hardware import Entry, Format, Hardware, Part, commit_of, signed_file
 from fakes.persistence import Key, Loss
 from machineos.core.digest import Digest

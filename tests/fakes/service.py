@@ -6,10 +6,11 @@ What survives a power cut is apart from what does not: ``power_cut`` returns the
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from changed import replace
 from fakes.tree import Tree, see_file, see_folder
 from machineos.core.digest import Digest
 from machineos.errors import (

@@ -10,7 +10,7 @@ import fcntl
 import functools
 import hashlib
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -20,6 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from changed import replace
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 PRODUCT = UUID("11111111-2222-4333-8444-555555555555")

@@ -178,7 +178,7 @@ def test_our_own_way_of_opening_says_why_it_refuses(
 
 OPENING = r"""
 import subprocess
-from dataclasses import replace
+from msgspec.structs import replace
 from pathlib import Path
 from machineos.errors import MachineOSError
 from machineos.host.kernel import devicemapper, dmverity, superblock as verity

@@ -7,15 +7,15 @@ through ``input`` of ``core.run.run``, or through a descriptor whose number is i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """One call. ``timeout`` is in seconds; ``env`` is added to the fixed environment.
 
     ``success`` lists the exit codes that are no error; None when every status is an answer.
@@ -30,8 +30,7 @@ class Command:
     success: tuple[int, ...] | None = (0,)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What a program left: exit status and what was captured (empty where it was redirected)."""
 
     argv: tuple[str, ...]

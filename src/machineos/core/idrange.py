@@ -5,7 +5,7 @@ Invariant: a range that exists fits into the kernel's 32 bits, and no id of it m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from machineos.errors import ToolError
 
@@ -19,8 +19,7 @@ def needs_range(group: str) -> bool:
     return group not in {"", "none"}
 
 
-@dataclass(frozen=True, slots=True)
-class IdRange:
+class IdRange(msgspec.Struct, frozen=True):
     """``count`` ids: 0.. inside is ``first``.. on the host, for users and groups alike."""
 
     first: int

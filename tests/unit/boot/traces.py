@@ -86,6 +86,8 @@ def shown(value: object, names: dict[object, str]) -> str:
             return "<identity>"
         case Publisher():
             return f"<{names.get(value.certificate_der, 'publisher')}>"
+        case SignedPolicy():
+            return "<policy>"
         case msgspec.Struct():
             fields = [(one, getattr(value, one)) for one in value.__struct_fields__]
             return " ".join(f"{name}={shown(item, names)}" for name, item in fields)
@@ -94,8 +96,6 @@ def shown(value: object, names: dict[object, str]) -> str:
             return re.sub("generation [0-9a-f]{12}", "generation <document>", text)
         case Enum():
             return str(value.name)
-        case SignedPolicy():
-            return "<policy>"
         case _:
             return repr(value)
 

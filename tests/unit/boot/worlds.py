@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 from uuid import UUID
@@ -18,6 +18,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from changed import replace
 from fakes.boot import FakeMachine, Uki
 from fakes.bootparts.disks import Disk, Luks, Volume, luks
 from fakes.bootparts.files import Tree, blobs, image_content
@@ -380,7 +381,7 @@ def system_disk(
         (f"{name}4", "machine-data", Storage(headers={"zot": volume_header("zot")})),
     ]
     usual = Disk(name, parts, alias="virtio:d2v1AF4", driver="virtio_blk.ko")
-    return replace(usual, **options)  # type: ignore[arg-type]
+    return replace(usual, **options)
 
 
 def medium(what: Content | None = None, name: str = "sr0", **options: object) -> Disk:
@@ -389,7 +390,7 @@ def medium(what: Content | None = None, name: str = "sr0", **options: object) ->
     tree = Tree({f"oci/{place}": repository for place, repository in repositories.items()})
     tree.put("machineos.json", MediumIndex(version=1, live="machine/install:1.0.0").to_bytes())
     usual = Disk(name, whole=Volume("iso9660", tree, "OCI-BOOT"), optical=True)
-    return replace(usual, **options)  # type: ignore[arg-type]
+    return replace(usual, **options)
 
 
 def carrier(serial: str = SERIAL, name: str = "vdb", **options: object) -> Disk:
@@ -398,7 +399,7 @@ def carrier(serial: str = SERIAL, name: str = "vdb", **options: object) -> Disk:
     tree.put("cert.pem", device_pem(serial))
     tree.put("privkey.pem", device_key())
     usual = Disk(name, whole=Volume("vfat", tree, "trust-data"))
-    return replace(usual, **options)  # type: ignore[arg-type]
+    return replace(usual, **options)
 
 
 def machine(mode: Mode = "run", **changes: object) -> FakeMachine:
@@ -418,7 +419,7 @@ def machine(mode: Mode = "run", **changes: object) -> FakeMachine:
         disks=disks[mode](),
         wall=NOW + timedelta(minutes=1),
     )
-    return replace(usual, **changes)  # type: ignore[arg-type]
+    return replace(usual, **changes)
 
 
 # -- looking into a machine, to spoil it

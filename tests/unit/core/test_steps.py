@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
 
+from changed import replace
 from machineos.core.steps import (
     Answers,
     Dialogue,

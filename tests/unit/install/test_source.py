@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from changed import replace
 from fakes.machine import FakeHost, FakeMachine
 from machineos.core.facts import Facts
 from machineos.core.secret import Secret

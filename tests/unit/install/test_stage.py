@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from changed import replace
 from fakes.machine import FakeHost, FakeMachine
 from machineos.core.digest import Digest
 from machineos.core.facts import Facts

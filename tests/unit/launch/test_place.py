@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from changed import replace
 from fakes.registry import fake_registry
 from machineos.errors import MachineOSError, MissingError, PolicyError, SignatureError
 from machineos.launch.manifest import fetch_install

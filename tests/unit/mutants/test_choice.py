@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from changed import replace
 from mutants.choice import FIRST_LOOK, MOST_OF_ALL, MOST_OF_ONE, Chooser, Stage, distance
 from mutants.operators import Mutant
 from mutants.record import Records

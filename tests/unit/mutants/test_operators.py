@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from textwrap import dedent
 
 import pytest
 
+from changed import replace
 from mutants.operators import (
     BOUNDARY,
     CHANGED,

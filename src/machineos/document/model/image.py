@@ -6,8 +6,6 @@ left alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 
@@ -27,8 +25,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return (*(self.entrypoint or ()), *(self.cmd or ()))
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(msgspec.Struct, frozen=True):
     """How the image wants to be run. ``user`` is as written, to be resolved inside the image."""
 
     argv: tuple[str, ...]
@@ -38,8 +35,7 @@ class ImageConfig:
     stop_signal: str
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """Who the first process is, in ids of the container."""
 
     uid: int

@@ -7,9 +7,10 @@ more artifact (ours), whose subject is the image. Invariant: the same input make
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core.digest import Digest
 from machineos.document.model.limits import MAX_REFERRERS as MAX_REFERRERS
@@ -48,8 +49,7 @@ CERTIFICATE_TITLE = "cert.pem"
 SIGNATURE_TITLE = "install.json.signed"
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(msgspec.Struct, frozen=True):
     """A manifest and the blobs that its layers name, ready to be stored."""
 
     manifest: Manifest
@@ -74,8 +74,7 @@ class Artifact:
         return repository.put_manifest(self.data, media_type=MANIFEST, tag=tag)
 
 
-@dataclass(frozen=True, slots=True)
-class InstallArtifacts:
+class InstallArtifacts(msgspec.Struct, frozen=True):
     """The three artifacts of a signed manifest."""
 
     install: Artifact

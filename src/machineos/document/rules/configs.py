@@ -7,8 +7,9 @@ later; each of those has its own gate for what may stand in it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.document.model.image import User
 from machineos.document.model.limits import MAX_USER, MAX_WORDS
@@ -31,8 +32,7 @@ _RUN: tuple[Gate, ...] = ("publish", "verify", "mosd")
 _ANY: tuple[Gate, ...] = (*_RUN, "convert")
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """A user as a configuration names it, and the files of the image that may know it."""
 
     text: str

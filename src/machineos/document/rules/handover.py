@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core.digest import Digest
 from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE, needs_range
@@ -27,8 +28,7 @@ _KEY = re.compile("[0-9a-f]{64}")
 _MOSD: tuple[Gate, ...] = ("mosd",)
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
+class Handed(msgspec.Struct, frozen=True):
     """One service of a hand-over; ``digests`` by the path of each within it."""
 
     name: str
@@ -38,8 +38,7 @@ class Handed:
     hostid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Borrowed:
+class Borrowed(msgspec.Struct, frozen=True):
     """What a service of ``group`` mounts: the volume ``label`` of the group ``owner``."""
 
     path: str
@@ -48,8 +47,7 @@ class Borrowed:
     group: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mounted:
+class Mounted(msgspec.Struct, frozen=True):
     """The image manifest in the store, and what was handed over about it."""
 
     manifest: Manifest

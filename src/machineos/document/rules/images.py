@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core.digest import Digest
 from machineos.document.model.limits import MAX_CONFIG
@@ -31,16 +32,14 @@ _LAYERS = {"bootkit": 2}
 BOOT_FILES = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """The bytes of an image manifest and the target of the signed document that names them."""
 
     target: Target
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(msgspec.Struct, frozen=True):
     """An image manifest and the name of the service that it is the image of."""
 
     manifest: Manifest

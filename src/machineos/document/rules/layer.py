@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.document.rules.rule import Rule
 from machineos.errors import VerificationError
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 _IT = "it"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """What was read of a layer: its first ``BLOCK`` bytes, and those at the hash tree.
 
     ``behind`` None says that nobody looked there: then only the file system is judged, and that

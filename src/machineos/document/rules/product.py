@@ -6,8 +6,9 @@ read at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.document.model.names import ProductName
 from machineos.document.rules.rule import DOCUMENT, Rule
@@ -26,16 +27,14 @@ if TYPE_CHECKING:
 NEEDED = ("hostfs", "bootkit")
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(msgspec.Struct, frozen=True):
     """Whose a document is: the product of its publisher's certificate, and the name it says."""
 
     publisher: UUID
     product: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(msgspec.Struct, frozen=True):
     """A document that comes to a machine, and one that is there."""
 
     other: Owned

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from machineos.document.rules.rule import Rule
 from machineos.errors import ArchiveError
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 Stack = Literal["executable", "plain", "unsaid"]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     """A file that a kernel runs: what it says of its stack, and the width of its machine."""
 
     path: str

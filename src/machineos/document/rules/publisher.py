@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.document.rules.rule import Rule
 from machineos.errors import DigestError
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 _CLAIMS = "the digest and size in manifest.yaml are those of the image manifest at the source"
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True):
     """What the author says of an image (nothing: empty, None), and what is at its source."""
 
     digest: str
@@ -30,8 +30,7 @@ class Claimed:
     found_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """An image as it is at its source, and whether it can be converted."""
 
     manifest: Manifest

@@ -5,8 +5,9 @@ Whether a signature is the publisher's is decided in ``trust.verify.roothash``; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.document.rules.rule import Rule
 from machineos.errors import SignatureError
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from machineos.oci.model.documents import Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """An image and the publisher's signatures of its root hashes, by layer."""
 
     manifest: Manifest

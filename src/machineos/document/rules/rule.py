@@ -11,8 +11,9 @@ things that are taken or not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+import msgspec
 
 from machineos.errors import Fault, MachineOSError, VerificationError
 
@@ -26,8 +27,7 @@ Gate = Literal["publish", "convert", "verify", "install", "boot", "mosd"]
 DOCUMENT: tuple[Gate, ...] = ("publish", "verify", "install", "boot")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule(Generic[S]):
+class Rule(msgspec.Struct, Generic[S], frozen=True):
     """One reason to refuse an ``S``. ``statement`` is the rule in one sentence."""
 
     name: str

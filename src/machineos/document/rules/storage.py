@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core.idrange import needs_range
 from machineos.document.model.limits import MAX_DEST, MAX_STORAGE, MAX_VOLUME
@@ -37,8 +38,7 @@ KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
 SCRATCH = ("/tmp", "/run", "/var/tmp")  # noqa: S108 (paths inside the container)
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(msgspec.Struct, frozen=True):
     """An image that can be looked into, and what is to be mounted in it.
 
     ``problem`` says of an absolute path why it is not a real folder of the image (``/x does not

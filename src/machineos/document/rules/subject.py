@@ -7,8 +7,9 @@ author left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,8 +31,7 @@ TYPE_OF_NAME: dict[str, ServiceType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredTarget:
+class DeclaredTarget(msgspec.Struct, frozen=True):
     """One target. ``source`` is where its image is, in ``manifest.yaml`` only."""
 
     service_name: str
@@ -50,8 +50,7 @@ class DeclaredTarget:
         return self.service_type or TYPE_OF_NAME.get(self.service_name, "container")
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(msgspec.Struct, frozen=True):
     """A whole manifest. ``complete``: what it mounts must be in it."""
 
     version: object

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core.idrange import FIRST_GUEST, LAST_ID, RANGE, needs_range
 from machineos.core.word import DocumentId
@@ -24,16 +25,14 @@ _STORED: tuple[Gate, ...] = ("boot",)
 _GIVEN: tuple[Gate, ...] = ("install", "boot")
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """What the system file says: documents in order, then (group, first id) of each range."""
 
     manifests: Sequence[str]
     ranges: Sequence[tuple[str, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """The first id of the range of a group, -1 when it has none."""
 
     group: str

@@ -9,7 +9,6 @@ and changes nothing; a boot is never ended by one. Pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -36,8 +35,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     object: str
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A well-formed request: what to do, and the verified object that it is about."""
 
     name: str
@@ -45,16 +43,14 @@ class Request:
     object: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """What a boot has verified: for each generation that one may still go back to, the digest of
     its bootkit's image and the policy version of the kernel image in it."""
 
     bootkits: Mapping[Digest, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What to do: the floor to raise to, empty for none; and one line for each request that is not
     carried out."""
 

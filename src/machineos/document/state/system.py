@@ -16,7 +16,6 @@ Pure: whoever reads the store hands its files in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -59,24 +58,21 @@ VERSION = 1
 _TOGETHER = "the manifests together"
 
 
-@dataclass(frozen=True, slots=True)
-class SystemTarget:
+class SystemTarget(msgspec.Struct, frozen=True):
     """A target and the document that it comes from."""
 
     target: Target
     source: DocumentId
 
 
-@dataclass(frozen=True, slots=True)
-class SystemStorage:
+class SystemStorage(msgspec.Struct, frozen=True):
     """A volume and the document that it comes from."""
 
     storage: Storage
     source: DocumentId
 
 
-@dataclass(frozen=True, slots=True)
-class System:
+class System(msgspec.Struct, frozen=True):
     """Everything that a machine runs, and for which product."""
 
     product: ProductName

@@ -6,9 +6,10 @@ somebody read it to its end.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from machineos.document.rules.layer import MOUNTABLE, Seen, layer_name, tree_at
 from machineos.host.kernel.superblock import BLOCK

@@ -6,16 +6,16 @@ partition names is a second candidate and never mixed with the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 SECTOR = 512
 FAT_SIZE = 512
 ISO_OFFSET, ISO_SIZE = 0x8000, 72  # the first volume descriptor, up to its volume identifier
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Partition:
+class Partition(msgspec.Struct, frozen=True, order=True):
     """One partition: its kernel name, its disk's kernel name, its GPT name."""
 
     disk: str
@@ -28,8 +28,7 @@ class Partition:
         return Path("/dev") / self.name
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Disk:
+class Disk(msgspec.Struct, frozen=True, order=True):
     """A whole disk. ``size`` in bytes."""
 
     name: str
@@ -43,8 +42,7 @@ class Disk:
         return Path("/dev") / self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """What sysfs says about one block device: ``path`` is where its link leads, ``uevent`` and the
     others are the content of the files of that name, empty where there is none."""
 

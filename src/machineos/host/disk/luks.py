@@ -6,9 +6,10 @@ seconds and add nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core.command import Command
 from machineos.errors import VerificationError
@@ -27,8 +28,7 @@ _TIMEOUT = 900.0
 _SHOWN = 300  # characters of what cryptsetup complains of
 
 
-@dataclass(frozen=True, slots=True)
-class LuksVolume:
+class LuksVolume(msgspec.Struct, frozen=True):
     """A LUKS2 device and the name it is opened under."""
 
     device: Path

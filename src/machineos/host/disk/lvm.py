@@ -7,8 +7,9 @@ wait.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from machineos.core.command import Command
 from machineos.core.jsondoc import parse_json
@@ -37,8 +38,7 @@ _CONFIG = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LogicalVolume:
+class LogicalVolume(msgspec.Struct, frozen=True):
     """A volume as LVM reports it; ``size`` in bytes."""
 
     size: int
@@ -50,8 +50,7 @@ class LogicalVolume:
         return UNFINISHED in self.tags
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """The volumes by name, and the size of the pool that they are in (bytes)."""
 
     volumes: dict[str, LogicalVolume]
@@ -64,8 +63,7 @@ class Report:
         return self.pool - log - sum(volume.size for volume in self.volumes.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """The volume group ``name`` on ``device``, its only physical volume.
 
     LVM is shown no other device: a group of the same name on a disk that somebody attached is

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core.command import Command
 
@@ -15,8 +16,7 @@ ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 _TIMEOUT = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionSpec:
+class PartitionSpec(msgspec.Struct, frozen=True):
     """One partition: GPT name, type GUID, size in bytes (0: the rest of the disk)."""
 
     label: str

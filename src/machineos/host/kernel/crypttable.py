@@ -5,8 +5,9 @@ Kernel documentation: admin-guide/device-mapper/dm-crypt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 # Of our own: what udev has once made a link of in /dev/mapper, it also takes away.
 OPENED = Path("/run/machineos/volumes")
@@ -16,8 +17,7 @@ _SECTOR = 512  # what device mapper counts in
 _KEY_TYPE = "logon"  # of keyrings(7): the kernel uses it, and nobody reads it
 
 
-@dataclass(frozen=True, slots=True)
-class CryptVolume:
+class CryptVolume(msgspec.Struct, frozen=True):
     """An encrypted device and what it is opened as. ``cipher`` in the kernel's words, ``offset`` in
     bytes, ``uuid`` that of the LUKS header."""
 

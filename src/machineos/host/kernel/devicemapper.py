@@ -11,9 +11,10 @@ import fcntl
 import os
 import struct
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.errors import ConflictError, MissingError, ToolError
 
@@ -33,8 +34,7 @@ _READ_ONLY, _WANT_TABLE = 1, 1 << 4
 _BUFFER = 16384
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """One line of a table: ``size`` in bytes, a multiple of 512, from the start of the device."""
 
     target: str

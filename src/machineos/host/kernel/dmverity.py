@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core import files
 from machineos.errors import ConflictError, SignatureError, ToolError, VerificationError
@@ -31,8 +32,7 @@ _GOOD = "V"
 _NO_KEY = frozenset({errno.ENOKEY, errno.EKEYREJECTED, errno.EBADMSG, errno.EKEYREVOKED})
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(msgspec.Struct, frozen=True):
     """A file with appended verity data; ``signature`` is that of ``root_hash`` in PKCS#7."""
 
     image: Path

@@ -11,10 +11,11 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.errors import MissingError, ToolError
 from machineos.host.kernel.flags import Flag as Flag  # whoever mounts finds them here too
@@ -50,8 +51,7 @@ class _MountAttr(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(msgspec.Struct, frozen=True):
     """One line of mountinfo(5): where, what kind, from what."""
 
     device: str

@@ -8,7 +8,8 @@ every byte before it, so there is no part of the file that a root hash does not 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from machineos.errors import VerificationError
 
@@ -22,8 +23,7 @@ _DEVICE_TABLE = 0x8  # EROFS_FEATURE_INCOMPAT_DEVICE_TABLE
 _PER_BLOCK = BLOCK // 32
 
 
-@dataclass(frozen=True, slots=True)
-class Superblock:
+class Superblock(msgspec.Struct, frozen=True):
     """The parameters of a hash tree; ``salt`` in hex, ``data_blocks`` of 4096 bytes."""
 
     data_blocks: int

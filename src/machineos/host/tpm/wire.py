@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+
+import msgspec
 
 from machineos.errors import TpmError
 
@@ -248,8 +249,7 @@ def read_pcr_selections(reader: Reader) -> dict[int, frozenset[int]]:
     return banks
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
+class Handle(msgspec.Struct, frozen=True):
     """A TPM_HANDLE with the name of what it stands for (part 1, "Names")."""
 
     value: int
@@ -261,8 +261,7 @@ class Handle:
         return cls(value, u32(value))
 
 
-@dataclass(frozen=True, slots=True)
-class NvPublic:
+class NvPublic(msgspec.Struct, frozen=True):
     """TPMS_NV_PUBLIC with nameAlg SHA-256."""
 
     index: int
@@ -310,8 +309,7 @@ _STORAGE_HEAD = u16(ALG_ECC, ALG_SHA256) + u32(STORAGE_ATTRIBUTES) + sized(b"")
 STORAGE_TEMPLATE = _STORAGE_HEAD + _STORAGE_PARAMETERS + sized(bytes(32)) + sized(bytes(32))
 
 
-@dataclass(frozen=True, slots=True)
-class StorageKey:
+class StorageKey(msgspec.Struct, frozen=True):
     """A P-256 storage key of the TPM: the other side of a salted session."""
 
     handle: Handle
@@ -358,8 +356,7 @@ def object_name(public: bytes) -> bytes:
     return u16(ALG_SHA256) + sha256(public)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """TPMT_TK_VERIFIED: the TPM's word that it checked a signature."""
 
     tag: int

@@ -9,7 +9,6 @@ descriptor says otherwise; there is no way to ask for a layer without one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -30,8 +29,7 @@ _PREFIX = "application/vnd.stacker.image.layer."
 _SHAPE = re.compile(r"(squashfs|erofs)(?:\+(gzip|zstd|xz|lzo|lz4hc|lz4|lzma))?(?:\+verity)?")
 
 
-@dataclass(frozen=True, slots=True)
-class LayerType:
+class LayerType(msgspec.Struct, frozen=True):
     """What a media type says: file system and compression (may be empty).
 
     Whether it says ``+verity`` means nothing: the newer generation leaves it out though the data is

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from machineos.core.digest import Digest
 from machineos.errors import DocumentError, Fault, MachineOSError
@@ -83,8 +84,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """``[host[:port]/]name[:tag][@digest]``; ``host`` is empty when none was written."""
 
     name: str
@@ -129,8 +129,7 @@ class Reference:
         return f"{host}{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSource:
+class ImageSource(msgspec.Struct, frozen=True):
     """Where an image is: in a layout ``folder`` or in a registry (``reference`` with a host).
 
     Exactly one of the two is set; ``selector`` is the tag or digest in it.
@@ -181,8 +180,7 @@ class ImageSource:
         return f"oci:{self.folder}{joint}{self.selector}"
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryLocation:
+class RegistryLocation(msgspec.Struct, frozen=True):
     """What ``--repo`` takes: a registry ``host`` or the ``folder`` with one layout per name."""
 
     host: str = ""

@@ -8,8 +8,10 @@ signature that the kernel accepted; its superblock is never looked at by the ker
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from machineos.core import files
 from machineos.document.rules.layer import MOUNTABLE, Seen, layer_name, tree_at
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
     from machineos.core.digest import Digest
 
 
-@dataclass(frozen=True, slots=True)
-class ImageVolume:
+class ImageVolume(msgspec.Struct, frozen=True):
     """A layer of an image, ready to be opened: ``filesystem`` is squashfs or erofs."""
 
     volume: dmverity.Volume

@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import struct
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from machineos.core.jsondoc import parse_json
 from machineos.errors import DocumentError, VerificationError
@@ -83,8 +84,7 @@ def open_token(private_key: Secret, sealed: bytes, name: str) -> Secret:
         raise error.about(f"volume {name}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     """What the header of a volume says of it: its UUID, and its key as it was sealed."""
 
     uuid: str

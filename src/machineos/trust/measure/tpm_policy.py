@@ -12,7 +12,6 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -119,8 +118,7 @@ def in_phase(values: Mapping[int, bytes], phase: Phase) -> dict[int, bytes]:
 # -- keys and the version index ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyKey:
+class PolicyKey(msgspec.Struct, frozen=True):
     """An RSA public key that signs policies: as the TPM takes it, its name, its fingerprint."""
 
     public: bytes
@@ -209,8 +207,7 @@ def sign_policy(digest: bytes, sign: Callable[[bytes], bytes], policy_ref: bytes
 # -- the document in the UKI ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SignedPolicy:
+class SignedPolicy(msgspec.Struct, frozen=True):
     """One signed policy.
 
     ``version``, ``purpose`` (the phase of the boot) and ``values`` (what the PCRs were expected to

@@ -9,8 +9,9 @@ Shared with the initrd: standard library, and cryptography imported where it is 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.errors import PolicyError
 from machineos.host.tpm.wire import sha256
@@ -43,8 +44,7 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """What the TPM says of this boot: SHA-256 PCRs by number, the floor, and its index's name."""
 
     pcrs: Mapping[int, bytes]

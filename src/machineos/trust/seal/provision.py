@@ -10,8 +10,9 @@ command that takes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core.secret import Secret
 from machineos.errors import ConflictError, MachineError, TpmError, UsageError
@@ -56,8 +57,7 @@ _LAYOUT = NvAttribute.OWNERWRITE | NvAttribute.AUTHREAD | NvAttribute.NO_DA
 _OWNER = Handle.of(Hierarchy.OWNER)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """What provisioning did: the name of the storage root key, to be pinned, and the versions."""
 
     srk_name: bytes
@@ -65,8 +65,7 @@ class Report:
     layout_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(msgspec.Struct, frozen=True):
     public: NvPublic
     data: Secret
 

@@ -11,8 +11,9 @@ Shared with the initrd: standard library only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from machineos.errors import PolicyError
 from machineos.host.tpm.wire import Property, u32
@@ -41,8 +42,7 @@ _WORDS: dict[Kind, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
+class Maker(msgspec.Struct, frozen=True):
     """Who made a TPM, by its own word: the registered name, and what the maker adds to it."""
 
     name: str

@@ -11,9 +11,10 @@ Shared with the initrd: standard library, and cryptography imported where it is 
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.core.secret import Secret
 from machineos.errors import BootError, PolicyError, TpmError
@@ -73,8 +74,7 @@ _UNFULFILLED = frozenset({Rc.POLICY, Rc.POLICY_FAIL, Rc.PCR_CHANGED, Rc.VALUE})
 _PROVISION_HINT = "provision this machine again; what it had encrypted cannot be read any more"
 
 
-@dataclass(frozen=True, slots=True)
-class _Proved:
+class _Proved(msgspec.Struct, frozen=True):
     """The policy of this boot in one phase, with the TPM's word that the key signed it."""
 
     version: str

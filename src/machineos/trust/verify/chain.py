@@ -11,10 +11,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -60,8 +60,7 @@ _UNREADABLE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Publisher:
+class Publisher(msgspec.Struct, frozen=True):
     """The holder of a project key, who may sign the manifests of one product."""
 
     product: UUID
@@ -70,8 +69,7 @@ class Publisher:
     fingerprint: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceIdentity:
+class DeviceIdentity(msgspec.Struct, frozen=True):
     """One machine of a product."""
 
     product: UUID

@@ -8,9 +8,9 @@ of a certificate, and a certificate that may issue for longer, or deeper, than m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,8 +29,7 @@ _WHAT = "the host's CA"
 _UNIT = "machineOS host CA"
 
 
-@dataclass(frozen=True, slots=True)
-class HostCa:
+class HostCa(msgspec.Struct, frozen=True):
     """The CA of one machine."""
 
     certificate_der: bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +11,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from changed import replace
 from fakes.boot import FakeMachine
 from fakes.bootparts.files import blobs, image_content
 from fakes.bootparts.kernel import FakeKernel, sign_policy_text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
+from changed import replace
 from fakes.boot import FakeMachine
 from fakes.bootparts.tpm import FakeTpm
 from machineos.trust.measure.tpm_policy import Phase, render_policies

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from changed import replace
 from fakes.boot import FakeHost, FakeMachine
 from fakes.bootparts.disks import Disk, Volume
 from fakes.bootparts.files import Tree

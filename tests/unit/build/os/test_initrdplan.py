@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from changed import replace
 from machineos.build.os import initrdplan
 from machineos.build.os.initrdplan import (
     BESIDE,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from changed import replace
 from machineos.build.os import workshop
 from machineos.build.os.workshop import DEBUG, ORDINARY, Workshop
 from machineos.document.model.hardware import FIRMWARE, GUEST, Hardware, PackageName

@@ -5,13 +5,13 @@ All in memory: no disk is touched before a plan is written.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
+from changed import replace
 from fakes.layers import layer_content
 from fakes.repository import MemoryRepository
 from machineos.build.publish.plan import (

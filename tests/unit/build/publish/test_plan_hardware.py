@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 
+from changed import replace
 from fakes.repository import MemoryRepository
 from machineos.build.publish.plan import prepare
 from machineos.document.model.hardware import HARDWARE_LABEL, Hardware

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from changed import replace
 from machineos.build.recipe import stageplan
 from machineos.build.recipe.config import ImageConfig
 from machineos.build.recipe.recipe import Import, ScratchBase, Stage

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from changed import replace
 from machineos.build.recipe.conversion import Conversion
 from machineos.build.recipe.convert import convert_image
 from machineos.core.clock import SystemClock

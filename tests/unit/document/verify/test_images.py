@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
+from changed import replace
 from machineos.core.digest import Digest
 from machineos.core.word import RootHash
 from machineos.document.model.install import Target

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from changed import replace
 from fakes.repository import MemoryRepository
 from machineos.core.digest import Digest
 from machineos.core.word import DocumentId

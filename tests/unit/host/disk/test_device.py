@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from changed import replace
 from machineos.host.disk.device import (
     FAT_SIZE,
     ISO_OFFSET,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from changed import replace
 from machineos.core.word import RootHash
 from machineos.errors import ConflictError, MissingError, VerificationError
 from machineos.host.kernel.devicemapper import Table

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from changed import replace
 from fakes.registry import FakeRegistry, fake_registry
 from machineos.core.digest import Digest
 from machineos.errors import (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from changed import replace
 from fakes.registry import FakeRegistry
 from machineos.errors import (
     StalledError,

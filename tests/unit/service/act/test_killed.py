@@ -5,12 +5,13 @@ The steps are not listed here: a run that nothing disturbs says what they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
+from changed import replace
 from machineos.document.model.install import Mount, Network, Port
 from machineos.document.model.names import Label, Unfinished
 from machineos.service.act.manager import Manager, performing

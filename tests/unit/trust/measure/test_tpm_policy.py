@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from changed import replace
 from fakes.swtpm import SoftwareTpm, software_tpm
 from machineos.errors import DocumentError, SignatureError
 from machineos.host.tpm.wire import (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import pytest
 
+from changed import replace
 from machineos.errors import PolicyError
 from machineos.trust.measure.tpm_policy import (
     FIRST_DOOR,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
+from changed import replace
 from fakes.swtpm import Editor, SoftwareTpm, code_of
 from machineos.core.secret import Secret
 from machineos.errors import (

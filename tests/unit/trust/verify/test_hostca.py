@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from changed import replace
 from machineos.core.secret import Secret
 from machineos.errors import BootError, PolicyError, SignatureError
 from machineos.trust.seal.hostca import make_host_ca

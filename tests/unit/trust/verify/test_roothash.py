@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from changed import replace
 from machineos.core.word import RootHash
 from machineos.trust.verify.chain import Publisher
 from machineos.trust.verify.roothash import is_signature
