@@ -68,10 +68,10 @@ print(total)
 """
 # The kernel is told that the disk reads 2 MB/s: slower than any that the test finds.
 MODEL = (
-    "254:0 ctrl=user model=linear rbps=2000000 rseqiops=100 rrandiops=100 "
+    "ctrl=user model=linear rbps=2000000 rseqiops=100 rrandiops=100 "
     "wbps=2000000 wseqiops=100 wrandiops=100"
 )
-PACE = "254:0 enable={} ctrl=user rpct=0 rlat=100000 wpct=0 wlat=100000 min=100 max=100"
+PACE = "enable={} ctrl=user rpct=0 rlat=100000 wpct=0 wlat=100000 min=100 max=100"
 
 
 def shares(guest: Guest) -> float:
@@ -88,9 +88,10 @@ def shares(guest: Guest) -> float:
 
 def test_the_disk_is_shared_by_weights(spoiled: Guest) -> None:
     qos, model = "/sys/fs/cgroup/io.cost.qos", "/sys/fs/cgroup/io.cost.model"
-    assert spoiled.must(f"cat {qos}").startswith("254:0 enable=1 ctrl=auto")
+    disk = spoiled.must("cat /sys/block/vda/dev").strip()
+    assert spoiled.must(f"cat {qos}").startswith(f"{disk} enable=1 ctrl=auto")
     spoiled.put(READER.encode(), "/run/reader.py")
-    spoiled.must(f"echo '{MODEL}' > {model} && echo '{PACE.format(1)}' > {qos}")
+    spoiled.must(f"echo '{disk} {MODEL}' > {model} && echo '{disk} {PACE.format(1)}' > {qos}")
     assert shares(spoiled) > 4
-    spoiled.must(f"echo '{PACE.format(0)}' > {qos}")
+    spoiled.must(f"echo '{disk} {PACE.format(0)}' > {qos}")
     assert shares(spoiled) < 2
