@@ -36,6 +36,7 @@ def services(guest: Guest) -> dict[str, dict[str, Any]]:
 )
 def test_a_service_that_takes_too_much_is_killed_whole_and_alone(spoiled: Guest) -> None:
     host = spoiled.must("systemctl show -P MainPID mosd systemd-journald dbus").split()
+    assert "0" not in host, spoiled.sh("systemctl status --no-pager 'systemd-*'; dmesg").output
     before = services(spoiled)
     assert before["registry"]["restarts"] == 0
     hog = HOG.replace("UNIT", UNIT)
