@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _OFTEN = 0.5
 _SELDOM = 5.0
-_LATEST = 60.0  # what waits for the services waits no longer
+# What waits for the services waits until they have run for so long, since they have only begun their
+# work when systemd calls them active, and never longer than this after our own start.
+_CALM, _LATEST = 30.0, 120.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -61,6 +63,7 @@ class Daemon:
         self._last: dict[str, str] = {}
         self._ready = False
         self._ending = False
+        self._calm_since = float("inf")
         self._settled = False
 
     def run(self) -> None:
@@ -109,10 +112,17 @@ class Daemon:
             self._loop.stop()
             return
         settled = status is None or status.settled
-        if not self._settled and (settled or self._clock.monotonic() - self._began > _LATEST):
+        self._settle(calm=settled)
+        self._loop.after(_SELDOM if settled else _OFTEN, self._look)
+
+    def _settle(self, *, calm: bool) -> None:
+        """Do what waits for the services, once, when it is time; ``calm``: none is starting."""
+        now = self._clock.monotonic()
+        self._calm_since = min(self._calm_since, now) if calm else float("inf")
+        due = now - self._calm_since >= _CALM or now - self._began >= _LATEST
+        if due and not self._settled:
             self._settled = True
             self._manager.settle()
-        self._loop.after(_SELDOM if settled else _OFTEN, self._look)
 
     def _saw(self, states: Mapping[str, UnitState]) -> Status:
         services = self._manager.status(states)

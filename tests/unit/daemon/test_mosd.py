@@ -25,11 +25,13 @@ from machineos.document.between.status import Status, parse_status
 from machineos.errors import DocumentError, MissingError
 from machineos.service.act.manager import performing
 from machineos.service.plan import steps
-from unit.service.bed import Bed
+from unit.service.bed import FOLDERS, Bed
 from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from machineos.core.clock import Clock
 
 LIMIT = PATIENCE
 WEB = "machineos-web.service"
@@ -57,6 +59,18 @@ class HastyLoop(Loop):
             self.pauses.append(seconds)
             return super().after(0, act)
         return super().after(seconds, act)
+
+
+@dataclass
+class StridingClock(SystemClock):
+    """Goes on by as much each time it is looked at."""
+
+    stride: float
+    passed: float = 0.0
+
+    def monotonic(self) -> float:
+        self.passed += self.stride
+        return self.passed
 
 
 @dataclass
@@ -93,9 +107,9 @@ class Machine:
         self.sent.append(message)
         self.sent.append("with status" if self.path.exists() else "without status")
 
-    def run(self, *, told: bool = True) -> None:
+    def run(self, *, told: bool = True, clock: Clock | None = None) -> None:
         """Run mosd until it has been told to end."""
-        clock = SystemClock()
+        clock = clock or SystemClock()
         perform = performing(self.bed.host)
 
         def telling(step: Step[object]) -> object:
@@ -140,6 +154,35 @@ def test_ready_when_the_status_is_written_and_an_end_that_leaves_everything(
     assert (found.settled, found.good, found.problems) == (True, True, ())
     assert found.services[0].pid == 7
     assert machine.bed.host.known[WEB].active == "active"
+
+
+@pytest.mark.parametrize(
+    ("answers", "late"),
+    [
+        (["active"] * 3, False),
+        (["active"] * 4, True),
+        (["active", "active", "activating", *["active"] * 3], False),
+        (["active", "active", "activating", *["active"] * 4], True),
+        (["active", "active", "false x", "active"], True),  # systemd did not answer once
+        (["activating"] * 11, False),
+        (["activating"] * 12, True),
+    ],
+)
+def test_what_waits_for_the_services_waits_until_they_are_calm(
+    machine: Machine, answers: list[str], late: bool
+) -> None:
+    """Half a minute since the last of them was starting, and two at most; here ten seconds lie
+    between two looks."""
+    machine.answers = [*answers]
+    machine.run(clock=StridingClock(10.0))
+    assert machine.bed.host.shared is late
+    assert (FOLDERS.log in machine.bed.host.mounts) is late
+
+
+def test_what_waits_is_done_once(machine: Machine) -> None:
+    machine.answers = ["active"] * 9
+    machine.run(clock=StridingClock(30.0))
+    assert machine.bed.host.started == [WEB, "mosd-log.service"]
 
 
 def test_told_to_end_while_it_reconciles_it_still_writes_the_status(machine: Machine) -> None:

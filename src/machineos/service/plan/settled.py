@@ -1,4 +1,4 @@
-"""What a machine gets once its services have started: its log on the disk, and a disk that is
+"""What a machine gets once its services run: its log on the disk, and a disk that is
 shared by weights. Neither may cost the start of a service anything. Pure.
 
 The log is a volume like those of services: sealed to this machine, opened by the initrd, made when
