@@ -15,7 +15,7 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from waiting import PATIENCE
@@ -56,6 +56,10 @@ class Faults:
     told_digest: str = ""
     move_tag: Callable[[], None] | None = None  # called after each answer about a tag
     put_status: int = 201
+    referrers_status: int = 404  # where there is no referrers API
+    says_at_start: dict[str, str] = field(default_factory=dict)  # of an upload
+    patch_status: int = 202
+    patch_range: str = ""
     upload_dies_after: int | None = None  # once
     loses_uploads: bool = False
     upload_stalls: str = ""  # reads nothing, or reads all and answers nothing: deaf, mute
@@ -64,6 +68,24 @@ class Faults:
     says: dict[str, str] = field(default_factory=dict)  # headers of every answer instead of its own
     hides: frozenset[str] = frozenset()  # headers that no answer has
     documents: str = ""  # bodies of everything but blobs: stall, drip, die, endless
+    instead: Callable[[Request], bool] | None = None  # whether it has answered this one itself
+    location: Callable[[str, str], str] | None = None  # of a Location, and who was asked for it
+
+
+class Request(Protocol):
+    """What a habit sees of a request, and does instead of an answer."""
+
+    command: str
+    path: str
+    server: FakeRegistry
+
+    def header(self, name: str) -> str:
+        """Return a header of the request, empty without."""
+        ...
+
+    def answer(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> bool:
+        """Answer, and return that it is done."""
+        ...
 
 
 @dataclass
@@ -147,6 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not self._allowed():
             return
+        if registry.faults.instead is not None and registry.faults.instead(self):
+            return
         match = _ROUTE.fullmatch(parts.path)
         if match is None:
             self._error(404, "NOT_FOUND")
@@ -155,6 +179,14 @@ class _Handler(BaseHTTPRequestHandler):
         getattr(self, f"_{match[2]}")(match[3])
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _any  # noqa: N815
+
+    def header(self, name: str) -> str:
+        return self.headers.get(name, "")
+
+    def answer(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> bool:
+        self._body_in()
+        self._answer(status, body, headers)
+        return True
 
     # -- authorization
 
@@ -306,7 +338,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         buffer += self._body_in()
-        self._session(202, session)
+        self._session(faults.patch_status, session)
 
     def _finish(self, session: str, buffer: bytearray) -> None:
         buffer += self._body_in()
@@ -325,6 +357,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _session(self, status: int, session: str) -> None:
         size = len(self.server.uploads[session])
         headers = {"Location": f"/v2/{self.name}/blobs/uploads/{session}", "Range": f"0-{size - 1}"}
+        if self.command == "PATCH" and self.server.faults.patch_range:
+            headers["Range"] = self.server.faults.patch_range
+        if self.command == "POST":
+            headers |= self.server.faults.says_at_start
         self._answer(status, b"", headers)
 
     # -- manifests
@@ -369,7 +405,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _referrers(self, digest: str) -> None:
         faults = self.server.faults
         if not faults.referrers_api:
-            self._error(404, "NOT_FOUND")
+            self._error(faults.referrers_status, "NOT_FOUND")
             return
         entries = self._made_up() if faults.flood else self._real_referrers(digest)
         wanted = self.query.get("artifactType")
@@ -430,6 +466,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         status = faults.status or status
         length = {} if status == 204 else {"Content-Length": str(len(body))}
+        if faults.location is not None and headers and "Location" in headers:
+            headers = {**headers, "Location": faults.location(headers["Location"], self.path)}
         self.send_response(status)
         for key, value in {**(headers or {}), **length, **faults.says}.items():
             if key not in faults.hides:

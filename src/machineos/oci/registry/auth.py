@@ -20,7 +20,7 @@ from machineos.core.files import read_bounded
 from machineos.core.jsondoc import parse_json
 from machineos.errors import AuthError, DocumentError, Fault, MissingError
 from machineos.oci.model.reference import is_loopback
-from machineos.oci.registry import credential_helper
+from machineos.oci.registry import credential_helper, hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +32,8 @@ _MIN_LIFE = 60  # seconds a token is valid when the realm does not say (distribu
 _MAX_LIFE = 3600
 _PARAMETER = re.compile(r'([a-zA-Z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?\s*')
 _SCHEME = re.compile(r"(basic|bearer)(?:\s+|$)", re.IGNORECASE)
+# Another scheme, alone or with a token (RFC 9110, section 11.3); its parameters follow.
+_OTHER = re.compile(r"[A-Za-z][\w.~-]*(?:\s+[\w.~+/-]+=*(?=\s*(?:,|$)))?(?:\s+|\s*,\s*|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class Credentials:
                 if isinstance(entry, dict) and (entry.get("auth") or entry.get("identitytoken")):
                     return _credential(entry, path, key)
         if isinstance(store := body.get("credsStore"), str) and store:
-            return self._ask(store, host)
+            return self._ask(store, hub.store_key(host))
         return None
 
     def _ask(self, helper: str, server: str) -> Credential | None:
@@ -135,7 +137,8 @@ def parse_challenges(headers: Sequence[str]) -> tuple[Challenge, ...]:
     for header in headers:
         text = header[:_CHALLENGE_LIMIT].strip()
         while text:
-            match = _SCHEME.match(text)
+            known = _SCHEME.match(text)
+            match = known or _OTHER.match(text)
             if match is None:
                 break
             text = text[match.end() :]
@@ -144,14 +147,15 @@ def parse_challenges(headers: Sequence[str]) -> tuple[Challenge, ...]:
                 value = item[2] if item[2] is not None else item[3]
                 values.setdefault(item[1].lower(), re.sub(r"\\(.)", r"\1", value))
                 text = text[item.end() :]
-            result.append(
-                Challenge(
-                    scheme=match[1].lower(),
-                    realm=values.get("realm", ""),
-                    service=values.get("service", ""),
-                    scope=values.get("scope", ""),
+            if known is not None:
+                result.append(
+                    Challenge(
+                        scheme=known[1].lower(),
+                        realm=values.get("realm", ""),
+                        service=values.get("service", ""),
+                        scope=values.get("scope", ""),
+                    )
                 )
-            )
     return tuple(result)
 
 
@@ -274,7 +278,8 @@ class Authenticator:
 
 def _keys(host: str, name: str) -> list[str]:
     parts = name.split("/") if name else []
-    return [f"{host}/{'/'.join(parts[:count])}" for count in range(len(parts), 0, -1)] + [host]
+    paths = [f"/{'/'.join(parts[:count])}" for count in range(len(parts), 0, -1)]
+    return [f"{alias}{path}" for path in [*paths, ""] for alias in hub.names(host)]
 
 
 def _key(key: str) -> str:
@@ -301,7 +306,9 @@ def _credential(entry: dict[str, Any], path: Path, key: str) -> Credential:
     if not isinstance(identity, str) or not isinstance(text, str):
         raise fault
     try:
-        user, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
+        # As Go's, which wrote it: line ends count for nothing.
+        bare = text.replace("\r", "").replace("\n", "")
+        user, colon, password = base64.b64decode(bare, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError) as error:
         raise fault from error
     if text and not colon:

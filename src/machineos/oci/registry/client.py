@@ -39,8 +39,9 @@ from machineos.oci.model.documents import (
 )
 from machineos.oci.model.reference import check_name, check_tag
 from machineos.oci.model.stream import Verified
-from machineos.oci.registry.transport import Call, Transport
-from machineos.oci.registry.upload import Uploader, check_header
+from machineos.oci.registry import hub
+from machineos.oci.registry.transport import Answer, Call, Transport, UnaskedError
+from machineos.oci.registry.upload import Session, Uploader, check_header
 from machineos.oci.registry.wire import Limits, PassingError
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ __all__ = ["HttpRegistry", "HttpRepository", "Limits"]
 _ACCEPT = ", ".join((MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 _NEXT = re.compile(r'<([^>]{1,2048})>\s*;\s*rel="?next"?')
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+# How registries say that they have no referrers API, besides 404.
+_NO_API = frozenset({400, 405, 406, 501})
+_LISTINGS = frozenset({INDEX, "application/json", ""})
 _PROGRESS = 1 << 20  # so much between two failures, and the first no longer counts
 
 
@@ -100,7 +104,7 @@ class HttpRegistry:
 
     def repository(self, name: str) -> HttpRepository:
         """Return the repository ``name``. Raises: DocumentError for a name that is not allowed."""
-        return HttpRepository(self._transport, check_name(name))
+        return HttpRepository(self._transport, hub.repository(self.name, check_name(name)))
 
     def close(self) -> None:
         """Close all connections."""
@@ -113,9 +117,10 @@ class HttpRepository:
     def __init__(self, transport: Transport, name: str) -> None:
         self._transport = transport
         self._path = name
-        self._scope = f"repository:{name}:pull"
+        self._pull_scope = f"repository:{name}:pull"
+        self._push_scope = f"{self._pull_scope},push"
         self._uploader = Uploader(transport, name)
-        self._sessions: dict[Digest, str] = {}
+        self._sessions: dict[Digest, Session] = {}
         self._fallback = threading.Lock()
 
     @property
@@ -135,26 +140,43 @@ class HttpRepository:
 
         Raises: MissingError, VerificationError, DocumentError, TransferError.
         """
+        return self._manifest(reference, self._pull_scope)
+
+    def _manifest(self, reference: str, scope: str) -> tuple[Descriptor, bytes]:
         wanted = Digest.parse(reference) if ":" in reference else None
         name = f"{self.name}@{wanted}" if wanted else f"{self.name}:{check_tag(reference)}"
         try:
-            _, headers, data = self._get(
-                f"manifests/{reference}", {"Accept": _ACCEPT}, limit=MAX_MANIFEST
-            )
+            answer = self._ask("GET", f"manifests/{reference}", scope, accept=_ACCEPT)
         except MissingError as error:
             raise MissingError(f"{name} does not exist") from error
-        digest = wanted or _told_digest(headers) or Digest.of(data)
+        data, told = answer.body, _told_digest(answer.headers)
+        digest = wanted or told or Digest.of(data)
         digest.check(data, name)
-        if (told := _told_digest(headers)) is not None:
+        if told is not None:
             told.check(data, f"{name} (Docker-Content-Digest)")
-        kind = headers.get("Content-Type", "").partition(";")[0].strip()
+        kind = _media_type(answer)
         document = parse_document(data, name=name, media_type=kind)
         return Descriptor(media_type=document.media_type, digest=digest, size=len(data)), data
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the registry says that it has the blob. Raises: TransferError."""
-        status, _, _ = self._call("HEAD", f"blobs/{digest}", (200, 404))
-        return status == 200
+        answer = self._ask("HEAD", f"blobs/{digest}", self._pull_scope, expect=(200, 404))
+        return answer.status == 200
+
+    def holds_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the registry says that it has the blob, asked by who is going to push: a
+        repository that comes into being by a push may not be asked otherwise. Raises: DigestError
+        (of another size), TransferError."""
+        answer = self._ask(
+            "HEAD", f"blobs/{descriptor.digest}", self._push_scope, expect=(200, 404)
+        )
+        length = answer.headers.get("Content-Length", str(descriptor.size))
+        if answer.status == 200 and length not in {str(descriptor.size), "0"}:
+            raise DigestError(
+                f"{self._what(descriptor)}: the registry has {length[:20]} bytes, "
+                f"expected {descriptor.size}"
+            )
+        return answer.status == 200
 
     def blob(self, descriptor: Descriptor, *, limit: int) -> bytes:
         """Return a small blob whole. Raises: MissingError, DigestError, DocumentError,
@@ -186,14 +208,7 @@ class HttpRepository:
         """Upload a blob unless it is there. Raises: DigestError, TransferError."""
         session = self._sessions.pop(descriptor.digest, None)
         if session is None:
-            status, headers, _ = self._call("HEAD", f"blobs/{descriptor.digest}", (200, 404))
-            if status == 200:
-                length = headers.get("Content-Length")
-                if length is not None and length != str(descriptor.size):
-                    raise DigestError(
-                        f"{self._what(descriptor)}: the registry has {length[:20]} bytes, "
-                        f"expected {descriptor.size}"
-                    )
+            if self.holds_blob(descriptor):
                 return
             session = self._uploader.start()
         self._uploader.send(descriptor, chunks, session)
@@ -237,16 +252,13 @@ class HttpRepository:
         for _ in range(self._transport.limits.pages):
             if url is None or len(entries) >= self._transport.limits.referrers:
                 break
-            status, headers, data = self._call_url(
-                "GET", url, (200, 404), {"Accept": INDEX}, limit=MAX_MANIFEST
-            )
-            if status == 404:
-                entries = list(self._fallback_entries(digest))
+            answer = self._listing(url)
+            if answer is None:
+                entries = list(self._fallback_entries(digest, self._pull_scope))
                 break
-            kind = headers.get("Content-Type", "").partition(";")[0].strip()
             name = f"{self.name}: referrers of {digest}"
-            entries += parse_index(data, name=name, media_type=kind).manifests
-            url = self._next(headers, url)
+            entries += parse_index(answer.body, name=name, media_type=_media_type(answer)).manifests
+            url = self._next(answer)
         found = {
             entry.digest: entry
             for entry in entries[: self._transport.limits.referrers]
@@ -262,17 +274,17 @@ class HttpRepository:
         for _ in range(self._transport.limits.pages):
             if url is None:
                 break
-            status, headers, data = self._call_url("GET", url, (200, 404), {}, limit=MAX_MANIFEST)
-            if status == 404:
+            answer = self._ask_url("GET", url, self._pull_scope, expect=(200, 404))
+            if answer.status == 404:
                 break
-            body = parse_json(data, name=name, limit=MAX_MANIFEST)
+            body = parse_json(answer.body, name=name, limit=MAX_MANIFEST)
             page = (body.get("tags") or []) if isinstance(body, dict) else None
             if not isinstance(page, list) or not all(isinstance(tag, str) for tag in page):
                 raise DocumentError(name, [Fault("tags", 0, "is not a list of strings")])
             tags.update(check_tag(tag) for tag in page)
             if len(tags) > self._transport.limits.tags:
                 raise DocumentError(name, [Fault("tags", 0, "are too many")])
-            url = self._next(headers, url)
+            url = self._next(answer)
         return tuple(sorted(tags))
 
     # -- pulling
@@ -304,8 +316,8 @@ class HttpRepository:
             return
         url = f"/v2/{self._path}/blobs/{descriptor.digest}"
         expect = (200, 206) if start else (200,)
-        call = Call("GET", url, self._path, self._scope, expect, headers)
-        with self._transport.open(call) as response:
+        call = Call("GET", url, self._path, self._pull_scope, expect, headers)
+        with self._transport.open(call) as (response, _):
             begin = start if response.status == 206 else 0
             if response.status == 206:
                 _check_range(response.headers, start, descriptor.size, what)
@@ -327,12 +339,32 @@ class HttpRepository:
 
     # -- referrers without the API
 
-    def _fallback_entries(self, digest: Digest) -> tuple[Descriptor, ...]:
+    def _listing(self, url: str) -> Answer | None:
+        """Return what the referrers API says, None where there is none.
+
+        Registries say that in many ways: they do not know the path or the method, they take it for
+        something else, ask for nothing that could be answered, or answer with a page for people.
+        """
         try:
-            _, data = self.manifest(fallback_tag(digest))
+            answer = self._ask_url("GET", url, self._pull_scope, accept=INDEX)
+        except (MissingError, UnaskedError):
+            return None
+        except TransferError as error:
+            if error.status in _NO_API:
+                return None
+            raise
+        return answer if _media_type(answer) in _LISTINGS else None
+
+    def _fallback_entries(self, digest: Digest, scope: str) -> tuple[Descriptor, ...]:
+        """Return what the referrers tag lists; what is no index lists nothing."""
+        try:
+            found, data = self._manifest(fallback_tag(digest), scope)
         except MissingError:
             return ()
-        return parse_index(data, name=f"{self.name}:{fallback_tag(digest)}").manifests
+        if found.digest == digest or found.media_type not in {INDEX, DOCKER_INDEX}:
+            return ()  # some registries take the tag for the digest that it is made of
+        name = f"{self.name}:{fallback_tag(digest)}"
+        return parse_index(data, name=name, media_type=found.media_type).manifests
 
     def _add_fallback(self, subject: Digest, entry: Descriptor) -> None:
         """Add ``entry`` to the index under the referrers tag; entries of others stay.
@@ -342,13 +374,16 @@ class HttpRepository:
         """
         with self._fallback:
             for _ in range(self._transport.limits.attempts):
-                entries = self._fallback_entries(subject)
+                entries = self._fallback_entries(subject, self._push_scope)
                 if any(other.digest == entry.digest for other in entries):
                     return
                 data = Index(media_type=INDEX, manifests=(*entries, entry)).to_bytes()
                 index = Descriptor(media_type=INDEX, digest=Digest.of(data), size=len(data))
                 self._put(index, data, fallback_tag(subject))
-            if any(other.digest == entry.digest for other in self._fallback_entries(subject)):
+            if any(
+                other.digest == entry.digest
+                for other in self._fallback_entries(subject, self._push_scope)
+            ):
                 return
         raise TransferError(
             f"{self.name}: others keep changing the list of referrers of {subject}",
@@ -363,41 +398,44 @@ class HttpRepository:
             "PUT",
             f"/v2/{self._path}/manifests/{quote(reference, safe=':')}",
             self._path,
-            f"{self._scope},push",
+            self._push_scope,
             (201,),
             headers={"Content-Type": descriptor.media_type},
             body=data,
         )
-        _, headers, _ = self._transport.call(call)
-        check_header(headers, descriptor, f"{self.name}:{reference}")
-        return headers
+        answer = self._transport.call(call)
+        check_header(answer.headers, descriptor, f"{self.name}:{reference}")
+        return answer.headers
 
-    def _get(
-        self, path: str, headers: Mapping[str, str], *, limit: int
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        return self._call_url("GET", f"/v2/{self._path}/{path}", (200,), headers, limit=limit)
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        scope: str,
+        *,
+        expect: tuple[int, ...] = (200,),
+        accept: str = "",
+    ) -> Answer:
+        url = f"/v2/{self._path}/{path}"
+        return self._ask_url(method, url, scope, expect=expect, accept=accept)
 
-    def _call(
-        self, method: str, path: str, expect: tuple[int, ...]
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        return self._call_url(method, f"/v2/{self._path}/{path}", expect, {}, limit=0)
-
-    def _call_url(
+    def _ask_url(
         self,
         method: str,
         url: str,
-        expect: tuple[int, ...],
-        headers: Mapping[str, str],
+        scope: str,
         *,
-        limit: int,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        call = Call(method, url, self._path, self._scope, expect, headers)
-        return self._transport.call(call, limit=limit)
+        expect: tuple[int, ...] = (200,),
+        accept: str = "",
+    ) -> Answer:
+        headers = {"Accept": accept} if accept else {}
+        call = Call(method, url, self._path, scope, expect, headers)
+        return self._transport.call(call, limit=MAX_MANIFEST)
 
-    def _next(self, headers: Mapping[str, str], url: str) -> str | None:
+    def _next(self, answer: Answer) -> str | None:
         """Return the URL of the next page, if there is one; it must be on this registry."""
-        match = _NEXT.search(headers.get("Link", "")[:4096])
-        return None if match is None else self._transport.page_url(match[1], url)
+        match = _NEXT.search(answer.headers.get("Link", "")[:4096])
+        return None if match is None else self._transport.page_url(match[1], answer.url)
 
 
 def fallback_tag(digest: Digest) -> str:
@@ -414,6 +452,10 @@ def referrer(manifest: Manifest, descriptor: Descriptor) -> Descriptor:
         annotations=manifest.annotations,
         artifact_type=manifest.artifact_type or manifest.config.media_type,
     )
+
+
+def _media_type(answer: Answer) -> str:
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip()
 
 
 def _told_digest(headers: Mapping[str, str]) -> Digest | None:

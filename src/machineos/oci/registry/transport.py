@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from machineos import __version__
@@ -25,6 +25,7 @@ from machineos.errors import (
     TransferError,
 )
 from machineos.oci.model.reference import check_host, is_loopback
+from machineos.oci.registry import hub
 from machineos.oci.registry.auth import Authenticator, Credentials, parse_challenges
 from machineos.oci.registry.wire import (
     REDIRECTS,
@@ -38,7 +39,7 @@ from machineos.oci.registry.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from urllib3.response import BaseHTTPResponse
@@ -49,6 +50,34 @@ _ERROR_LIMIT = 16 << 10
 _TOKEN_LIMIT = 64 << 10
 _PIECE = 256 << 10
 _SLICE = 64 << 10
+
+
+# They keep method and body; the others are for questions only (RFC 9110, section 15.4).
+_KEEPS_BODY = frozenset({307, 308})
+_PORTS = {"http": 80, "https": 443}
+
+
+class Stream(NamedTuple):
+    """A body of ``size`` bytes that is made while it is sent; each attempt calls ``begin``."""
+
+    size: int
+    begin: Callable[[], Iterator[bytes]]
+
+
+Body = bytes | memoryview | Stream
+
+
+class Answer(NamedTuple):
+    """Status, headers and body of an answer, and the URL that gave it, behind all redirects."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+class UnaskedError(AuthError):
+    """The registry lets nobody in, and does not say how one gets in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +94,7 @@ class Call:
     scope: str
     expect: Collection[int]
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | memoryview | None = None
+    body: Body | None = None
 
 
 class Transport:
@@ -88,7 +117,7 @@ class Transport:
         self._allow_http = plain_http
         # Who names a CA means TLS, also on loopback.
         clear = plain_http or (is_loopback(host) and ca_file is None)
-        self.base = f"{'http' if clear else 'https'}://{host}"
+        self.base = f"{'http' if clear else 'https'}://{hub.server(host)}"
         self._jitter = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
         self._pool = pool_manager(limits, ca_file, tls=self.base.startswith("https:"))
         self._auth = Authenticator(
@@ -108,24 +137,22 @@ class Transport:
         return Retry(self.limits, self.clock, self._jitter)
 
     @contextmanager
-    def open(self, call: Call) -> Iterator[BaseHTTPResponse]:
-        """Send one request, once, and yield its answer with the body unread.
+    def open(self, call: Call) -> Iterator[tuple[BaseHTTPResponse, str]]:
+        """Send one request, once, and yield its answer with the body unread, and who gave it.
 
         Raises: TransferError, AuthError, MissingError.
         """
         target = self.checked_url(self.joined_url(self.base, call.url), self.base)
-        response = self._with_auth(call, target)
+        response, last = self._with_auth(call, target)
         try:
             self._check_status(response, self._what(call), call.expect)
-            yield response
+            yield response, last
         finally:
             # A body that was read to its end has gone back to the pool by itself.
             response.close()
 
-    def call(
-        self, call: Call, *, limit: int = _ERROR_LIMIT, retry: bool = True
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send a request, again when it fails in passing, and return status, headers and body.
+    def call(self, call: Call, *, limit: int = _ERROR_LIMIT, retry: bool = True) -> Answer:
+        """Send a request, again when it fails in passing, and return its answer.
 
         Raises: TransferError, AuthError, MissingError; DocumentError when the body is over
         ``limit``.
@@ -133,12 +160,12 @@ class Transport:
         count = self.retry()
         while True:
             try:
-                with self.open(call) as response:
+                with self.open(call) as (response, url):
                     if call.method == "HEAD":
                         response.drain_conn()
-                        return response.status, response.headers, b""
+                        return Answer(response.status, response.headers, b"", url)
                     data = self._document(response, limit, self._what(call))
-                    return response.status, response.headers, data
+                    return Answer(response.status, response.headers, data, url)
             except TransferError as error:
                 if not retry:
                     raise
@@ -191,16 +218,19 @@ class Transport:
     def _what(self, call: Call) -> str:
         return f"{call.method} {self.host}/{call.name}"
 
-    def _with_auth(self, call: Call, url: str) -> BaseHTTPResponse:
+    def _with_auth(self, call: Call, url: str) -> tuple[BaseHTTPResponse, str]:
         token = self._auth.header(call.name, call.scope)
         response, last = self._follow(call, url, token)
         # Only the registry itself may ask who we are, not who it sends us to (CVE-2020-15157).
         if response.status != 401 or not _same_origin(last, self.base):
-            return response
-        challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
+            return response, last
+        said = response.headers.getlist("WWW-Authenticate")
+        if not said:
+            return response, last
+        challenges = parse_challenges(said)
         self._drop(response)
         token = self._auth.answer(challenges, call.name, call.scope)
-        return self._follow(call, url, token)[0]
+        return self._follow(call, url, token)
 
     def _follow(self, call: Call, url: str, token: str | None) -> tuple[BaseHTTPResponse, str]:
         """Return the answer behind all redirects, and the URL that gave it."""
@@ -211,7 +241,8 @@ class Transport:
                 sent["Authorization"] = token
             response = self._send(call.method, url, sent, call.body)
             where = response.headers.get("Location")
-            stays = response.status not in REDIRECTS or call.method not in {"GET", "HEAD"}
+            leads = REDIRECTS if call.method in {"GET", "HEAD"} else _KEEPS_BODY
+            stays = response.status not in leads
             if stays or where is None:
                 return response, url
             self._drop(response)
@@ -219,10 +250,11 @@ class Transport:
         raise TransferError(f"{self.host}: more than {self.limits.redirects} redirects")
 
     def _send(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | memoryview | None
+        self, method: str, url: str, headers: dict[str, str], body: Body | None
     ) -> BaseHTTPResponse:
         if body is not None:
-            headers["Content-Length"] = str(len(body))
+            size = body.size if isinstance(body, Stream) else len(body)
+            headers["Content-Length"] = str(size)
         elif method in {"POST", "PUT", "PATCH"}:
             headers["Content-Length"] = "0"
         return exchange(
@@ -245,7 +277,9 @@ class Transport:
             return
         text = f"{what}: {status}{self._reason(response)}"
         if status in {401, 403}:
-            raise AuthError(text, status=status, hint=f"log in again: skopeo login {self.host}")
+            asked = status == 403 or response.headers.getlist("WWW-Authenticate")
+            kind = AuthError if asked else UnaskedError
+            raise kind(text, status=status, hint=f"log in again: skopeo login {self.host}")
         if status == 404:
             raise MissingError(text)
         raise status_error(text, response)
@@ -291,7 +325,7 @@ class Transport:
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> bytes:
         sent = {**headers, "User-Agent": f"machineos/{__version__}", "Accept-Encoding": "identity"}
-        response = self._send(method, url, sent, body)
+        response = self._send_token(method, url, sent, body)
         try:
             if response.status != 200:
                 raise AuthError(
@@ -303,11 +337,32 @@ class Transport:
         finally:
             response.close()
 
+    def _send_token(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> BaseHTTPResponse:
+        """Return the answer behind all redirects. What says who we are stays with the one whom the
+        registry named: a password does not go along, and what is a part of the body goes nowhere.
+        """
+        for _ in range(self.limits.redirects + 1):
+            response = self._send(method, url, dict(headers), body)
+            where = response.headers.get("Location")
+            if response.status not in (REDIRECTS if method == "GET" else _KEEPS_BODY) or not where:
+                return response
+            target = self.checked_url(self.joined_url(url, where), url)
+            if not _same_origin(target, url):
+                headers = {key: text for key, text in headers.items() if key != "Authorization"}
+                if body is not None:
+                    return response
+            self._drop(response)
+            url = target
+        raise TransferError(f"{self.host}: the token service sends us on and on")
 
-def _slices(body: bytes | memoryview) -> Iterator[bytes]:
-    view = memoryview(body)
-    for start in range(0, len(view), _SLICE):
-        yield bytes(view[start : start + _SLICE])
+
+def _slices(body: Body) -> Iterator[bytes]:
+    for chunk in body.begin() if isinstance(body, Stream) else (body,):
+        view = memoryview(chunk)
+        for start in range(0, len(view), _SLICE):
+            yield bytes(view[start : start + _SLICE])
 
 
 def _told_length(response: BaseHTTPResponse, what: str) -> int | None:
@@ -319,8 +374,13 @@ def _told_length(response: BaseHTTPResponse, what: str) -> int | None:
 
 
 def _same_origin(first: str, second: str) -> bool:
-    one, two = urlsplit(first), urlsplit(second)
-    return (one.scheme, one.netloc) == (two.scheme, two.netloc)
+    return _origin(first) == _origin(second)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """Return what makes an origin (RFC 6454, section 4): a port not said is the scheme's."""
+    parts = urlsplit(url)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme)
 
 
 def _too_large(what: str, limit: int) -> DocumentError:

@@ -110,6 +110,7 @@ def test_challenges_are_parsed() -> None:
         ]
     )
     assert found == (
+        Challenge("basic", "x"),
         Challenge("bearer", "https://a/t?x=1,2", 's "q"', "repository:a/b:pull"),
         Challenge("basic", "y"),
     )
