@@ -56,6 +56,8 @@ class Faults:
     told_digest: str = ""
     move_tag: Callable[[], None] | None = None  # called after each answer about a tag
     put_status: int = 201
+    creates_on_push: bool = False  # no token to read a repository that is not there
+    token_elsewhere: str = ""  # where the token service sends one on to
     referrers_status: int = 404  # where there is no referrers API
     says_at_start: dict[str, str] = field(default_factory=dict)  # of an upload
     patch_status: int = 202
@@ -210,6 +212,16 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _token(self) -> None:
+        faults = self.server.faults
+        if faults.token_elsewhere:
+            self._answer(307, b"", {"Location": faults.token_elsewhere})
+            return
+        there = {name for name, _ in (*self.server.blobs, *self.server.manifests)}
+        scopes = [scope.split(":") for scope in self.query.get("scope", "").split(" ") if scope]
+        absent = [scope for scope in scopes if scope[1] not in there and scope[1] != "x"]
+        if faults.creates_on_push and any(scope[2] == "pull" for scope in absent):
+            self._error(403, "DENIED")
+            return
         basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         if self.headers.get("Authorization") != f"Basic {basic}":
             self._error(401, "UNAUTHORIZED")

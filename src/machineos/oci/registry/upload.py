@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})")
 _PIECE_MAX = 32 << 20
-_KEPT = 16 << 20  # of what was sent, for a request that breaks: what is on its way at most
 _BINARY = {"Content-Type": "application/octet-stream"}
 # That a piece was taken; some registries say so with the word for something that was made.
 _TAKEN = (201, 202, 204)
@@ -82,7 +81,7 @@ class Uploader:
         if descriptor.size <= self._transport.limits.piece:
             self._finish(descriptor, session.url, b"".join(checked))
             return
-        sent = _Sent(checked, what)
+        sent = _Sent(checked, what, keep=self._transport.limits.kept)
         url, reached = session.url, 0
         if not self._in_pieces:
             try:
@@ -217,8 +216,9 @@ class _RefusedError(TransferError):
 class _Sent:
     """The bytes of a blob on their way; the last of them are kept, to be sent again."""
 
-    def __init__(self, chunks: Iterable[bytes], what: str) -> None:
+    def __init__(self, chunks: Iterable[bytes], what: str, *, keep: int) -> None:
         self.what = what
+        self._most = keep
         self._chunks = iter(chunks)
         self._kept: deque[bytes] = deque()
         self._size = 0  # of what is kept
@@ -256,7 +256,7 @@ class _Sent:
         self._taken += len(chunk)
         self._kept.append(chunk)
         self._size += len(chunk)
-        while self._size - len(self._kept[0]) >= _KEPT:
+        while self._size - len(self._kept[0]) >= self._most:
             self._size -= len(self._kept.popleft())
 
 

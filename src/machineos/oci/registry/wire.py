@@ -42,6 +42,7 @@ class Limits:
 
     A body that brings less than ``window_bytes`` in ``window_seconds`` of waiting has stalled, and
     so has one that is silent for ``read_seconds``. ``attempts`` counts failures without progress.
+    ``kept`` is how much of what was sent is kept for when a request breaks.
     """
 
     connect_seconds: float = 10
@@ -59,6 +60,7 @@ class Limits:
     referrers: int = 1000
     tags: int = 10_000
     piece: int = 8 << 20
+    kept: int = 16 << 20
 
 
 class PassingError(TransferError):

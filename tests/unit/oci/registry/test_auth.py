@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fakes.registry import PASSWORD, USER, FakeRegistry
-from machineos.errors import AuthError, DocumentError, MachineOSError
+from fakes.registry import PASSWORD, USER, FakeRegistry, fake_registry
+from machineos.errors import AuthError, DocumentError, MachineOSError, TransferError
+from machineos.oci.graph.copy import copy_graph
+from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.registry import credential_helper
 from machineos.oci.registry.auth import (
     Challenge,
@@ -24,7 +26,7 @@ from machineos.oci.registry.auth import (
 )
 from machineos.oci.registry.client import HttpRegistry
 from unit.oci.conftest import FAST
-from unit.oci.samples import put_image
+from unit.oci.samples import put_artifact, put_image
 
 if TYPE_CHECKING:
     from unit.oci.samples import NoWaiting
@@ -54,6 +56,43 @@ def test_challenges_are_answered(
         tokens = [item.path for item in fake.seen if item.path.startswith("/token")]
         assert any("repository%3Aa%2Fb%3Apull%2Cpush" in path for path in tokens)
         assert len(tokens) == 2  # one to push, one to pull
+
+
+def test_a_repository_that_comes_into_being_by_a_push(
+    fake: FakeRegistry, clock: NoWaiting, tmp_path: Path
+) -> None:
+    """Quay's and Harbor's give no token to read what is not there: who pushes asks as that."""
+    fake.faults.auth, fake.faults.creates_on_push = "bearer", True
+    fake.faults.referrers_api = False
+    source = LayoutRepository(tmp_path / "source", writable=True)
+    image = put_image(source)
+    put_artifact(source, image.root, b"signature")
+    credentials = Credentials([write_auth(tmp_path, fake.host)])
+    with HttpRegistry(fake.host, limits=FAST, clock=clock, credentials=credentials) as client:
+        repository = client.repository("a/b")
+        copy_graph(source, repository, "1.0", tag="1.0", referrers=True)
+        assert len(repository.referrers(image.root.digest)) == 1
+        with pytest.raises(AuthError):
+            client.repository("not/there").tags()
+
+
+def test_a_token_service_that_sends_us_on(
+    fake: FakeRegistry, clock: NoWaiting, tmp_path: Path
+) -> None:
+    """A password stays with the service that the registry named."""
+    fake.faults.auth = "bearer"
+    credentials = Credentials([write_auth(tmp_path, fake.host)])
+    with fake_registry() as other:
+        fake.faults.token_elsewhere = f"http://{other.host}/token"
+        with HttpRegistry(fake.host, limits=FAST, clock=clock, credentials=credentials) as client:
+            with pytest.raises(AuthError, match="the token service answered 401"):
+                client.repository("a/b").tags()
+        assert [item.path for item in other.seen] == ["/token"]
+        assert "Authorization" not in other.seen[0].headers
+    fake.faults.token_elsewhere = "/token"
+    with HttpRegistry(fake.host, limits=FAST, clock=clock, credentials=credentials) as client:
+        with pytest.raises(TransferError, match="sends us on and on"):
+            client.repository("a/b").tags()
 
 
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
@@ -114,7 +153,31 @@ def test_challenges_are_parsed() -> None:
         Challenge("bearer", "https://a/t?x=1,2", 's "q"', "repository:a/b:pull"),
         Challenge("basic", "y"),
     )
+    for header in ("Negotiate, Basic realm=x", "NTLM YII+/a==, Basic realm=x",
+                   'Digest realm="d", nonce="n, Basic", Basic realm=x'):  # fmt: skip
+        assert parse_challenges([header]) == (Challenge("basic", "x"),)
     assert parse_challenges(["", "Bearer", "=" * 100_000]) == (Challenge("bearer"),)
+
+
+@pytest.mark.parametrize("key", [
+    "docker.io", "index.docker.io", "https://index.docker.io/v1/", "registry-1.docker.io",
+    "docker.io/library",
+])  # fmt: skip
+@pytest.mark.parametrize("host", ["docker.io", "index.docker.io"])
+def test_docker_hub_has_the_credentials_of_all_its_names(
+    tmp_path: Path, key: str, host: str
+) -> None:
+    found = Credentials([write_auth(tmp_path, key)]).find(host, "library/alpine")
+    assert found == Credential(USER, PASSWORD)
+
+
+def test_line_ends_in_credentials_count_for_nothing(tmp_path: Path) -> None:
+    path = write_auth(tmp_path, "r.example.com")
+    body = json.loads(path.read_text())
+    entry = body["auths"]["r.example.com"]
+    entry["auth"] = "\r\n".join((entry["auth"][:8], entry["auth"][8:], ""))
+    path.write_text(json.dumps(body))
+    assert Credentials([path]).find("r.example.com", "a/b") == Credential(USER, PASSWORD)
 
 
 def test_the_narrowest_key_wins(tmp_path: Path) -> None:
