@@ -117,10 +117,10 @@ class _Reader:
         return None
 
     def _block(self) -> bytes | None:
+        """Return the next header, None at the end: its mark, or that nothing more comes. That
+        nothing is missing is for the digests of the whole to say, and not for the mark."""
         block = self._stream.read(BLOCK)
-        if not block:
-            raise self.error("ends without the end mark: it is cut off")
-        if len(block) < BLOCK:
+        if block and len(block) < BLOCK:
             raise self.error("ends within a header: it is cut off")
         return block if any(block) else None
 
@@ -162,8 +162,12 @@ class _Reader:
         )
 
     def _number(self, raw: bytes, what: str, name: bytes = b"") -> int:
-        if raw[0] == 0x80:
-            return int.from_bytes(raw[1:], "big")
+        if raw[0] in {0x80, 0xFF}:  # GNU: the rest is the number, in two's complement
+            return (
+                int.from_bytes(raw, "big", signed=True)
+                if raw[0] & 0x40
+                else int.from_bytes(raw[1:], "big")
+            )
         text = raw.rstrip(b"\0 ").lstrip(b" ")
         if raw[0] & 0x80 or not all(48 <= digit < 56 for digit in text):
             raise self.error(f"has a {what} that is not a number", name)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from machineos.build.recipe import imports as importing
-from machineos.build.recipe.compression import sniff
 from machineos.build.recipe.config import ImageConfig, architecture
 from machineos.build.recipe.conversion import Unpacking
 from machineos.build.recipe.convert import read_image, unpack_image
@@ -283,10 +282,8 @@ class _Builder:
         with tempfile.TemporaryFile(dir=work, buffering=1 << 20) as spool:
             flattener = Flattener(spool, limits=self._settings.limits, policy=policy)
             with path.open("rb") as file:
-                compression = sniff(file.read(6))
-                file.seek(0)
                 chunks = iter(lambda: file.read(_CHUNK), b"")
-                with uncompressed(chunks, compression, work=work, what=what) as plain:
+                with uncompressed(chunks, work=work, what=what) as (_, plain):
                     flattener.add(plain, what=what)
             flattener.write(work / "tree")
 

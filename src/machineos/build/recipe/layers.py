@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.build.recipe.compression import TAR_TYPES, checked, gunzip
+from machineos.build.recipe.compression import TAR_TYPES, checked, gunzip, identified, unpacked
 from machineos.build.recipe.filesystem import verify_layer
 from machineos.build.recipe.sandbox import require_root
 from machineos.core.run import perform
@@ -47,9 +47,8 @@ def add_layers(
     for index, layer in enumerate(layers):
         what = f"{source.name}: layer {layer.digest}"
         if layer.media_type in TAR_TYPES:
-            compression = TAR_TYPES[layer.media_type]
             with source.open_blob(layer) as chunks:
-                with uncompressed(chunks, compression, work=work, what=what) as plain:
+                with uncompressed(chunks, work=work, what=what) as (compression, plain):
                     expected = diff_ids[index] if index < len(diff_ids) else None
                     if not compression and expected == layer.digest:
                         expected = None  # the same bytes, which the repository hashes already
@@ -62,17 +61,23 @@ def add_layers(
 
 @contextmanager
 def uncompressed(
-    chunks: Iterable[bytes], compression: Compression, *, work: Path, what: str
-) -> Iterator[Iterator[bytes]]:
-    """Yield the chunks of a stream, uncompressed. Raises while iterating: ArchiveError."""
+    chunks: Iterable[bytes], *, work: Path, what: str
+) -> Iterator[tuple[Compression, Iterator[bytes]]]:
+    """Yield how a stream is compressed, by its first bytes, and its chunks uncompressed.
+
+    Raises: ArchiveError, also while iterating.
+    """
+    compression, whole = identified(chunks, what)
     match compression:
         case "":
-            yield iter(chunks)
+            yield compression, whole
         case "gzip":
-            yield gunzip(chunks, what)
+            yield compression, gunzip(whole, what)
+        case "xz" | "bzip2":
+            yield compression, unpacked(whole, compression, what)
         case "zstd":
-            with zstd.spooled(chunks, work) as path, zstd.decompressed(path, what=what) as plain:
-                yield plain
+            with zstd.spooled(whole, work) as path, zstd.decompressed(path, what=what) as plain:
+                yield compression, plain
 
 
 def _add_filesystem(

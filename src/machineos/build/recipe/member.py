@@ -22,6 +22,7 @@ WHITEOUT = ".wh."
 _MAX_XATTRS = 64 << 10
 _MAX_ID = (1 << 32) - 2
 _OPAQUE = ".wh..wh..opq"
+_NOTES = ".wh..wh."  # of AUFS, for itself; but for the one above they mean nothing to anybody else
 _SPECIAL = 0o6000  # set-user-id, set-group-id
 
 
@@ -53,6 +54,7 @@ class Kind(Enum):
     HARDLINK = "hard link"
     WHITEOUT = "whiteout"
     OPAQUE = "opaque whiteout"
+    NOTHING = "note of a storage driver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,12 @@ def decode(raw: bytes) -> str:
 def vet(header: Header, what: str, policy: Policy) -> Member:
     """Turn raw fields into a member that can be trusted to be well formed. Raises: ArchiveError."""
     kind, parts = _kind_and_name(header, what)
-    if kind is not Kind.FILE and header.size:
-        raise refusal(what, header.name, f"is a {kind.value} with content")
-    if max(header.uid, header.gid) > _MAX_ID:
+    if min(header.uid, header.gid) < 0 or max(header.uid, header.gid) > _MAX_ID:
         raise refusal(what, header.name, "has an owner that is out of range")
+    if header.size < 0:
+        raise refusal(what, header.name, "has a size that is out of range")
+    if kind is not Kind.FILE:
+        header.size = 0  # what stands there counts for nothing, as for GNU tar and Go
     mode = _mode(header, kind, what, policy)
     kind, parts = _whiteout(kind, parts, header.size, what)
     link = header.link
@@ -182,8 +186,6 @@ def _mode(header: Header, kind: Kind, what: str, policy: Policy) -> int:
 def _parts(raw: bytes, what: str, name: bytes) -> tuple[str, ...]:
     if b"\0" in raw or not raw:
         raise refusal(what, name, "has an empty name or one with a zero byte")
-    if raw.startswith(b"/"):
-        raise refusal(what, name, "has an absolute name")
     if len(raw) > MAX_NAME:
         raise refusal(what, name, f"has a name longer than {MAX_NAME} bytes")
     pieces = [part for part in raw.split(b"/") if part not in {b"", b"."}]
@@ -200,7 +202,8 @@ def _why_not_parts(pieces: list[bytes]) -> str:
         return f"has a part of its name longer than {MAX_COMPONENT} bytes"
     if len(pieces) > MAX_DEPTH:
         return f"is more than {MAX_DEPTH} folders deep"
-    if any(part.startswith(WHITEOUT.encode()) for part in pieces[:-1]):
+    inside = [part for part in pieces[:-1] if part.startswith(WHITEOUT.encode())]
+    if any(not part.startswith(_NOTES.encode()) for part in inside):
         return "is inside a whiteout"
     return ""
 
@@ -208,6 +211,9 @@ def _why_not_parts(pieces: list[bytes]) -> str:
 def _whiteout(
     kind: Kind, parts: tuple[str, ...], size: int, what: str
 ) -> tuple[Kind, tuple[str, ...]]:
+    notes = [part for part in parts if part.startswith(_NOTES)]
+    if notes and (notes != [_OPAQUE] or parts[-1] != _OPAQUE):
+        return Kind.NOTHING, parts
     if not parts or not parts[-1].startswith(WHITEOUT):
         return kind, parts
     name = encode("/".join(parts))
@@ -216,7 +222,7 @@ def _whiteout(
     if parts[-1] == _OPAQUE:
         return Kind.OPAQUE, parts[:-1]
     hidden = parts[-1].removeprefix(WHITEOUT)
-    if hidden in {"", ".", ".."} or hidden.startswith(WHITEOUT):
+    if hidden in {"", ".", ".."}:
         raise refusal(what, name, f"is a whiteout of {hidden!r}")
     return Kind.WHITEOUT, (*parts[:-1], hidden)
 
@@ -233,7 +239,7 @@ def _xattrs(raw: dict[str, bytes], what: str, name: bytes) -> dict[str, bytes]:
     result = {}
     for key, value in sorted(raw.items()):
         # Neither can be kept: labels are the build host's, and squashfs stores no access lists.
-        if key == "security.selinux" or key.startswith("system.posix_acl_"):
+        if key == "security.selinux" or key.startswith(("system.posix_acl_", "com.apple.")):
             continue
         private = key.startswith(("user.overlay.", "user.fuseoverlayfs.", "user.containers."))
         if key != "security.capability" and (not key.startswith("user.") or private):

@@ -1,7 +1,8 @@
 """Several layers become one tree of names: which layer wins where, and what a whiteout takes away.
 
 A name stands for an inode, whose content is somewhere in a spool that is not kept here. Invariant:
-no path from an archive leads anywhere but down the tree; a symbolic link in it is never followed.
+no path from an archive leads out of the tree: a symbolic link above a member is followed inside it,
+as if the tree were the root, and its own last part never is.
 Why one layer: docs/adr/0003. Whiteouts: OCI image specification, "Whiteouts".
 """
 
@@ -19,6 +20,7 @@ from machineos.errors import ArchiveError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_MAX_LINKS = 40  # as Linux has it
 Members = Iterable[tuple[Member, Iterator[memoryview]]]
 
 
@@ -166,11 +168,13 @@ class Tree:
 
     def _apply(self, member: Member, body: Iterator[memoryview]) -> None:
         match member.kind:
+            case Kind.NOTHING:
+                pass
             case Kind.WHITEOUT:
                 self._whiteout(member.parts)
             case Kind.OPAQUE:
-                folder = self._find(member.parts)
-                if folder is not None and folder.children is not None:
+                folder = self._folder_of((*member.parts, "its content"), make=False)
+                if folder is not None:
                     self._drop_lower(folder)
             case Kind.FOLDER:
                 self._folder(member)
@@ -181,9 +185,11 @@ class Tree:
                 self._put(member, Inode(*_meta(member), target=member.target))
             case Kind.HARDLINK:
                 entry = self._find(member.link)
-                if entry is None or entry.inode.start < 0:
+                if entry is None or entry.children is not None:
                     there = "/".join(member.link)
-                    raise _Refusal(f"is a hard link to {there[:200]!r}, which is not a file in it")
+                    raise _Refusal(
+                        f"is a hard link to {there[:200]!r}, which is no file or link in it"
+                    )
                 self._put(member, entry.inode)
                 entry.inode.links += 1
 
@@ -195,30 +201,52 @@ class Tree:
         return start
 
     def _find(self, parts: tuple[str, ...]) -> Entry | None:
-        """The entry of that name, None if there is none; a symbolic link is never followed."""
-        entry = self.top
-        for part in parts:
-            child = None if entry.children is None else entry.children.get(part)
+        """Return the entry of that name, None if there is none; links above it are followed."""
+        folder = self._folder_of(parts, make=False)
+        if folder is None:
+            return None
+        return (folder.children or {}).get(parts[-1]) if parts else folder
+
+    def _folder_of(self, parts: tuple[str, ...], *, make: bool) -> Entry | None:
+        """Return the folder that holds ``parts``; where nobody listed it, it is made, or None."""
+        done = [self.top]
+        left = list(parts[:-1])
+        links = 0
+        while left:
+            part = left.pop(0)
+            if part == "..":
+                done = done[:-1] or [self.top]
+                continue
+            children = done[-1].children
+            assert children is not None  # noqa: S101 (for the type checker: only folders are here)
+            child = children.get(part)
             if child is None:
-                return None
-            entry = child
-        return entry
+                if not make:
+                    return None
+                child = Entry(Inode(0o755, 0, 0, 0), self._layer, {}, implied=True)
+                children[part] = child
+            if child.inode.target:
+                links += 1
+                if links > _MAX_LINKS:
+                    raise _Refusal("leads through too many symbolic links")
+                target = child.inode.target
+                if target.startswith("/"):
+                    done = [self.top]
+                left = [part for part in target.split("/") if part not in {"", "."}] + left
+            elif child.children is None:
+                if not make:
+                    return None
+                raise _Refusal(f"has {part!r} as its folder, a file")
+            else:
+                done.append(child)
+        return done[-1]
 
     def _parent(self, parts: tuple[str, ...]) -> dict[str, Entry]:
         """The folder that will hold ``parts``, made where nobody listed it."""
-        entry = self.top
-        for depth, part in enumerate(parts[:-1]):
-            assert entry.children is not None  # noqa: S101 (for the type checker; see below)
-            child = entry.children.get(part)
-            if child is None:
-                child = Entry(Inode(0o755, 0, 0, 0), self._layer, {}, implied=True)
-                entry.children[part] = child
-            elif child.children is None:
-                kind = "symbolic link" if child.inode.target else "file"
-                raise _Refusal(f"has {'/'.join(parts[: depth + 1])!r} as its folder, a {kind}")
-            entry = child
-        assert entry.children is not None  # noqa: S101
-        return entry.children
+        folder = self._folder_of(parts, make=True)
+        assert folder is not None  # noqa: S101 (for the type checker: it was made)
+        assert folder.children is not None  # noqa: S101
+        return folder.children
 
     def _folder(self, member: Member) -> None:
         inode = Inode(*_meta(member))
@@ -226,24 +254,13 @@ class Tree:
             self.top.inode = inode
             return
         siblings = self._parent(member.parts)
-        name = member.parts[-1]
-        old = siblings.get(name)
-        if old is None or (old.children is None and old.layer < self._layer):
-            siblings[name] = Entry(inode, self._layer, {})
-            return
-        if old.children is None or (
-            old.layer == self._layer and not old.implied and old.inode != inode
-        ):
-            raise _Refusal("is in the archive twice")
-        siblings[name] = Entry(inode, self._layer, old.children)
+        old = siblings.get(member.parts[-1])
+        children = old.children if old is not None else None
+        siblings[member.parts[-1]] = Entry(inode, self._layer, {} if children is None else children)
 
     def _put(self, member: Member, inode: Inode) -> None:
-        siblings = self._parent(member.parts)
-        name = member.parts[-1]
-        old = siblings.get(name)
-        if old is not None and self._is_new(old):
-            raise _Refusal("is in the archive twice")
-        siblings[name] = Entry(inode, self._layer)
+        """Give the name to ``inode``; of two members of one name the last one counts."""
+        self._parent(member.parts)[member.parts[-1]] = Entry(inode, self._layer)
 
     def _is_new(self, entry: Entry) -> bool:
         """Whether this layer gave the entry or anything below it."""
@@ -251,7 +268,7 @@ class Tree:
         return entry.layer == self._layer or any(self._is_new(child) for child in below)
 
     def _whiteout(self, parts: tuple[str, ...]) -> None:
-        folder = self._find(parts[:-1])
+        folder = self._folder_of(parts, make=False)
         if folder is None or folder.children is None:
             return
         entry = folder.children.get(parts[-1])

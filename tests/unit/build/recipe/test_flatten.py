@@ -78,7 +78,7 @@ def test_keeps_capabilities(tmp_path: Path) -> None:
 
 def test_nothing_is_written_of_an_archive_that_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError):
-        flatten(tmp_path, member("d/x"), symlink("d", "/etc") + member("d/x"))
+        flatten(tmp_path, member("d/x"), member("e") + member("d/../x"))
     assert list(tmp_path.iterdir()) == []
 
 
