@@ -42,7 +42,7 @@ from machineos.build.os.workshop import (
     require_variant,
 )
 from machineos.build.recipe.build import Settings, build
-from machineos.build.recipe.config import ImageConfig, architecture
+from machineos.build.recipe.config import ImageConfig
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.image import put_image
 from machineos.build.recipe.recipe import parse_recipe
@@ -51,6 +51,7 @@ from machineos.core.files import locked, write_atomic
 from machineos.core.run import run
 from machineos.document.model.hardware import HARDWARE_LABEL
 from machineos.host.pack import tools
+from machineos.oci.graph.platform import architecture
 from machineos.oci.layout.folder import LayoutRepository
 
 if TYPE_CHECKING:

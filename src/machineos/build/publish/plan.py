@@ -31,7 +31,7 @@ from machineos.document.rules.subject import declared
 from machineos.document.verify.layers import require_mountable
 from machineos.document.verify.published import verify_install
 from machineos.errors import ConflictError, MissingError
-from machineos.oci.graph.walk import platform_name
+from machineos.oci.graph.platform import choose
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import (
     CONFIG,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 BOOTKIT_VERSION = "1.0.0"
 VERSION_LABEL = "org.opencontainers.image.version"
-PLATFORM = "linux/amd64"
+PLATFORM = ("linux", "amd64")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -214,7 +214,7 @@ class _Resolver:
         _check_claims(wanted, descriptor, len(data), what)
         document = parse_document(data, name=what, media_type=descriptor.media_type)
         if isinstance(document, Index):
-            descriptor, data = repository.manifest(str(_platform(document, what).digest))
+            descriptor, data = repository.manifest(str(choose(document, PLATFORM, what).digest))
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
         before = self._created(repository, document, what)
         converter = self._needed_converter(document, what, wanted.service_name)
@@ -290,16 +290,6 @@ def _check_claims(wanted: ImageTarget, found: Descriptor, size: int, what: str) 
     claimed = publisher.Claimed(wanted.digest, wanted.size, found.digest, size)
     for rule in publisher.CLAIMS:
         rule.require(claimed, what)
-
-
-def _platform(index: Index, what: str) -> Descriptor:
-    for entry in index.manifests:
-        if platform_name(entry) == PLATFORM:
-            return entry
-    if len(index.manifests) == 1 and index.manifests[0].platform is None:
-        return index.manifests[0]
-    there = ", ".join(sorted({platform_name(entry) for entry in index.manifests}))
-    raise MissingError(f"{what}: is not there for {PLATFORM}", hint=f"it is for: {there:.500}")
 
 
 def _version(manifest: Manifest, config: object, what: str) -> str:

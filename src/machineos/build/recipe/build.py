@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from machineos.build.recipe import imports as importing
-from machineos.build.recipe.config import ImageConfig, architecture
+from machineos.build.recipe.config import ImageConfig
 from machineos.build.recipe.conversion import Unpacking
 from machineos.build.recipe.convert import read_image, unpack_image
 from machineos.build.recipe.download import Downloads
@@ -56,6 +56,7 @@ from machineos.core.run import run
 from machineos.document.rules.programs import STACK
 from machineos.errors import DocumentError, Fault, MissingError
 from machineos.host.pack import mmdebstrap, tools
+from machineos.oci.graph.platform import architecture
 from machineos.oci.layout.folder import LayoutRepository
 
 if TYPE_CHECKING:

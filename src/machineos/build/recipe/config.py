@@ -16,13 +16,6 @@ from machineos.core.jsondoc import parse_json
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.errors import DocumentError, Fault
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-
-
-def architecture(machine: str) -> str:
-    """Return the OCI name for what ``uname -m`` says."""
-    return _ARCHITECTURES.get(machine, machine)
-
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a configuration that outlive a build: platform and how to run it.
@@ -75,8 +68,10 @@ def parse_config(data: bytes, *, name: str) -> tuple[ImageConfig, tuple[Digest, 
             return ""
         return value
 
+    # What is null is absent, as for Go, which writes it so.
     run = body.get("config") or {}
     if isinstance(run, dict):
+        run = {key: value for key, value in run.items() if value is not None}
         _check_run(run, faults)
     else:
         faults.append(Fault("config", 0, "is not an object"))
@@ -98,11 +93,15 @@ def parse_config(data: bytes, *, name: str) -> tuple[ImageConfig, tuple[Digest, 
 
 def _check_run(run: dict[str, Any], faults: list[Fault]) -> None:
     for key in ("Entrypoint", "Cmd", "Env"):
-        value = run.get(key)
-        if value is None:
-            run.pop(key, None)
-        elif not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        value = run.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             faults.append(Fault(f"config.{key}", 0, "is not a list of strings"))
-    for key in ("User", "WorkingDir"):
+    for key in ("Volumes", "ExposedPorts", "Labels"):
+        if not isinstance(run.get(key, {}), dict):
+            faults.append(Fault(f"config.{key}", 0, "is not an object"))
+    for key, value in (run.get("Labels") or {}).items() if not faults else ():
+        if not isinstance(value, str):
+            faults.append(Fault(f"config.Labels.{key[:80]}", 0, "is not a string"))
+    for key in ("User", "WorkingDir", "StopSignal"):
         if not isinstance(run.get(key, ""), str):
             faults.append(Fault(f"config.{key}", 0, "is not a string"))

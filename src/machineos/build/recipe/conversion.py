@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from machineos.build.recipe.member import Limits, Policy
-from machineos.errors import DocumentError, Fault, MissingError
+from machineos.errors import DocumentError, Fault
 from machineos.oci.model.atomfs import parse_layer_type
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from machineos.core.digest import Digest
     from machineos.document.model.install import Mount
     from machineos.oci.model.atomfs import FilesystemKind
-    from machineos.oci.model.documents import Descriptor, Index, Manifest
+    from machineos.oci.model.documents import Manifest
 
 Platform = tuple[str, str]
 
@@ -48,18 +48,6 @@ class Conversion(Unpacking):
     platform: Platform = field(default=("linux", "amd64"), kw_only=True)
     kind: FilesystemKind = field(default="squashfs", kw_only=True)
     mounts: tuple[Mount, ...] | None = field(default=None, kw_only=True)
-
-
-def choose(index: Index, platform: Platform, name: str) -> Descriptor:
-    """Return the image of an index for ``platform``. Raises: MissingError."""
-    for entry in index.manifests:
-        if _platform(entry) == platform:
-            return entry
-    known = {"/".join(str(part) for part in _platform(entry)) for entry in index.manifests}
-    raise MissingError(
-        f"{name}: has no image for {'/'.join(platform)}",
-        hint=f"it has: {', '.join(sorted(known))}",
-    )
 
 
 def require_image(manifest: Manifest, name: str) -> None:
@@ -101,8 +89,3 @@ def why_not_streamed(kind: FilesystemKind, root: Facts, *, newest: int, now: flo
     if (root.uid, root.gid) != (0, 0) or root.xattrs:
         return "an image whose root folder is not 0:0 or has attributes"
     return ""
-
-
-def _platform(entry: Descriptor) -> tuple[object, object]:
-    platform = entry.platform or {}
-    return platform.get("os"), platform.get("architecture")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from machineos.build.recipe.config import ImageConfig, parse_config
 from machineos.build.recipe.conversion import (
-    choose,
     converted_kind,
     require_image,
     require_usable,
@@ -32,6 +31,7 @@ from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.image import check_image_config, resolve_user
 from machineos.document.rules.programs import STACK
 from machineos.document.rules.storage import FOLDERS, Tree
+from machineos.oci.graph.platform import choose
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import Index, parse_document, parse_manifest
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from machineos.build.recipe.config import ImageConfig, architecture
+from machineos.build.recipe.config import ImageConfig
 from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.core.digest import Digest
 from machineos.core.word import RootHash
 from machineos.errors import DigestError, DocumentError, Fault, PolicyError
+from machineos.oci.graph.platform import architecture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

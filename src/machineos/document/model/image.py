@@ -10,14 +10,30 @@ import msgspec
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """The ``config`` object as it is written; ``document.rules.configs`` judges it."""
+    """The ``config`` object; ``document.rules.configs`` judges it. As it is written but for what
+    is null there, which is absent."""
 
     entrypoint: tuple[str, ...] | None = msgspec.field(default=None, name="Entrypoint")
     cmd: tuple[str, ...] | None = msgspec.field(default=None, name="Cmd")
     env: tuple[str, ...] | None = msgspec.field(default=None, name="Env")
-    user: str = msgspec.field(default="", name="User")
-    folder: str = msgspec.field(default="", name="WorkingDir")
-    signal: str = msgspec.field(default="", name="StopSignal")
+    said_user: str | None = msgspec.field(default=None, name="User")
+    said_folder: str | None = msgspec.field(default=None, name="WorkingDir")
+    said_signal: str | None = msgspec.field(default=None, name="StopSignal")
+
+    @property
+    def user(self) -> str:
+        """Who runs it, empty for root."""
+        return self.said_user or ""
+
+    @property
+    def folder(self) -> str:
+        """Where it runs, empty for the root."""
+        return self.said_folder or ""
+
+    @property
+    def signal(self) -> str:
+        """What ends it, empty where nothing is said."""
+        return self.said_signal or ""
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from machineos.core.digest import Digest
 from machineos.errors import DigestError, DocumentError, Fault, MissingError, UsageError
+from machineos.oci.graph.platform import platform_name
 from machineos.oci.model.documents import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -106,13 +107,6 @@ def _wanted(root: Index, platforms: Sequence[str], name: str) -> tuple[Descripto
         there = ", ".join(sorted({platform_name(entry) for entry in root.manifests}))
         raise MissingError(f"{name}: no platform {', '.join(sorted(missing))}", hint=f"has {there}")
     return wanted
-
-
-def platform_name(entry: Descriptor) -> str:
-    """Return ``os/architecture[/variant]`` of an entry of an index, ``unknown`` if it has none."""
-    platform = entry.platform or {}
-    parts = [platform.get("os"), platform.get("architecture"), platform.get("variant")]
-    return "/".join(str(part) for part in parts if part) or "unknown"
 
 
 def children(document: Manifest | Index) -> tuple[Descriptor, ...]:

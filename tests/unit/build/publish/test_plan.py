@@ -422,7 +422,7 @@ ARM = {"os": "linux", "architecture": "arm64"}
 
 
 def test_an_index_gives_the_image_of_our_platform(images: MemoryRepository) -> None:
-    assert PLATFORM == "linux/amd64"
+    assert PLATFORM == ("linux", "amd64")
     entries = listed(images, ARM, AMD, AMD)
     assert plan(images).images[0].descriptor.digest == entries[1].digest
     whole = images.resolve("zot")
@@ -437,7 +437,7 @@ def test_an_index_with_one_image_of_no_platform(images: MemoryRepository) -> Non
 
 @pytest.mark.parametrize(
     ("platforms", "there"),
-    [((ARM,), "linux/arm64"), ((None, ARM, ARM), "linux/arm64, unknown"), ((), "")],
+    [((ARM,), "linux/arm64"), ((None, ARM, None), "linux/arm64, unknown"), ((), "")],
 )
 def test_an_index_without_our_platform(
     images: MemoryRepository, platforms: tuple[dict[str, str] | None, ...], there: str

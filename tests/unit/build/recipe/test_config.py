@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from machineos.build.recipe.config import architecture, parse_config
+from machineos.build.recipe.config import parse_config
 from machineos.core.digest import Digest
 from machineos.errors import DocumentError
 
@@ -45,6 +45,7 @@ def test_reads_and_writes() -> None:
         ({"config": {"Cmd": "x"}}, "config.Cmd"),
         ({"config": {"Env": [1]}}, "config.Env"),
         ({"config": {"User": 5}}, "config.User"),
+        ({"config": {"Labels": {"a": 1}}}, "config.Labels.a"),
         ({"rootfs": None}, "rootfs.diff_ids"),
         ({"rootfs": {"diff_ids": "x"}}, "rootfs.diff_ids"),
     ],
@@ -55,9 +56,21 @@ def test_refuses_what_is_not_a_configuration(changes: dict[str, Any], path: str)
     assert [fault.path for fault in caught.value.faults] == [path]
 
 
-def test_names_of_architectures() -> None:
-    assert [architecture(name) for name in ("x86_64", "aarch64", "riscv64")] == [
-        "amd64",
-        "arm64",
-        "riscv64",
-    ]
+EVERYTHING = ("Entrypoint", "Cmd", "Env", "Volumes", "ExposedPorts", "Labels", "User", "WorkingDir",
+              "StopSignal", "Healthcheck", "OnBuild", "ArgsEscaped")  # fmt: skip
+
+
+@pytest.mark.parametrize("key", EVERYTHING)
+def test_what_is_null_is_absent(key: str) -> None:
+    """Docker's classic builder writes it so, and whoever copied its configuration."""
+    config, _ = parse_config(body(config={"Cmd": ["x"], key: None}), name="c")
+    assert config.run == ({} if key == "Cmd" else {"Cmd": ["x"]})
+    for whole in ({"config": None}, {"variant": None}, {"os": None}):
+        parse_config(body(**whole), name="c")
+
+
+@pytest.mark.parametrize("key", EVERYTHING[:9])
+def test_a_wrong_type_is_a_fault_with_its_path(key: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse_config(body(config={key: 7}), name="c")
+    assert [fault.path for fault in caught.value.faults] == [f"config.{key}"]

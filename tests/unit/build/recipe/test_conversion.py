@@ -12,8 +12,8 @@ from machineos.build.recipe.conversion import Conversion, Unpacking
 from machineos.build.recipe.member import Limits, Policy
 from machineos.build.recipe.tarheader import Facts
 from machineos.core.digest import Digest
-from machineos.errors import DocumentError, MissingError
-from machineos.oci.model.documents import INDEX, MANIFEST, Descriptor, Index, Manifest
+from machineos.errors import DocumentError
+from machineos.oci.model.documents import MANIFEST, Descriptor, Manifest
 from vectors.clock import FixedClock
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -32,25 +32,6 @@ def manifest(*layers: Descriptor, artifact_type: str = "") -> Manifest:
     return Manifest(
         media_type=MANIFEST, config=entry("c"), layers=layers, artifact_type=artifact_type
     )
-
-
-def test_the_first_image_for_the_platform_is_taken() -> None:
-    arm, one = entry(os="linux", architecture="arm64"), entry(os="linux", architecture="amd64")
-    two, other = entry("x", os="linux", architecture="amd64"), entry(os="w", architecture="amd64")
-    index = Index(media_type=INDEX, manifests=(other, arm, one, two))
-    assert conversion.choose(index, ("linux", "amd64"), "i") == one
-    assert conversion.choose(index, ("linux", "arm64"), "i") == arm
-    with pytest.raises(MissingError) as caught:
-        conversion.choose(index, ("linux", "riscv64"), "i")
-    assert caught.value.message == "i: has no image for linux/riscv64"
-    assert caught.value.hint == "it has: linux/amd64, linux/arm64, w/amd64"
-
-
-def test_an_entry_without_a_platform_is_for_none() -> None:
-    index = Index(media_type=INDEX, manifests=(entry(),))
-    with pytest.raises(MissingError) as caught:
-        conversion.choose(index, ("linux", "amd64"), "i")
-    assert caught.value.hint == "it has: None/None"
 
 
 def test_an_image_has_layers_and_is_no_artifact() -> None:

@@ -186,7 +186,7 @@ def test_an_index_gives_the_image_of_the_platform(tmp_path: Path) -> None:
     assert (unpacked(tmp_path, convert(source, tmp_path)) / "old").exists()
     (tmp_path / "x").mkdir()
     refused(
-        source, tmp_path / "x", MissingError, "no image for linux/mips", platform=("linux", "mips")
+        source, tmp_path / "x", MissingError, "not there for linux/mips", platform=("linux", "mips")
     )
 
 

@@ -23,7 +23,9 @@ GROUP = b"root:x:0:\nweb:x:33:app\nbig:x:70000:\n#x:x:1:\ny:1\n"
 
 def said(**changes: object) -> dict[str, list[tuple[str, str]]]:
     """Return what each rule says of a configuration that is good otherwise."""
-    values: dict[str, Any] = {"entrypoint": ("/run",), **changes}
+    wire = {"user": "said_user", "folder": "said_folder", "signal": "said_signal"}
+    values: dict[str, Any] = {"entrypoint": ("/run",)}
+    values |= {wire.get(name, name): value for name, value in changes.items()}
     run = Run(**values)
     found = {one.name: list(one.breaches(run)) for one in configs.RULES}
     return {name: messages for name, messages in found.items() if messages}

@@ -50,7 +50,6 @@ BESIDE = {
     "boot/phases/volumes.py:_open": "a volume of the disk cannot be read",
     "boot/waiting.py:wait_for": "a device did not appear",
     "build/publish/plan.py:_check_hardware": "the bootkit is for something else",
-    "build/publish/plan.py:_platform": "there is no image for our platform",
     "build/publish/plan.py:_version": "nothing says which version it is",
     "build/publish/publish.py:write": "the registry stored something else",
     "build/publish/source.py:Mebibytes.parse": "a value that cannot be read",

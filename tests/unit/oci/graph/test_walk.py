@@ -11,6 +11,7 @@ import pytest
 from fakes.repository import MemoryRepository
 from machineos.core.digest import Digest
 from machineos.errors import DigestError, DocumentError, MissingError, UsageError
+from machineos.oci.graph.platform import platform_name
 from machineos.oci.graph.walk import (
     MAX_BLOBS,
     MAX_DEPTH,
@@ -18,7 +19,6 @@ from machineos.oci.graph.walk import (
     MAX_MANIFESTS,
     Graph,
     children,
-    platform_name,
     refusal,
     select,
     walk,
