@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _OFTEN = 0.5
 _SELDOM = 5.0
-# What waits for the services waits until they have run for so long, since they have only begun their
+# What waits for the services waits until they have run for so long, since they have only begun to
 # work when systemd calls them active, and never longer than this after our own start.
 _CALM, _LATEST = 30.0, 120.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
