@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -29,8 +30,14 @@ _INTERRUPTED = 130
 
 
 def home() -> Home:
-    """Return the folders of the calling user."""
-    return home_of(os.environ, os.getuid())
+    """Return the folders of the calling user. Raises: UsageError (who has none)."""
+    known = ""
+    if not os.environ.get("HOME"):
+        import pwd  # a container's user may have a number and no record
+
+        with suppress(KeyError):
+            known = pwd.getpwuid(os.getuid()).pw_dir
+    return home_of(os.environ, os.getuid(), known)
 
 
 def environment() -> Mapping[str, str]:
@@ -40,6 +47,9 @@ def environment() -> Mapping[str, str]:
 
 def main(group: click.Group) -> NoReturn:
     """Run a command and end the process: the console script of each command."""
+    # What is built is for everybody to read and the same for all, as for buildah; what is nobody
+    # else's business gets its mode where it is made.
+    os.umask(0o022)
     signal.signal(signal.SIGTERM, _terminate)
     name = group.name or ""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.printable import printable
-from machineos.errors import DocumentError, MachineOSError, SpaceError
+from machineos.errors import DocumentError, MachineOSError, SpaceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,9 +32,19 @@ class Home:
         return self.data / "machine" / "trust" / "keys"
 
 
-def home_of(environ: Mapping[str, str], uid: int) -> Home:
-    """Return the folders of the user with this environment. Relative ones do not count."""
-    user = Path(environ.get("HOME") or "/root")
+def home_of(environ: Mapping[str, str], uid: int, known: str = "") -> Home:
+    """Return the folders of the user with this environment; ``known`` is the home in his record.
+    Relative ones do not count.
+
+    Raises: UsageError (of whom nothing is known but a number).
+    """
+    home = environ.get("HOME") or known
+    if not home:
+        raise UsageError(
+            f"HOME is not set, and the system knows no user {uid}",
+            hint="set HOME to a folder that is yours",
+        )
+    user = Path(home)
 
     def folder(variable: str, default: Path) -> Path:
         value = environ.get(variable, "")

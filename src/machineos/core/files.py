@@ -156,6 +156,28 @@ def read_bounded(path: Path, limit: int) -> bytes:
     return data
 
 
+def read_named(path: Path, limit: int) -> bytes:
+    """Return the content of a file that the user names, at most ``limit`` bytes.
+
+    Links are followed: each file of a mounted Kubernetes Secret, of Nix and of Bazel is one. What
+    is at their end has to be a file, or a pipe, as ``<(command)`` is.
+    Raises: MissingError, DocumentError (something else, or larger), OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} does not exist") from error
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        os.close(descriptor)
+        raise DocumentError(str(path), [Fault("", 0, "is not a regular file")])
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise DocumentError(str(path), [Fault("", 0, f"is larger than {limit} bytes")])
+    return data
+
+
 def erase(path: Path) -> None:
     """Overwrite the regular file ``path`` with zeros where it lies, read them back from the disk,
     and remove it. Flash memory and file systems that never write in place keep the old blocks.

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from machineos.cli import shape
-from machineos.errors import DocumentError, Fault, MachineOSError, MissingError, SpaceError
+from machineos.errors import (
+    DocumentError,
+    Fault,
+    MachineOSError,
+    MissingError,
+    SpaceError,
+    UsageError,
+)
 
 
 def test_a_table_is_as_wide_as_its_widest_cells() -> None:
@@ -38,7 +45,7 @@ def test_folders_follow_the_xdg_specification() -> None:
     )
     assert home.keysets == Path("/home/u/.local/share/machine/trust/keys")
     names = ("DATA_HOME", "CONFIG_HOME", "STATE_HOME", "RUNTIME_DIR", "CACHE_HOME")
-    given = shape.home_of({f"XDG_{name}": f"/{name}" for name in names}, 0)
+    given = shape.home_of({f"XDG_{name}": f"/{name}" for name in names}, 0, "/root")
     found = (given.data, given.config, given.state, given.runtime, given.cache)
     assert found == tuple(Path(f"/{name}") for name in names)
     assert given.user == Path("/root")
@@ -77,3 +84,10 @@ def test_what_the_system_refuses_is_said_in_its_words(
     found = shape.refused_by_system(error)
     assert type(found) is kind
     assert text in found.message
+
+
+def test_a_user_without_home_has_the_one_of_his_record() -> None:
+    assert shape.home_of({}, 7, "/srv/seven").user == Path("/srv/seven")
+    assert shape.home_of({"HOME": "/home/u"}, 7, "/srv/seven").user == Path("/home/u")
+    with pytest.raises(UsageError, match="HOME is not set, and the system knows no user 77777"):
+        shape.home_of({}, 77777)

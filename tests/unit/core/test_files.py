@@ -16,6 +16,7 @@ from machineos.core.files import (
     fsync_tree,
     locked,
     read_bounded,
+    read_named,
     write_atomic,
 )
 from machineos.core.run import run
@@ -211,3 +212,32 @@ def test_only_what_is_a_file_is_erased(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(DocumentError, match="is not a regular file"):
         erase(tmp_path / "fifo")
+
+
+# -- files that the user names
+
+
+def test_a_file_that_the_user_names_may_be_a_link_or_a_pipe(tmp_path: Path) -> None:
+    """Each file of a mounted Kubernetes Secret is a link to a link."""
+    (tmp_path / "..2026").mkdir()
+    (tmp_path / "..2026/key").write_bytes(b"text")
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "key").symlink_to("..data/key")
+    assert read_named(tmp_path / "key", 4) == b"text"
+    with pytest.raises(DocumentError, match="is larger than 3 bytes"):
+        read_named(tmp_path / "key", 3)
+    reader, writer = os.pipe()
+    os.write(writer, b"from a command")
+    os.close(writer)
+    assert read_named(Path(f"/dev/fd/{reader}"), 100) == b"from a command"
+    os.close(reader)
+
+
+def test_what_is_no_file_of_a_user(tmp_path: Path) -> None:
+    (tmp_path / "gone").symlink_to("nowhere")
+    for path in (tmp_path / "gone", tmp_path / "no"):
+        with pytest.raises(MissingError, match="does not exist"):
+            read_named(path, 4)
+    for path in (tmp_path, Path("/dev/zero")):
+        with pytest.raises(DocumentError, match="is not a regular file"):
+            read_named(path, 4)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from machineos.build.publish.plan import prepare
 from machineos.build.publish.source import parse_source
-from machineos.core.files import read_bounded
+from machineos.core.files import read_named
 from machineos.document.model.limits import MAX_SOURCE
 from machineos.document.verify.images import REPOSITORY
 from machineos.errors import DigestError
@@ -68,7 +68,7 @@ class Published:
 
 def load_source(path: Path) -> Source:
     """Return the ``manifest.yaml`` in a file. Raises: DocumentError, MissingError."""
-    return parse_source(read_bounded(path, MAX_SOURCE), name=str(path))
+    return parse_source(read_named(path, MAX_SOURCE), name=str(path))
 
 
 def publish(publishing: Publishing, place: Place, reporting: Reporting | None = None) -> Published:

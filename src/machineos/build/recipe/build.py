@@ -51,7 +51,7 @@ from machineos.build.recipe.stageplan import (
 )
 from machineos.build.recipe.stagetree import add_mount_points, clamp, programs
 from machineos.core.digest import Digest
-from machineos.core.files import locked, read_bounded, write_atomic
+from machineos.core.files import locked, read_bounded, read_named, write_atomic
 from machineos.core.run import run
 from machineos.document.rules.programs import STACK
 from machineos.errors import DocumentError, Fault, MissingError
@@ -97,7 +97,7 @@ class Settings:
 
 def load_recipe(path: Path, *, substitutions: Mapping[str, str]) -> Recipe:
     """Read a recipe from a file. Raises: MissingError, DocumentError."""
-    data = read_bounded(path, MAX_RECIPE)
+    data = read_named(path, MAX_RECIPE)
     return parse_recipe(data, name=str(path), substitutions=substitutions)
 
 

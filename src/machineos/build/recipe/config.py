@@ -68,13 +68,7 @@ def parse_config(data: bytes, *, name: str) -> tuple[ImageConfig, tuple[Digest, 
             return ""
         return value
 
-    # What is null is absent, as for Go, which writes it so.
-    run = body.get("config") or {}
-    if isinstance(run, dict):
-        run = {key: value for key, value in run.items() if value is not None}
-        _check_run(run, faults)
-    else:
-        faults.append(Fault("config", 0, "is not an object"))
+    run = _read_run(body.get("config"), faults)
     rootfs = body.get("rootfs")
     ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
@@ -84,24 +78,40 @@ def parse_config(data: bytes, *, name: str) -> tuple[ImageConfig, tuple[Digest, 
         os=text("os"),
         variant=text("variant"),
         author=text("author"),
-        run=run if isinstance(run, dict) else {},
+        run=run,
     )
     if faults:
         raise DocumentError(name, faults)
     return config, tuple(Digest.parse(item) for item in ids or ())
 
 
+def _read_run(said: object, faults: list[Fault]) -> dict[str, Any]:
+    """Return how to run it; what is null is absent, as for Go, which writes it so."""
+    if not isinstance(said, dict):
+        if said is not None:
+            faults.append(Fault("config", 0, "is not an object"))
+        return {}
+    run = {key: value for key, value in said.items() if value is not None}
+    _check_run(run, faults)
+    return run
+
+
 def _check_run(run: dict[str, Any], faults: list[Fault]) -> None:
-    for key in ("Entrypoint", "Cmd", "Env"):
-        value = run.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            faults.append(Fault(f"config.{key}", 0, "is not a list of strings"))
-    for key in ("Volumes", "ExposedPorts", "Labels"):
-        if not isinstance(run.get(key, {}), dict):
-            faults.append(Fault(f"config.{key}", 0, "is not an object"))
-    for key, value in (run.get("Labels") or {}).items() if not faults else ():
+    kinds: tuple[tuple[type, str, tuple[str, ...]], ...] = (
+        (list, "a list of strings", ("Entrypoint", "Cmd", "Env")),
+        (dict, "an object", ("Volumes", "ExposedPorts", "Labels")),
+        (str, "a string", ("User", "WorkingDir", "StopSignal")),
+    )
+    for kind, name, keys in kinds:
+        for key in keys:
+            value = run.get(key, kind())
+            if not isinstance(value, kind) or (kind is list and not _are_texts(value)):
+                faults.append(Fault(f"config.{key}", 0, f"is not {name}"))
+    labels = run.get("Labels")
+    for key, value in labels.items() if isinstance(labels, dict) else ():
         if not isinstance(value, str):
             faults.append(Fault(f"config.Labels.{key[:80]}", 0, "is not a string"))
-    for key in ("User", "WorkingDir", "StopSignal"):
-        if not isinstance(run.get(key, ""), str):
-            faults.append(Fault(f"config.{key}", 0, "is not a string"))
+
+
+def _are_texts(values: Any) -> bool:  # noqa: ANN401 (a list, of whatever)
+    return all(isinstance(value, str) for value in values)

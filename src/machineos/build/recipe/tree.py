@@ -209,37 +209,40 @@ class Tree:
 
     def _folder_of(self, parts: tuple[str, ...], *, make: bool) -> Entry | None:
         """Return the folder that holds ``parts``; where nobody listed it, it is made, or None."""
-        done = [self.top]
-        left = list(parts[:-1])
-        links = 0
+        done, left, links = [self.top], list(parts[:-1]), 0
         while left:
             part = left.pop(0)
             if part == "..":
                 done = done[:-1] or [self.top]
                 continue
-            children = done[-1].children
-            assert children is not None  # noqa: S101 (for the type checker: only folders are here)
-            child = children.get(part)
+            child = self._step(done[-1], part, make=make)
             if child is None:
-                if not make:
-                    return None
-                child = Entry(Inode(0o755, 0, 0, 0), self._layer, {}, implied=True)
-                children[part] = child
-            if child.inode.target:
-                links += 1
-                if links > _MAX_LINKS:
-                    raise _Refusal("leads through too many symbolic links")
-                target = child.inode.target
-                if target.startswith("/"):
-                    done = [self.top]
-                left = [part for part in target.split("/") if part not in {"", "."}] + left
-            elif child.children is None:
-                if not make:
-                    return None
-                raise _Refusal(f"has {part!r} as its folder, a file")
-            else:
+                return None
+            if child.children is not None:
                 done.append(child)
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise _Refusal("leads through too many symbolic links")
+            target = child.inode.target
+            done = [self.top] if target.startswith("/") else done
+            left = [part for part in target.split("/") if part not in {"", "."}] + left
         return done[-1]
+
+    def _step(self, folder: Entry, part: str, *, make: bool) -> Entry | None:
+        """Return the folder or the link of that name; None, or a new folder, where there is none
+        of both."""
+        assert folder.children is not None  # noqa: S101 (for the type checker: it is a folder)
+        child = folder.children.get(part)
+        if child is None and make:
+            child = folder.children[part] = Entry(
+                Inode(0o755, 0, 0, 0), self._layer, {}, implied=True
+            )
+        if child is None or child.children is not None or child.inode.target:
+            return child
+        if make:
+            raise _Refusal(f"has {part!r} as its folder, a file")
+        return None
 
     def _parent(self, parts: tuple[str, ...]) -> dict[str, Entry]:
         """The folder that will hold ``parts``, made where nobody listed it."""

@@ -16,7 +16,7 @@ from machineos.cli import app, options
 from machineos.cli.developer import machine_shape
 from machineos.cli.group import group
 from machineos.core.clock import SystemClock
-from machineos.core.files import read_bounded
+from machineos.core.files import read_named
 from machineos.errors import ConflictError, DocumentError, MachineError, MachineOSError, UsageError
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def _read(store: MachineStore, name: str | None, source: str | None, machine_typ
 
 def _input(source: str | None) -> bytes:
     if source is not None and source != "-":
-        return read_bounded(Path(source), _LIMIT)
+        return read_named(Path(source), _LIMIT)
     if source is None and sys.stdin.isatty():
         return b""
     return sys.stdin.buffer.read(_LIMIT + 1)

@@ -309,13 +309,13 @@ def _defaults(keyset: Keyset) -> Defaults:
 def _believed(
     project: str | None, ca: Path | None, product: UUID | None, *, needed: bool
 ) -> _Believed | None:
-    from machineos.core.files import read_bounded
+    from machineos.core.files import read_named
     from machineos.trust.verify.chain import MAX_PEM
 
     if project and ca:
         raise UsageError("--project and --ca both say whom to believe", hint="give one of them")
     if ca:
-        return _Believed(read_bounded(ca, MAX_PEM), product)
+        return _Believed(read_named(ca, MAX_PEM), product)
     if project:
         from machineos.trust.keys.keyset import find_project
 

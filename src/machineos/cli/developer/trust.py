@@ -418,12 +418,12 @@ def _show_files(files: dict[str, Path], *, paths: bool, as_json: bool) -> None:
 
 
 def _show_item(file: Path, *, path: bool, as_json: bool) -> None:
-    from machineos.core.files import read_bounded
+    from machineos.core.files import read_named
 
     if path:
         click.echo(str(file))
         return
-    text = read_bounded(file, 1 << 20).decode("utf-8", "replace")
+    text = read_named(file, 1 << 20).decode("utf-8", "replace")
     if as_json:
         app.show_json({"path": str(file), "value": text})
     else:

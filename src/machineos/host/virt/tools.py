@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import sys
 import tempfile
 from pathlib import Path
@@ -56,7 +55,8 @@ def set_up_tpm(state: Path, log: Path) -> None:
     if (state / swtpm.STATE_FILE).exists():
         return
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    perform(swtpm.setup_command(state, log, pwd.getpwuid(os.getuid()).pw_name))
+    # A user in a container may have a number and no name.
+    perform(swtpm.setup_command(state, log, str(os.getuid())))
 
 
 def enroll(template: Path, target: Path, *, pk: Enrolled, kek: Enrolled, db: Enrolled) -> None:

@@ -108,7 +108,7 @@ class LayoutRepository:
             )
         if tagged:
             return _plain(tagged[0])
-        if ":" in reference:
+        if reference.startswith(("sha256:", "sha512:")):
             return self._by_digest(index, Digest.parse(reference))
         raise MissingError(f"{self.name}: no tag {reference[:128]!r}", hint=_known_tags(index))
 

@@ -27,6 +27,10 @@ _MAX_TEXT = 1024
 _MAX_NAME = 255
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_MAX_REF_NAME = 255
+_REF_PART = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
+_REF_NAME = re.compile(rf"{_REF_PART}(?:/{_REF_PART})*|[a-zA-Z0-9_][a-zA-Z0-9._-]{{0,127}}")
+_DIGEST_LIKE = re.compile(r"sha(?:256|512):")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:.]{{2,45}}\])(?::([0-9]{{1,5}}))?")
@@ -52,6 +56,14 @@ def check_tag(tag: str) -> str:
             tag, "is not a tag (up to 128 letters, digits, '_', '.', '-'; not '.' or '-' first)"
         )
     return tag
+
+
+def check_ref_name(name: str) -> str:
+    """Return ``name`` if an image in a layout may be called so (OCI image specification,
+    "Pre-Defined Annotation Keys": ``org.opencontainers.image.ref.name``). Raises: DocumentError."""
+    if len(name) > _MAX_REF_NAME or not _REF_NAME.fullmatch(name):
+        raise _fault(name, "is not a name that an image in a layout may have")
+    return name
 
 
 def check_host(host: str) -> str:
@@ -158,17 +170,17 @@ class ImageSource(msgspec.Struct, frozen=True):
     @classmethod
     def _layout(cls, text: str) -> ImageSource:
         body = text.removeprefix("oci:")
-        folder, at, digest = body.partition("@")
-        if at:
+        folder, at, digest = body.rpartition("@")
+        if at and _DIGEST_LIKE.match(digest):
             selector = _named(text, lambda: str(Digest.parse(digest)))
         else:
             folder, colon, selector = body.partition(":")
             if not colon:
-                raise _fault(text, "names no tag: oci:DIR:TAG")
-            if selector.startswith(("sha256:", "sha512:")):
+                raise _fault(text, "names no tag: oci:DIR:TAG or oci:DIR@sha256:...")
+            if _DIGEST_LIKE.match(selector):
                 selector = _named(text, lambda: str(Digest.parse(selector)))
             else:
-                selector = _named(text, lambda: check_tag(selector))
+                selector = _named(text, lambda: check_ref_name(selector))
         if not folder:
             raise _fault(text, "names no folder: oci:DIR:TAG")
         return cls(selector=selector, folder=Path(folder))
@@ -176,7 +188,7 @@ class ImageSource(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         if self.reference is not None:
             return f"docker://{self.reference}"
-        joint = "@" if ":" in self.selector else ":"
+        joint = "@" if _DIGEST_LIKE.match(self.selector) else ":"
         return f"oci:{self.folder}{joint}{self.selector}"
 
 

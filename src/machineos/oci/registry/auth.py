@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from machineos.core.files import read_bounded
+from machineos.core.files import read_named
 from machineos.core.jsondoc import parse_json
 from machineos.errors import AuthError, DocumentError, Fault, MissingError
 from machineos.oci.model.reference import is_loopback
@@ -97,7 +97,7 @@ class Credentials:
         """
         for path in self._paths:
             try:
-                data = read_bounded(path, _FILE_LIMIT)
+                data = read_named(path, _FILE_LIMIT)
             except (MissingError, NotADirectoryError):
                 continue
             body = parse_json(data, name=str(path))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.core.files import atomic, read_bounded
+from machineos.core.files import atomic, read_named
 from machineos.core.run import perform
 from machineos.errors import MissingError, SignatureError
 from machineos.host.pack import sbsign
@@ -63,7 +63,7 @@ def verify_efi(path: Path, certificate: Path) -> None:
 
 
 def _verify(path: Path, certificate: Path, *, what: str) -> None:
-    parse_certificate(read_bounded(certificate, MAX_PEM), what=str(certificate))
+    parse_certificate(read_named(certificate, MAX_PEM), what=str(certificate))
     result = perform(sbsign.verify_command(path, certificate=certificate))
     outcome = sbsign.parse_verify(result)
     if not outcome.good:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from machineos.core.files import appearing, read_bounded, write_atomic
+from machineos.core.files import appearing, read_named, write_atomic
 from machineos.errors import ConflictError, MissingError
 from machineos.trust.keys import x509 as issuing
 from machineos.trust.keys.contents import (
@@ -70,7 +70,7 @@ class KeyPair:
 
     def certificate_pem(self) -> bytes:
         """Return the certificate's PEM. Raises: MissingError, DocumentError."""
-        return read_bounded(self.cert_path, MAX_PEM)
+        return read_named(self.cert_path, MAX_PEM)
 
     def certificate(self) -> Certificate:
         """Return the certificate. Raises: MissingError, DocumentError, SignatureError."""
@@ -82,14 +82,14 @@ class KeyPair:
 
     def is_protected(self) -> bool:
         """Whether a passphrase protects the private key. Raises: MissingError, DocumentError."""
-        return issuing.is_protected(read_bounded(self.key_path, MAX_PEM))
+        return issuing.is_protected(read_named(self.key_path, MAX_PEM))
 
     def private_key(self, passphrase: Secret | None) -> RSAPrivateKey:
         """Return the private key.
 
         Raises: MissingError, DocumentError, UsageError (passphrase), SignatureError (no RSA key).
         """
-        pem = read_bounded(self.key_path, MAX_PEM)
+        pem = read_named(self.key_path, MAX_PEM)
         return issuing.load_key(pem, passphrase, what=str(self.key_path))
 
 
@@ -170,7 +170,7 @@ class Keyset:
 
     def cross_certificate_pem(self) -> bytes:
         """Return that certificate. Raises: MissingError (a keyset of the predecessor)."""
-        return read_bounded(self.cross_certificate_path, MAX_PEM)
+        return read_named(self.cross_certificate_path, MAX_PEM)
 
     def key(self, role: str) -> KeyPair:
         """Return the key pair of a role in ``ROLES``. Raises: MissingError."""
@@ -319,7 +319,7 @@ def _open(pair: KeyPair, passphrase: Secret | None) -> Issued:
 
 
 def _read_uuid(path: Path) -> UUID:
-    return parse_uuid(read_bounded(path, _MAX_UUID), name=str(path))
+    return parse_uuid(read_named(path, _MAX_UUID), name=str(path))
 
 
 def _folders(root: Path) -> list[Path]:

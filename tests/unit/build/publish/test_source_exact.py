@@ -128,7 +128,11 @@ def test_a_claim_that_cannot_be_is_refused_and_none_is_none() -> None:
 
 def test_a_source_is_named_with_what_is_wrong_with_it() -> None:
     assert said({**BASE, "targets": [{**TARGET, "source": "oci:x"}]}) == [
-        ("targets[0].source", "target-source", "'oci:x' names no tag: oci:DIR:TAG")
+        (
+            "targets[0].source",
+            "target-source",
+            "'oci:x' names no tag: oci:DIR:TAG or oci:DIR@sha256:...",
+        )
     ]
 
 

@@ -117,10 +117,12 @@ def test_where_an_image_is() -> None:
     assert found("oci:folder:tag") == []
     assert found("") == [("targets[1].source", "is missing or empty")]
     assert found("oci:folder") == [
-        ("targets[1].source", "'oci:folder' names no tag: oci:DIR:TAG"),
+        ("targets[1].source", "'oci:folder' names no tag: oci:DIR:TAG or oci:DIR@sha256:..."),
     ]
     long = "oci:" + "x" * 100
-    assert found(long) == [("targets[1].source", f"{long[:80]!r} names no tag: oci:DIR:TAG")]
+    assert found(long) == [
+        ("targets[1].source", f"{long[:80]!r} names no tag: oci:DIR:TAG or oci:DIR@sha256:...")
+    ]
 
 
 @pytest.mark.parametrize(

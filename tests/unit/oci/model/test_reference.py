@@ -91,6 +91,10 @@ def test_hostile_references_are_refused(text: str) -> None:
     [
         ("oci:/a/b:1.0", Path("/a/b"), "1.0"),
         ("oci:dir:squashfs", Path("dir"), "squashfs"),
+        ("oci:dir:r.example.com/library/x:1", Path("dir"), "r.example.com/library/x:1"),
+        ("oci:dir:a--b+c@d", Path("dir"), "a--b+c@d"),
+        ("oci:job@2:1", Path("job@2"), "1"),
+        (f"oci:job@2@{DIGEST}", Path("job@2"), str(DIGEST)),
         (f"oci:/a@{DIGEST}", Path("/a"), str(DIGEST)),
     ],
 )
@@ -118,7 +122,10 @@ def test_registry_sources() -> None:
         "oci:/a",
         "oci::t",
         "oci:/a:",
-        "oci:/a:b:c",
+        "oci:/a:b c",
+        "oci:/a:b//c",
+        "oci:/a:/c",
+        "oci:/a:" + "b" * 256,
         "oci:/a:sha256:x",
         "oci:/a\0:t",
         "docker://",

@@ -13,7 +13,7 @@ from fakes.registry import PASSWORD, USER, FakeRegistry, fake_registry
 from machineos.errors import AuthError, DocumentError, MachineOSError, TransferError
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRepository
-from machineos.oci.registry import credential_helper
+from machineos.oci.registry import credential_helper, hub
 from machineos.oci.registry.auth import (
     Challenge,
     Credential,
@@ -159,11 +159,8 @@ def test_challenges_are_parsed() -> None:
     assert parse_challenges(["", "Bearer", "=" * 100_000]) == (Challenge("bearer"),)
 
 
-@pytest.mark.parametrize("key", [
-    "docker.io", "index.docker.io", "https://index.docker.io/v1/", "registry-1.docker.io",
-    "docker.io/library",
-])  # fmt: skip
-@pytest.mark.parametrize("host", ["docker.io", "index.docker.io"])
+@pytest.mark.parametrize("key", [*hub.NAMES, hub.STORE_KEY, f"{hub.NAMES[0]}/library"])
+@pytest.mark.parametrize("host", hub.NAMES)
 def test_docker_hub_has_the_credentials_of_all_its_names(
     tmp_path: Path, key: str, host: str
 ) -> None:

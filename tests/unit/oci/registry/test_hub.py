@@ -9,19 +9,21 @@ from machineos.oci.registry.client import HttpRegistry
 from machineos.oci.registry.transport import _same_origin
 
 
-@pytest.mark.parametrize("host", ["docker.io", "index.docker.io", "registry-1.docker.io"])
+@pytest.mark.parametrize("host", hub.NAMES)
 def test_docker_hub(host: str) -> None:
-    assert hub.server(host) == "registry-1.docker.io"
+    assert hub.server(host) == hub.SERVER != hub.NAMES[0]
     assert hub.repository(host, "alpine") == "library/alpine"
     assert hub.repository(host, "someone/alpine") == "someone/alpine"
-    assert hub.store_key(host) == "https://index.docker.io/v1/"
+    assert hub.store_key(host) == hub.STORE_KEY
     with HttpRegistry(host) as registry:
         assert registry.name == host
         assert registry.repository("alpine").name == f"{host}/library/alpine"
-        assert registry._transport.base == "https://registry-1.docker.io"
+        assert registry._transport.base == f"https://{hub.SERVER}"
 
 
-@pytest.mark.parametrize("host", ["r.example.com", "docker.io:5000", "docker.io.example.com"])
+@pytest.mark.parametrize(
+    "host", ["r.example.com", f"{hub.NAMES[0]}:5000", f"{hub.NAMES[0]}.example.com"]
+)
 def test_anybody_else(host: str) -> None:
     assert (hub.server(host), hub.names(host), hub.store_key(host)) == (host, (host,), host)
     assert hub.repository(host, "alpine") == "alpine"
