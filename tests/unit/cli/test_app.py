@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import sys
 from pathlib import Path
 
@@ -59,3 +60,16 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert b"o space left on" in result.stderr
         assert result.status == 10
         assert result.text == "0"
+
+
+def test_what_is_made_does_not_depend_on_the_umask(tmp_path: Path) -> None:
+    """As for buildah: a folder of an image that only its owner may enter is of no use in it."""
+    code = (
+        "import os, click; os.umask(0o077); from machineos.cli import app\n"
+        "group = click.Group('g')\n"
+        f"group.command('make')(lambda: os.mkdir({str(tmp_path / 'made')!r}))\n"
+        "import sys; sys.argv = ['g', 'make']; app.main(group)"
+    )
+    env = {"PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
+    run([sys.executable, "-c", code], timeout=60, env=env)
+    assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == 0o755
