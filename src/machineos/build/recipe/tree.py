@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from machineos.build.recipe.member import Kind, Member
+from machineos.build.recipe.member import MAX_DEPTH, Kind, Member
 from machineos.build.recipe.tarheader import Facts
 from machineos.document.model.image import Sight
 from machineos.errors import ArchiveError
@@ -220,6 +220,8 @@ class Tree:
                 return None
             if child.children is not None:
                 done.append(child)
+                if len(done) > MAX_DEPTH:
+                    raise _Refusal(f"leads more than {MAX_DEPTH} folders deep")
                 continue
             links += 1
             if links > _MAX_LINKS:

@@ -20,7 +20,7 @@ def aside(name: str, moment: int, number: bytes) -> str | None:
     clock); ``number`` are 8 random bytes. None for what journald would not go on writing to."""
     if not name.endswith(_IN_USE) or _ARCHIVED in name:
         return None
-    return f"{name.removesuffix(_IN_USE)}@{moment:016x}-{number.hex()}{_IN_USE}~"
+    return f"{name.removesuffix(_IN_USE)[:128]}@{moment:016x}-{number.hex()}{_IN_USE}~"
 
 
 def set_aside(folder: Path) -> None:

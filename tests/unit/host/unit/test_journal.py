@@ -21,6 +21,7 @@ NUMBER = bytes.fromhex("0123456789abcdef")
         ("system@4-5.journal~", None),
         ("system.journal~", None),
         ("fss", None),
+        ("x" * 247 + ".journal", "x" * 128 + "@000000000000002a-0123456789abcdef.journal~"),
     ],
 )
 def test_what_is_in_use_is_set_aside(name: str, new: str | None) -> None:
