@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bench import answers, boot, conversion, copies, demo
+from bench import answers, boot, conversion, copies, demo, foreign
 from bench.report import Row, markdown, raw
 from bench.workspace import TOP, Bench, facts, load
 from machineos.core.clock import SystemClock
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 _SINGLE: dict[str, Callable[[Bench], Row]] = {
     "publish": copies.publish,
     "pull": copies.pull,
+    "push": foreign.push,
+    "again": foreign.again,
     "convert": conversion.convert,
+    "origins": foreign.origin,
     "cli": answers.cli,
     "demo": demo.demo,
 }
-NAMES = ("publish", "pull", "convert", *boot.ROWS, "cli", "demo")
+NAMES = ("publish", "pull", "push", "again", "convert", "origins", *boot.ROWS, "cli", "demo")
 _LONG = ("demo",)
 
 

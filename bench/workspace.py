@@ -35,6 +35,8 @@ _FOLDERS = {
 }
 _VERSIONS = (
     ("skopeo", ("skopeo", "--version")),
+    ("umoci", ("umoci", "--version")),
+    ("buildah", ("buildah", "--version")),
     ("mksquashfs", ("mksquashfs", "-version")),
     ("veritysetup", ("veritysetup", "--version")),
     ("QEMU", ("qemu-system-x86_64", "--version")),
@@ -63,7 +65,7 @@ class Bench:
     @property
     def home(self) -> Home:
         """The product's folders."""
-        return home_of(self.env, os.getuid())
+        return home_of(door.environment(self.env), os.getuid())
 
     @property
     def log(self) -> Path:
