@@ -40,9 +40,10 @@ targets:
 """
 
 
-def large_layout(bench: Bench, mebibytes: int) -> Path:
-    """Return a layout with the image ``large``, whose one file has that size; kept between runs."""
-    folder = bench.folder / f"large-{mebibytes}"
+def large_layout(bench: Bench, mebibytes: int, number: int = 0) -> Path:
+    """Return a layout with the image ``large``, whose one file has that size; kept between runs.
+    Each number is another image."""
+    folder = bench.folder / (f"large-{mebibytes}-{number}" if number else f"large-{mebibytes}")
     if (folder / "index.json").is_file():
         return folder
     bench.say(f"  (making an image of {mebibytes} MiB)")

@@ -105,13 +105,12 @@ def push(bench: Bench) -> Row:
 def again(bench: Bench) -> Row:
     """Publish a manifest whose ten images are all there."""
     bench.keys()
-    layout = large_layout(bench, 1)
     manifest = bench.folder / "again.yaml"
     with docker_registry(bench.fresh("again-registry")) as address:
         copy = ["skopeo", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"]
         names = [f"docker://{address}/apps/app{number}:1" for number in range(_COUNT)]
-        for name in names:
-            run([*copy, f"oci:{layout}:large", name], timeout=600.0)
+        for number, name in enumerate(names):
+            run([*copy, f"oci:{large_layout(bench, 1, number)}:large", name], timeout=600.0)
         targets = (_TARGET.format(number=number, address=address) for number in range(_COUNT))
         manifest.write_text(_HEAD + "".join(targets))
         argv = bench.ours(
