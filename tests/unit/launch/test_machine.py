@@ -11,6 +11,7 @@ from fakes.randomness import FixedRandomness
 from machineos.errors import ConflictError, MachineOSError, PolicyError, SignatureError
 from machineos.launch.machine import launch_machine
 from machineos.launch.request import Request
+from machineos.oci.registry.access import Access
 from machineos.trust.keys.keyset import Keyset, add_project
 from machineos.vm.model import default_machine
 from vectors.clock import FixedClock
@@ -38,7 +39,7 @@ def refused(
     with pytest.raises(kind):
         launch_machine(
             request, provider, FixedClock(), FixedRandomness("later"),
-            credentials=None, say=lambda _text: None,
+            access=Access(), say=lambda _text: None,
         )  # fmt: skip
     assert files(shelf.folder) == before
     assert list(provider.names()) == []
@@ -79,7 +80,7 @@ def test_a_machine_that_exists_is_left_alone(
     with pytest.raises(ConflictError, match="exists already"):
         launch_machine(
             request, provider, FixedClock(), FixedRandomness("later"),
-            credentials=None, say=lambda _text: None,
+            access=Access(), say=lambda _text: None,
         )  # fmt: skip
     assert provider.machine("vm1") == mine
     assert provider.started == []

@@ -17,6 +17,7 @@ from machineos.build.recipe.imports import digest_of
 from machineos.build.recipe.stageplan import check_download
 from machineos.core.files import atomic
 from machineos.errors import TransferError
+from machineos.oci.registry.certificates import NONE, Certificates
 from machineos.oci.registry.wire import (
     REDIRECTS,
     Limits,
@@ -44,7 +45,7 @@ _HINT = "is the server's certificate signed by a CA that this system knows?"
 class Downloads:
     """The downloads kept in ``folder``.
 
-    ``ca_file`` is trusted besides the system's certificates. ``most`` bounds one file in bytes,
+    ``certificates`` are trusted besides the system's. ``most`` bounds one file in bytes,
     ``seed`` fixes the pauses between attempts.
     """
 
@@ -55,7 +56,7 @@ class Downloads:
         *,
         allow_unpinned: bool = False,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
-        ca_file: Path | None = None,
+        certificates: Certificates = NONE,
         most: int = MAX_DOWNLOAD,
         seed: int | None = None,
     ) -> None:
@@ -63,7 +64,7 @@ class Downloads:
         self._clock = clock
         self._allow_unpinned = allow_unpinned
         self._limits = limits
-        self._ca_file = ca_file
+        self._certificates = certificates
         self._most = most
         self._jitter = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
 
@@ -104,7 +105,7 @@ class Downloads:
 
     def _receive(self, url: str) -> Iterator[bytes]:
         """Yield the body behind ``url``; every hop must be https."""
-        with pool_manager(self._limits, self._ca_file, tls=True) as pool:
+        with pool_manager(self._limits, self._certificates, tls=True) as pool:
             for _hop in range(self._limits.redirects + 1):
                 if urlsplit(url).scheme != "https":
                     raise TransferError(f"{url}: leads away from https")

@@ -40,13 +40,13 @@ from machineos.oci.model.documents import (
 from machineos.oci.model.reference import check_name, check_tag
 from machineos.oci.model.stream import Verified
 from machineos.oci.registry import hub
+from machineos.oci.registry.certificates import NONE, Certificates
 from machineos.oci.registry.transport import Answer, Call, Transport, UnaskedError
 from machineos.oci.registry.upload import Session, Uploader, check_header
 from machineos.oci.registry.wire import Limits, PassingError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from machineos.core.clock import Clock
     from machineos.oci.model.repository import Repository
@@ -66,8 +66,8 @@ _PROGRESS = 1 << 20  # so much between two failures, and the first no longer cou
 class HttpRegistry:
     """The registry ``host`` (``name[:port]``), over TLS unless ``plain_http`` or loopback.
 
-    With ``ca_file`` it is TLS on loopback too. ``seed`` makes the jitter of retries repeatable.
-    Safe for use by several threads.
+    With ``certificates`` that name a CA it is TLS on loopback too. ``seed`` makes the jitter of
+    retries repeatable. Safe for use by several threads.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class HttpRegistry:
         *,
         plain_http: bool = False,
         credentials: Credentials | None = None,
-        ca_file: Path | None = None,
+        certificates: Certificates = NONE,
         clock: Clock | None = None,
         limits: Limits | None = None,
         seed: int | None = None,
@@ -85,7 +85,7 @@ class HttpRegistry:
             host,
             plain_http=plain_http,
             credentials=credentials,
-            ca_file=ca_file,
+            certificates=certificates,
             clock=clock or SystemClock(),
             limits=limits or Limits(),
             seed=seed,

@@ -40,11 +40,11 @@ from machineos.oci.registry.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from pathlib import Path
 
     from urllib3.response import BaseHTTPResponse
 
     from machineos.core.clock import Clock
+    from machineos.oci.registry.certificates import Certificates
 
 _ERROR_LIMIT = 16 << 10
 _TOKEN_LIMIT = 64 << 10
@@ -106,7 +106,7 @@ class Transport:
         *,
         plain_http: bool,
         credentials: Credentials | None,
-        ca_file: Path | None,
+        certificates: Certificates,
         clock: Clock,
         limits: Limits,
         seed: int | None,
@@ -116,10 +116,10 @@ class Transport:
         self.clock = clock
         self._allow_http = plain_http
         # Who names a CA means TLS, also on loopback.
-        clear = plain_http or (is_loopback(host) and ca_file is None)
+        clear = plain_http or (is_loopback(host) and not certificates.ca)
         self.base = f"{'http' if clear else 'https'}://{hub.server(host)}"
         self._jitter = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
-        self._pool = pool_manager(limits, ca_file, tls=self.base.startswith("https:"))
+        self._pool = pool_manager(limits, certificates, tls=self.base.startswith("https:"))
         self._auth = Authenticator(
             host,
             credentials,

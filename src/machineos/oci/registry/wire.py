@@ -8,7 +8,6 @@ the body itself.
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,12 +23,12 @@ from machineos.oci.registry.alarms import ALARMS
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from urllib3.response import BaseHTTPResponse, HTTPResponse
 
     from machineos.core.clock import Clock
     from machineos.oci.registry.alarms import Alarm
+    from machineos.oci.registry.certificates import Certificates
 
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -223,16 +222,15 @@ def status_error(text: str, response: BaseHTTPResponse) -> TransferError:
     return PassingError(text, status=status, after=float(after) if good else None)
 
 
-def pool_manager(limits: Limits, ca_file: Path | None, *, tls: bool) -> urllib3.PoolManager:
-    """Return connections that keep to ``limits`` and trust the system's CAs and ``ca_file``.
+def pool_manager(limits: Limits, certificates: Certificates, *, tls: bool) -> urllib3.PoolManager:
+    """Return connections that keep to ``limits`` and trust the system's CAs and
+    ``certificates``.
 
     Without ``tls`` the CAs are read only if a redirect leads to HTTPS: that takes 40 ms.
     """
     context = None
-    if tls or ca_file is not None:
-        context = ssl.create_default_context()
-        if ca_file is not None:
-            context.load_verify_locations(ca_file)
+    if tls or certificates.ca:
+        context = certificates.context()
     manager = urllib3.PoolManager(
         num_pools=8,
         maxsize=16,

@@ -17,6 +17,7 @@ from machineos.build.recipe.download import Downloads
 from machineos.core.clock import SystemClock
 from machineos.core.run import run
 from machineos.errors import DigestError, PolicyError, StalledError, TransferError
+from machineos.oci.registry.certificates import Certificates
 from machineos.oci.registry.wire import Limits
 from waiting import PATIENCE
 
@@ -124,7 +125,7 @@ def get(served: Server, tmp_path: Path) -> Get:
             clock or SystemClock(),
             allow_unpinned=unpinned,
             limits=limits,
-            ca_file=served.ca_file,
+            certificates=Certificates((served.ca_file,)),
             most=most,
             seed=1,
         )
