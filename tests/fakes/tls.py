@@ -1,4 +1,4 @@
-"""Certificates for servers on 127.0.0.1, made for one test."""
+"""Certificates for servers of one test: on 127.0.0.1, and behind a proxy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def throw_away_tls(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Return the file of a CA and the server side of a certificate by it for 127.0.0.1."""
+    """Return the file of a CA and the server side of a certificate by it, for 127.0.0.1 and for
+    registry.invalid."""
     folder.mkdir(parents=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "throw-away")])
@@ -33,7 +34,12 @@ def throw_away_tls(folder: Path) -> tuple[Path, ssl.SSLContext]:
         .not_valid_after(start + datetime.timedelta(days=36500))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            x509.SubjectAlternativeName(
+                [
+                    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                    x509.DNSName("registry.invalid"),
+                ]
+            ),
             critical=False,
         )
         .sign(key, hashes.SHA256())

@@ -13,7 +13,7 @@ import click
 
 from machineos.cli import app, options
 from machineos.cli.developer import image_shape, progress
-from machineos.cli.developer.opener import Opener
+from machineos.cli.developer.opener import Opener, access
 from machineos.core.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def build(
             kind=layer_type,
             allow_unpinned=allow_unpinned,
             open_image=opener.image,
+            access=access(reach),
             progress=watch.say,
         )
         sink = LayoutRepository(image_shape.layout_folder(layout), writable=True)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from machineos.oci.registry.auth import Credentials, default_auth_paths
-from machineos.oci.registry.certificates import certificates_for, default_folders
+from machineos.oci.registry.certificates import Certificates, certificates_for, default_folders
 from machineos.oci.registry.client import HttpRegistry
+from machineos.oci.registry.proxy import DIRECT, Proxies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ class Access:
     credentials: Credentials | None = None
     ca_file: Path | None = None
     folders: tuple[Path, ...] = ()
+    proxies: Proxies = DIRECT
 
     @classmethod
     def of_user(
@@ -49,6 +51,7 @@ class Access:
             credentials=Credentials(paths, environ),
             ca_file=ca_file,
             folders=default_folders(environ),
+            proxies=Proxies.of_environment(environ),
         )
 
     def registry(self, host: str, *, clock: Clock | None = None) -> HttpRegistry:
@@ -61,5 +64,11 @@ class Access:
             plain_http=self.plain_http,
             credentials=self.credentials,
             certificates=certificates_for(host, self.folders, self.ca_file),
+            proxies=self.proxies,
             clock=clock,
         )
+
+    @property
+    def certificates(self) -> Certificates:
+        """The certificates for servers that are no registries."""
+        return Certificates(() if self.ca_file is None else (self.ca_file,))

@@ -41,6 +41,7 @@ from machineos.oci.model.reference import check_name, check_tag
 from machineos.oci.model.stream import Verified
 from machineos.oci.registry import hub
 from machineos.oci.registry.certificates import NONE, Certificates
+from machineos.oci.registry.proxy import DIRECT, Proxies
 from machineos.oci.registry.transport import Answer, Call, Transport, UnaskedError
 from machineos.oci.registry.upload import Session, Uploader, check_header
 from machineos.oci.registry.wire import Limits, PassingError
@@ -77,6 +78,7 @@ class HttpRegistry:
         plain_http: bool = False,
         credentials: Credentials | None = None,
         certificates: Certificates = NONE,
+        proxies: Proxies = DIRECT,
         clock: Clock | None = None,
         limits: Limits | None = None,
         seed: int | None = None,
@@ -86,6 +88,7 @@ class HttpRegistry:
             plain_http=plain_http,
             credentials=credentials,
             certificates=certificates,
+            proxies=proxies,
             clock=clock or SystemClock(),
             limits=limits or Limits(),
             seed=seed,

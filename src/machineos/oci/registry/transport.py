@@ -27,6 +27,7 @@ from machineos.errors import (
 from machineos.oci.model.reference import check_host, is_loopback
 from machineos.oci.registry import hub
 from machineos.oci.registry.auth import Authenticator, Credentials, parse_challenges
+from machineos.oci.registry.pools import Pools
 from machineos.oci.registry.wire import (
     REDIRECTS,
     Limits,
@@ -34,7 +35,6 @@ from machineos.oci.registry.wire import (
     Reader,
     Retry,
     exchange,
-    pool_manager,
     status_error,
 )
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from machineos.core.clock import Clock
     from machineos.oci.registry.certificates import Certificates
+    from machineos.oci.registry.proxy import Proxies
 
 _ERROR_LIMIT = 16 << 10
 _TOKEN_LIMIT = 64 << 10
@@ -107,6 +108,7 @@ class Transport:
         plain_http: bool,
         credentials: Credentials | None,
         certificates: Certificates,
+        proxies: Proxies,
         clock: Clock,
         limits: Limits,
         seed: int | None,
@@ -119,7 +121,8 @@ class Transport:
         clear = plain_http or (is_loopback(host) and not certificates.ca)
         self.base = f"{'http' if clear else 'https'}://{hub.server(host)}"
         self._jitter = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
-        self._pool = pool_manager(limits, certificates, tls=self.base.startswith("https:"))
+        tls = self.base.startswith("https:")
+        self._pools = Pools(limits, certificates, proxies, tls=tls)
         self._auth = Authenticator(
             host,
             credentials,
@@ -130,7 +133,7 @@ class Transport:
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.clear()
+        self._pools.clear()
 
     def retry(self) -> Retry:
         """Return a fresh count of failures."""
@@ -258,7 +261,7 @@ class Transport:
         elif method in {"POST", "PUT", "PATCH"}:
             headers["Content-Length"] = "0"
         return exchange(
-            self._pool,
+            self._pools,
             method,
             url,
             headers=headers,
