@@ -325,7 +325,7 @@ class _Builder:
                 raise DocumentError(self._recipe.name, [fault])
             return self._settings.open_image(base.url)
         folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
-        return LayoutRepository(self._settings.base / folder), tag
+        return LayoutRepository(self._settings.base / folder, links=True), tag
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Opener:
             return self._http(location.host)
         from machineos.oci.layout.folder import LayoutRegistry
 
-        return LayoutRegistry(location.folder, writable=writable)
+        return LayoutRegistry(location.folder, writable=writable, links=not writable)
 
     def source(self, source: ImageSource) -> Repository:
         """Open the repository of an image."""
@@ -68,7 +68,7 @@ class Opener:
 
         if source.folder is None:
             raise UsageError(f"{source} names no place")
-        return LayoutRepository(source.folder)
+        return LayoutRepository(source.folder, links=True)
 
     def image(self, text: str) -> tuple[Repository, str]:
         """Open ``docker://...`` or ``oci:DIR:TAG``; return the repository and the tag or digest.

@@ -32,15 +32,16 @@ from machineos.oci.model.documents import (
     MANIFEST,
     MAX_MANIFEST,
     Descriptor,
-    Index,
     Manifest,
     parse_document,
     parse_index,
 )
 from machineos.oci.model.reference import check_name, check_tag
+from machineos.oci.model.referrers import fallback_tag, referrer, with_referrer
 from machineos.oci.model.stream import Verified
 from machineos.oci.registry import hub
 from machineos.oci.registry.certificates import NONE, Certificates
+from machineos.oci.registry.encoding import is_packed
 from machineos.oci.registry.proxy import DIRECT, Proxies
 from machineos.oci.registry.transport import Answer, Call, Transport, UnaskedError
 from machineos.oci.registry.upload import Session, Uploader, check_header
@@ -60,7 +61,8 @@ _NEXT = re.compile(r'<([^>]{1,2048})>\s*;\s*rel="?next"?')
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 # How registries say that they have no referrers API, besides 404.
 _NO_API = frozenset({400, 405, 406, 501})
-_LISTINGS = frozenset({INDEX, "application/json", ""})
+# Media types of an answer that leave open what it is.
+_UNSAID = frozenset({"application/json", ""})
 _PROGRESS = 1 << 20  # so much between two failures, and the first no longer counts
 
 
@@ -174,6 +176,8 @@ class HttpRepository:
             "HEAD", f"blobs/{descriptor.digest}", self._push_scope, expect=(200, 404)
         )
         length = answer.headers.get("Content-Length", str(descriptor.size))
+        if answer.headers.get("Content-Encoding"):  # then it is that of something else
+            return answer.status == 200
         if answer.status == 200 and length not in {str(descriptor.size), "0"}:
             raise DigestError(
                 f"{self._what(descriptor)}: the registry has {length[:20]} bytes, "
@@ -260,7 +264,7 @@ class HttpRepository:
                 entries = list(self._fallback_entries(digest, self._pull_scope))
                 break
             name = f"{self.name}: referrers of {digest}"
-            entries += parse_index(answer.body, name=name, media_type=_media_type(answer)).manifests
+            entries += parse_index(answer.body, name=name, media_type=INDEX).manifests
             url = self._next(answer)
         found = {
             entry.digest: entry
@@ -324,8 +328,9 @@ class HttpRepository:
             begin = start if response.status == 206 else 0
             if response.status == 206:
                 _check_range(response.headers, start, descriptor.size, what)
+            packed = is_packed(response, descriptor.size - begin)
             length = response.headers.get("Content-Length")
-            if length is not None and length != str(descriptor.size - begin):
+            if not packed and length is not None and length != str(descriptor.size - begin):
                 raise DigestError(
                     f"{what}: the registry says {length[:20]} bytes, "
                     f"expected {descriptor.size - begin}"
@@ -356,7 +361,8 @@ class HttpRepository:
             if error.status in _NO_API:
                 return None
             raise
-        return answer if _media_type(answer) in _LISTINGS else None
+        kind = _media_type(answer)
+        return answer if kind == INDEX or (kind in _UNSAID and _is_index(answer.body)) else None
 
     def _fallback_entries(self, digest: Digest, scope: str) -> tuple[Descriptor, ...]:
         """Return what the referrers tag lists; what is no index lists nothing."""
@@ -378,9 +384,9 @@ class HttpRepository:
         with self._fallback:
             for _ in range(self._transport.limits.attempts):
                 entries = self._fallback_entries(subject, self._push_scope)
-                if any(other.digest == entry.digest for other in entries):
+                data = with_referrer(entries, entry)
+                if data is None:
                     return
-                data = Index(media_type=INDEX, manifests=(*entries, entry)).to_bytes()
                 index = Descriptor(media_type=INDEX, digest=Digest.of(data), size=len(data))
                 self._put(index, data, fallback_tag(subject))
             if any(
@@ -441,24 +447,15 @@ class HttpRepository:
         return None if match is None else self._transport.page_url(match[1], answer.url)
 
 
-def fallback_tag(digest: Digest) -> str:
-    """Return the tag of the referrers tag schema (distribution specification 1.1)."""
-    return f"{digest.algorithm}-{digest.hex[:64]}"
-
-
-def referrer(manifest: Manifest, descriptor: Descriptor) -> Descriptor:
-    """Return the entry for a manifest in a list of referrers."""
-    return Descriptor(
-        media_type=descriptor.media_type,
-        digest=descriptor.digest,
-        size=descriptor.size,
-        annotations=manifest.annotations,
-        artifact_type=manifest.artifact_type or manifest.config.media_type,
-    )
-
-
 def _media_type(answer: Answer) -> str:
     return answer.headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+def _is_index(data: bytes) -> bool:
+    try:
+        return bool(parse_index(data, name="referrers").media_type)
+    except DocumentError:
+        return False
 
 
 def _told_digest(headers: Mapping[str, str]) -> Digest | None:

@@ -27,6 +27,7 @@ from machineos.errors import (
 from machineos.oci.model.reference import check_host, is_loopback
 from machineos.oci.registry import hub
 from machineos.oci.registry.auth import Authenticator, Credentials, parse_challenges
+from machineos.oci.registry.encoding import Unpacked, encoding_of, is_packed
 from machineos.oci.registry.pools import Pools
 from machineos.oci.registry.wire import (
     REDIRECTS,
@@ -180,9 +181,13 @@ class Transport:
         Raises: StalledError, TransferError when it ends early, DigestError when it goes on.
         """
         seen = 0
-        with Reader(response, self.limits, self.clock, what) as reader:
+        with Reader(response, self.limits, self.clock, what) as raw:
+            packed = is_packed(response, size)
+            reader = Unpacked(raw, what) if packed else raw
             while seen < size:
                 piece = reader.read(min(_PIECE, size - seen))
+                if not piece and packed:
+                    raise DigestError(f"{what}: {seen} bytes, expected {size}")
                 if not piece:
                     raise PassingError(f"{what}: the connection broke after {seen} bytes")
                 seen += len(piece)
@@ -273,9 +278,9 @@ class Transport:
 
     def _check_status(self, response: BaseHTTPResponse, what: str, expect: Collection[int]) -> None:
         status = response.status
-        encoding = response.headers.get("Content-Encoding", "identity")
+        encoding = encoding_of(response)
         if status in expect:
-            if encoding != "identity":
+            if encoding not in {"", "gzip"}:
                 raise TransferError(f"{what}: the answer is encoded as {encoding[:40]!r}")
             return
         text = f"{what}: {status}{self._reason(response)}"
@@ -301,9 +306,11 @@ class Transport:
         length = _told_length(response, what)
         if length is not None and length > limit:
             raise _too_large(what, limit)
+        packed = is_packed(response, None)
         pieces, seen = [], 0
         end = self.clock.monotonic() + self.limits.document_seconds
-        with Reader(response, self.limits, self.clock, what) as reader:
+        with Reader(response, self.limits, self.clock, what) as raw:
+            reader = Unpacked(raw, what) if packed else raw
             while piece := reader.read(min(_PIECE, limit + 1 - seen)):
                 seen += len(piece)
                 if seen > limit:
@@ -311,7 +318,7 @@ class Transport:
                 pieces.append(piece)
                 if self.clock.monotonic() > end:
                     raise StalledError(f"{what}: {seen} bytes in {self.limits.document_seconds} s")
-        if length is not None and seen != length:
+        if length is not None and seen != length and not packed:
             raise PassingError(f"{what}: the connection broke after {seen} bytes")
         return b"".join(pieces)
 
