@@ -11,6 +11,7 @@ from fakes.randomness import FixedRandomness
 from machineos.errors import ConflictError, MachineOSError, PolicyError, SignatureError
 from machineos.launch.machine import launch_machine
 from machineos.launch.request import Request
+from machineos.oci.model.documents import INDEX
 from machineos.oci.registry.access import Access
 from machineos.trust.keys.keyset import Keyset, add_project
 from machineos.vm.model import default_machine
@@ -64,8 +65,8 @@ def test_a_blob_that_was_changed(shelf: Shelf, own: Keyset, provider: MemoryProv
     shelf.publish(own.project("default"))
     for path in (shelf.folder / "registry/machine/install/blobs/sha256").iterdir():
         data = path.read_bytes()
-        if data == b"{}":
-            continue
+        if data == b"{}" or data.startswith(b'{"schemaVersion":2,"mediaType":"' + INDEX.encode()):
+            continue  # or a list of referrers, which is there for others
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         refused(MachineOSError, shelf, own, provider)
         path.write_bytes(data)

@@ -58,7 +58,12 @@ from machineos.oci.model.documents import (
     parse_index,
 )
 from machineos.oci.model.reference import check_name, check_tag
-from machineos.oci.model.referrers import fallback_tag, referrer, with_referrer
+from machineos.oci.model.referrers import (
+    fallback_tag,
+    is_fallback_tag,
+    referrer,
+    with_referrer,
+)
 from machineos.oci.model.stream import CHUNK, Verified, verified
 
 if TYPE_CHECKING:
@@ -258,9 +263,9 @@ class LayoutRepository:
         return tuple(found.values())
 
     def tags(self) -> tuple[str, ...]:
-        """Return the tags, sorted."""
+        """Return the tags of images, sorted."""
         names = {entry.annotations.get(REF_NAME) for entry in self.entries()}
-        return tuple(sorted(name for name in names if name))
+        return tuple(sorted(name for name in names if name and not is_fallback_tag(name)))
 
     def entries(self) -> tuple[Descriptor, ...]:
         """Return the entries of ``index.json`` with their annotations, none without a layout.

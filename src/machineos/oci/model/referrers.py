@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from machineos.oci.model.documents import INDEX, Descriptor, Index
@@ -14,10 +15,17 @@ if TYPE_CHECKING:
     from machineos.core.digest import Digest
     from machineos.oci.model.documents import Manifest
 
+_FALLBACK = re.compile(r"sha(?:256|512)-[0-9a-f]{64}")
+
 
 def fallback_tag(digest: Digest) -> str:
     """Return the tag under which what refers to ``digest`` is listed."""
     return f"{digest.algorithm}-{digest.hex[:64]}"
+
+
+def is_fallback_tag(tag: str) -> bool:
+    """Whether a tag is the name of such a list, and none that somebody gave to an image."""
+    return _FALLBACK.fullmatch(tag) is not None
 
 
 def referrer(manifest: Manifest, descriptor: Descriptor) -> Descriptor:

@@ -37,7 +37,12 @@ from machineos.oci.model.documents import (
     parse_index,
 )
 from machineos.oci.model.reference import check_name, check_tag
-from machineos.oci.model.referrers import fallback_tag, referrer, with_referrer
+from machineos.oci.model.referrers import (
+    fallback_tag,
+    is_fallback_tag,
+    referrer,
+    with_referrer,
+)
 from machineos.oci.model.stream import Verified
 from machineos.oci.registry import hub
 from machineos.oci.registry.certificates import NONE, Certificates
@@ -274,7 +279,7 @@ class HttpRepository:
         return tuple(found[key] for key in sorted(found))
 
     def tags(self) -> tuple[str, ...]:
-        """Return the tags, sorted. Raises: DocumentError, TransferError."""
+        """Return the tags of images, sorted. Raises: DocumentError, TransferError."""
         tags: set[str] = set()
         url: str | None = f"/v2/{self._path}/tags/list?n=1000"
         name = f"{self.name}: tags"
@@ -292,7 +297,7 @@ class HttpRepository:
             if len(tags) > self._transport.limits.tags:
                 raise DocumentError(name, [Fault("tags", 0, "are too many")])
             url = self._next(answer)
-        return tuple(sorted(tags))
+        return tuple(sorted(tag for tag in tags if not is_fallback_tag(tag)))
 
     # -- pulling
 
