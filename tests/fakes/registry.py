@@ -7,6 +7,7 @@ misbehaving at a time.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -58,6 +59,7 @@ class Faults:
     put_status: int = 201
     creates_on_push: bool = False  # no token to read a repository that is not there
     token_elsewhere: str = ""  # where the token service sends one on to
+    referrers_type: str = INDEX
     referrers_status: int = 404  # where there is no referrers API
     says_at_start: dict[str, str] = field(default_factory=dict)  # of an upload
     patch_status: int = 202
@@ -66,6 +68,7 @@ class Faults:
     loses_uploads: bool = False
     upload_stalls: str = ""  # reads nothing, or reads all and answers nothing: deaf, mute
     encoding: str = ""
+    packs: bool = False  # every body is compressed on its way
     status: int = 0  # of every answer
     says: dict[str, str] = field(default_factory=dict)  # headers of every answer instead of its own
     hides: frozenset[str] = frozenset()  # headers that no answer has
@@ -256,6 +259,9 @@ class _Handler(BaseHTTPRequestHandler):
             shown = 0 if faults.wrong_range else start
             headers["Content-Range"] = f"bytes {shown}-{len(data) - 1}/{len(data)}"
             data = data[start:]
+        elif faults.packs:
+            data = gzip.compress(data, mtime=0)
+            headers["Content-Encoding"] = "gzip"
         if self.command == "HEAD":
             self._answer(status, data, headers)
             return
@@ -424,7 +430,7 @@ class _Handler(BaseHTTPRequestHandler):
         entries = [entry for entry in entries if wanted in {None, entry["artifactType"]}]
         start = int(self.query.get("start", "0"))
         page = entries if faults.flood_in_one else entries[start : start + faults.page]
-        headers = {"Content-Type": INDEX}
+        headers = {"Content-Type": faults.referrers_type}
         if start + len(page) < len(entries):
             path = urlsplit(self.path).path
             kind = f"&artifactType={wanted}" if wanted else ""
@@ -477,6 +483,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._endless(headers or {})
             return
         status = faults.status or status
+        if faults.packs and self.command == "GET" and body:
+            body = gzip.compress(body, mtime=0)
+            headers = {**(headers or {}), "Content-Encoding": "gzip"}
         length = {} if status == 204 else {"Content-Length": str(len(body))}
         if faults.location is not None and headers and "Location" in headers:
             headers = {**headers, "Location": faults.location(headers["Location"], self.path)}

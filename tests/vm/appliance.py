@@ -28,6 +28,7 @@ from machineos.core.run import run
 from machineos.launch.machine import launch_machine
 from machineos.launch.request import Request
 from machineos.oci.model.place import Place
+from machineos.oci.registry.access import Access
 from machineos.trust.keys.keyset import Keyset, Project, SystemRandomness, create_keyset
 from machineos.vm.hostports import is_free
 from machineos.vm.model import Disk, Endpoint, Machine, Size
@@ -180,7 +181,7 @@ def open_bench(folder: Path, runtime: Path) -> Bench:
     request = Request(
         TEMPLATE, bench.place, bench.keyset, bench.project, disk=DISK, variant=workshop.DEBUG
     )
-    launch_machine(request, bench.provider, CLOCK, SystemRandomness(), credentials=None, say=say)
+    launch_machine(request, bench.provider, CLOCK, SystemRandomness(), access=Access(), say=say)
     say(f"the appliance is installed, after {CLOCK.monotonic() - start:.0f} s")
     write_atomic(stamp, json.dumps(key).encode())
     return bench

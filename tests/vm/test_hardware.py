@@ -20,6 +20,7 @@ from machineos.document.model.hardware import Hardware, PackageName
 from machineos.launch.machine import launch_machine
 from machineos.launch.request import Request
 from machineos.oci.model.place import Place
+from machineos.oci.registry.access import Access
 from machineos.trust.keys.keyset import SystemRandomness
 from machineos.vm.model import BootIndex, Disk, Machine, Size
 from machineos.vm.providers.qemu import QemuProvider
@@ -78,7 +79,7 @@ def install(bench: Bench) -> None:
     project = keyset.project("default")
     request = Request(NAME, place, keyset, project, disk=DISK, variant=workshop.DEBUG)
     provider = Hard(bench.store, CLOCK)
-    launch_machine(request, provider, CLOCK, SystemRandomness(), credentials=None, say=say)
+    launch_machine(request, provider, CLOCK, SystemRandomness(), access=Access(), say=say)
 
 
 @pytest.fixture(scope="module")

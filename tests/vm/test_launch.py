@@ -17,6 +17,7 @@ from machineos.build.os import workshop
 from machineos.launch.machine import launch_machine
 from machineos.launch.request import Request
 from machineos.oci.model.place import Place
+from machineos.oci.registry.access import Access
 from machineos.trust.keys.keyset import SystemRandomness
 from vm.appliance import CLOCK, DISK, NAME, Bench, manifest_text, publish
 from vm.attacks import Victim, reason, verdict
@@ -46,9 +47,7 @@ def launched(bench: Bench) -> Iterator[list[str]]:
             SECOND, place, bench.keyset, bench.project, serial=SERIAL, disk=DISK,
             variant=workshop.DEBUG,
         )  # fmt: skip
-        launch_machine(
-            request, bench.provider, CLOCK, SystemRandomness(), credentials=None, say=say
-        )
+        launch_machine(request, bench.provider, CLOCK, SystemRandomness(), access=Access(), say=say)
         assert registry.faults.die_after == []
         assert [one for one in registry.seen if "Range" in one.headers], "nothing was resumed"
     yield said

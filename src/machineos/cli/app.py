@@ -31,18 +31,14 @@ _INTERRUPTED = 130
 
 def home() -> Home:
     """Return the folders of the calling user. Raises: UsageError (who has none)."""
-    known = ""
-    if not os.environ.get("HOME"):
-        import pwd  # a container's user may have a number and no record
-
-        with suppress(KeyError):
-            known = pwd.getpwuid(os.getuid()).pw_dir
+    known = "" if os.environ.get("HOME") else _recorded_home()
     return home_of(os.environ, os.getuid(), known)
 
 
 def environment() -> Mapping[str, str]:
-    """Return the caller's environment, for credential files and their helpers."""
-    return os.environ
+    """Return the caller's environment, for credential files, their helpers and proxies; ``HOME`` is
+    the one of his record where it is not set."""
+    return {"HOME": _recorded_home(), **os.environ} if not os.environ.get("HOME") else os.environ
 
 
 def main(group: click.Group) -> NoReturn:
@@ -104,6 +100,14 @@ def read_passphrase(path: Path | None) -> Secret | None:
     if str(path) == "-":
         return read_secret(sys.stdin.fileno(), name="standard input")
     return read_secret_file(path)
+
+
+def _recorded_home() -> str:
+    import pwd  # a container's user may have a number and no record
+
+    with suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_dir
+    return ""
 
 
 def _report(error: MachineOSError, name: str) -> NoReturn:

@@ -5,8 +5,9 @@ Only click: nothing here reads a file or the environment.
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
@@ -31,6 +32,47 @@ def plain_http(function: F) -> F:
         help="Speak HTTP without TLS, also to registries that are not on the loopback.",
     )
     return option(function)
+
+
+class Reach(NamedTuple):
+    """What the options say of how registries are reached."""
+
+    plain_http: bool = False
+    ca_file: Path | None = None
+    auth_file: Path | None = None
+
+
+def registries(function: F) -> F:
+    """Add the options of every command that speaks to registries; it takes them as ``reach``."""
+
+    @wraps(function)
+    def reaching(
+        *args: Any,  # noqa: ANN401
+        plain_http: bool,
+        tls_ca: Path | None,
+        authfile: Path | None,
+        **given: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        return function(*args, reach=Reach(plain_http, tls_ca, authfile), **given)
+
+    named = click.Path(exists=True, dir_okay=False, path_type=Path)
+    for option in (
+        click.option(
+            "--authfile",
+            type=named,
+            metavar="FILE",
+            help="Credentials of registries, instead of the files of podman, skopeo and Docker.",
+        ),
+        click.option(
+            "--tls-ca",
+            type=named,
+            metavar="CA.pem",
+            help="A CA to believe in TLS besides the system's; TLS on the loopback too.",
+        ),
+        plain_http,
+    ):
+        option(reaching)
+    return cast("F", reaching)
 
 
 def passphrase_file(function: F) -> F:

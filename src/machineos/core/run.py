@@ -84,8 +84,12 @@ def perform(
     feed: Callable[[int], None] | None = None,
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Result:
-    """Run a program as ``command`` says; ``feed``, ``stdout``, ``stderr`` and errors as ``run``."""
+    """Run a program as ``command`` says; ``feed``, ``stdout``, ``stderr`` and errors as ``run``.
+
+    ``more`` are variables of the user's own that no value and no message may show: his proxies.
+    """
     return run(
         command.argv,
         timeout=command.timeout,
@@ -94,7 +98,7 @@ def perform(
         stdout=stdout,
         stderr=stderr,
         cwd=command.cwd,
-        env=dict(command.env),
+        env={**(more or {}), **dict(command.env)},
         pass_fds=command.pass_fds,
         success=command.success or (),
         check=command.success is not None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from machineos.core.clock import Clock
     from machineos.launch.request import Request
-    from machineos.oci.registry.auth import Credentials
+    from machineos.oci.registry.access import Access
     from machineos.trust.keys.contents import Randomness
     from machineos.trust.keys.keyset import Sudi
     from machineos.vm.model import Machine
@@ -28,7 +28,7 @@ def launch_machine(
     clock: Clock,
     random: Randomness,
     *,
-    credentials: Credentials | None,
+    access: Access,
     say: Callable[[str], None],
 ) -> Machine:
     """Create the machine, provision it, install it, and return its final definition.
@@ -40,7 +40,7 @@ def launch_machine(
     """
     require_new(request.name, provider.names())
     say(f"verifying {request.place.local or request.place.url}")
-    install = fetch_install(request.place, request.keyset, request.project, clock, credentials)
+    install = fetch_install(request.place, request.keyset, request.project, clock, access)
     sudi = _identity(request, clock, random)
     hardware = hardware_of(
         request,

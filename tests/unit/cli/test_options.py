@@ -31,7 +31,16 @@ def declared() -> Counter[str]:
 
 
 @pytest.mark.parametrize(
-    "option", ["--plain-http", "--passphrase-file", "--json", "--cache", "--keyset"]
+    "option",
+    [
+        "--plain-http",
+        "--tls-ca",
+        "--authfile",
+        "--passphrase-file",
+        "--json",
+        "--cache",
+        "--keyset",
+    ],
 )
 def test_it_is_declared_once(option: str) -> None:
     assert declared()[option] == 1
@@ -68,6 +77,14 @@ def test_it_is_the_same_in_every_command(option: str) -> None:
             first.is_flag,
             first.required,
         ), name
+
+
+def test_whoever_speaks_to_registries_is_told_the_same() -> None:
+    developers = {name for name in uses("--plain-http") if not name.startswith("mosctl")}
+    assert {"mosb image build", "mosb image convert", "mosb manifest publish", "trust launch"} <= (
+        developers
+    )
+    assert set(uses("--tls-ca")) == set(uses("--authfile")) == developers
 
 
 def test_whatever_shows_something_shows_json() -> None:

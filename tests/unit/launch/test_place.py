@@ -12,6 +12,7 @@ from machineos.errors import MachineOSError, MissingError, PolicyError, Signatur
 from machineos.launch.manifest import fetch_install
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.model.place import Place
+from machineos.oci.registry.access import Access
 from machineos.oci.registry.client import HttpRegistry
 from machineos.trust.keys.keyset import Keyset, Project
 from vectors.clock import FixedClock
@@ -56,7 +57,7 @@ def test_any_text(text: str) -> None:
 
 def test_a_good_manifest(shelf: Shelf, project: Project, clock: FixedClock) -> None:
     shelf.publish(project)
-    install = fetch_install(shelf.place, project.keyset, project, clock, None)
+    install = fetch_install(shelf.place, project.keyset, project, clock, Access())
     assert [target.service_name for target in install.targets] == ["zot"]
 
 
@@ -73,19 +74,19 @@ def test_the_host_is_seen_from_both_sides(
         port = server.server_address[1]
         place = Place.parse(f"10.0.2.2:{port}/machine/install:1.0.0", plain_http=True)
         assert place.url.startswith(f"10.0.2.2:{port}/")
-        assert fetch_install(place, project.keyset, project, clock, None).targets
+        assert fetch_install(place, project.keyset, project, clock, Access()).targets
 
 
 def test_what_is_refused(shelf: Shelf, project: Project, two: Keyset, clock: FixedClock) -> None:
     with pytest.raises(MissingError):
-        fetch_install(shelf.place, project.keyset, project, clock, None)
+        fetch_install(shelf.place, project.keyset, project, clock, Access())
     shelf.publish(two.project("default"))
     with pytest.raises(SignatureError, match="not issued by"):
-        fetch_install(shelf.place, project.keyset, project, clock, None)
+        fetch_install(shelf.place, project.keyset, project, clock, Access())
     shelf.publish(project)
     another = replace(project, uuid=two.project("default").uuid)
     with pytest.raises(PolicyError, match="product"):
-        fetch_install(shelf.place, project.keyset, another, clock, None)
+        fetch_install(shelf.place, project.keyset, another, clock, Access())
     late = FixedClock(datetime(2099, 1, 1, tzinfo=UTC))
     with pytest.raises(SignatureError, match="expired"):
-        fetch_install(shelf.place, project.keyset, project, late, None)
+        fetch_install(shelf.place, project.keyset, project, late, Access())

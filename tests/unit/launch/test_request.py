@@ -9,6 +9,7 @@ import pytest
 from machineos.errors import ConflictError
 from machineos.launch.manifest import fetch_install
 from machineos.launch.request import Request, hardware_of, published_ports, require_new
+from machineos.oci.registry.access import Access
 from machineos.trust.keys.keyset import Project
 from machineos.vm.ports import Transport
 from vectors.clock import FixedClock
@@ -29,7 +30,7 @@ def test_the_machine_is_made_of_the_request_and_of_what_the_manifest_publishes(
     shelf: Shelf, project: Project, clock: FixedClock
 ) -> None:
     shelf.publish(project)
-    install = fetch_install(shelf.place, project.keyset, project, clock, None)
+    install = fetch_install(shelf.place, project.keyset, project, clock, Access())
     published = published_ports(install)
     assert published
     request = Request("a", shelf.place, project.keyset, project, disk=7 << 30, memory=512, cpus=3)

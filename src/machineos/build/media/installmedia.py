@@ -98,7 +98,7 @@ def _publish_live(
 
 
 def _copy_manifest(placed: Placed, sink: LayoutRegistry, keyset: Keyset, clock: Clock) -> None:
-    source = LayoutRegistry(placed.folder)
+    source = LayoutRegistry(placed.folder, links=True)
     fetched = fetch_verified(
         source.repository(placed.name),
         placed.tag,
@@ -121,4 +121,4 @@ def _copy_manifest(placed: Placed, sink: LayoutRegistry, keyset: Keyset, clock: 
 def _open_layout(source: ImageSource) -> Repository:
     if source.folder is None:
         raise MissingError(f"{source} is not an OCI layout")
-    return LayoutRepository(source.folder)
+    return LayoutRepository(source.folder, links=True)

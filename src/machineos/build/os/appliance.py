@@ -78,6 +78,7 @@ def build_hostfs(keyset: Path, shop: Workshop) -> Descriptor:
         cache=shop.cache / "build",
         clock=shop.clock,
         epoch=shop.epoch,
+        access=shop.access,
         progress=shop.say,
     )
     return build(recipe, sink, settings)[HOSTFS_TAG]
@@ -143,7 +144,8 @@ def boot_root(shop: Workshop) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     tar = shop.cache / "boot-root.tar"
-    tools.build_root(suite, tar, epoch=shop.epoch, temporary=shop.cache)
+    proxies = shop.access.proxies.environment()
+    tools.build_root(suite, tar, epoch=shop.epoch, temporary=shop.cache, proxies=proxies)
     run(["tar", "-C", temporary, "--numeric-owner", "-xpf", tar], timeout=600.0)
     tar.unlink()
     for name in ("bin", "sbin", "lib", "lib64"):  # a tree that was only unpacked has no links yet

@@ -58,6 +58,7 @@ from machineos.errors import DocumentError, Fault, MissingError
 from machineos.host.pack import mmdebstrap, tools
 from machineos.oci.graph.platform import architecture
 from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.registry.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,7 +82,8 @@ class Settings:
     """What a build is given besides the recipe.
 
     ``base`` is the recipe's folder, ``cache`` is kept between builds. ``open_image`` gives the
-    repository and the tag or digest for a ``docker://`` URL.
+    repository and the tag or digest for a ``docker://`` URL. ``access`` has the certificates and
+    proxies for everything else on the network.
     """
 
     base: Path
@@ -91,6 +93,7 @@ class Settings:
     kind: FilesystemKind = "squashfs"
     allow_unpinned: bool = False
     open_image: Callable[[str], tuple[Repository, str]] | None = None
+    access: Access = field(default_factory=Access)
     progress: Callable[[str], None] = field(default=lambda _line: None)
     limits: Limits = field(default_factory=Limits)
 
@@ -130,7 +133,11 @@ class _Builder:
         self._stages.mkdir(exist_ok=True)
         self._done: dict[str, Path] = {}
         self._downloads = Downloads(
-            settings.cache / "downloads", settings.clock, allow_unpinned=settings.allow_unpinned
+            settings.cache / "downloads",
+            settings.clock,
+            allow_unpinned=settings.allow_unpinned,
+            certificates=settings.access.certificates,
+            proxies=settings.access.proxies,
         )
 
     def stage(self, stage: Stage) -> Path:
@@ -210,7 +217,8 @@ class _Builder:
             )
             log = self._settings.cache / f"{stage.name}.log"
             environment = {**base.environment, **dict(stage.environment)}
-            run_script(script, tree, seen, environment=environment, log=log)
+            proxies = self._settings.access.proxies.environment()
+            run_script(script, tree, seen, environment=environment, proxies=proxies, log=log)
         volumes = configure(stage, base).run.get("Volumes", {})
         add_mount_points(tree, volumes, epoch=epoch)
         clamp(tree, epoch)
@@ -257,7 +265,14 @@ class _Builder:
         archives.mkdir(exist_ok=True)
         self._say(stage, f"Debian {base.suite}, {len(base.packages)} packages")
         tar = work / "debian.tar"
-        tools.build_root(suite, tar, epoch=self._settings.epoch, temporary=work, archives=archives)
+        tools.build_root(
+            suite,
+            tar,
+            epoch=self._settings.epoch,
+            temporary=work,
+            archives=archives,
+            proxies=self._settings.access.proxies.environment(),
+        )
         self._unpack(tar, f"Debian {base.suite}", work, policy=_OWN)
         tar.unlink()
         return new_config(platform.machine())
@@ -310,7 +325,7 @@ class _Builder:
                 raise DocumentError(self._recipe.name, [fault])
             return self._settings.open_image(base.url)
         folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
-        return LayoutRepository(self._settings.base / folder), tag
+        return LayoutRepository(self._settings.base / folder, links=True), tag
 
 
 @dataclass(frozen=True, slots=True)

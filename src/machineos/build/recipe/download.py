@@ -17,6 +17,9 @@ from machineos.build.recipe.imports import digest_of
 from machineos.build.recipe.stageplan import check_download
 from machineos.core.files import atomic
 from machineos.errors import TransferError
+from machineos.oci.registry.certificates import NONE, Certificates
+from machineos.oci.registry.pools import Pools
+from machineos.oci.registry.proxy import DIRECT, Proxies
 from machineos.oci.registry.wire import (
     REDIRECTS,
     Limits,
@@ -24,7 +27,6 @@ from machineos.oci.registry.wire import (
     Reader,
     Retry,
     exchange,
-    pool_manager,
     status_error,
 )
 
@@ -44,8 +46,8 @@ _HINT = "is the server's certificate signed by a CA that this system knows?"
 class Downloads:
     """The downloads kept in ``folder``.
 
-    ``ca_file`` is trusted besides the system's certificates. ``most`` bounds one file in bytes,
-    ``seed`` fixes the pauses between attempts.
+    ``certificates`` are trusted besides the system's, ``proxies`` are the user's. ``most`` bounds
+    one file in bytes, ``seed`` fixes the pauses between attempts.
     """
 
     def __init__(
@@ -55,7 +57,8 @@ class Downloads:
         *,
         allow_unpinned: bool = False,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
-        ca_file: Path | None = None,
+        certificates: Certificates = NONE,
+        proxies: Proxies = DIRECT,
         most: int = MAX_DOWNLOAD,
         seed: int | None = None,
     ) -> None:
@@ -63,7 +66,8 @@ class Downloads:
         self._clock = clock
         self._allow_unpinned = allow_unpinned
         self._limits = limits
-        self._ca_file = ca_file
+        self._certificates = certificates
+        self._proxies = proxies
         self._most = most
         self._jitter = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
 
@@ -104,12 +108,12 @@ class Downloads:
 
     def _receive(self, url: str) -> Iterator[bytes]:
         """Yield the body behind ``url``; every hop must be https."""
-        with pool_manager(self._limits, self._ca_file, tls=True) as pool:
+        with Pools(self._limits, self._certificates, self._proxies, tls=True) as pools:
             for _hop in range(self._limits.redirects + 1):
                 if urlsplit(url).scheme != "https":
                     raise TransferError(f"{url}: leads away from https")
                 headers = {"Accept-Encoding": "identity"}
-                response = exchange(pool, "GET", url, headers=headers, what=url, hint=_HINT)
+                response = exchange(pools, "GET", url, headers=headers, what=url, hint=_HINT)
                 try:
                     if response.status not in REDIRECTS:
                         yield from self._body(response, url)

@@ -46,13 +46,20 @@ def require_root(what: str) -> None:
 
 
 def run_script(
-    script: Script, root: Path, imports: Path, *, environment: Mapping[str, str], log: Path
+    script: Script,
+    root: Path,
+    imports: Path,
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    proxies: Mapping[str, str] | None = None,
 ) -> None:
     """Run ``script`` with the folder ``root`` as its root; all it prints goes to the file ``log``.
 
-    ``imports`` is a folder that holds ``imports/``; the script is written beside it. Raises:
-    ToolError with the end of the log, its control characters quoted, ToolTimeoutError, ArchiveError
-    when the tree has something else than a folder where a mount is needed, UsageError.
+    ``imports`` is a folder that holds ``imports/``; the script is written beside it. ``proxies``
+    are variables for one that has the network. Raises: ToolError with the end of the log, its
+    control characters quoted, ToolTimeoutError, ArchiveError when the tree has something else than
+    a folder where a mount is needed, UsageError.
     """
     require_root(f"the script of {script.name}")
     _write_script(imports / "run", script.content)
@@ -65,7 +72,9 @@ def run_script(
             binds.append((str(Path(RESOLVER).resolve()), RESOLVER))
         command = sandbox_command(script, program, root.resolve(), binds, environment)
         with log.open("wb") as file:
-            result = perform(command, stdout=file, stderr=file)
+            result = perform(
+                command, stdout=file, stderr=file, more=proxies if script.network else None
+            )
     require_good(script, result.status, _tail(log), log)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MOUNT_POINTS = ("proc", "dev", "stacker")
 RESOLVER = "/etc/resolv.conf"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+_INHERITED = (*_PROXIES, *(name.upper() for name in _PROXIES))
 _TIMEOUT = 4 * 3600.0
 
 
@@ -52,12 +54,14 @@ def sandbox_command(
     """Return the command that runs ``script`` with ``root`` as its root.
 
     ``program`` starts ``host.pack.confine``; ``binds`` are places of the host and where the script
-    sees them, read-only. The environment is the recipe's over ours, nothing else.
+    sees them, read-only. The environment is the recipe's over ours, and the user's proxies, which
+    go past here: in an argument everybody could read their passwords.
     """
     plan = {
         "root": str(root),
         "binds": binds,
         "argv": script.argv,
+        "inherit": _INHERITED if script.network else (),
         "environment": {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", **environment},
     }
     inner = [*program, json.dumps(plan)]

@@ -13,7 +13,7 @@ import click
 
 from machineos.cli import app, options
 from machineos.cli.developer import image_shape, progress
-from machineos.cli.developer.opener import Opener
+from machineos.cli.developer.opener import Opener, access
 from machineos.core.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def image() -> None:
 @_LAYER_TYPE
 @_EPOCH
 @options.cache
-@options.plain_http
+@options.registries
 @options.as_json
 def build(
     recipe_path: Path,
@@ -82,7 +82,7 @@ def build(
     layer_type: FilesystemKind,
     epoch: int | None,
     cache: Path | None,
-    plain_http: bool,
+    reach: options.Reach,
     as_json: bool,
 ) -> None:
     """Build the stages of a recipe into an OCI layout. Needs root.
@@ -101,7 +101,7 @@ def build(
     from machineos.oci.layout.folder import LayoutRepository
 
     recipe = load_recipe(recipe_path, substitutions=image_shape.substitutions(substitute))
-    with progress.shown(plain=as_json) as watch, Opener(plain_http, watch.say) as opener:
+    with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         settings = Settings(
             base=recipe_path.resolve().parent,
             cache=(cache or app.home().cache / "machineos" / "image").absolute(),
@@ -110,6 +110,7 @@ def build(
             kind=layer_type,
             allow_unpinned=allow_unpinned,
             open_image=opener.image,
+            access=access(reach),
             progress=watch.say,
         )
         sink = LayoutRepository(image_shape.layout_folder(layout), writable=True)
@@ -139,7 +140,7 @@ def build(
 @_LAYER_TYPE
 @_EPOCH
 @options.cache
-@options.plain_http
+@options.registries
 @options.as_json
 def convert(
     source: str,
@@ -150,7 +151,7 @@ def convert(
     layer_type: FilesystemKind,
     epoch: int | None,
     cache: Path | None,
-    plain_http: bool,
+    reach: options.Reach,
     as_json: bool,
 ) -> None:
     """Convert an image to one verity layer.
@@ -172,7 +173,7 @@ def convert(
     wanted = image_shape.platform_pair(platform)
     work = (cache or app.home().cache / "machineos" / "image").absolute() / "convert"
     work.mkdir(parents=True, exist_ok=True)
-    with progress.shown(plain=as_json) as watch, Opener(plain_http, watch.say) as opener:
+    with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         repository, reference = opener.image(source)
         conversion = Conversion(
             work=work,

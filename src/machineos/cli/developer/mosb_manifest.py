@@ -39,7 +39,7 @@ def manifest() -> None:
 def _place(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where a manifest is published."""
     for option in (
-        options.plain_http,
+        options.registries,
         click.option("--name", required=True, metavar="PATH:TAG", help="Name of the manifest."),
         click.option(
             "--repo",
@@ -92,7 +92,7 @@ def publish(
     project: str,
     repo: str,
     name: str,
-    plain_http: bool,
+    reach: options.Reach,
     skip_bootkit: bool,
     passphrase_file: Path | None,
     epoch: int | None,
@@ -122,7 +122,7 @@ def publish(
     keyset, owner = find_project(app.home().keysets, project)
     passphrase = app.read_passphrase(passphrase_file)
     path, tag = _split(name)
-    with progress.shown(plain=as_json) as watch, Opener(plain_http, watch.say, epoch) as opener:
+    with progress.shown(plain=as_json) as watch, Opener(reach, watch.say, epoch) as opener:
         publishing = Publishing(
             source=source,
             signer=FileSigner.open(owner.pair, passphrase),
@@ -161,7 +161,7 @@ def publish(
 def verify(
     repo: str,
     name: str,
-    plain_http: bool,
+    reach: options.Reach,
     project: str | None,
     ca: Path | None,
     product: UUID | None,
@@ -189,7 +189,7 @@ def verify(
     """
     from machineos.build.publish.verify import verify_images
 
-    with Opener(plain_http, app.say) as opener:
+    with Opener(reach, app.say) as opener:
         registry = opener.registry(repo)
         fetched = _fetch(registry, name, _believed(project, ca, product, needed=True))
         images = verify_images(registry, fetched.verified, deep=deep)
@@ -212,7 +212,7 @@ def verify(
 def show(
     repo: str,
     name: str,
-    plain_http: bool,
+    reach: options.Reach,
     project: str | None,
     ca: Path | None,
     product: UUID | None,
@@ -230,7 +230,7 @@ def show(
     from machineos.document.verify.published import fetch_install
 
     believed = _believed(project, ca, product, needed=False)
-    with Opener(plain_http, app.say) as opener:
+    with Opener(reach, app.say) as opener:
         registry = opener.registry(repo)
         verdict: dict[str, object] = {"verified": False}
         if believed is None:

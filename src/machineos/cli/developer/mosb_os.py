@@ -9,6 +9,7 @@ import click
 
 from machineos.cli import app, options
 from machineos.cli.developer import progress
+from machineos.cli.developer.opener import access
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,6 +215,7 @@ def _workshop(
         policy_version=policy_version,
         tpm_kind=tpm_kind,
         hardware=hardware or Hardware(),
+        access=access(options.Reach()),
         say=watch.say,
     )
 

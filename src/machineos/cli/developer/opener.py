@@ -17,18 +17,27 @@ from machineos.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from machineos.cli.options import Reach
     from machineos.document.model.install import Mount
     from machineos.oci.layout.folder import LayoutRepository
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.reference import ImageSource
     from machineos.oci.model.repository import Registry, Repository
+    from machineos.oci.registry.access import Access
+
+
+def access(reach: Reach) -> Access:
+    """Return how this user reaches registries: by options, environment and his files."""
+    from machineos.oci.registry.access import Access
+
+    return Access.of_user(app.environment(), **reach._asdict())
 
 
 @dataclass
 class Opener:
     """Opens registries and images, and closes their connections; also the converter."""
 
-    plain_http: bool
+    reach: Reach
     say: Callable[[str], None]
     epoch: int | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -49,7 +58,7 @@ class Opener:
             return self._http(location.host)
         from machineos.oci.layout.folder import LayoutRegistry
 
-        return LayoutRegistry(location.folder, writable=writable)
+        return LayoutRegistry(location.folder, writable=writable, links=not writable)
 
     def source(self, source: ImageSource) -> Repository:
         """Open the repository of an image."""
@@ -59,7 +68,7 @@ class Opener:
 
         if source.folder is None:
             raise UsageError(f"{source} names no place")
-        return LayoutRepository(source.folder)
+        return LayoutRepository(source.folder, links=True)
 
     def image(self, text: str) -> tuple[Repository, str]:
         """Open ``docker://...`` or ``oci:DIR:TAG``; return the repository and the tag or digest.
@@ -98,12 +107,7 @@ class Opener:
 
     def _http(self, host: str) -> Registry:
         if host not in self._registries:
-            from machineos.oci.registry.auth import Credentials, default_auth_paths
-            from machineos.oci.registry.client import HttpRegistry
-
-            environ = app.environment()
-            credentials = Credentials(default_auth_paths(environ), environ)
-            registry = HttpRegistry(host, plain_http=self.plain_http, credentials=credentials)
+            registry = access(self.reach).registry(host)
             self._registries[host] = self._stack.enter_context(registry)
         return self._registries[host]
 

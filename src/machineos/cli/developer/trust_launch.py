@@ -8,6 +8,7 @@ import click
 
 from machineos.cli import app, options
 from machineos.cli.developer import machine_shape
+from machineos.cli.developer.opener import access
 from machineos.errors import DocumentError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--memory", default=2048, show_default=True, help="Memory in MiB.")
 @click.option("--cpus", default=2, show_default=True, help="Processors.")
 @click.option("--skip-install", is_flag=True, help="Only provision the TPM.")
-@options.plain_http
+@options.registries
 @options.passphrase_file
 @click.option(
     "--type", "kind", type=click.Choice(["kvm"]), default="kvm", help="What runs the machine."
@@ -41,7 +42,7 @@ def launch(
     memory: int,
     cpus: int,
     skip_install: bool,
-    plain_http: bool,
+    reach: options.Reach,
     passphrase_file: Path | None,
     kind: Kind,
     as_json: bool,
@@ -65,7 +66,6 @@ def launch(
     from machineos.launch.machine import launch_machine
     from machineos.launch.request import Request
     from machineos.oci.model.place import Place
-    from machineos.oci.registry.auth import Credentials, default_auth_paths
     from machineos.trust.keys.keyset import SystemRandomness, find_project
     from machineos.vm.providers import provider_for
 
@@ -76,11 +76,10 @@ def launch(
     except ValueError as error:
         raise UsageError(f"--disk: {error}") from error
     try:
-        place = Place.parse(url, plain_http=plain_http)
+        place = Place.parse(url, plain_http=reach.plain_http)
     except DocumentError as error:
         raise UsageError(error.message) from error
     keyset, project = find_project(app.home().keysets, project_name)
-    environ = app.environment()
     request = Request(
         name, place, keyset, project,
         serial=serial, disk=disk_size, memory=memory, cpus=cpus, install=not skip_install,
@@ -93,7 +92,7 @@ def launch(
 
         machine = launch_machine(
             request, provider_for(kind, machine_store(), clock), clock, SystemRandomness(),
-            credentials=Credentials(default_auth_paths(environ), environ), say=say,
+            access=access(reach), say=say,
         )  # fmt: skip
         if not as_json:
             say(f"machine {name} is ready; machine start {name} starts it")

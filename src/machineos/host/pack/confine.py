@@ -88,7 +88,9 @@ def main(text: str) -> None:
     _enter(root)
     _drop_capabilities()
     os.umask(0o022)
-    os.execve(plan["argv"][0], plan["argv"], plan["environment"])  # noqa: S606 (this is the sandbox)
+    inherited = {name: os.environ[name] for name in plan["inherit"] if name in os.environ}
+    environment = {**inherited, **plan["environment"]}
+    os.execve(plan["argv"][0], plan["argv"], environment)  # noqa: S606 (this is the sandbox)
 
 
 if __name__ == "__main__":

@@ -24,17 +24,22 @@ def build_root(
     epoch: int,
     temporary: Path,
     archives: Path | None = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> None:
     """Write a Debian root as the tar archive ``output``; for the arguments see
-    ``mmdebstrap.build_command``. Raises: ToolError, MissingToolError, ToolTimeoutError."""
+    ``mmdebstrap.build_command``; ``proxies`` are variables for apt.
+
+    Raises: ToolError, MissingToolError, ToolTimeoutError.
+    """
     if find(mmdebstrap.PROGRAM) is None:  # what starts it would say that itself is there
         raise MissingToolError(
             f"{mmdebstrap.PROGRAM} is not installed",
             hint="scripts/setup installs every tool that is used",
         )
-    perform(
-        mmdebstrap.build_command(suite, output, epoch=epoch, temporary=temporary, archives=archives)
+    command = mmdebstrap.build_command(
+        suite, output, epoch=epoch, temporary=temporary, archives=archives
     )
+    perform(command, more=proxies)
 
 
 def make_fat(

@@ -5,6 +5,10 @@ Owns ``oci-layout``, ``index.json`` and ``blobs/<algorithm>/<hex>``. A tag is th
 (referrers, the platforms of an index) are entries without it. A ``LayoutRegistry`` keeps repository
 ``machine/install`` in the folder of that name, which is how zot stores it, so zot can serve it.
 
+What refers to a manifest is listed twice where ``LayoutRegistry`` writes: as an entry without a
+tag, as zot and oras have it, and under the tag of the referrers tag schema, as regctl has it; both
+are read.
+
 Invariants: a blob's name appears only after its bytes matched; ``index.json`` is replaced whole
 under a lock on ``oci-layout``, and is not written at all when nothing changes; entries and keys
 written by other tools stay as they are. Reads open once and use that descriptor.
@@ -27,6 +31,7 @@ from machineos.core.files import (
     locked,
     needing_space,
     read_bounded,
+    read_named,
     write_atomic,
 )
 from machineos.core.jsondoc import parse_json
@@ -38,7 +43,7 @@ from machineos.errors import (
     MissingError,
     UsageError,
 )
-from machineos.oci.layout.listing import list_manifest
+from machineos.oci.layout.listing import list_instead, list_manifest
 from machineos.oci.model.documents import (
     INDEX,
     INDEX_TYPES,
@@ -53,6 +58,12 @@ from machineos.oci.model.documents import (
     parse_index,
 )
 from machineos.oci.model.reference import check_name, check_tag
+from machineos.oci.model.referrers import (
+    fallback_tag,
+    is_fallback_tag,
+    referrer,
+    with_referrer,
+)
 from machineos.oci.model.stream import CHUNK, Verified, verified
 
 if TYPE_CHECKING:
@@ -72,7 +83,9 @@ class LayoutRepository:
     """One image layout folder. Nothing is created before the first write.
 
     ``check`` says of a regular file with a blob's name whether it is relied on when that blob is to
-    be stored, instead of a look at its size; one that is not is replaced whole.
+    be stored, instead of a look at its size; one that is not is replaced whole. With ``links``
+    files may be symbolic links, as Bazel makes them: what is read is proved by its digest, and only
+    a regular file is opened. ``lists_referrers``: under a tag, too.
     """
 
     def __init__(
@@ -81,9 +94,13 @@ class LayoutRepository:
         *,
         writable: bool = False,
         check: Callable[[Path, Descriptor], bool] | None = None,
+        links: bool = False,
+        lists_referrers: bool = False,
     ) -> None:
         self._path = path
         self._writable = writable
+        self._links = links
+        self._lists_referrers = lists_referrers
         self._check = check
 
     @property
@@ -127,7 +144,7 @@ class LayoutRepository:
     def has_blob(self, digest: Digest) -> bool:
         """Whether a regular file of that name is there; its bytes are checked when it is read."""
         try:
-            return stat.S_ISREG(self.blob_path(digest).lstat().st_mode)
+            return stat.S_ISREG(self._status(digest).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
@@ -136,7 +153,7 @@ class LayoutRepository:
         has its size or, where there is a ``check``, passes it."""
         path = self.blob_path(descriptor.digest)
         try:
-            status = path.lstat()
+            status = self._status(descriptor.digest)
         except (FileNotFoundError, NotADirectoryError):
             return False
         if not stat.S_ISREG(status.st_mode):
@@ -213,7 +230,7 @@ class LayoutRepository:
             size=len(data),
         )
         self.put_blob(descriptor, (data,))
-        self._list(descriptor, tag)
+        self._list(descriptor, tag, document)
         return descriptor
 
     def referrers(self, digest: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
@@ -224,7 +241,9 @@ class LayoutRepository:
         """
         found: dict[Digest, Descriptor] = {}
         budget = _SCAN_LIMIT
-        for entry in sorted(self.entries(), key=lambda item: item.digest):
+        entries = self.entries()
+        listed = self._listed(entries, fallback_tag(digest))
+        for entry in sorted((*entries, *listed), key=lambda item: item.digest):
             if entry.digest in found or entry.media_type in INDEX_TYPES:
                 continue
             budget -= min(entry.size, MAX_MANIFEST)
@@ -237,19 +256,16 @@ class LayoutRepository:
                 continue
             kind = manifest.artifact_type or manifest.config.media_type
             if artifact_type in {"", kind} and len(found) < MAX_REFERRERS:
-                found[entry.digest] = Descriptor(
-                    media_type=manifest.media_type,
-                    digest=entry.digest,
-                    size=entry.size,
-                    annotations=manifest.annotations,
-                    artifact_type=kind,
+                plain = Descriptor(
+                    media_type=manifest.media_type, digest=entry.digest, size=entry.size
                 )
+                found[entry.digest] = referrer(manifest, plain)
         return tuple(found.values())
 
     def tags(self) -> tuple[str, ...]:
-        """Return the tags, sorted."""
+        """Return the tags of images, sorted."""
         names = {entry.annotations.get(REF_NAME) for entry in self.entries()}
-        return tuple(sorted(name for name in names if name))
+        return tuple(sorted(name for name in names if name and not is_fallback_tag(name)))
 
     def entries(self) -> tuple[Descriptor, ...]:
         """Return the entries of ``index.json`` with their annotations, none without a layout.
@@ -272,12 +288,19 @@ class LayoutRepository:
     def _index(self) -> Index:
         self._check_marker()
         name = str(self._path / INDEX_FILE)
-        return parse_index(_read_index(self._path), name=name, media_type=INDEX)
+        data = self._read(self._path / INDEX_FILE, MAX_MANIFEST)
+        return parse_index(data, name=name, media_type=INDEX)
+
+    def _read(self, path: Path, limit: int) -> bytes:
+        return read_named(path, limit) if self._links else read_bounded(path, limit)
+
+    def _status(self, digest: Digest) -> os.stat_result:
+        return self.blob_path(digest).stat(follow_symlinks=self._links)
 
     def _check_marker(self) -> None:
         path = self._path / MARKER
         try:
-            data = read_bounded(path, _MARKER_LIMIT)
+            data = self._read(path, _MARKER_LIMIT)
         except (MissingError, NotADirectoryError) as error:
             raise MissingError(
                 f"{self._path} is not an OCI image layout: it has no file {MARKER}"
@@ -292,7 +315,7 @@ class LayoutRepository:
                 return _plain(entry)
         # The platforms of an index need no entry of their own.
         try:
-            data = read_bounded(self.blob_path(digest), MAX_MANIFEST)
+            data = self._read(self.blob_path(digest), MAX_MANIFEST)
         except MissingError as error:
             raise MissingError(f"{self.name}: no manifest {digest}") from error
         digest.check(data, self._what(digest))
@@ -307,12 +330,22 @@ class LayoutRepository:
             return None
         return document if isinstance(document, Manifest) else None
 
+    def _listed(self, entries: Iterable[Descriptor], tag: str) -> tuple[Descriptor, ...]:
+        """Return what the index under ``tag`` lists; what is none, or is damaged, lists nothing."""
+        for entry in entries:
+            if entry.annotations.get(REF_NAME) == tag and entry.media_type in INDEX_TYPES:
+                try:
+                    data = self.blob(entry, limit=MAX_MANIFEST)
+                    return parse_index(data, name=tag, media_type=entry.media_type).manifests
+                except MachineOSError:
+                    return ()
+        return ()
+
     def _open(self, descriptor: Descriptor) -> int:
         """Open a blob once, without following a link or waiting on a FIFO, and check its size."""
         what = self._what(descriptor.digest)
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            handle = os.open(self.blob_path(descriptor.digest), flags)
+            handle = self._opened(self.blob_path(descriptor.digest))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingError(f"{what} is not there") from error
         except OSError as error:
@@ -327,6 +360,19 @@ class LayoutRepository:
             raise DigestError(f"{what} is not a regular file")
         raise DigestError(f"{what}: {status.st_size} bytes, expected {descriptor.size}")
 
+    def _opened(self, path: Path) -> int:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        if not self._links:
+            return os.open(path, flags | os.O_NOFOLLOW)
+        # A look first: to open a device is to do something with it.
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(place).st_mode):
+                raise OSError(errno.ENXIO, "not a regular file")
+            return os.open(f"/proc/self/fd/{place}", flags)
+        finally:
+            os.close(place)
+
     # -- writing
 
     def _prepare(self, algorithm: str) -> None:
@@ -338,7 +384,7 @@ class LayoutRepository:
                 folder.mkdir(parents=True, exist_ok=True)
                 fsync_folder(folder.parent)
 
-    def _list(self, descriptor: Descriptor, tag: str | None) -> None:
+    def _list(self, descriptor: Descriptor, tag: str | None, document: Manifest | Index) -> None:
         with (
             needing_space(self._path),
             locked(self._path / MARKER, what=self.name, wait=True),
@@ -356,19 +402,41 @@ class LayoutRepository:
                 data = _read_index(self._path)
                 parse_index(data, name=str(path), media_type=INDEX)
                 old = parse_json(data, name=str(path))
-            entries = list_manifest(old["manifests"], descriptor, tag)
+            entries = list_manifest(old["manifests"] or [], descriptor, tag)
+            if self._lists_referrers and isinstance(document, Manifest) and document.subject:
+                listed = self._with_referrer(document.subject.digest, document, descriptor)
+                entries = entries if listed is None else list_instead(entries, *listed)
             if len(entries) > MAX_ENTRIES:
                 raise DocumentError(str(path), [Fault("", 0, f"has over {MAX_ENTRIES} entries")])
             if entries != old["manifests"] or not path.exists():
                 write_atomic(path, msgspec.json.encode({**old, "manifests": entries}))
 
+    def _with_referrer(
+        self, subject: Digest, manifest: Manifest, descriptor: Descriptor
+    ) -> tuple[Descriptor, str] | None:
+        """Store the list of what refers to ``subject`` with one more entry; return where it is, and
+        its tag, None when the entry is in it."""
+        tag = fallback_tag(subject)
+        before = self._listed(self._index().manifests, tag) if self._has_index() else ()
+        data = with_referrer(before, referrer(manifest, descriptor))
+        if data is None:
+            return None
+        index = Descriptor(media_type=INDEX, digest=Digest.of(data), size=len(data))
+        self._prepare(index.digest.algorithm)
+        self.put_blob(index, (data,))
+        return index, tag
+
+    def _has_index(self) -> bool:
+        return (self._path / INDEX_FILE).exists()
+
 
 class LayoutRegistry:
-    """A folder with one image layout per repository."""
+    """A folder with one image layout per repository; for ``links`` see ``LayoutRepository``."""
 
-    def __init__(self, root: Path, *, writable: bool = False) -> None:
+    def __init__(self, root: Path, *, writable: bool = False, links: bool = False) -> None:
         self._root = root
         self._writable = writable
+        self._links = links
 
     @property
     def name(self) -> str:
@@ -377,7 +445,12 @@ class LayoutRegistry:
 
     def repository(self, name: str) -> LayoutRepository:
         """Return the repository ``name``. Raises: DocumentError for a name that is not allowed."""
-        return LayoutRepository(self._root / check_name(name), writable=self._writable)
+        return LayoutRepository(
+            self._root / check_name(name),
+            writable=self._writable,
+            links=self._links,
+            lists_referrers=True,
+        )
 
 
 def _plain(entry: Descriptor) -> Descriptor:

@@ -35,6 +35,12 @@ def list_manifest(entries: list[Entry], descriptor: Descriptor, tag: str | None)
     return _with(result, descriptor, tag)
 
 
+def list_instead(entries: list[Entry], descriptor: Descriptor, tag: str) -> list[Entry]:
+    """Return ``entries`` with ``descriptor`` under ``tag``, and without what had the tag before: a
+    list that another one has taken the place of."""
+    return _with([entry for entry in entries if tag_of(entry) != tag], descriptor, tag)
+
+
 def tag_of(entry: Entry) -> str | None:
     """Return the tag of an entry, None when it has none."""
     tag = (entry.get("annotations") or {}).get(REF_NAME)

@@ -180,7 +180,9 @@ class _Parser:
         )
 
     def index(self, body: dict[str, Any], kind: str) -> Index:
-        entries = self._list(body, "manifests", "")
+        # As Go writes a list that has nothing in it.
+        empty = body.get("manifests", body) is None
+        entries = [] if empty else self._list(body, "manifests", "")
         return Index(
             media_type=kind,
             manifests=tuple(

@@ -65,7 +65,7 @@ class Repository(Protocol):
         ...
 
     def tags(self) -> tuple[str, ...]:
-        """Return the tags, sorted."""
+        """Return the tags of images, sorted: those of lists of referrers are none."""
         ...
 
 

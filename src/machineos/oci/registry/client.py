@@ -32,21 +32,28 @@ from machineos.oci.model.documents import (
     MANIFEST,
     MAX_MANIFEST,
     Descriptor,
-    Index,
     Manifest,
     parse_document,
     parse_index,
 )
 from machineos.oci.model.reference import check_name, check_tag
+from machineos.oci.model.referrers import (
+    fallback_tag,
+    is_fallback_tag,
+    referrer,
+    with_referrer,
+)
 from machineos.oci.model.stream import Verified
 from machineos.oci.registry import hub
+from machineos.oci.registry.certificates import NONE, Certificates
+from machineos.oci.registry.encoding import is_packed
+from machineos.oci.registry.proxy import DIRECT, Proxies
 from machineos.oci.registry.transport import Answer, Call, Transport, UnaskedError
 from machineos.oci.registry.upload import Session, Uploader, check_header
 from machineos.oci.registry.wire import Limits, PassingError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from machineos.core.clock import Clock
     from machineos.oci.model.repository import Repository
@@ -59,15 +66,16 @@ _NEXT = re.compile(r'<([^>]{1,2048})>\s*;\s*rel="?next"?')
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 # How registries say that they have no referrers API, besides 404.
 _NO_API = frozenset({400, 405, 406, 501})
-_LISTINGS = frozenset({INDEX, "application/json", ""})
+# Media types of an answer that leave open what it is.
+_UNSAID = frozenset({"application/json", ""})
 _PROGRESS = 1 << 20  # so much between two failures, and the first no longer counts
 
 
 class HttpRegistry:
     """The registry ``host`` (``name[:port]``), over TLS unless ``plain_http`` or loopback.
 
-    With ``ca_file`` it is TLS on loopback too. ``seed`` makes the jitter of retries repeatable.
-    Safe for use by several threads.
+    With ``certificates`` that name a CA it is TLS on loopback too. ``seed`` makes the jitter of
+    retries repeatable. Safe for use by several threads.
     """
 
     def __init__(
@@ -76,7 +84,8 @@ class HttpRegistry:
         *,
         plain_http: bool = False,
         credentials: Credentials | None = None,
-        ca_file: Path | None = None,
+        certificates: Certificates = NONE,
+        proxies: Proxies = DIRECT,
         clock: Clock | None = None,
         limits: Limits | None = None,
         seed: int | None = None,
@@ -85,7 +94,8 @@ class HttpRegistry:
             host,
             plain_http=plain_http,
             credentials=credentials,
-            ca_file=ca_file,
+            certificates=certificates,
+            proxies=proxies,
             clock=clock or SystemClock(),
             limits=limits or Limits(),
             seed=seed,
@@ -171,6 +181,8 @@ class HttpRepository:
             "HEAD", f"blobs/{descriptor.digest}", self._push_scope, expect=(200, 404)
         )
         length = answer.headers.get("Content-Length", str(descriptor.size))
+        if answer.headers.get("Content-Encoding"):  # then it is that of something else
+            return answer.status == 200
         if answer.status == 200 and length not in {str(descriptor.size), "0"}:
             raise DigestError(
                 f"{self._what(descriptor)}: the registry has {length[:20]} bytes, "
@@ -257,7 +269,7 @@ class HttpRepository:
                 entries = list(self._fallback_entries(digest, self._pull_scope))
                 break
             name = f"{self.name}: referrers of {digest}"
-            entries += parse_index(answer.body, name=name, media_type=_media_type(answer)).manifests
+            entries += parse_index(answer.body, name=name, media_type=INDEX).manifests
             url = self._next(answer)
         found = {
             entry.digest: entry
@@ -267,7 +279,7 @@ class HttpRepository:
         return tuple(found[key] for key in sorted(found))
 
     def tags(self) -> tuple[str, ...]:
-        """Return the tags, sorted. Raises: DocumentError, TransferError."""
+        """Return the tags of images, sorted. Raises: DocumentError, TransferError."""
         tags: set[str] = set()
         url: str | None = f"/v2/{self._path}/tags/list?n=1000"
         name = f"{self.name}: tags"
@@ -285,7 +297,7 @@ class HttpRepository:
             if len(tags) > self._transport.limits.tags:
                 raise DocumentError(name, [Fault("tags", 0, "are too many")])
             url = self._next(answer)
-        return tuple(sorted(tags))
+        return tuple(sorted(tag for tag in tags if not is_fallback_tag(tag)))
 
     # -- pulling
 
@@ -321,8 +333,9 @@ class HttpRepository:
             begin = start if response.status == 206 else 0
             if response.status == 206:
                 _check_range(response.headers, start, descriptor.size, what)
+            packed = is_packed(response, descriptor.size - begin)
             length = response.headers.get("Content-Length")
-            if length is not None and length != str(descriptor.size - begin):
+            if not packed and length is not None and length != str(descriptor.size - begin):
                 raise DigestError(
                     f"{what}: the registry says {length[:20]} bytes, "
                     f"expected {descriptor.size - begin}"
@@ -353,7 +366,8 @@ class HttpRepository:
             if error.status in _NO_API:
                 return None
             raise
-        return answer if _media_type(answer) in _LISTINGS else None
+        kind = _media_type(answer)
+        return answer if kind == INDEX or (kind in _UNSAID and _is_index(answer.body)) else None
 
     def _fallback_entries(self, digest: Digest, scope: str) -> tuple[Descriptor, ...]:
         """Return what the referrers tag lists; what is no index lists nothing."""
@@ -375,9 +389,9 @@ class HttpRepository:
         with self._fallback:
             for _ in range(self._transport.limits.attempts):
                 entries = self._fallback_entries(subject, self._push_scope)
-                if any(other.digest == entry.digest for other in entries):
+                data = with_referrer(entries, entry)
+                if data is None:
                     return
-                data = Index(media_type=INDEX, manifests=(*entries, entry)).to_bytes()
                 index = Descriptor(media_type=INDEX, digest=Digest.of(data), size=len(data))
                 self._put(index, data, fallback_tag(subject))
             if any(
@@ -438,24 +452,15 @@ class HttpRepository:
         return None if match is None else self._transport.page_url(match[1], answer.url)
 
 
-def fallback_tag(digest: Digest) -> str:
-    """Return the tag of the referrers tag schema (distribution specification 1.1)."""
-    return f"{digest.algorithm}-{digest.hex[:64]}"
-
-
-def referrer(manifest: Manifest, descriptor: Descriptor) -> Descriptor:
-    """Return the entry for a manifest in a list of referrers."""
-    return Descriptor(
-        media_type=descriptor.media_type,
-        digest=descriptor.digest,
-        size=descriptor.size,
-        annotations=manifest.annotations,
-        artifact_type=manifest.artifact_type or manifest.config.media_type,
-    )
-
-
 def _media_type(answer: Answer) -> str:
     return answer.headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+def _is_index(data: bytes) -> bool:
+    try:
+        return bool(parse_index(data, name="referrers").media_type)
+    except DocumentError:
+        return False
 
 
 def _told_digest(headers: Mapping[str, str]) -> Digest | None:

@@ -27,6 +27,8 @@ from machineos.errors import (
 from machineos.oci.model.reference import check_host, is_loopback
 from machineos.oci.registry import hub
 from machineos.oci.registry.auth import Authenticator, Credentials, parse_challenges
+from machineos.oci.registry.encoding import Unpacked, encoding_of, is_packed
+from machineos.oci.registry.pools import Pools
 from machineos.oci.registry.wire import (
     REDIRECTS,
     Limits,
@@ -34,17 +36,17 @@ from machineos.oci.registry.wire import (
     Reader,
     Retry,
     exchange,
-    pool_manager,
     status_error,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from pathlib import Path
 
     from urllib3.response import BaseHTTPResponse
 
     from machineos.core.clock import Clock
+    from machineos.oci.registry.certificates import Certificates
+    from machineos.oci.registry.proxy import Proxies
 
 _ERROR_LIMIT = 16 << 10
 _TOKEN_LIMIT = 64 << 10
@@ -106,7 +108,8 @@ class Transport:
         *,
         plain_http: bool,
         credentials: Credentials | None,
-        ca_file: Path | None,
+        certificates: Certificates,
+        proxies: Proxies,
         clock: Clock,
         limits: Limits,
         seed: int | None,
@@ -116,10 +119,11 @@ class Transport:
         self.clock = clock
         self._allow_http = plain_http
         # Who names a CA means TLS, also on loopback.
-        clear = plain_http or (is_loopback(host) and ca_file is None)
+        clear = plain_http or (is_loopback(host) and not certificates.ca)
         self.base = f"{'http' if clear else 'https'}://{hub.server(host)}"
         self._jitter = random.Random(seed)  # noqa: S311 (spreads load, guards nothing)
-        self._pool = pool_manager(limits, ca_file, tls=self.base.startswith("https:"))
+        tls = self.base.startswith("https:")
+        self._pools = Pools(limits, certificates, proxies, tls=tls)
         self._auth = Authenticator(
             host,
             credentials,
@@ -130,7 +134,7 @@ class Transport:
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.clear()
+        self._pools.clear()
 
     def retry(self) -> Retry:
         """Return a fresh count of failures."""
@@ -177,9 +181,13 @@ class Transport:
         Raises: StalledError, TransferError when it ends early, DigestError when it goes on.
         """
         seen = 0
-        with Reader(response, self.limits, self.clock, what) as reader:
+        with Reader(response, self.limits, self.clock, what) as raw:
+            packed = is_packed(response, size)
+            reader = Unpacked(raw, what) if packed else raw
             while seen < size:
                 piece = reader.read(min(_PIECE, size - seen))
+                if not piece and packed:
+                    raise DigestError(f"{what}: {seen} bytes, expected {size}")
                 if not piece:
                     raise PassingError(f"{what}: the connection broke after {seen} bytes")
                 seen += len(piece)
@@ -258,7 +266,7 @@ class Transport:
         elif method in {"POST", "PUT", "PATCH"}:
             headers["Content-Length"] = "0"
         return exchange(
-            self._pool,
+            self._pools,
             method,
             url,
             headers=headers,
@@ -270,9 +278,9 @@ class Transport:
 
     def _check_status(self, response: BaseHTTPResponse, what: str, expect: Collection[int]) -> None:
         status = response.status
-        encoding = response.headers.get("Content-Encoding", "identity")
+        encoding = encoding_of(response)
         if status in expect:
-            if encoding != "identity":
+            if encoding not in {"", "gzip"}:
                 raise TransferError(f"{what}: the answer is encoded as {encoding[:40]!r}")
             return
         text = f"{what}: {status}{self._reason(response)}"
@@ -298,9 +306,11 @@ class Transport:
         length = _told_length(response, what)
         if length is not None and length > limit:
             raise _too_large(what, limit)
+        packed = is_packed(response, None)
         pieces, seen = [], 0
         end = self.clock.monotonic() + self.limits.document_seconds
-        with Reader(response, self.limits, self.clock, what) as reader:
+        with Reader(response, self.limits, self.clock, what) as raw:
+            reader = Unpacked(raw, what) if packed else raw
             while piece := reader.read(min(_PIECE, limit + 1 - seen)):
                 seen += len(piece)
                 if seen > limit:
@@ -308,7 +318,7 @@ class Transport:
                 pieces.append(piece)
                 if self.clock.monotonic() > end:
                     raise StalledError(f"{what}: {seen} bytes in {self.limits.document_seconds} s")
-        if length is not None and seen != length:
+        if length is not None and seen != length and not packed:
             raise PassingError(f"{what}: the connection broke after {seen} bytes")
         return b"".join(pieces)
 

@@ -7,33 +7,32 @@ the body itself.
 
 from __future__ import annotations
 
-import socket
-import ssl
+import re
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from machineos.errors import StalledError, TransferError
+from machineos.errors import AuthError, StalledError, TransferError
 from machineos.oci.registry.alarms import ALARMS
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
-    from urllib3.response import BaseHTTPResponse, HTTPResponse
+    from urllib3.response import BaseHTTPResponse
 
     from machineos.core.clock import Clock
     from machineos.oci.registry.alarms import Alarm
+    from machineos.oci.registry.pools import Pools
 
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_PROXY_WANTS_LOGIN = 407
+_NO_TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})([^'\")]{0,100})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ class Reader:
 
 
 def exchange(
-    pool: urllib3.PoolManager,
+    pools: Pools,
     method: str,
     url: str,
     *,
@@ -190,27 +189,63 @@ def exchange(
     """Send one request, once, and return its answer with the body unread; no redirect is followed.
 
     ``what`` names it in messages, ``hint`` says what to look at when TLS fails.
-    Raises: StalledError, PassingError, TransferError.
+    Raises: StalledError, PassingError, TransferError, UsageError (a proxy that is none).
     """
+    proxy = pools.proxy_for(url)
+    if proxy is not None:
+        what = f"{what} through the proxy {proxy}"
     try:
-        return pool.request(
-            method,
-            url,
-            headers=headers,
-            body=body,
-            preload_content=False,
-            decode_content=False,
-            redirect=False,
-            retries=False,
-        )
+        response = pools.request(method, url, headers=headers, body=body)
     except urllib3.exceptions.SSLError as error:
         raise TransferError(f"{what}: TLS: {error}", hint=hint) from error
     except urllib3.exceptions.ReadTimeoutError as error:
         raise StalledError(f"{what}: no answer in time") from error
     except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as e:
-        raise PassingError(f"{what}: cannot connect: {e}", weight=2) from e
+        raise PassingError(f"{what}: cannot connect: {_cause(e)}", weight=2) from e
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise PassingError(f"{what}: {error}") from error
+        raise _broken(what, error, proxied=proxy is not None) from error
+    if response.status == _PROXY_WANTS_LOGIN:
+        response.close()
+        raise _no_tunnel(what, _PROXY_WANTS_LOGIN, "")
+    return response
+
+
+def _broken(what: str, error: Exception, *, proxied: bool) -> TransferError:
+    """Return the error for an exchange that broke, also before it came to the server."""
+    if not proxied:
+        return PassingError(f"{what}: {_cause(error)}")
+    refused = _NO_TUNNEL.search(str(error))
+    if refused is not None:
+        return _no_tunnel(what, int(refused[1]), refused[2])
+    return PassingError(f"{what}: {_cause(error)}", weight=2)
+
+
+def _no_tunnel(what: str, status: int, reason: str) -> TransferError:
+    """Return the error for a proxy that does not let us through."""
+    if status == _PROXY_WANTS_LOGIN:
+        return AuthError(
+            f"{what}: it wants to know who we are, or does not believe it",
+            hint="set the variable to http://user:password@host:port",
+            status=status,
+        )
+    said = "".join(char for char in reason if char.isprintable())
+    text = f"{what}: it refuses: {status} {said}".rstrip()
+    kind = PassingError if status in _PASSING else TransferError
+    return kind(text, status=status)
+
+
+def _cause(error: BaseException) -> str:
+    """Return what the system or the server said, without the objects that urllib3 says it with."""
+    while True:
+        inner = error.__cause__ or error.__context__
+        for item in error.args:
+            if isinstance(item, BaseException):
+                inner = item
+        if inner is None:
+            break
+        error = inner
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text or type(error).__name__
 
 
 def status_error(text: str, response: BaseHTTPResponse) -> TransferError:
@@ -221,65 +256,3 @@ def status_error(text: str, response: BaseHTTPResponse) -> TransferError:
     after = response.headers.get("Retry-After", "").strip()
     good = after.isascii() and after.isdigit() and len(after) < 10
     return PassingError(text, status=status, after=float(after) if good else None)
-
-
-def pool_manager(limits: Limits, ca_file: Path | None, *, tls: bool) -> urllib3.PoolManager:
-    """Return connections that keep to ``limits`` and trust the system's CAs and ``ca_file``.
-
-    Without ``tls`` the CAs are read only if a redirect leads to HTTPS: that takes 40 ms.
-    """
-    context = None
-    if tls or ca_file is not None:
-        context = ssl.create_default_context()
-        if ca_file is not None:
-            context.load_verify_locations(ca_file)
-    manager = urllib3.PoolManager(
-        num_pools=8,
-        maxsize=16,
-        timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
-        ssl_context=context,
-        cert_reqs="CERT_REQUIRED",
-    )
-
-    class Plain(HTTPConnection):
-        def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-            with _deadline(self.sock, limits.answer_seconds):
-                return super().getresponse()
-
-    class Secure(HTTPSConnection):
-        def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-            with _deadline(self.sock, limits.answer_seconds):
-                return super().getresponse()
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-    return manager
-
-
-@contextmanager
-def _deadline(sock: socket.socket | None, seconds: float) -> Iterator[None]:
-    """Bound the time for status line and headers as a whole: a socket's own time limit starts anew
-    with every byte. Raises: TimeoutError."""
-
-    def shut() -> None:
-        if sock is not None:
-            with suppress(OSError):  # closed meanwhile
-                sock.shutdown(socket.SHUT_RDWR)
-
-    alarm = ALARMS.after(seconds, shut)
-    try:
-        yield
-    except Exception as error:
-        if not alarm.cancel():
-            raise TimeoutError("no complete answer in time") from error
-        raise
-    else:
-        if not alarm.cancel():
-            raise TimeoutError("no complete answer in time")
-    finally:
-        alarm.cancel()

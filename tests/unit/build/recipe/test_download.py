@@ -10,13 +10,17 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from fakes.proxy import fake_proxy
 from machineos.build.recipe.download import Downloads
 from machineos.core.clock import SystemClock
 from machineos.core.run import run
 from machineos.errors import DigestError, PolicyError, StalledError, TransferError
+from machineos.oci.registry.certificates import Certificates
+from machineos.oci.registry.proxy import Proxies
 from machineos.oci.registry.wire import Limits
 from waiting import PATIENCE
 
@@ -43,7 +47,7 @@ class Server:
         key, certificate = folder / "key.pem", folder / "cert.pem"
         argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
         argv += ["-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "2"]
-        argv += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
+        argv += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:files.invalid"]
         run(argv, timeout=PATIENCE)
         answers: dict[str, list[Answer]] = {}
         self.answers = answers
@@ -124,7 +128,7 @@ def get(served: Server, tmp_path: Path) -> Get:
             clock or SystemClock(),
             allow_unpinned=unpinned,
             limits=limits,
-            ca_file=served.ca_file,
+            certificates=Certificates((served.ca_file,)),
             most=most,
             seed=1,
         )
@@ -247,3 +251,22 @@ def test_what_does_not_pass_is_not_tried_again(served: Server, get: Get) -> None
     with pytest.raises(TransferError, match="status 403"):
         get("/f", SHA, limits=Limits(), clock=clock)
     assert clock.slept == []
+
+
+@pytest.mark.tool("openssl")
+def test_a_file_comes_through_the_users_proxy(served: Server, tmp_path: Path) -> None:
+    served.answers["/f"] = [Answer()]
+    with fake_proxy() as proxy:
+        proxy.login = "me:hush"
+        for name in ("files.invalid", "another.invalid"):
+            proxy.names[name] = ("127.0.0.1", urlsplit(served.url).port or 0)
+        proxies = Proxies(https=f"http://me:hush@{proxy.host}")
+        certificates = Certificates((served.ca_file,))
+        downloads = Downloads(
+            tmp_path, Hasty(), limits=ONCE, certificates=certificates, proxies=proxies
+        )
+        assert downloads.get("https://files.invalid/f", SHA)[1] == SHA
+        assert proxy.seen == ["CONNECT files.invalid:443"]
+        with pytest.raises(TransferError, match=f"through the proxy {proxy.host}: TLS: ") as caught:
+            downloads.get("https://another.invalid/f", "")
+    assert "hush" not in str(caught.value)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from machineos.build.recipe.script import Script
 from machineos.core.run import find
 from machineos.errors import ArchiveError, ToolError, ToolTimeoutError
 from waiting import PATIENCE, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 pytestmark = [pytest.mark.system, pytest.mark.tool("unshare"), pytest.mark.tool("busybox")]
 
@@ -35,7 +39,14 @@ def root(tmp_path: Path) -> Path:
     return tree
 
 
-def script(root: Path, text: str, *, network: bool = True, timeout: float = PATIENCE) -> str:
+def script(
+    root: Path,
+    text: str,
+    *,
+    network: bool = True,
+    timeout: float = PATIENCE,
+    proxies: Mapping[str, str] | None = None,
+) -> str:
     log = root.parent / "log"
     try:
         run_script(
@@ -43,6 +54,7 @@ def script(root: Path, text: str, *, network: bool = True, timeout: float = PATI
             root,
             root.parent / "seen",
             environment={"GIVEN": "value"},
+            proxies=proxies,
             log=log,
         )
     finally:
@@ -94,6 +106,16 @@ def test_processes_of_the_host_are_not_seen(root: Path) -> None:
 def test_the_network_can_be_taken_away(root: Path) -> None:
     command = "#!/bin/sh\ncat /proc/net/dev | wc -l\n"
     assert script(root, command, network=False).strip() == "3"
+
+
+def test_the_users_proxies_are_known_where_there_is_a_network(root: Path) -> None:
+    """And are in no argument, where everybody could read the password."""
+    proxies = {"https_proxy": "http://me:hush@p.example:3128", "GIVEN": "of the recipe", "X": "y"}
+    text = "#!/bin/sh\necho $https_proxy $GIVEN $X\ncat /proc/*/cmdline\n"
+    said = script(root, text, proxies=proxies)
+    assert said.startswith("http://me:hush@p.example:3128 value\n")
+    assert said.count("hush") == 1
+    assert script(root, text, proxies=proxies, network=False).startswith("value\n")
 
 
 def test_a_failure_shows_the_end_of_the_log(root: Path) -> None:

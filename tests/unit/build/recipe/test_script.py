@@ -24,6 +24,9 @@ def test_a_script_ends_with_a_line_end() -> None:
     assert Script("make\n", "s").content == "make\n"
 
 
+PROXIES = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+
+
 @pytest.mark.parametrize("network", [True, False])
 def test_the_command_has_all_that_the_script_sees(network: bool) -> None:
     one = Script("make", "s", network=network, timeout=90.0)
@@ -34,6 +37,7 @@ def test_the_command_has_all_that_the_script_sees(network: bool) -> None:
         "root": "/root",
         "binds": [("/i", "/stacker")],
         "argv": ["/bin/sh", "-ex", "/stacker/run"],
+        "inherit": PROXIES if network else [],
         "environment": {"PATH": "/p", "HOME": "/root", "LANG": "C.UTF-8", "A": "b"},
     }
     inner = ["python", "confine", json.dumps(plan)]

@@ -32,7 +32,7 @@ from machineos.errors import (
 )
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import root_hash_annotations
-from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
+from machineos.oci.model.documents import CONFIG, INDEX, MANIFEST, Descriptor, Manifest
 from machineos.trust.keys.keyset import add_project, create_keyset, find_project
 from waiting import PATIENCE
 
@@ -204,8 +204,8 @@ def test_a_flipped_bit_in_any_blob_is_found(mosb: Mosb) -> None:
     assert len(blobs) > 12
     for path in blobs:
         good = path.read_bytes()
-        if good == b"{}":
-            continue
+        if good == b"{}" or good.startswith(b'{"schemaVersion":2,"mediaType":"' + INDEX.encode()):
+            continue  # or a list of referrers, which is there for others
         bad = bytearray(good)
         bad[len(good) // 2] ^= 1
         path.write_bytes(bytes(bad))

@@ -62,7 +62,7 @@ def test_what_is_written_is_read() -> None:
         (manifest(artifactType="x" * 5000), "artifactType"),
         (manifest(annotations=[]), "annotations"),
         (manifest(annotations={"a": 1}), "annotations"),
-        (index(manifests=None), "manifests"),
+        (index(manifests=7), "manifests"),
         (index(manifests=[{**ONE, "size": True}]), r"manifests\[0\]\.size"),
         (index(manifests=[{**ONE, "size": -1}]), "is not a size"),
         (index(manifests=[{**ONE, "size": 1 << 62}]), "is not a size"),

@@ -135,6 +135,7 @@ def test_storing_a_referrer_again_changes_nothing(registry: Registry, name: str)
     for _ in range(2):
         put_artifact(repository, image.root, b"same")
     assert len(repository.referrers(image.root.digest)) == 1
+    assert repository.tags() == ("1.0",)
 
 
 def test_copies_keep_digests(registry: Registry, name: str) -> None:

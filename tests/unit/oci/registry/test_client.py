@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import random
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,8 @@ from machineos.oci.model.documents import (
     Descriptor,
     parse_index,
 )
-from machineos.oci.registry.client import HttpRegistry, fallback_tag
+from machineos.oci.model.referrers import fallback_tag
+from machineos.oci.registry.client import HttpRegistry
 from unit.oci.conftest import FAST
 from unit.oci.samples import DATA, NoWaiting, descriptor, put_artifact, put_image, read
 
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.early
+
+
+NOISE = random.Random(1).randbytes(600_000)
 
 
 # -- a registry that lies
@@ -132,10 +138,54 @@ def test_one_wrong_bit_is_noticed_before_the_last_chunk(
     assert sum(len(chunk) for chunk in got) < len(DATA)
 
 
-def test_compressed_answers_are_refused(stored: FakeRegistry, client: HttpRegistry) -> None:
-    stored.faults.encoding = "gzip"
-    with pytest.raises(TransferError, match="encoded"):
+def test_answers_in_an_encoding_that_we_do_not_read(
+    stored: FakeRegistry, client: HttpRegistry
+) -> None:
+    stored.faults.encoding = "br"
+    with pytest.raises(TransferError, match="encoded as 'br'"):
         read(client)
+
+
+def test_what_is_said_to_be_gzip_and_is_not(stored: FakeRegistry, client: HttpRegistry) -> None:
+    stored.faults.encoding = "gzip"
+    assert read(client) == DATA  # its size says that it is what was asked for
+    stored.blobs[("a/b", str(Digest.of(DATA)))] = DATA[:-1]
+    with pytest.raises(DigestError, match="is not the gzip that it is said to be"):
+        read(client)
+
+
+def test_a_packed_answer_that_breaks_is_asked_for_again(
+    stored: FakeRegistry, client: HttpRegistry
+) -> None:
+    stored.faults.packs = True
+    stored.faults.ignore_range = True
+    stored.faults.die_after = [300_000]
+    stored.blobs[("a/b", str(Digest.of(NOISE)))] = NOISE
+    assert client.repository("a/b").blob(descriptor(NOISE), limit=len(NOISE)) == NOISE
+    assert stored.count("GET", "/blobs/") == 2
+
+
+def test_little_that_unpacks_to_much_is_cut_off(stored: FakeRegistry, client: HttpRegistry) -> None:
+    stored.faults.encoding = "gzip"
+    bomb = gzip.compress(bytes(64 << 20), mtime=0)
+    stored.blobs[("a/b", str(Digest.of(DATA)))] = bomb
+    with pytest.raises(DigestError, match=r"longer than|expected"):
+        read(client)
+    tag = Digest.of(bomb)
+    stored.manifests[("a/b", str(tag))] = (MANIFEST, bomb)
+    stored.tags[("a/b", "1")] = str(tag)
+    stored.faults.says = {"Content-Encoding": "gzip"}
+    with pytest.raises(DocumentError, match="larger than"):
+        client.repository("a/b").manifest("1")
+
+
+def test_several_streams_one_after_the_other(stored: FakeRegistry, client: HttpRegistry) -> None:
+    stored.faults.encoding = "gzip"
+    step = 100_000
+    parts = [DATA[at : at + step] for at in range(0, len(DATA), step)]
+    packed = b"".join(gzip.compress(part, mtime=0) for part in parts)
+    stored.blobs[("a/b", str(Digest.of(DATA)))] = packed
+    assert read(client) == DATA
 
 
 def test_a_wrong_manifest_for_a_digest(fake: FakeRegistry, client: HttpRegistry) -> None:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
-import ssl
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from fakes.registry import FakeRegistry, fake_registry
+from fakes.tls import throw_away_tls
 from machineos.core.digest import Digest
 from machineos.errors import (
     AuthError,
@@ -22,6 +15,7 @@ from machineos.errors import (
 )
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.registry.certificates import Certificates
 from machineos.oci.registry.client import HttpRegistry, Limits
 from unit.oci.conftest import FAST
 from unit.oci.samples import DATA, NoWaiting, put_image, read
@@ -217,41 +211,14 @@ def test_tls_needs_a_ca_that_we_know(clock: NoWaiting, tmp_path: Path) -> None:
     strangers, _ = throw_away_tls(tmp_path / "strangers")
     with fake_registry(server_side) as server:
         server.blobs[("a/b", str(Digest.of(DATA)))] = DATA
-        with HttpRegistry(server.host, limits=FAST, clock=clock, ca_file=ours) as client:
+        known = Certificates((ours,))
+        with HttpRegistry(server.host, limits=FAST, clock=clock, certificates=known) as client:
             assert read(client) == DATA
             server.faults.redirect = "http://127.0.0.1:1"
             with pytest.raises(TransferError, match="from https to"):
                 read(client)
-        with HttpRegistry(server.host, limits=FAST, clock=clock, ca_file=strangers) as client:
+        known = Certificates((strangers,))
+        with HttpRegistry(server.host, limits=FAST, clock=clock, certificates=known) as client:
             with pytest.raises(TransferError, match="TLS"):
                 client.repository("a/b").tags()
     assert clock.slept == []  # a wrong certificate does not get better by waiting
-
-
-def throw_away_tls(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Return the file of a CA and the server side of a certificate by it for 127.0.0.1."""
-    folder.mkdir()
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "throw-away")])
-    start = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=36500))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate_file, key_file)
-    return certificate_file, context
