@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from machineos.build.recipe.imports import copy, digest_of, gather, place, resolve_in
-from machineos.build.recipe.recipe import Import
+from machineos.build.recipe.stage import Import
 from machineos.errors import DigestError, MissingError, VerificationError
 
 SHA = hashlib.sha256(b"hello").hexdigest()

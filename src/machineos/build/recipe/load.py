@@ -1,0 +1,94 @@
+"""A recipe and the recipes that it needs, read from files.
+
+Each file is read once; which may be read is decided here: the one that the user named, and of
+those that recipes name, those below ``root``, links followed. Invariant: at most ``MAX_FILES``
+files of ``MAX_TOTAL`` bytes together are read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from machineos.build.recipe.recipe import (
+    MAX_FILES,
+    Document,
+    Recipe,
+    assemble,
+    parse_document,
+)
+from machineos.build.recipe.substitution import MAX_RECIPE
+from machineos.core.files import read_bounded, read_named
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_TOTAL: Final = 4 * MAX_RECIPE
+
+
+def load_recipe(
+    path: Path, *, substitutions: Mapping[str, str], root: Path | None = None
+) -> Recipe:
+    """Read the recipe in the file ``path`` and its prerequisites.
+
+    ``root`` is the folder that prerequisites must be below, by default that of the recipe. Raises:
+    MissingError, DocumentError with every fault of the first file that has one.
+    """
+    base = path.resolve().parent
+    loading = _Loading(path, base, root.resolve() if root is not None else base, substitutions)
+    loading.add(path.resolve(), read_named(path, MAX_RECIPE), ())
+    return assemble(loading.documents)
+
+
+class _Loading:
+    def __init__(
+        self, path: Path, base: Path, root: Path, substitutions: Mapping[str, str]
+    ) -> None:
+        self._path = path
+        self._base = base
+        self._root = root
+        self._substitutions = substitutions
+        self._seen: set[Path] = set()
+        self._total = 0
+        self.documents: list[Document] = []
+
+    def add(self, path: Path, data: bytes, above: tuple[Path, ...]) -> None:
+        """Add the file ``path`` after all that it needs; ``above`` are the files that need it."""
+        self._seen.add(path)
+        self._total += len(data)
+        folder = os.path.relpath(path.parent, self._base)
+        document = parse_document(
+            data,
+            name=self._shown(path),
+            folder="" if folder == "." else folder,
+            substitutions=self._substitutions,
+        )
+        for index, name in enumerate(document.prerequisites):
+            self._prerequisite(document, index, path.parent / name, (*above, path))
+        self.documents.append(document)
+
+    def _prerequisite(
+        self, document: Document, index: int, named: Path, above: tuple[Path, ...]
+    ) -> None:
+        path = Path(os.path.realpath(named))  # takes a circle of links for what it is
+        if path in above:
+            way = " -> ".join(self._shown(one) for one in (*above[above.index(path) :], path))
+            raise document.refused(index, f"goes in a circle: {way}")
+        if not path.is_relative_to(self._root):
+            raise document.refused(
+                index, f"is outside of {self._root}: name a folder above both with --context"
+            )
+        if path in self._seen:
+            return
+        if len(self._seen) == MAX_FILES or self._total > MAX_TOTAL:
+            raise document.refused(index, f"is too much: {MAX_FILES} recipes, 4 MiB are read")
+        if not os.path.isfile(path):  # noqa: PTH113 (a name that is too long is not there)
+            raise document.refused(index, "is not there")
+        self.add(path, read_bounded(path, MAX_RECIPE), above)
+
+    def _shown(self, path: Path) -> str:
+        """A file's name as the user would write it, beside the one that they wrote."""
+        if path == self._path.resolve():
+            return str(self._path)
+        return str(self._path.parent / os.path.relpath(path, self._base))
