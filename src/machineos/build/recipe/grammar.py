@@ -25,11 +25,10 @@ BASE_KEYS: Final[dict[str, tuple[set[str], set[str]]]] = {
 # Keys of stacker that we know and do not follow: why, and what to write instead.
 INSTEAD_IN_STAGE: Final = {
     "apply": "is not known any more: start 'from: {type: built}', or import what is needed",
-    "binds": "would mount folders of whoever builds: write them under 'imports' "
-    "({path: FOLDER/, dest: /WHERE/}, below the recipe); what the script makes stays in the stage, "
-    "where others import it from stacker://STAGE/PATH",
+    "binds": "mounts folders of whoever builds: write 'imports: [{path: FOLDER/, dest: /WHERE/}]'; "
+    "what a script makes is imported by other stages from stacker://STAGE/PATH",
     "bom": "is not made, as by stacker since 2026: take it out, the image is the same without",
-    "build_env_passthrough": "would read the environment of whoever builds: write "
+    "build_env_passthrough": "reads the environment of whoever builds: write "
     'build_env: {NAME: "${{NAME:}}"} and build with --substitute NAME=VALUE',
     "generate_labels": "is not run: write them under 'labels'; "
     'what changes is "${{NAME}}", given with --substitute NAME=VALUE',

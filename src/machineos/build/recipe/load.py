@@ -64,8 +64,8 @@ class _Loading:
             folder="" if folder == "." else folder,
             substitutions=self._substitutions,
         )
-        for index, name in enumerate(document.prerequisites):
-            self._prerequisite(document, index, path.parent / name, (*above, path))
+        for index, named in enumerate(document.prerequisites):
+            self._prerequisite(document, index, path.parent / named.text, (*above, path))
         self.documents.append(document)
 
     def _prerequisite(

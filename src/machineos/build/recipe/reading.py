@@ -42,10 +42,8 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,127}(?:/[a-z0-9.-]{1,64}|=[A-Za-z0
 _MIRROR = re.compile(r"(?:https?|file)://[\x21-\x7e]{1,512}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODE = re.compile(r"0?[0-7]{3,4}")
-# The transports of skopeo, of which a recipe has docker:// and oci:.
-_TRANSPORT = re.compile(
-    r"(docker-archive|docker-daemon|oci-archive|containers-storage|dir|ostree|sif):"
-)
+# Other transports of skopeo, which are no folders.
+_TRANSPORT = re.compile(r"(docker-archive|docker-daemon|oci-archive|containers-storage):")
 
 
 class StageReader:
@@ -179,7 +177,7 @@ class StageReader:
         if transport or (raw.type == "docker" and not raw.url.startswith("oci:") and raw.url):
             shown = repr(raw.url[:80])
             self.fault(path, f"{shown} does not start with docker:// or oci:")
-        return ImageBase("oci", raw.url, raw.insecure)
+        return ImageBase("oci", raw.url.removeprefix("oci:"), raw.insecure)
 
     def _debian(self, raw: From, path: str) -> DebianBase:
         if raw.suite and not _SUITE.fullmatch(raw.suite):

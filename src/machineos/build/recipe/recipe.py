@@ -72,13 +72,13 @@ class Document:
     name: str
     folder: str
     stages: yamldoc.Mapping
-    prerequisites: tuple[str, ...]
+    prerequisites: tuple[yamldoc.Scalar, ...]
 
     def refused(self, index: int, message: str) -> DocumentError:
         """Return the error for the prerequisite ``index``."""
-        config = self.stages.key_lines.get(CONFIG, 0)
-        shown = f"{self.prerequisites[index][:80]!r} {message}"
-        return DocumentError(self.name, [Fault(f"{CONFIG}.prerequisites[{index}]", config, shown)])
+        node = self.prerequisites[index]
+        where = f"{CONFIG}.prerequisites[{index}]"
+        return DocumentError(self.name, [Fault(where, node.line, f"{node.text[:80]!r} {message}")])
 
 
 def parse_document(
@@ -94,7 +94,7 @@ def parse_document(
         raise DocumentError(name, [Fault("", node.line, "must be a mapping of stages")])
     stages = {key: value for key, value in node.items.items() if key != CONFIG}
     faults: list[Fault] = []
-    paths: tuple[str, ...] = ()
+    paths: tuple[yamldoc.Scalar, ...] = ()
     if CONFIG in node.items:
         paths = _prerequisites(node.items[CONFIG], faults)
     if faults:
@@ -141,21 +141,24 @@ def assemble(documents: Sequence[Document]) -> Recipe:
     return Recipe(documents[-1].name, graph.ordered(stages), wanted)
 
 
-def _prerequisites(node: yamldoc.Node, faults: list[Fault]) -> tuple[str, ...]:
+def _prerequisites(node: yamldoc.Node, faults: list[Fault]) -> tuple[yamldoc.Scalar, ...]:
     if isinstance(node, yamldoc.Mapping) and "from" in node.items:
         message = "is where a recipe names its prerequisites: give the stage another name"
         faults.append(Fault(CONFIG, node.line, message))
         return ()
     config: ConfigItem | None = yamldoc.decode(node, ConfigItem, faults, CONFIG)
-    paths = tuple(config.prerequisites or ()) if config is not None else ()
-    if len(paths) >= MAX_FILES:
-        where = f"{CONFIG}.prerequisites"
-        faults.append(Fault(where, node.line, f"are too many: {MAX_FILES} recipes are read"))
+    given = node.items.get("prerequisites") if isinstance(node, yamldoc.Mapping) else None
+    if config is None or not isinstance(given, yamldoc.Sequence):
+        return ()
+    if len(given.items) >= MAX_FILES:
+        message = f"are too many: {MAX_FILES} recipes are read"
+        faults.append(Fault(f"{CONFIG}.prerequisites", given.line, message))
+    paths = tuple(item for item in given.items if isinstance(item, yamldoc.Scalar))
     for index, path in enumerate(paths):
-        if not path or not path.isprintable() or "://" in path:
+        if not path.text or not path.text.isprintable() or "://" in path.text:
             where = f"{CONFIG}.prerequisites[{index}]"
-            line = yamldoc.line_of(node, f"prerequisites[{index}]")
-            faults.append(Fault(where, line, f"{path[:80]!r} is not the path of a recipe"))
+            shown = f"{path.text[:80]!r} is not the path of a recipe"
+            faults.append(Fault(where, path.line, shown))
     return paths
 
 

@@ -133,8 +133,8 @@ def configure(stage: Stage, base: ImageConfig) -> ImageConfig:
 
 
 def layout_image(url: str, *, recipe: str, stage: str) -> tuple[str, str]:
-    """Return folder and tag of ``from: oci``, ``[oci:]DIR:TAG``. Raises: DocumentError."""
-    folder, colon, tag = url.removeprefix("oci:").rpartition(":")
+    """Return folder and tag of ``from: oci``, ``DIR:TAG``. Raises: DocumentError."""
+    folder, colon, tag = url.rpartition(":")
     if not colon or not folder:
         message = f"{url[:80]!r} is not DIR:TAG"
         raise DocumentError(recipe, [Fault(f"{stage}.from.url", 0, message)])

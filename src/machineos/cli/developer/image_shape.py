@@ -1,4 +1,4 @@
-"""What ``mosb image`` takes and prints: words of its options; images and recipes, as JSON and text."""
+"""What ``mosb image`` takes and prints: words of options; images and recipes, JSON and text."""
 
 from __future__ import annotations
 
@@ -132,4 +132,6 @@ def _base_json(base: Base) -> dict[str, object]:
 
 def _base_text(base: Base) -> str:
     said = _base_json(base)
+    if said["type"] == "docker":
+        return str(said["url"])
     return " ".join(str(said[key]) for key in ("type", "url", "tag", "suite") if key in said)

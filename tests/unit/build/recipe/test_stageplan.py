@@ -135,8 +135,8 @@ def test_an_image_in_a_layout() -> None:
         return stageplan.layout_image(url, recipe="r.yaml", stage="web")
 
     assert parse("dir:tag") == ("dir", "tag")
-    assert parse("oci:a/b:tag") == ("a/b", "tag")
-    for url in ("dir", ":tag", "oci:dir", ""):
+    assert parse("a/b:tag") == ("a/b", "tag")
+    for url in ("dir", ":tag", ""):
         with pytest.raises(DocumentError) as caught:
             parse(url)
         (fault,) = caught.value.faults
