@@ -154,12 +154,16 @@ def _prerequisites(node: yamldoc.Node, faults: list[Fault]) -> tuple[yamldoc.Sca
         message = f"are too many: {MAX_FILES} recipes are read"
         faults.append(Fault(f"{CONFIG}.prerequisites", given.line, message))
     paths = tuple(item for item in given.items if isinstance(item, yamldoc.Scalar))
+    _check_paths(paths, faults)
+    return paths
+
+
+def _check_paths(paths: Sequence[yamldoc.Scalar], faults: list[Fault]) -> None:
     for index, path in enumerate(paths):
         if not path.text or not path.text.isprintable() or "://" in path.text:
             where = f"{CONFIG}.prerequisites[{index}]"
             shown = f"{path.text[:80]!r} is not the path of a recipe"
             faults.append(Fault(where, path.line, shown))
-    return paths
 
 
 def _check_names(document: Document, homes: dict[str, str], reader: StageReader) -> None:

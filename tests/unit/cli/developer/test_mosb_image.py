@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -106,6 +107,13 @@ def test_a_recipe_is_shown_and_nothing_is_built(tmp_path: Path) -> None:
     }
     assert shown["stages"][2]["from"]["packages"] == ["busybox"]
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_shell_completes_files() -> None:
+    check = image.commands["check"]
+    (argument,) = [param for param in check.params if param.name == "recipes"]
+    items = argument.shell_complete(click.Context(check), "st")
+    assert [(item.value, item.type) for item in items] == [("st", "file")]
 
 
 def test_of_several_recipes_the_good_ones_are_shown_and_all_faults_told(tmp_path: Path) -> None:
