@@ -5,8 +5,12 @@ The texts are our own, one for each construct that was met in 190 public recipes
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from machineos.build.recipe.grammar import (
     BASE_KEYS,
@@ -171,3 +175,29 @@ def test_the_environment_of_the_script_is_not_the_image_s() -> None:
 def test_the_machine_that_a_recipe_names() -> None:
     assert stages(TAKEN["linux on amd64"])[0].architecture == "amd64"
     assert stages(TAKEN["a script"])[0].architecture == ""
+
+
+# Any shape under keys that mean something: JSON is YAML.
+_KEYS = [
+    *(field.encode_name for model in (From, ImportItem, StageItem)
+      for field in msgspec.structs.fields(model)),
+    *INSTEAD_IN_STAGE,
+    "config",
+    "prerequisites",
+]  # fmt: skip
+_VALUES = st.recursive(
+    st.sampled_from(["", "scratch", "built", "a", "stacker://a/x", "/x/", "oci:x", "'"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from(["a", "b", "config"]), _VALUES))
+def test_any_shape_is_a_recipe_or_a_document_error(shape: object) -> None:
+    try:
+        stages(json.dumps(shape))
+    except DocumentError as error:
+        assert error.faults
