@@ -1,8 +1,8 @@
 """A recipe and the recipes that it needs, read from files.
 
-Each file is read once; which may be read is decided here: the one that the user named, and of
-those that recipes name, those below ``root``, links followed. Invariant: at most ``MAX_FILES``
-files of ``MAX_TOTAL`` bytes together are read.
+Each file is read once. Which may be read is decided here: the one that the user named, and of those
+that recipes name, those below its folder or one that the user allows, links followed. Invariant: at
+most ``MAX_FILES`` files of ``MAX_TOTAL`` bytes together are read.
 """
 
 from __future__ import annotations
@@ -22,32 +22,31 @@ from machineos.build.recipe.substitution import MAX_RECIPE
 from machineos.core.files import read_bounded, read_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MAX_TOTAL: Final = 4 * MAX_RECIPE
 
 
 def load_recipe(
-    path: Path, *, substitutions: Mapping[str, str], root: Path | None = None
+    path: Path, *, substitutions: Mapping[str, str], allowed: Sequence[Path] = ()
 ) -> Recipe:
     """Read the recipe in the file ``path`` and its prerequisites.
 
-    ``root`` is the folder that prerequisites must be below, by default that of the recipe. Raises:
+    These are below the folder of the recipe, or below one that is ``allowed``. Raises:
     MissingError, DocumentError with every fault of the first file that has one.
     """
-    base = path.resolve().parent
-    loading = _Loading(path, base, root.resolve() if root is not None else base, substitutions)
+    loading = _Loading(path, allowed, substitutions)
     loading.add(path.resolve(), read_named(path, MAX_RECIPE), ())
     return assemble(loading.documents)
 
 
 class _Loading:
     def __init__(
-        self, path: Path, base: Path, root: Path, substitutions: Mapping[str, str]
+        self, path: Path, allowed: Sequence[Path], substitutions: Mapping[str, str]
     ) -> None:
         self._path = path
-        self._base = base
-        self._root = root
+        self._base = path.resolve().parent
+        self._allowed = (self._base, *(folder.resolve() for folder in allowed))
         self._substitutions = substitutions
         self._seen: set[Path] = set()
         self._total = 0
@@ -75,10 +74,9 @@ class _Loading:
         if path in above:
             way = " -> ".join(self._shown(one) for one in (*above[above.index(path) :], path))
             raise document.refused(index, f"goes in a circle: {way}")
-        if not path.is_relative_to(self._root):
-            raise document.refused(
-                index, f"is outside of {self._root}: name a folder above both with --context"
-            )
+        if not any(path.is_relative_to(folder) for folder in self._allowed):
+            message = "leads out of the recipe's folder: if it may be read, --allow-folder"
+            raise document.refused(index, f"{message} {path.parent}")
         if path in self._seen:
             return
         if len(self._seen) == MAX_FILES or self._total > MAX_TOTAL:

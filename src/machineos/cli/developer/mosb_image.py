@@ -40,11 +40,13 @@ _SUBSTITUTE_FILE = click.option(
     metavar="FILE",
     help="More values, in a YAML mapping; --substitute goes before it.",
 )
-_CONTEXT = click.option(
-    "--context",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
+_ALLOW_FOLDER = click.option(
+    "--allow-folder",
+    "allowed",
+    multiple=True,
     metavar="DIR",
-    help="Folder that the recipe's prerequisites are below (default: the recipe's own).",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder besides the recipe's own that the recipe may read; may be given again.",
 )
 
 
@@ -77,7 +79,7 @@ def image() -> None:
 @click.option("--stage", "stages", multiple=True, metavar="NAME", help="Build only this stage.")
 @_SUBSTITUTE
 @_SUBSTITUTE_FILE
-@_CONTEXT
+@_ALLOW_FOLDER
 @click.option(
     "--allow-unpinned",
     is_flag=True,
@@ -94,7 +96,7 @@ def build(
     stages: tuple[str, ...],
     substitute: tuple[str, ...],
     substitute_file: Path | None,
-    context: Path | None,
+    allowed: tuple[Path, ...],
     allow_unpinned: bool,
     layer_type: FilesystemKind,
     epoch: int | None,
@@ -111,7 +113,7 @@ def build(
     Examples:
       mosb image build
       mosb image build -f demo/stacker.yaml --layout oci:out --substitute VERSION=1.0
-      mosb image build -f layers/web/stacker.yaml --context . --substitute-file values.yaml
+      mosb image build -f layers/web/stacker.yaml --allow-folder . --substitute-file values.yaml
       mosb image build --stage web --layer-type erofs --json
     """
     from machineos.build.recipe.build import Settings
@@ -122,7 +124,7 @@ def build(
 
     sink_folder = image_shape.layout_folder(layout)
     values = _values(substitute, substitute_file, sink_folder)
-    recipe = load_recipe(recipe_path, substitutions=values, root=context)
+    recipe = load_recipe(recipe_path, substitutions=values, allowed=allowed)
     with progress.shown(plain=as_json) as watch, Opener(plain_http, watch.say) as opener:
         settings = Settings(
             base=recipe_path.resolve().parent,
@@ -156,14 +158,14 @@ def build(
 )
 @_SUBSTITUTE
 @_SUBSTITUTE_FILE
-@_CONTEXT
+@_ALLOW_FOLDER
 @options.as_json
 def check(
     recipes: tuple[Path, ...],
     layout: str,
     substitute: tuple[str, ...],
     substitute_file: Path | None,
-    context: Path | None,
+    allowed: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Read recipes, and show what would be built of them, in that order, and from what.
@@ -174,7 +176,7 @@ def check(
     \b
     Examples:
       mosb image check stacker.yaml
-      mosb image check layers/*/stacker.yaml --context . --substitute VERSION=1.0 --json
+      mosb image check layers/*/stacker.yaml --allow-folder . --substitute VERSION=1.0 --json
     """
     from machineos.build.recipe.load import load_recipe
     from machineos.errors import DocumentError
@@ -184,7 +186,7 @@ def check(
     refused = []
     for path in recipes:
         try:
-            good.append(load_recipe(path, substitutions=values, root=context))
+            good.append(load_recipe(path, substitutions=values, allowed=allowed))
         except DocumentError as error:
             refused.append(error)
     if as_json:

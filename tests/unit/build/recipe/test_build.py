@@ -80,11 +80,11 @@ def run_build(
     epoch: int = EPOCH,
     stages: tuple[str, ...] | None = None,
     open_image: Callable[[str], tuple[Repository, str]] | None = None,
-    root: Path | None = None,
+    allowed: tuple[Path, ...] = (),
 ) -> tuple[dict[str, Descriptor], list[str]]:
     said: list[str] = []
     (base / "stacker.yaml").write_text(text)
-    recipe = load_recipe(base / "stacker.yaml", substitutions={}, root=root)
+    recipe = load_recipe(base / "stacker.yaml", substitutions={}, allowed=allowed)
     settings = Settings(
         base=base,
         cache=base.parent / cache,
@@ -294,7 +294,7 @@ def test_stages_of_prerequisites_are_built_on_demand_beside_their_own_recipe(bas
     (app / "here").write_text("app")
     (base / "stacker.yaml").write_text(PREREQUISITE)
     (base / "export.tar").write_bytes(member("f", b"exported") + END)
-    built, _ = run_build(app, APP, root=base.parent)
+    built, _ = run_build(app, APP, allowed=(base,))
     assert list(built) == ["app"]
     tree, _ = image(app, built["app"])
     assert (tree / "f").read_text() == "exported"
@@ -307,5 +307,5 @@ def test_a_layout_is_beside_the_recipe_that_names_it(base: Path) -> None:
     app.mkdir()
     (base / "stacker.yaml").write_text("b: {from: {type: docker, url: 'oci:images:v1'}}\n")
     text = "config: {prerequisites: [../recipe/stacker.yaml]}\na: {from: {type: built, tag: b}}\n"
-    built, _ = run_build(app, text, root=base.parent)
+    built, _ = run_build(app, text, allowed=(base,))
     assert sorted(built) == ["a", "b"]

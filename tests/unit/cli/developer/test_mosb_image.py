@@ -143,8 +143,8 @@ def test_prerequisites_are_read_from_the_folder_that_is_named(tmp_path: Path) ->
     )
     result = run("check", tmp_path / "b/r")
     assert isinstance(result.exception, DocumentError)
-    assert "--context" in result.exception.message
-    result = run("check", tmp_path / "b/r", "--context", tmp_path, "--json")
+    assert "--allow-folder" in result.exception.message
+    result = run("check", tmp_path / "b/r", "--allow-folder", tmp_path / "a", "--json")
     (shown,) = json.loads(result.stdout)
     assert [(stage["name"], stage["folder"]) for stage in shown["stages"]] == [
         ("a", "../a"),
