@@ -76,7 +76,7 @@ def parse_yaml(data: bytes, *, name: str, limit: int = 1 << 20) -> Node:
             raise DocumentError(name, [Fault("", 1, "is empty")])
         result = composer.convert(node, "", 0)
     except yaml.YAMLError as error:
-        raise DocumentError(name, [_fault_of(error)]) from error
+        raise DocumentError(name, [_fault_of(error, text)]) from error
     except RecursionError as error:
         raise DocumentError(name, [Fault("", 0, "is nested too deeply")]) from error
     finally:
@@ -118,14 +118,26 @@ def line_of(node: Node, path: str) -> int:
     return line
 
 
-def _fault_of(error: yaml.YAMLError) -> Fault:
+def _fault_of(error: yaml.YAMLError, text: str) -> Fault:
     if not isinstance(error, yaml.MarkedYAMLError):
         return Fault("", 0, f"is not YAML: {error}")
     line = error.problem_mark.line + 1 if error.problem_mark else 0
     problem = error.problem or error.context or ""
     if "nesting depth" in problem:  # a limit of PyYAML 6.0.4, met while it looks ahead of us
         return Fault("", line, _TOO_LARGE)
-    return Fault("", line, f"is not YAML: {problem}")
+    return Fault("", line, f"is not YAML: {_told(problem, error.problem_mark, text)}")
+
+
+def _told(problem: str, mark: yaml.Mark | None, text: str) -> str:
+    """Return what is wrong, with what to do about a character that the eye takes for another."""
+    lines = text.splitlines()
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    found = line[mark.column : mark.column + 1] if mark is not None else ""
+    if "tab character" in problem or found == "\t":
+        return "a tab stands before the text: indent with spaces"
+    if "cannot start any token" in problem and found:
+        return f"{found!r} begins no value: put the value in quotes"
+    return problem
 
 
 def _refuse_aliases(text: str, name: str) -> None:

@@ -174,7 +174,7 @@ def test_the_limit_of_the_parser_is_said_like_ours() -> None:
     mark = yaml.Mark("", 0, 2, 5, "", 0)
 
     def said(error: yaml.YAMLError) -> tuple[str, int, str]:
-        fault = _fault_of(error)
+        fault = _fault_of(error, "")
         return fault.path, fault.line, fault.message
 
     deep = yaml.MarkedYAMLError(problem="exceeded maximum nesting depth", problem_mark=mark)
@@ -184,6 +184,28 @@ def test_the_limit_of_the_parser_is_said_like_ours() -> None:
     assert said(yaml.MarkedYAMLError(context="there")) == ("", 0, "is not YAML: there")
     assert said(yaml.MarkedYAMLError()) == ("", 0, "is not YAML: ")
     assert said(yaml.YAMLError("x")) == ("", 0, "is not YAML: x")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a:\n\tb: c\n",
+        b"a:\n  b: c\n\tc: d\n",
+        b"a:\n  - b\n\t- c\n",
+        b"a:\n  c: |\n\tfoo\n",
+    ],
+)
+def test_a_tab_before_the_text_is_called_by_its_name(data: bytes) -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse_yaml(data, name="doc")
+    (fault,) = caught.value.faults
+    assert fault.line == data.count(b"\n", 0, data.index(b"\t")) + 1
+    assert fault.message == "is not YAML: a tab stands before the text: indent with spaces"
+
+
+def test_a_sign_that_yaml_keeps_for_itself_wants_quotes() -> None:
+    with pytest.raises(DocumentError, match="'@' begins no value: put the value in quotes"):
+        parse_yaml(b"a: @x\n", name="doc")
 
 
 def test_the_billion_laughs_are_refused_at_the_first_anchor() -> None:

@@ -27,31 +27,31 @@ from machineos.build.recipe.flatten import Flattener
 from machineos.build.recipe.image import put_image
 from machineos.build.recipe.layers import uncompressed
 from machineos.build.recipe.member import Limits, Policy
-from machineos.build.recipe.recipe import (
-    MAX_RECIPE,
+from machineos.build.recipe.sandbox import require_root, run_script
+from machineos.build.recipe.script import Script
+from machineos.build.recipe.stage import (
     BuiltBase,
     DebianBase,
     ImageBase,
-    Recipe,
+    Import,
     ScratchBase,
     Stage,
     TarBase,
-    parse_recipe,
 )
-from machineos.build.recipe.sandbox import require_root, run_script
-from machineos.build.recipe.script import Script
 from machineos.build.recipe.stageplan import (
     DEFAULT_EPOCH,
     LayerMeta,
     Meta,
+    check_machine,
     configure,
     layout_image,
     new_config,
+    script_environment,
     stage_key,
 )
 from machineos.build.recipe.stagetree import add_mount_points, clamp, programs
 from machineos.core.digest import Digest
-from machineos.core.files import locked, read_bounded, read_named, write_atomic
+from machineos.core.files import locked, read_bounded, write_atomic
 from machineos.core.run import run
 from machineos.document.rules.programs import STACK
 from machineos.errors import DocumentError, Fault, MissingError
@@ -61,8 +61,9 @@ from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.registry.access import Access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from machineos.build.recipe.recipe import Recipe
     from machineos.build.recipe.veritylayer import VerityLayer
     from machineos.core.clock import Clock
     from machineos.oci.model.atomfs import FilesystemKind
@@ -98,27 +99,24 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
 
-def load_recipe(path: Path, *, substitutions: Mapping[str, str]) -> Recipe:
-    """Read a recipe from a file. Raises: MissingError, DocumentError."""
-    data = read_named(path, MAX_RECIPE)
-    return parse_recipe(data, name=str(path), substitutions=substitutions)
-
-
 def build(
     recipe: Recipe, sink: Repository, settings: Settings, *, stages: tuple[str, ...] | None = None
 ) -> dict[str, Descriptor]:
-    """Build ``stages`` (None: all) and what they need; return the published ones' manifests.
+    """Build ``stages`` (None: the recipe's own) and what they need; return the manifests of those
+    that were published.
 
     Stages that are ``build_only`` are not published. The tag in ``sink`` is the stage's name.
     Raises: DocumentError, MissingError, VerificationError and below, TransferError, SpaceError,
     ToolError, UsageError when not root.
     """
     require_root("building images")
+    chosen = recipe.closure(stages)
+    check_machine(chosen, architecture(platform.machine()), recipe=recipe.name)
     settings.cache.mkdir(parents=True, exist_ok=True)
     result: dict[str, Descriptor] = {}
     with locked(settings.cache / "lock", what=f"the build cache {settings.cache}", wait=True):
         builder = _Builder(recipe, settings)
-        for stage in recipe.closure(stages):
+        for stage in chosen:
             folder = builder.stage(stage)
             if not stage.build_only:
                 result[stage.name] = builder.publish(stage, folder, sink)
@@ -142,15 +140,7 @@ class _Builder:
 
     def stage(self, stage: Stage) -> Path:
         """Return the cache folder of ``stage``, building it when nothing fits."""
-        gathered = [
-            importing.gather(
-                item,
-                base=self._settings.base,
-                download=self._downloads.get,
-                stage_tree=lambda name: self._done[name] / "tree",
-            )
-            for item in stage.imports
-        ]
+        gathered = [self._gather(stage, item) for item in stage.imports]
         source = self._source(stage)
         digests = [digest for _, digest in gathered]
         epoch = self._settings.epoch
@@ -171,6 +161,14 @@ class _Builder:
             work.rename(folder)
             work.mkdir()  # for the context manager to remove
         return folder
+
+    def _gather(self, stage: Stage, item: Import) -> tuple[Path, str]:
+        return importing.gather(
+            item,
+            base=self._settings.base / stage.folder,
+            download=self._downloads.get,
+            stage_tree=lambda name: self._done[name] / "tree",
+        )
 
     def publish(self, stage: Stage, folder: Path, sink: Repository) -> Descriptor:
         layer = self._layer(stage, folder)
@@ -207,16 +205,17 @@ class _Builder:
         seen = work / "run"
         (seen / "imports").mkdir(parents=True)
         for item, source in zip(stage.imports, sources, strict=True):
-            importing.copy(source, seen / "imports" / item.name, epoch=epoch)
             if item.dest:
                 importing.place(source, item, tree, epoch=epoch)
+            else:
+                importing.show(source, item.name, seen, epoch=epoch)
         if stage.run:
             self._say(stage, "running its script")
             script = Script(
                 stage.run, f"{self._recipe.name}: {stage.name}", network=stage.network == "host"
             )
             log = self._settings.cache / f"{stage.name}.log"
-            environment = {**base.environment, **dict(stage.environment)}
+            environment = script_environment(stage, base)
             proxies = self._settings.access.proxies.environment()
             run_script(script, tree, seen, environment=environment, proxies=proxies, log=log)
         volumes = configure(stage, base).run.get("Volumes", {})
@@ -240,7 +239,7 @@ class _Builder:
                 identity = msgspec.json.encode(base).decode()
                 return _Source(f"debian {identity}", lambda work: self._debian(stage, base, work))
             case TarBase():
-                return self._tar(stage.base)
+                return self._tar(stage, stage.base)
             case ImageBase():
                 return self._image(stage, stage.base)
 
@@ -277,16 +276,11 @@ class _Builder:
         tar.unlink()
         return new_config(platform.machine())
 
-    def _tar(self, base: TarBase) -> _Source:
-        if base.url.startswith("https://"):
-            path, digest = self._downloads.get(base.url, base.sha256)
-        else:
-            path = self._settings.base / base.url
-            if not path.is_file():
-                raise MissingError(f"archive {base.url} does not exist", hint=f"looked for {path}")
-            digest = importing.digest_of(path.resolve())
-            if base.sha256:
-                Digest("sha256", base.sha256).check(path.read_bytes(), base.url)
+    def _tar(self, stage: Stage, base: TarBase) -> _Source:
+        item = Import(base.url, sha256=base.sha256)
+        path, digest = self._gather(stage, item)
+        if not path.is_file():
+            raise MissingError(f"archive {base.url} is not a file", hint=f"looked at {path}")
 
         def make(work: Path) -> ImageConfig:
             self._unpack(path, base.url, work, policy=Policy())
@@ -325,7 +319,7 @@ class _Builder:
                 raise DocumentError(self._recipe.name, [fault])
             return self._settings.open_image(base.url)
         folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
-        return LayoutRepository(self._settings.base / folder, links=True), tag
+        return LayoutRepository(self._settings.base / stage.folder / folder, links=True), tag
 
 
 @dataclass(frozen=True, slots=True)

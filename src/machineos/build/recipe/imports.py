@@ -1,6 +1,6 @@
 """``import`` of a recipe: files beside it, files from the web, files of other stages.
 
-Invariant: what a script sees at ``/stacker/imports`` is exactly what its digests, and so the key of
+Invariant: what a script sees at ``/stacker`` is exactly what its digests, and so the key of
 the stage in the cache, were computed from.
 """
 
@@ -10,8 +10,10 @@ import hashlib
 import os
 import shutil
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from machineos.build.recipe.stage import path_in_stage
 from machineos.build.recipe.stageplan import check_import
 from machineos.errors import MissingError, VerificationError
 
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from machineos.build.recipe.recipe import Import
+    from machineos.build.recipe.stage import Import
 
 _CHUNK = 1 << 20
 _MAX_LINKS = 40
+_OURS = {"imports", "run"}  # what else a script has at /stacker
 
 
 def gather(
@@ -41,13 +44,12 @@ def gather(
     if item.path.startswith("https://"):
         return download(item.path, item.sha256)
     if item.stage:
-        inner = item.path.removeprefix(f"stacker://{item.stage}")
-        path = resolve_in(stage_tree(item.stage), inner)
+        path = resolve_in(stage_tree(item.stage), path_in_stage(item.path))
     else:
-        path = base / item.path
+        path = (base / item.path).resolve()
     if not path.exists():
         raise MissingError(f"import {item.path} does not exist", hint=f"looked for {path}")
-    digest = digest_of(path.resolve() if not item.stage else path)
+    digest = digest_of(path)
     check_import(item.path, item.sha256, digest)
     return path, digest
 
@@ -80,8 +82,25 @@ def copy(source: Path, target: Path, *, epoch: int) -> None:
     if source.is_dir() and not source.is_symlink():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     else:
-        shutil.copy2(source, target, follow_symlinks=True)
+        shutil.copy2(source, target, follow_symlinks=False)
     _own(target, epoch)
+
+
+def show(source: Path, name: str, seen: Path, *, epoch: int) -> None:
+    """Have a script see an import: at ``imports/NAME`` and ``NAME`` of the folder ``seen``, which
+    it has at ``/stacker``.
+
+    Old recipes look for the second, which is the same files under a second name; where the name
+    is one of ours there, it stays ours.
+    """
+    target = seen / "imports" / name
+    copy(source, target, epoch=epoch)
+    if name in _OURS:
+        return
+    if target.is_dir():
+        shutil.copytree(target, seen / name, symlinks=True, copy_function=os.link)
+    else:
+        (seen / name).hardlink_to(target)
 
 
 def place(source: Path, item: Import, tree: Path, *, epoch: int) -> None:
@@ -90,6 +109,11 @@ def place(source: Path, item: Import, tree: Path, *, epoch: int) -> None:
     Links in the tree are followed as the image itself would, never out of it. Raises:
     VerificationError when the way leads through something that is no folder.
     """
+    if item.contents and source.is_dir():
+        for child in sorted(source.iterdir()):
+            inner = replace(item, path=child.name, dest=f"{item.dest.rstrip('/')}/")
+            place(child, inner, tree, epoch=epoch)
+        return
     wanted = item.dest + item.name if item.dest.endswith("/") else item.dest
     parent, _, name = wanted.rpartition("/")
     folder = tree

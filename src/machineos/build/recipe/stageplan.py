@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from machineos.build.recipe.recipe import Stage
+    from machineos.build.recipe.stage import Stage
 
 DEFAULT_EPOCH = 1_767_225_600  # 2026-01-01, so that a build needs no clock
-_FORMAT = "1"  # part of every key: raise it when the same recipe comes to mean something else
+_FORMAT = "2"  # part of every key: raise it when the same recipe comes to mean something else
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -80,9 +80,28 @@ def stage_key(stage: Stage, base: str, digests: Sequence[str], *, epoch: int) ->
 def content_of(stage: Stage) -> dict[str, object]:
     """Return everything of a stage that decides its tree and configuration, and nothing else."""
     body: dict[str, object] = msgspec.to_builtins(stage)
-    for key in ("name", "build_only", "annotations", "base"):
+    for key in ("name", "folder", "build_only", "annotations", "base"):
         del body[key]
+    if stage.run:
+        body["name"] = stage.name  # which its script is told
     return body
+
+
+def script_environment(stage: Stage, base: ImageConfig) -> dict[str, str]:
+    """Return the environment of a stage's script, which begins from ``base``."""
+    own = {**dict(stage.environment), **dict(stage.build_environment)}
+    return {**base.environment, **own, "STACKER_LAYER_NAME": stage.name}
+
+
+def check_machine(stages: Sequence[Stage], machine: str, *, recipe: str) -> None:
+    """Refuse stages for another architecture than this machine's. Raises: DocumentError."""
+    faults = [
+        Fault(f"{stage.name}.arch", 0, f"{stage.architecture!r} is not built on this {machine}")
+        for stage in stages
+        if stage.architecture not in {"", machine}
+    ]
+    if faults:
+        raise DocumentError(recipe, faults)
 
 
 def new_config(machine: str) -> ImageConfig:
@@ -114,8 +133,8 @@ def configure(stage: Stage, base: ImageConfig) -> ImageConfig:
 
 
 def layout_image(url: str, *, recipe: str, stage: str) -> tuple[str, str]:
-    """Return folder and tag of ``from: oci``, ``[oci:]DIR:TAG``. Raises: DocumentError."""
-    folder, colon, tag = url.removeprefix("oci:").rpartition(":")
+    """Return folder and tag of ``from: oci``, ``DIR:TAG``. Raises: DocumentError."""
+    folder, colon, tag = url.rpartition(":")
     if not colon or not folder:
         message = f"{url[:80]!r} is not DIR:TAG"
         raise DocumentError(recipe, [Fault(f"{stage}.from.url", 0, message)])

@@ -28,6 +28,26 @@ _LAYER_TYPE = click.option(
     help="File system of the layer; dm-verity data is always appended.",
 )
 _EPOCH = options.epoch("the start of 2026")
+_SUBSTITUTE = click.option(
+    "--substitute",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A value for ${{NAME}} in the recipe.",
+)
+_SUBSTITUTE_FILE = click.option(
+    "--substitute-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="More values, in a YAML mapping; --substitute goes before it.",
+)
+_ALLOW_FOLDER = click.option(
+    "--allow-folder",
+    "allowed",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder besides the recipe's own that the recipe may read; may be given again.",
+)
 
 
 @click.group("image")
@@ -57,12 +77,9 @@ def image() -> None:
     help="The OCI layout that the images go to; each gets its stage's name as tag.",
 )
 @click.option("--stage", "stages", multiple=True, metavar="NAME", help="Build only this stage.")
-@click.option(
-    "--substitute",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A value for ${{NAME}} in the recipe.",
-)
+@_SUBSTITUTE
+@_SUBSTITUTE_FILE
+@_ALLOW_FOLDER
 @click.option(
     "--allow-unpinned",
     is_flag=True,
@@ -78,6 +95,8 @@ def build(
     layout: str,
     stages: tuple[str, ...],
     substitute: tuple[str, ...],
+    substitute_file: Path | None,
+    allowed: tuple[Path, ...],
     allow_unpinned: bool,
     layer_type: FilesystemKind,
     epoch: int | None,
@@ -87,20 +106,25 @@ def build(
 ) -> None:
     """Build the stages of a recipe into an OCI layout. Needs root.
 
-    Stages that have not changed are taken from the cache.
+    Stages that have not changed are taken from the cache. Of the recipes under
+    config.prerequisites, the stages are built that are needed.
 
     \b
     Examples:
       mosb image build
       mosb image build -f demo/stacker.yaml --layout oci:out --substitute VERSION=1.0
+      mosb image build -f layers/web/stacker.yaml --allow-folder . --substitute-file values.yaml
       mosb image build --stage web --layer-type erofs --json
     """
-    from machineos.build.recipe.build import Settings, load_recipe
+    from machineos.build.recipe.build import Settings
     from machineos.build.recipe.build import build as build_recipe
+    from machineos.build.recipe.load import load_recipe
     from machineos.build.recipe.stageplan import DEFAULT_EPOCH
     from machineos.oci.layout.folder import LayoutRepository
 
-    recipe = load_recipe(recipe_path, substitutions=image_shape.substitutions(substitute))
+    sink_folder = image_shape.layout_folder(layout)
+    values = _values(substitute, substitute_file, sink_folder)
+    recipe = load_recipe(recipe_path, substitutions=values, allowed=allowed)
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         settings = Settings(
             base=recipe_path.resolve().parent,
@@ -113,9 +137,65 @@ def build(
             access=access(reach),
             progress=watch.say,
         )
-        sink = LayoutRepository(image_shape.layout_folder(layout), writable=True)
+        sink = LayoutRepository(sink_folder, writable=True)
         built = build_recipe(recipe, sink, settings, stages=stages or None)
     _show(built, layout, as_json=as_json)
+
+
+@image.command("check")
+@click.argument(
+    "recipes",
+    nargs=-1,
+    required=True,
+    metavar="RECIPE...",
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+@click.option(
+    "--layout",
+    default="oci:oci",
+    show_default=True,
+    metavar="oci:DIR",
+    help="The OCI layout that a build would write, for ${{STACKER_OCI_DIR}}.",
+)
+@_SUBSTITUTE
+@_SUBSTITUTE_FILE
+@_ALLOW_FOLDER
+@options.as_json
+def check(
+    recipes: tuple[Path, ...],
+    layout: str,
+    substitute: tuple[str, ...],
+    substitute_file: Path | None,
+    allowed: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Read recipes, and show what would be built of them, in that order, and from what.
+
+    Nothing is built, fetched or written, and no image or import is looked for. A recipe with
+    faults ends in exit code 3, after the others were shown.
+
+    \b
+    Examples:
+      mosb image check stacker.yaml
+      mosb image check layers/*/stacker.yaml --allow-folder . --substitute VERSION=1.0 --json
+    """
+    from machineos.build.recipe.load import load_recipe
+    from machineos.errors import DocumentError
+
+    values = _values(substitute, substitute_file, image_shape.layout_folder(layout))
+    good = []
+    refused = []
+    for path in recipes:
+        try:
+            good.append(load_recipe(path, substitutions=values, allowed=allowed))
+        except DocumentError as error:
+            refused.append(error)
+    if as_json:
+        app.show_json(image_shape.recipes_json(good))
+    elif good:
+        app.show_table(image_shape.RECIPE_COLUMNS, image_shape.recipe_rows(good))
+    if refused:
+        raise image_shape.refused_recipes(refused, len(recipes))
 
 
 @image.command("convert")
@@ -187,6 +267,16 @@ def convert(
         sink = LayoutRepository(image_shape.layout_folder(layout), writable=True)
         descriptor = convert_image(repository, reference, sink, conversion, tag=tag)
     _show({tag: descriptor}, layout, as_json=as_json)
+
+
+def _values(substitute: tuple[str, ...], file: Path | None, layout: Path) -> dict[str, str]:
+    """Return the values for a recipe. Raises: UsageError, DocumentError, MissingError."""
+    from machineos.build.recipe.substitution import MAX_RECIPE, parse_values
+    from machineos.core.files import read_named
+
+    given = image_shape.substitutions(substitute)
+    read = parse_values(read_named(file, MAX_RECIPE), name=str(file)) if file else {}
+    return {"STACKER_OCI_DIR": str(layout.absolute()), **read, **given}
 
 
 def _show(built: dict[str, Descriptor], layout: str, *, as_json: bool) -> None:

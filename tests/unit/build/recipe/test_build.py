@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from machineos.build.recipe.build import Settings, build
+from machineos.build.recipe.load import load_recipe
 from machineos.build.recipe.mountpoints import ALWAYS
-from machineos.build.recipe.recipe import parse_recipe
 from machineos.core.clock import SystemClock
 from machineos.core.jsondoc import parse_json
 from machineos.core.run import find, perform
@@ -80,9 +80,11 @@ def run_build(
     epoch: int = EPOCH,
     stages: tuple[str, ...] | None = None,
     open_image: Callable[[str], tuple[Repository, str]] | None = None,
+    allowed: tuple[Path, ...] = (),
 ) -> tuple[dict[str, Descriptor], list[str]]:
     said: list[str] = []
-    recipe = parse_recipe(text.encode(), name="stacker.yaml", substitutions={})
+    (base / "stacker.yaml").write_text(text)
+    recipe = load_recipe(base / "stacker.yaml", substitutions={}, allowed=allowed)
     settings = Settings(
         base=base,
         cache=base.parent / cache,
@@ -115,7 +117,7 @@ def test_a_program_with_an_executable_stack_is_not_packed(base: Path) -> None:
     with pytest.raises(ArchiveError) as caught:
         run_build(base, text)
     assert caught.value.message == (
-        "stacker.yaml: child: '/opt/bad' wants its stack to be executable"
+        f"{base}/stacker.yaml: child: '/opt/bad' wants its stack to be executable"
     )
     assert caught.value.rule == "image-stack"
     (base / "bad").write_bytes(program(6))
@@ -194,7 +196,7 @@ def test_only_what_was_asked_for_is_built(base: Path) -> None:
     text = "a: {from: {type: scratch}}\nb: {from: {type: tar, url: none.tar}}\n"
     built, _ = run_build(base, text, stages=("a",))
     assert list(built) == ["a"]
-    with pytest.raises(MissingError, match=r"archive none\.tar does not exist"):
+    with pytest.raises(MissingError, match=r"import none\.tar does not exist"):
         run_build(base, text)
     with pytest.raises(DocumentError, match="c: is not a stage"):
         run_build(base, text, stages=("c",))
@@ -213,7 +215,7 @@ def test_an_archive_is_vetted_and_its_checksum_checked(base: Path) -> None:
     with pytest.raises(ArchiveError, match=r"bad\.tar: member 'a/\.\./x'"):
         run_build(base, "a: {from: {type: tar, url: bad.tar}}\n")
     text = f"a: {{from: {{type: tar, url: base.tar, hash: '{'1' * 64}'}}}}\n"
-    with pytest.raises(DigestError, match="expected sha256:1111"):
+    with pytest.raises(DigestError, match=r"base\.tar: sha256 is \w+, the recipe says 1111"):
         run_build(base, text)
 
 
@@ -242,3 +244,68 @@ def test_images_of_registries_come_through_the_caller(base: Path) -> None:
     assert (image(base, built["a"])[0] / "f").exists()
     with pytest.raises(DocumentError, match=r"a\.from\.url"):
         run_build(base, text, cache="x")
+
+
+# Built as others write it: the old name of an import, what the script is told, and its own
+# environment, which the image does not get.
+OLD = """\
+old:
+  from: {type: tar, url: base.tar}
+  import: [hello, folder]
+  build_env: {SECRET: s}
+  environment: {OWN: o}
+  run: |
+    cat /stacker/hello /stacker/folder/f /stacker/imports/folder/f > /made
+    echo " $STACKER_LAYER_NAME $SECRET $OWN" >> /made
+"""
+
+
+def test_old_recipes_find_their_imports_and_the_name_of_their_stage(base: Path) -> None:
+    (base / "folder").mkdir()
+    (base / "folder/f").write_text("f")
+    built, _ = run_build(base, OLD)
+    tree, config = image(base, built["old"])
+    assert (tree / "made").read_text() == "hi ff old s o\n"
+    assert config["config"]["Env"][1:] == ["OWN=o"]
+
+
+# The way that bootkit's recipes go: stages of other files, each with imports beside its own, and
+# an archive that another stage made.
+APP = """\
+config:
+  prerequisites: [../recipe/stacker.yaml]
+app:
+  from: {type: tar, url: "stacker://made/export.tar"}
+  import: {path: here, dest: /}
+"""
+PREREQUISITE = """\
+made:
+  build_only: true
+  from: {type: scratch}
+  import: {path: export.tar, dest: /}
+unused:
+  from: {type: tar, url: none.tar}
+"""
+
+
+def test_stages_of_prerequisites_are_built_on_demand_beside_their_own_recipe(base: Path) -> None:
+    app = base.parent / "app"
+    app.mkdir()
+    (app / "here").write_text("app")
+    (base / "stacker.yaml").write_text(PREREQUISITE)
+    (base / "export.tar").write_bytes(member("f", b"exported") + END)
+    built, _ = run_build(app, APP, allowed=(base,))
+    assert list(built) == ["app"]
+    tree, _ = image(app, built["app"])
+    assert (tree / "f").read_text() == "exported"
+    assert (tree / "here").read_text() == "app"
+
+
+def test_a_layout_is_beside_the_recipe_that_names_it(base: Path) -> None:
+    put(layout(base / "images"), member("f", b"1") + END, tag="v1")
+    app = base.parent / "app"
+    app.mkdir()
+    (base / "stacker.yaml").write_text("b: {from: {type: docker, url: 'oci:images:v1'}}\n")
+    text = "config: {prerequisites: [../recipe/stacker.yaml]}\na: {from: {type: built, tag: b}}\n"
+    built, _ = run_build(app, text, allowed=(base,))
+    assert sorted(built) == ["a", "b"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.recipe.imports import copy, digest_of, gather, place, resolve_in
-from machineos.build.recipe.recipe import Import
+from machineos.build.recipe.imports import copy, digest_of, gather, place, resolve_in, show
+from machineos.build.recipe.stage import Import
 from machineos.errors import DigestError, MissingError, VerificationError
 
 SHA = hashlib.sha256(b"hello").hexdigest()
@@ -123,3 +123,51 @@ def test_copies_are_owned_by_root_and_have_the_epoch(tmp_path: Path) -> None:
     assert (tmp_path / "e/f").stat().st_uid == 0
     assert (tmp_path / "e/l").readlink() == Path("f")
     assert {path.lstat().st_mtime for path in (tmp_path / "e").rglob("*")} == {5.0}
+
+
+@pytest.mark.root
+def test_a_script_sees_an_import_under_the_old_name_too(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    (tmp_path / "d/s").mkdir(parents=True)
+    (tmp_path / "d/s/g").write_text("y")
+    (tmp_path / "d/l").symlink_to("s")
+    seen = tmp_path / "seen"
+    (seen / "imports").mkdir(parents=True)
+    for name in ("f", "d"):
+        show(tmp_path / name, name, seen, epoch=5)
+    for place_ in (seen, seen / "imports"):
+        assert (place_ / "f").read_text() == "x"
+        assert (place_ / "d/s/g").read_text() == "y"
+        assert (place_ / "d/l").readlink() == Path("s")
+    assert (seen / "f").stat().st_ino == (seen / "imports/f").stat().st_ino
+    assert not (seen / "d").is_symlink()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["imports", "run"])
+def test_a_name_of_ours_stays_ours(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("x")
+    seen = tmp_path / "seen"
+    (seen / "imports").mkdir(parents=True)
+    show(tmp_path / name, name, seen, epoch=5)
+    assert (seen / "imports" / name).read_text() == "x"
+    assert not (seen / name).is_file()
+
+
+@pytest.mark.root
+def test_the_contents_of_a_folder_are_put_in_place_beside_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "d/s").mkdir(parents=True)
+    (tmp_path / "d/s/g").write_text("y")
+    (tmp_path / "d/f").write_text("x")
+    (tmp_path / "d/l").symlink_to("/etc/passwd")
+    tree = tmp_path / "tree"
+    tree.mkdir(mode=0o700)
+    (tree / "old").write_text("old")
+    os.chown(tree / "old", 7, 7)
+    for dest in ("/", "/a", "/b/"):
+        place(tmp_path / "d", Import("d/", dest=dest), tree, epoch=5)
+    for name in ("", "a/", "b/"):
+        assert (tree / f"{name}f").read_text() == "x"
+        assert (tree / f"{name}s/g").read_text() == "y"
+        assert (tree / f"{name}l").readlink() == Path("/etc/passwd")
+    assert (tree.stat().st_mode & 0o777, (tree / "old").stat().st_uid) == (0o700, 7)

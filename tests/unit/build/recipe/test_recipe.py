@@ -6,22 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machineos.build.recipe.build import load_recipe
-from machineos.build.recipe.recipe import (
+from machineos.build.recipe.recipe import Recipe, parse_recipe
+from machineos.build.recipe.stage import (
     BuiltBase,
     DebianBase,
     ImageBase,
     Import,
-    Recipe,
     ScratchBase,
     TarBase,
-    parse_recipe,
-    substitute,
 )
-from machineos.errors import DocumentError, MissingError
+from machineos.build.recipe.substitution import substitute
+from machineos.errors import DocumentError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 # The recipe of seed 002, its first script shortened; the rest is as printed there.
 SEED = """\
@@ -176,7 +174,7 @@ i: {from: {type: scratch}, import: ["http://x/y", "stacker://a/../y", /]}
         "line 7: c.d.from.url: does not belong to type built",
         "line 7: c.d.from.tag: 'zz' is not a stage of this recipe",
         "line 8: c.d.entrypoint: cannot be split into words: no closing quotation",
-        "line 9: c.d.import[1]: two imports are named 'y'",
+        "line 9: c.d.import[1]: two imports are named 'y': give one a 'dest'",
         "line 9: c.d.import[2].hash: 'abc' is not a sha256 in hex",
         "line 9: c.d.import[2].mode: '99' is not a mode (four octal digits)",
         "line 10: -e: is not a stage name: letters, digits, '.', '_' and '-', at most 128",
@@ -186,12 +184,12 @@ i: {from: {type: scratch}, import: ["http://x/y", "stacker://a/../y", /]}
         "line 12: g.from.packages[0]: 'a_b' is not a Debian package",
         "line 12: g.from.packages[2]: x is given twice",
         "line 12: g.from.snapshot: needs a mirror that keeps archives by date",
-        "line 13: h.from.url: 'host/x' does not start with docker://",
+        "line 13: h.from.url: 'host/x' does not start with docker:// or oci:",
         "line 13: h.environment.A=B: is not the name of a variable",
         "line 13: h.working_dir: 'rel' is not an absolute path",
-        "line 14: i.import[0]: 'http://x/y': only https:// and stacker:// are known",
+        "line 14: i.import[0]: 'http://x/y' can be changed on its way: write https://",
         "line 14: i.import[1]: 'stacker://a/../y' is not a path",
-        "line 14: i.import[1]: two imports are named 'y'",
+        "line 14: i.import[1]: two imports are named 'y': give one a 'dest'",
         "line 14: i.import[2]: '/' does not end in a file name",
     ]
 
@@ -228,13 +226,6 @@ def test_substitution() -> None:
             substitute(bad, {}, name="n")
     with pytest.raises(DocumentError, match="X: its value holds a line break"):
         substitute("${{X}}", {"X": "a\nb: c"}, name="n")
-
-
-def test_loads_a_file(tmp_path: Path) -> None:
-    (tmp_path / "r.yaml").write_text("a: {from: {type: scratch}}\n")
-    assert load_recipe(tmp_path / "r.yaml", substitutions={}).stages[0].name == "a"
-    with pytest.raises(MissingError):
-        load_recipe(tmp_path / "none.yaml", substitutions={})
 
 
 @settings(max_examples=50, deadline=None)

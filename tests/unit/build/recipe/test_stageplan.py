@@ -11,7 +11,7 @@ import pytest
 from changed import replace
 from machineos.build.recipe import stageplan
 from machineos.build.recipe.config import ImageConfig
-from machineos.build.recipe.recipe import Import, ScratchBase, Stage
+from machineos.build.recipe.stage import Import, ScratchBase, Stage
 from machineos.build.recipe.stageplan import LayerMeta
 from machineos.build.recipe.veritylayer import VerityLayer, salt_and_uuid
 from machineos.core.digest import Digest
@@ -44,15 +44,35 @@ def test_the_key_changes_with_all_that_decides_the_content() -> None:
     assert all(len(one) == 64 for one in found)
 
 
-def test_the_key_is_the_same_whatever_the_stage_is_called() -> None:
-    other = replace(STAGE, name="x", build_only=True, annotations=(("a", "b"),))
-    assert key(other) == key()
-    assert "name" not in stageplan.content_of(STAGE)
+def test_the_key_is_the_same_whatever_the_stage_is_called_and_wherever_it_is() -> None:
+    stage = replace(STAGE, run="")
+    other = replace(stage, name="x", folder="../y", build_only=True, annotations=(("a", "b"),))
+    assert key(other) == key(stage)
+    assert "name" not in stageplan.content_of(stage)
+
+
+def test_a_script_is_told_the_name_of_its_stage_so_the_key_has_it() -> None:
+    stage = replace(STAGE, build_environment=(("A", "2"), ("Q", "r")))
+    assert stageplan.script_environment(stage, BASE) == {
+        "P": "x",
+        "A": "2",
+        "Q": "r",
+        "STACKER_LAYER_NAME": "web",
+    }
+    assert stageplan.configure(stage, BASE).environment == {"P": "x", "A": "1"}
+    assert key(replace(STAGE, name="x")) != key()
+
+
+def test_a_stage_for_another_architecture_is_not_built() -> None:
+    stages = (replace(STAGE, architecture="amd64"), STAGE)
+    stageplan.check_machine(stages, "amd64", recipe="r")
+    with pytest.raises(DocumentError, match=r"web\.arch: 'amd64' is not built on this arm64"):
+        stageplan.check_machine(stages, "arm64", recipe="r")
 
 
 def test_a_key_of_this_release_stays() -> None:
     """Who changes it makes every cache worthless: raise the format on purpose."""
-    assert key() == "c41ee64a9659552be499f6313a85ea78272f4d99f6f28e13e1c87576f7782b9a"
+    assert key() == "bbefba81eec7c2da0b1257912ac927fcd385a443f72a2fe33cc4c1e2674893cb"
 
 
 def test_an_image_from_nothing_has_a_path_and_no_more() -> None:
@@ -115,8 +135,8 @@ def test_an_image_in_a_layout() -> None:
         return stageplan.layout_image(url, recipe="r.yaml", stage="web")
 
     assert parse("dir:tag") == ("dir", "tag")
-    assert parse("oci:a/b:tag") == ("a/b", "tag")
-    for url in ("dir", ":tag", "oci:dir", ""):
+    assert parse("a/b:tag") == ("a/b", "tag")
+    for url in ("dir", ":tag", ""):
         with pytest.raises(DocumentError) as caught:
             parse(url)
         (fault,) = caught.value.faults

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -56,6 +57,99 @@ def test_contradictions_are_usage_errors(
     result = run("build", "-f", tmp_path / "r", *words)
     assert isinstance(result.exception, UsageError)
     assert message in result.exception.message
+
+
+RECIPE = """\
+base:
+  build_only: true
+  from: {type: docker, url: "oci:${{STACKER_OCI_DIR}}:x"}
+web:
+  from: {type: built, tag: base}
+  import: ["${{NAME}}", {path: "stacker://base/f", dest: /f}]
+  run: make
+small: {from: {type: debian, suite: trixie, packages: [busybox]}}
+none: {from: {type: scratch}}
+tar: {from: {type: tar, url: x.tar}}
+web2: {from: {type: oci, url: "docker://h/x"}}
+"""
+
+
+def test_a_recipe_is_shown_and_nothing_is_built(tmp_path: Path) -> None:
+    (tmp_path / "r").write_text(RECIPE)
+    (tmp_path / "v").write_text("NAME: of-the-file\nOTHER: x\n")
+    before = sorted(tmp_path.iterdir())
+    words = ("check", tmp_path / "r", "--layout", "oci:/out", "--substitute-file", tmp_path / "v")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["RECIPE", "STAGE", "FROM", "IMPORTS", "SCRIPT", "IMAGE"],
+        [f"{tmp_path}/r", "base", "oci", "/out:x", "0", "no", "no"],
+        [f"{tmp_path}/r", "web", "built", "base", "2", "yes", "yes"],
+        [f"{tmp_path}/r", "small", "debian", "trixie", "0", "no", "yes"],
+        [f"{tmp_path}/r", "none", "scratch", "0", "no", "yes"],
+        [f"{tmp_path}/r", "tar", "tar", "x.tar", "0", "no", "yes"],
+        [f"{tmp_path}/r", "web2", "docker://h/x", "0", "no", "yes"],
+    ]
+    result = run(*words, "--substitute", "NAME=of-the-line", "--json")
+    (shown,) = json.loads(result.stdout)
+    assert shown["recipe"] == f"{tmp_path}/r"
+    assert shown["stages"][1] == {
+        "name": "web",
+        "folder": "",
+        "from": {"type": "built", "tag": "base"},
+        "needs": ["base"],
+        "imports": [
+            {"path": "of-the-line", "dest": "", "sha256": ""},
+            {"path": "stacker://base/f", "dest": "/f", "sha256": ""},
+        ],
+        "script": True,
+        "image": True,
+    }
+    assert shown["stages"][2]["from"]["packages"] == ["busybox"]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_shell_completes_files() -> None:
+    check = image.commands["check"]
+    (argument,) = [param for param in check.params if param.name == "recipes"]
+    items = argument.shell_complete(click.Context(check), "st")
+    assert [(item.value, item.type) for item in items] == [("st", "file")]
+
+
+def test_of_several_recipes_the_good_ones_are_shown_and_all_faults_told(tmp_path: Path) -> None:
+    for name, text in (("a", "a: {}\n"), ("b", "b: {from: {type: scratch}}\n"), ("c", "c: x\n")):
+        (tmp_path / name).write_text(text)
+    result = run("check", *(tmp_path / name for name in "abc"))
+    assert "scratch" in result.stdout
+    assert isinstance(result.exception, DocumentError)
+    assert result.exception.exit_code == 3
+    assert [(fault.path, fault.line) for fault in result.exception.faults] == [
+        (f"{tmp_path}/a: a.from", 1),
+        (f"{tmp_path}/c: c", 1),
+    ]
+    assert result.exception.name == "2 of 3 recipes"
+    result = run("check", tmp_path / "a", "--json")
+    assert isinstance(result.exception, DocumentError)
+    assert result.exception.name == f"{tmp_path}/a"
+    assert json.loads(result.stdout) == []
+
+
+def test_prerequisites_are_read_from_the_folder_that_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a/r").write_text("a: {from: {type: scratch}}\n")
+    (tmp_path / "b/r").write_text(
+        "config: {prerequisites: [../a/r]}\nb: {from: {type: built, tag: a}}\n"
+    )
+    result = run("check", tmp_path / "b/r")
+    assert isinstance(result.exception, DocumentError)
+    assert "--allow-folder" in result.exception.message
+    result = run("check", tmp_path / "b/r", "--allow-folder", tmp_path / "a", "--json")
+    (shown,) = json.loads(result.stdout)
+    assert [(stage["name"], stage["folder"]) for stage in shown["stages"]] == [
+        ("a", "../a"),
+        ("b", ""),
+    ]
 
 
 def test_faults_of_a_recipe_reach_the_user(tmp_path: Path) -> None:
