@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
 from machineos.errors import MachineOSError
-from machineos.host.disk import blockdev, tools
+from machineos.host.disk import blockdev, tools, usage
 from machineos.host.kernel import keyring
 from machineos.host.kernel.mount import Flag, mount, unmount
 from machineos.install import fetch
@@ -95,6 +95,10 @@ class LinuxHost:
     def list_disks(self) -> tuple[Disk, ...]:
         """The disks of this machine."""
         return blockdev.disks(self._sysfs)
+
+    def look_at_use(self, nodes: tuple[Path, ...]) -> usage.Usage:
+        """What uses the disks ``nodes``. Raises: OSError, ToolError."""
+        return usage.look(nodes, self._sysfs)
 
     def list_partitions(self) -> tuple[Partition, ...]:
         """The partitions of this machine that have a name and a device node."""
