@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import progress
+from machineos.cli.developer import keysets, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,9 +57,8 @@ def hostfs_build(*, keyset_name: str, as_json: bool, **given: Any) -> None:  # n
       mosb hostfs build --keyset snakeoil
     """
     from machineos.build.os import appliance, workshop
-    from machineos.trust.keys.keyset import Keyset
 
-    keyset = Keyset.open(app.home().keysets, keyset_name)
+    keyset = keysets.open_keyset(keyset_name)
     with progress.shown(plain=as_json) as watch:
         shop = _workshop(given, watch)
         descriptor = appliance.build_hostfs(keyset.root, shop)
@@ -119,9 +118,8 @@ def bootkit_build(
     """
     from machineos.build.os import appliance, workshop
     from machineos.build.os.bootkit import Anchored
-    from machineos.trust.keys.keyset import Keyset
 
-    keyset = Keyset.open(app.home().keysets, keyset_name)
+    keyset = keysets.open_keyset(keyset_name)
     anchored = Anchored(keyset, app.read_passphrase(given["passphrase_file"]))
     hardware = _hardware(manifest).changed(kernel, firmware, microcode)
     with progress.shown(plain=as_json) as watch:
@@ -164,9 +162,8 @@ def media_build(
     """
     from machineos.build.media import installmedia
     from machineos.core.clock import SystemClock
-    from machineos.trust.keys.keyset import find_project
 
-    keyset, project = find_project(app.home().keysets, project_name)
+    keyset, project = keysets.open_project(project_name)
     with progress.shown(plain=as_json) as watch:
         made = installmedia.build_media(
             keyset,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import machine_shape
+from machineos.cli.developer import keysets, machine_shape
 from machineos.errors import DocumentError, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def launch(
     from machineos.launch.request import Request
     from machineos.oci.model.place import Place
     from machineos.oci.registry.auth import Credentials, default_auth_paths
-    from machineos.trust.keys.keyset import SystemRandomness, find_project
+    from machineos.trust.keys.keyset import SystemRandomness
     from machineos.vm.providers import provider_for
 
     clock = SystemClock()
@@ -79,7 +79,7 @@ def launch(
         place = Place.parse(url, plain_http=plain_http)
     except DocumentError as error:
         raise UsageError(error.message) from error
-    keyset, project = find_project(app.home().keysets, project_name)
+    keyset, project = keysets.open_project(project_name)
     environ = app.environment()
     request = Request(
         name, place, keyset, project,
