@@ -17,7 +17,7 @@ import click
 
 from machineos.cli import shape
 from machineos.cli.shape import Home, home_of
-from machineos.core.printable import printable
+from machineos.core.printable import shown
 from machineos.errors import MachineOSError
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def say(line: str) -> None:
     """Print a line for the person who waits: not on standard output, where the result goes."""
-    click.echo(printable(line), err=True)
+    click.echo(shown(line), err=True)
 
 
 def show(line: str) -> None:
     """Print a line of the result in which there may be words of somebody else."""
-    click.echo(printable(line))
+    click.echo(shown(line))
 
 
 def read_passphrase(path: Path | None) -> Secret | None:

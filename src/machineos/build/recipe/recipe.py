@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from machineos.core import yamldoc
-from machineos.errors import DocumentError, Fault
+from machineos.errors import DocumentError, Fault, without_userinfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -350,7 +350,7 @@ class _Reader:
 
     def _image(self, kind: Literal["docker", "oci"], url: str, path: str) -> ImageBase:
         if kind == "docker" and url and not url.startswith("docker://"):
-            self.fault(path, f"{url[:80]!r} does not start with docker://")
+            self.fault(path, f"{without_userinfo(url)[:80]!r} does not start with docker://")
         return ImageBase(kind, url)
 
     def _debian(self, raw: _From, path: str) -> DebianBase:
@@ -363,7 +363,7 @@ class _Reader:
             elif package in raw.packages[:index]:
                 self.fault(f"{path}.packages[{index}]", f"{package} is given twice")
         if raw.mirror and not _MIRROR.fullmatch(raw.mirror):
-            self.fault(f"{path}.mirror", f"{raw.mirror[:60]!r} is not a URL")
+            self.fault(f"{path}.mirror", f"{without_userinfo(raw.mirror)[:60]!r} is not a URL")
         if raw.snapshot and not raw.mirror:
             self.fault(f"{path}.snapshot", "needs a mirror that keeps archives by date")
         elif raw.snapshot and not _SUITE.fullmatch(raw.snapshot.lower()):
@@ -407,9 +407,11 @@ class _Reader:
     def _check_source(self, source: str, path: str) -> None:
         scheme, separator, rest = source.partition("://")
         if separator and scheme not in {"https", "stacker"}:
-            self.fault(path, f"{source[:80]!r}: only https:// and stacker:// are known")
+            self.fault(
+                path, f"{without_userinfo(source)[:80]!r}: only https:// and stacker:// are known"
+            )
         if not source.isprintable() or (scheme == "stacker" and ".." in rest.split("/")):
-            self.fault(path, f"{source[:80]!r} is not a path")
+            self.fault(path, f"{without_userinfo(source)[:80]!r} is not a path")
 
     def _sha256(self, one: str, other: str, path: str) -> str:
         if one and other:
