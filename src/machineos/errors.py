@@ -60,7 +60,6 @@ __all__ = [
     "TransferError",
     "UsageError",
     "VerificationError",
-    "without_userinfo",
 ]
 # Who and password before the host of a URL (RFC 3986, section 3.2.1), also where the password has a
 # slash in it that should have been quoted. An ``@`` before a digest is none of it.

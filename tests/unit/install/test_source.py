@@ -33,6 +33,7 @@ from machineos.errors import (
     TransferError,
     UsageError,
 )
+from machineos.host.disk.usage import Mounted
 from machineos.install import source
 from machineos.install.source import (
     BLOCKS_KEY,
@@ -168,7 +169,7 @@ def test_no_medium_started_this_machine(machine: FakeMachine) -> None:
 
 def test_a_disk_in_use_is_not_installed_on(machine: FakeMachine) -> None:
     """The only one there is, and the one that is named."""
-    machine.mountinfo = "25 1 vda2 / / rw - ext4 /dev/vda2 rw\n"
+    machine.used = (Mounted("vda2", "/dev/mapper/root", Path("/")),)
     watched = Watched(machine.boot())
     with pytest.raises(MissingError, match=r"in use: vda2 is mounted at /\)"):
         watched.take([CHECK, LOOK], Facts().plus(WISH, Wish(None)))

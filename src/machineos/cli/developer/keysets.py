@@ -1,13 +1,57 @@
-"""Keysets of the calling user, opened: with a word where others can read their private keys."""
+"""Keysets of the calling user: the options that name them, and opening them.
+
+Whoever opens one hears it when others can read its private keys.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 from machineos.cli import app
+from machineos.cli.developer import names
+from machineos.cli.options import F
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from machineos.trust.keys.keyset import Keyset, Project
+
+
+def keyset(function: F) -> F:
+    """Add ``--keyset``."""
+    option = click.option(
+        "--keyset",
+        "keyset_name",
+        required=True,
+        metavar="KEYSET",
+        shell_complete=names.keysets,
+        help="The keyset to build for.",
+    )
+    return option(function)
+
+
+def project(
+    name: str = "project_name",
+    *,
+    required: bool = True,
+    help_text: str = "The product, and who signs for it.",
+) -> Callable[[F], F]:
+    """Add ``--project``, to be passed on as ``name``."""
+
+    def add(function: F) -> F:
+        option = click.option(
+            "--project",
+            name,
+            required=required,
+            metavar="KEYSET:PROJECT",
+            shell_complete=names.products,
+            help=help_text,
+        )
+        return option(function)
+
+    return add
 
 
 def open_keyset(name: str) -> Keyset:

@@ -62,7 +62,7 @@ def _trust(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="CA.pem",
             help="The manifest CA, instead of --project.",
         ),
-        click.option("--project", metavar="KEYSET:PROJECT", help="Whose CA and product to expect."),
+        keysets.project("project", required=False, help_text="Whose CA and product to expect."),
     ):
         function = option(function)
     return function
@@ -70,7 +70,7 @@ def _trust(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @manifest.command()
 @click.argument("file", metavar="manifest.yaml", type=click.Path(path_type=Path))
-@click.option("--project", required=True, metavar="KEYSET:PROJECT", help="Who signs.")
+@keysets.project("project", help_text="Who signs.")
 @_place
 @click.option(
     "--skip-bootkit",

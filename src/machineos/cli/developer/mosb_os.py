@@ -25,7 +25,7 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
         options.cache,
         click.option("--version", "version", default="", help="Version of the image."),
         options.passphrase_file,
-        options.keyset,
+        keysets.keyset,
     ):
         function = option(function)
     return function
@@ -137,7 +137,7 @@ def media() -> None:
 
 
 @media.command("build")
-@options.project
+@keysets.project()
 @click.option(
     "--with", "manifest", default="", metavar="oci:DIR:PATH:TAG",
     help="Put this published manifest and its images on the install medium.",

@@ -117,7 +117,7 @@ def amount(done: int, total: int) -> str:
 @contextmanager
 def shown(*, plain: bool = False) -> Iterator[Watch]:
     """Yield who is to be told of what goes on in the block; ``plain`` draws nothing."""
-    if plain or not sys.stderr.isatty():
+    if plain or not sys.stderr.isatty() or app.asked("--debug"):
         yield Lines()
         return
     from rich.console import Console

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import keysets
+from machineos.cli.developer import keysets, names
 from machineos.cli.developer.trust_launch import launch
 from machineos.cli.group import group
 from machineos.errors import MissingError, UsageError
@@ -123,7 +123,7 @@ def keyset_add(
 
 
 @keyset.command("upgrade")
-@click.argument("name")
+@click.argument("name", shell_complete=names.keysets)
 @options.passphrase_file
 @options.as_json
 def keyset_upgrade(name: str, passphrase_file: Path | None, as_json: bool) -> None:
@@ -157,9 +157,9 @@ def keyset_upgrade(name: str, passphrase_file: Path | None, as_json: bool) -> No
 
 
 @keyset.command("show")
-@click.argument("name")
-@click.argument("key", required=False)
-@click.argument("item", required=False)
+@click.argument("name", shell_complete=names.keysets)
+@click.argument("key", required=False, shell_complete=names.keys)
+@click.argument("item", required=False, shell_complete=names.items)
 @click.option("--path", "what", flag_value="path", help="Print paths.")
 @click.option("--value", "what", flag_value="value", help="Print the content of the item.")
 @options.as_json
@@ -207,7 +207,7 @@ def project() -> None:
 
 
 @project.command("list")
-@click.argument("keyset_name", metavar="KEYSET")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
 @options.as_json
 def project_list(keyset_name: str, as_json: bool) -> None:
     """List the projects of KEYSET."""
@@ -222,7 +222,7 @@ def project_list(keyset_name: str, as_json: bool) -> None:
 
 
 @project.command("add")
-@click.argument("keyset_name", metavar="KEYSET")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
 @click.argument("name", metavar="PROJECT")
 @options.passphrase_file
 @options.as_json
@@ -252,8 +252,8 @@ def sudi() -> None:
 
 
 @sudi.command("list")
-@click.argument("keyset_name", metavar="KEYSET")
-@click.argument("project_name", metavar="PROJECT")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
+@click.argument("project_name", metavar="PROJECT", shell_complete=names.projects)
 @options.as_json
 def sudi_list(keyset_name: str, project_name: str, as_json: bool) -> None:
     """List the machines of PROJECT in KEYSET."""
@@ -268,8 +268,8 @@ def sudi_list(keyset_name: str, project_name: str, as_json: bool) -> None:
 
 
 @sudi.command("add")
-@click.argument("keyset_name", metavar="KEYSET")
-@click.argument("project_name", metavar="PROJECT")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
+@click.argument("project_name", metavar="PROJECT", shell_complete=names.projects)
 @click.argument("serial", required=False)
 @options.passphrase_file
 @options.as_json
@@ -351,7 +351,7 @@ def verify_efi(file: Path, cert: Path) -> None:
 
 
 @trust.command("compute-pcr7")
-@click.argument("keyset_name", metavar="KEYSET")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
 @click.option(
     "--shim",
     type=click.Choice(["debian", "predecessor"]),
@@ -359,29 +359,28 @@ def verify_efi(file: Path, cert: Path) -> None:
     show_default=True,
     help="Whose shim boots: Debian 13's, or the predecessor's with its vendor database.",
 )
-@click.option("--events", is_flag=True, help="Also print each event that is measured.")
+@click.option("--events", is_flag=True, help="Also show each event that is measured.")
 @options.as_json
 def compute_pcr7(keyset_name: str, shim: str, events: bool, as_json: bool) -> None:
     """Print the PCR 7 (SHA-256) that a machine of KEYSET has when its kernel image runs."""
+    from machineos.cli.developer import keyset_shape
     from machineos.trust.keys.enrolled import certs_of
     from machineos.trust.measure import pcr
 
     opened = keysets.open_keyset(keyset_name)
-    report = {}
+    report: dict[str, tuple[str, list[dict[str, str]]]] = {}
     for role in ("uki-production", "uki-limited", "uki-tpm"):
         certs, uki = certs_of(opened, role)
         measured = pcr.boot_events(certs, uki, predecessor=shim == "predecessor")
-        report[role] = {
-            "pcr7": pcr.fold(measured).hex(),
-            "events": [{"name": event.name, "sha256": event.digest.hex()} for event in measured],
-        }
+        shown = [{"name": event.name, "sha256": event.digest.hex()} for event in measured]
+        report[role] = (pcr.fold(measured).hex(), shown if events else [])
     if as_json:
-        app.show_json(report)
+        app.show_json(keyset_shape.pcr7_json(report, events=events))
         return
-    for role, entry in report.items():
-        click.echo(f"{role}:{entry['pcr7']}")
-        for event in entry["events"] if events else ():
-            click.echo(f"  {event['sha256']}  {event['name']}")  # type: ignore[index]
+    for role, (value, shown) in report.items():
+        click.echo(f"{role}:{value}")
+        for event in shown:
+            click.echo(f"  {event['sha256']}  {event['name']}")
 
 
 trust.add_command(

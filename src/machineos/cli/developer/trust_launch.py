@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("launch")
 @click.argument("name")
 @click.argument("url")
-@options.project
+@keysets.project()
 @click.option("--serial", "--uuid", default="", help="Serial number; a new identity without one.")
 @click.option("--disk", default="20GiB", show_default=True, help="Size of the disk.")
 @click.option("--memory", default=2048, show_default=True, help="Memory in MiB.")

@@ -7,8 +7,10 @@ the body itself.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_DEEPEST = 8  # exceptions within each other
+_OBJECT = re.compile(r"^[A-Za-z]+\([^)]*\): ")  # as urllib3 begins what it says
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -142,7 +146,7 @@ class Reader:
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             if self._stalled:
                 raise self._stall() from error
-            raise PassingError(f"{self._what}: the connection broke: {error}") from error
+            raise PassingError(f"{self._what}: the connection broke: {in_words(error)}") from error
         finally:
             self._started = None
         if self._stalled:
@@ -192,8 +196,9 @@ def exchange(
     ``what`` names it in messages, ``hint`` says what to look at when TLS fails.
     Raises: StalledError, PassingError, TransferError.
     """
+    sys.audit("machineos.request", method, url)
     try:
-        return pool.request(
+        response = pool.request(
             method,
             url,
             headers=headers,
@@ -208,9 +213,21 @@ def exchange(
     except urllib3.exceptions.ReadTimeoutError as error:
         raise StalledError(f"{what}: no answer in time") from error
     except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as e:
-        raise PassingError(f"{what}: cannot connect: {e}", weight=2) from e
+        raise PassingError(f"{what}: cannot connect: {in_words(e)}", weight=2) from e
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise PassingError(f"{what}: {error}") from error
+        raise PassingError(f"{what}: {in_words(error)}") from error
+    sys.audit("machineos.answer", method, url, response.status)
+    return response
+
+
+def in_words(error: BaseException) -> str:
+    """Return what went wrong as the system or the server has it: libraries put their own objects
+    before it."""
+    innermost = error
+    for _ in range(_DEEPEST):
+        innermost = innermost.__cause__ or innermost
+    text = str(innermost) if not isinstance(innermost, OSError) else innermost.strerror
+    return _OBJECT.sub("", text or str(innermost) or type(innermost).__name__)
 
 
 def status_error(text: str, response: BaseHTTPResponse) -> TransferError:

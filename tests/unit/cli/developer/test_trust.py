@@ -174,7 +174,9 @@ def test_compute_pcr7(data: Path) -> None:
     assert {len(line.split(":")[1]) for line in lines} == {64}
     assert good(data, "computePCR7", "acme").splitlines() == lines
     assert good(data, "compute-pcr7", "acme", "--shim", "predecessor").splitlines() != lines
-    shown = json.loads(good(data, "compute-pcr7", "acme", "--json"))
+    short = json.loads(good(data, "compute-pcr7", "acme", "--json"))
+    assert {tuple(entry) for entry in short.values()} == {("pcr7",)}
+    shown = json.loads(good(data, "compute-pcr7", "acme", "--json", "--events"))
     assert f"uki-tpm:{shown['uki-tpm']['pcr7']}" == lines[2]
     assert len(good(data, "compute-pcr7", "acme", "--events").splitlines()) == 3 * 10
 

@@ -10,8 +10,10 @@ import pytest
 
 from machineos.core.run import run
 from machineos.errors import ToolError
-from machineos.host.disk.usage import Block, Usage, claimed, look, parse_swaps, why_not
+from machineos.host.disk.inuse import claimed, look
+from machineos.host.disk.usage import Block, Mounted, Usage, parse_swaps, why_not
 from machineos.host.kernel.mount import parse_mountinfo
+from waiting import PATIENCE
 
 # Recorded: a laptop with LUKS and LVM, a server with RAID 1, btrfs on two disks, a stick.
 MOUNTS = r"""
@@ -42,9 +44,15 @@ BLOCKS = (
     Block("sde1", "8:65", "sde"),
     Block("sdf", "8:80", "sdf"),
 )
+
+
+def mounted(text: str) -> tuple[Mounted, ...]:
+    return tuple(Mounted(one.device, one.source, one.target) for one in parse_mountinfo(text))
+
+
 USAGE = Usage(
     BLOCKS,
-    parse_mountinfo(MOUNTS),
+    mounted(MOUNTS),
     parse_swaps(SWAPS),
     {"sde": "is used by a program, as a whole or a part of it", "sdf": ""},
 )
@@ -72,7 +80,7 @@ def test_why_a_disk_is_in_use(disk: str, reasons: tuple[str, ...]) -> None:
 
 def test_a_disk_with_many_mounts_is_one_line() -> None:
     lines = "".join(f"2{n} 1 8:80 / /mnt/{n} rw - ext4 /dev/sdf rw\n" for n in range(9))
-    usage = Usage(BLOCKS, parse_mountinfo(lines), (), {"sdf": ""})
+    usage = Usage(BLOCKS, mounted(lines), (), {"sdf": ""})
     assert len(usage.of("sdf")) == 5
     assert usage.of("sdf")[-1] == "and 5 more"
 
@@ -128,7 +136,7 @@ def test_a_device_that_somebody_has_for_himself(tmp_path: Path) -> None:
     """What no list tells: the kernel does, and lets the device go when it is closed."""
     image = tmp_path / "disk"
     image.write_bytes(bytes(1 << 20))
-    loop = Path(run(["losetup", "--find", "--show", str(image)], timeout=30).text)
+    loop = Path(run(["losetup", "--find", "--show", str(image)], timeout=PATIENCE).text)
     try:
         assert claimed(loop) == ""
         descriptor = os.open(loop, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
@@ -140,4 +148,4 @@ def test_a_device_that_somebody_has_for_himself(tmp_path: Path) -> None:
         assert claimed(loop) == ""
         assert look([loop]).of(loop.name) == ()
     finally:
-        run(["losetup", "--detach", str(loop)], timeout=30)
+        run(["losetup", "--detach", str(loop)], timeout=PATIENCE)
