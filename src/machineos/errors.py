@@ -24,10 +24,13 @@
 
 A message says what failed and on which object; ``hint`` says what to do next. Only ``cli`` turns an
 error into text and an exit code. 130 is the exit code after Ctrl-C.
+
+Invariant: no error tells a password that stood in a URL, whoever wrote the URL.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -58,6 +61,17 @@ __all__ = [
     "UsageError",
     "VerificationError",
 ]
+# Who and password before the host of a URL (RFC 3986, section 3.2.1), also where the password has a
+# slash in it that should have been quoted. An ``@`` before a digest is none of it.
+_AT = r"@(?!sha\d|md5:)"
+_USERINFO = re.compile(
+    rf"(?<=://)(?:[^\s/@'\"]*:(?!\d{{1,5}}(?:[^\w@]|$))[^\s'\"]*{_AT}|[^\s/'\"]*{_AT})"
+)
+
+
+def without_userinfo(text: str) -> str:
+    """Return ``text`` without the user names and passwords that stand in its URLs."""
+    return _USERINFO.sub("...@", text) if "://" in text else text
 
 
 class MachineOSError(Exception):
@@ -69,9 +83,9 @@ class MachineOSError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "", rule: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = without_userinfo(message)
+        super().__init__(self.message)
+        self.hint = without_userinfo(hint)
         self.rule = rule
 
     @property
@@ -85,7 +99,7 @@ class MachineOSError(Exception):
         Its class, hint, rule and all else that it carries stay: who adds on which object it was
         must not lose what it is.
         """
-        message = f"{what}: {self.message}"
+        message = without_userinfo(f"{what}: {self.message}")
         told = type(self).__new__(type(self), message)
         told.__dict__.update(self.__dict__)
         told.message = message
@@ -113,7 +127,7 @@ class Fault:
     def __init__(self, path: str, line: int, message: str, rule: str = "") -> None:
         self.path = path
         self.line = line
-        self.message = message
+        self.message = without_userinfo(message)
         self.rule = rule
 
     def __repr__(self) -> str:
@@ -130,7 +144,7 @@ class DocumentError(MachineOSError):
     exit_code = 3
 
     def __init__(self, name: str, faults: Sequence[Fault], *, hint: str = "") -> None:
-        self.name = name
+        self.name = without_userinfo(name)
         self.faults = tuple(faults)
         lines = "\n".join(f"  {fault}" for fault in self.faults)
         count = len(self.faults)

@@ -308,6 +308,10 @@ def a_new_table_forgets_what_lay_in_its_partitions(rig: Rig) -> None:
     refused(lambda: rig.host.mount(device, rig.work("m"), "ext4", read_only=True), ToolError)
 
 
+def a_disk_of_nobody_is_not_in_use(rig: Rig) -> None:
+    assert rig.host.look_at_use((rig.disk,)).of(rig.disk.name) == ()
+
+
 def what_is_no_disk_gets_no_table(rig: Rig) -> None:
     refused(lambda: rig.host.write_table(Path("/dev/machineos-none"), TABLE), ToolError)
 
@@ -420,6 +424,7 @@ CLAUSES: dict[str, tuple[Clause, ...]] = {
     "fat": (the_texts_of_a_small_disk,),
     "disk": (
         a_table_gives_partitions_and_stays,
+        a_disk_of_nobody_is_not_in_use,
         a_new_table_forgets_what_lay_in_its_partitions,
     ),
     "device-mapper": (

@@ -36,6 +36,7 @@ from machineos.errors import (
 )
 from machineos.host.disk.device import Disk, Partition
 from machineos.host.disk.sfdisk import PartitionSpec
+from machineos.host.disk.usage import Block, Mounted, Usage
 from machineos.host.efi.efibootmgr import BootEntry
 from machineos.install import fetch
 from machineos.install.steps import Inspected, Memory, Signatures
@@ -66,6 +67,7 @@ class FakeMachine(Hardware):
     small_disks: dict[str, dict[str, str]] = field(default_factory=dict)
     memory: Memory = field(default_factory=lambda: Memory(1 << 40, 1 << 40))
     made: int = 0
+    used: tuple[Mounted, ...] = ()
 
     def boot(self, *, say: Callable[[str], None] = lambda _text: None) -> FakeHost:
         """Start it: the initrd has left the files and keys, everything else in memory is new."""
@@ -118,6 +120,15 @@ class FakeHost:
 
     def list_disks(self) -> tuple[Disk, ...]:
         return self.machine.disks
+
+    def look_at_use(self, nodes: tuple[Path, ...]) -> Usage:
+        """What somebody else has mounted."""
+        blocks = tuple(
+            Block(name, name, disk.name)
+            for disk in self.machine.disks
+            for name in (disk.name, *(f"{disk.name}{n}" for n in range(1, 9)))
+        )
+        return Usage(blocks, self.machine.used, (), {node.name: "" for node in nodes})
 
     def list_partitions(self) -> tuple[Partition, ...]:
         """Those that the kernel shows; the first few times it may not show all."""

@@ -59,3 +59,33 @@ def test_it_can_be_told_twice() -> None:
     error = SignatureError("broken", hint="h", rule="r").about("layer").about("hostfs")
     assert (error.message, error.hint, error.rule) == ("hostfs: layer: broken", "h", "r")
     assert error.args == ("hostfs: layer: broken",)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("docker://user:secret@h:5000/x:1", "docker://...@h:5000/x:1"),
+        ("https://user:se/cret@h/x: 404", "https://...@h/x: 404"),
+        ("https://user:se@cret@h/x", "https://...@h/x"),
+        ("https://token@h/x and http://u:secret@p:3128", "https://...@h/x and http://...@p:3128"),
+        ("docker://h[:port]/x, docker://a:t", None),
+        ("docker://[::1]:5000/x:1", None),
+        ("docker://h:5000/x:1@sha256:ab", None),
+        ("http://h:80/", None),
+        ("https://h:8443, then", None),
+        ("docker://h/a@b", None),
+        ("user@host", None),
+        ("oci:d:a@b", None),
+    ],
+)
+def test_no_error_tells_a_password(text: str, shown: str | None) -> None:
+    shown = text if shown is None else shown
+    assert errors.without_userinfo(text) == shown
+    assert errors.without_userinfo(shown) == shown
+    error = MachineOSError(f"{text}: broken", hint=f"look at {text}")
+    assert (error.message, error.hint) == (f"{shown}: broken", f"look at {shown}")
+    assert str(error) == error.message
+    assert "secret" not in str(error.about(text))
+    document = DocumentError(text, [Fault("a", 1, f"{text} is wrong")])
+    assert (document.name, document.faults[0].message) == (shown, f"{shown} is wrong")
+    assert "secret" not in document.message

@@ -6,6 +6,7 @@ The only layer that prints, exits, and reads the environment. Exit codes are tho
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -17,8 +18,8 @@ import click
 
 from machineos.cli import shape
 from machineos.cli.shape import Home, home_of
-from machineos.core.printable import printable
-from machineos.errors import MachineOSError
+from machineos.core.printable import shown
+from machineos.errors import MachineOSError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +47,10 @@ def main(group: click.Group) -> NoReturn:
     # What is built is for everybody to read and the same for all, as for buildah; what is nobody
     # else's business gets its mode where it is made.
     os.umask(0o022)
+    if f"_{(group.name or '').upper()}_COMPLETE" in os.environ:
+        from machineos.cli import completion
+
+        completion.register()
     signal.signal(signal.SIGTERM, _terminate)
     name = group.name or ""
     try:
@@ -55,8 +60,7 @@ def main(group: click.Group) -> NoReturn:
     except KeyboardInterrupt:
         _fail("interrupted", code=_INTERRUPTED)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _refuse(error, name)
     except MachineOSError as error:
         _report(error, name)
     except BrokenPipeError:
@@ -65,6 +69,11 @@ def main(group: click.Group) -> NoReturn:
     except OSError as error:
         _report(shape.refused_by_system(error), name)
     sys.exit(0)
+
+
+def asked(option: str) -> bool:
+    """Whether the command line has this option, also one that could not be taken apart."""
+    return option in sys.argv
 
 
 def show_json(value: object) -> None:
@@ -80,12 +89,12 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def say(line: str) -> None:
     """Print a line for the person who waits: not on standard output, where the result goes."""
-    click.echo(printable(line), err=True)
+    click.echo(shown(line), err=True)
 
 
 def show(line: str) -> None:
     """Print a line of the result in which there may be words of somebody else."""
-    click.echo(printable(line))
+    click.echo(shown(line))
 
 
 def read_passphrase(path: Path | None) -> Secret | None:
@@ -110,8 +119,25 @@ def _recorded_home() -> str:
     return ""
 
 
+def _refuse(error: click.ClickException, name: str) -> NoReturn:
+    """Say what is wrong with the command line: as JSON where that was asked for, else as click does
+    it, who knows where help is."""
+    if not asked("--json"):
+        text = io.StringIO()
+        error.show(text)
+        _fail(shown(text.getvalue().rstrip()), code=error.exit_code)
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path if context is not None else name} --help"
+    told = UsageError(error.format_message(), hint=hint)
+    _fail(json.dumps(shape.error_json(told), indent=2), code=error.exit_code)
+
+
 def _report(error: MachineOSError, name: str) -> NoReturn:
-    if "--json" in sys.argv:
+    if asked("--debug"):
+        import traceback
+
+        click.echo(shown("".join(traceback.format_exception(error))), err=True, nl=False)
+    if asked("--json"):
         _fail(json.dumps(shape.error_json(error), indent=2), code=error.exit_code)
     _fail(shape.error_text(error, name), code=error.exit_code)
 

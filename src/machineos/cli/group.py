@@ -1,4 +1,4 @@
-"""The group of a program's commands: version, help without argument, completion."""
+"""The group of a program's commands: version, help without argument, completion, --debug."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ if TYPE_CHECKING:
 
 
 def group(name: str, help_text: str) -> Callable[[Callable[..., Any]], click.Group]:
-    """Return the decorator for a command's group: --version, completion, help without argument."""
+    """Return the decorator for a command's group: --version, --debug, completion, help without
+    argument."""
 
     def decorate(function: Callable[..., Any]) -> click.Group:
         decorated = click.version_option(__version__, prog_name=name)(function)
+        decorated = click.option(
+            "--debug",
+            is_flag=True,
+            expose_value=False,
+            callback=_debug,
+            help="Show each step, request and call of another program as it comes.",
+        )(decorated)
         result = click.group(
             name=name, help=help_text, context_settings={"help_option_names": ["-h", "--help"]}
         )(decorated)
@@ -24,6 +32,14 @@ def group(name: str, help_text: str) -> Callable[[Callable[..., Any]], click.Gro
         return result
 
     return decorate
+
+
+def _debug(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from machineos.cli import debug
+        from machineos.core.clock import SystemClock
+
+        debug.listen(SystemClock())
 
 
 def _completion(name: str) -> click.Command:

@@ -111,23 +111,3 @@ def cache(function: F) -> F:
         help="Folder for what is kept between builds.",
     )
     return option(function)
-
-
-def keyset(function: F) -> F:
-    """Add ``--keyset``."""
-    option = click.option(
-        "--keyset", "keyset_name", required=True, metavar="KEYSET", help="The keyset to build for."
-    )
-    return option(function)
-
-
-def project(function: F) -> F:
-    """Add ``--project``."""
-    option = click.option(
-        "--project",
-        "project_name",
-        required=True,
-        metavar="KEYSET:PROJECT",
-        help="The product, and who signs for it.",
-    )
-    return option(function)

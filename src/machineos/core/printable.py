@@ -7,6 +7,8 @@ writing. Lines stay lines; what passed once passes again unchanged.
 
 from __future__ import annotations
 
+from machineos.errors import without_userinfo
+
 _KEPT = frozenset("\n\t")
 
 
@@ -15,6 +17,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in _KEPT else _quoted(char) for char in text)
+
+
+def shown(text: str) -> str:
+    """Return ``text`` as it may be shown: printable, and no URL in it with a password."""
+    return printable(without_userinfo(text))
 
 
 def _quoted(char: str) -> str:

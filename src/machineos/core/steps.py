@@ -16,6 +16,7 @@ lists the points of a plan has listed every place where a machine can stop half-
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeGuard, TypeVar, cast
 
@@ -178,12 +179,14 @@ class Runner(Generic[F]):
         """
         check_order(phases, given=given)
         for phase in phases:
+            sys.audit("machineos.phase", phase.name)  # for who listens (cli.debug)
             self._begin(phase)
             facts = self._listen(_talk(phase, facts), phase.needs, phase.name)
         return facts
 
     def take(self, step: Step[object]) -> object:
         """Perform one step between its two fault points and return the answer."""
+        sys.audit("machineos.step", type(step).__name__, step.where)
         if not step.point:
             return self._perform(step)
         self._watch(f"before {step.fault_point}")

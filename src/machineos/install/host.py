@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from machineos.core.files import read_bounded
 from machineos.errors import MachineOSError
-from machineos.host.disk import blockdev, tools
+from machineos.host.disk import blockdev, inuse, tools
 from machineos.host.kernel import keyring
 from machineos.host.kernel.mount import Flag, mount, unmount
 from machineos.install import fetch
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from machineos.document.verify.published import Fetched
     from machineos.host.disk.device import Disk, Partition
     from machineos.host.disk.sfdisk import PartitionSpec
+    from machineos.host.disk.usage import Usage
     from machineos.host.efi.efibootmgr import BootEntry
     from machineos.install.steps import Inspected, Signatures
     from machineos.oci.model.place import Place
@@ -95,6 +96,10 @@ class LinuxHost:
     def list_disks(self) -> tuple[Disk, ...]:
         """The disks of this machine."""
         return blockdev.disks(self._sysfs)
+
+    def look_at_use(self, nodes: tuple[Path, ...]) -> Usage:
+        """What uses the disks ``nodes``. Raises: OSError, ToolError."""
+        return inuse.look(nodes, self._sysfs)
 
     def list_partitions(self) -> tuple[Partition, ...]:
         """The partitions of this machine that have a name and a device node."""

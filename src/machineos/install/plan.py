@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.core.size import show_size
-from machineos.errors import MissingError, SpaceError, UsageError
+from machineos.errors import ConflictError, MissingError, SpaceError, UsageError
 from machineos.host.disk.sfdisk import ESP, PartitionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from machineos.host.disk.device import Disk
+    from machineos.host.disk.usage import Usage
 
 MINIMUM_DISK = 8 * 10**9
 _MIB = 1 << 20
@@ -34,18 +35,25 @@ ESP_LABEL, CONFIG_LABEL, STORE_LABEL, MIRROR_LABEL, DATA_LABEL = (
 GROUP = DATA_LABEL  # the volume group on that partition has its name
 
 
-def choose_disk(disks: Sequence[Disk], wanted: str = "") -> Disk:
+def choose_disk(disks: Sequence[Disk], usage: Usage, wanted: str = "") -> Disk:
     """Return the disk to install on: the one that is named, or the only one that is suitable.
 
-    With several suitable ones a person has to say which: a wrong guess would destroy data.
-    Raises: MissingError, SpaceError, UsageError.
+    One that is in use never is. With several suitable ones a person has to say which: a wrong guess
+    would destroy data. Raises: ConflictError, MissingError, SpaceError, UsageError.
     """
     if wanted:
-        return _named(disks, wanted)
-    fit = [d for d in disks if not d.read_only and not d.removable and d.size >= MINIMUM_DISK]
+        return _named(disks, usage, wanted)
+    fit = [
+        disk
+        for disk in disks
+        if not disk.read_only
+        and not disk.removable
+        and disk.size >= MINIMUM_DISK
+        and not usage.of(disk.name)
+    ]
     if len(fit) == 1:
         return fit[0]
-    shown = ", ".join(f"{disk.name} ({show_size(disk.size)})" for disk in disks) or "none"
+    shown = "; ".join(_shown(disk, usage) for disk in disks) or "none"
     if not fit:
         raise MissingError(
             f"no disk to install on: {show_size(MINIMUM_DISK)} are needed; there are: {shown}"
@@ -53,7 +61,13 @@ def choose_disk(disks: Sequence[Disk], wanted: str = "") -> Disk:
     raise UsageError(f"several disks could be installed on: {shown}", hint="name one with --disk")
 
 
-def _named(disks: Sequence[Disk], wanted: str) -> Disk:
+def _shown(disk: Disk, usage: Usage) -> str:
+    uses = usage.of(disk.name)
+    words = [show_size(disk.size), *(["in use: " + ", ".join(uses)] if uses else [])]
+    return f"{disk.name} ({', '.join(words)})"
+
+
+def _named(disks: Sequence[Disk], usage: Usage, wanted: str) -> Disk:
     name = wanted.removeprefix("/dev/")
     disk = next((disk for disk in disks if disk.name == name), None)
     if disk is None:
@@ -63,6 +77,12 @@ def _named(disks: Sequence[Disk], wanted: str) -> Disk:
     if disk.size < MINIMUM_DISK:
         raise SpaceError(
             f"disk {name} has {show_size(disk.size)}, {show_size(MINIMUM_DISK)} are needed"
+        )
+    uses = usage.of(name)
+    if uses:
+        raise ConflictError(
+            f"disk {name} is in use: {', '.join(uses)}",
+            hint="name another disk, or free this one: everything on it will be lost",
         )
     return disk
 

@@ -23,10 +23,18 @@ from machineos.document.between.medium import (
     LAYOUTS,
     parse_index,
 )
-from machineos.errors import DocumentError, Fault, MissingError, StalledError, TransferError
+from machineos.errors import (
+    BootError,
+    DocumentError,
+    Fault,
+    MissingError,
+    StalledError,
+    TransferError,
+)
 from machineos.install.plan import choose_disk
 from machineos.install.steps import (
     ListDisks,
+    LookAtUse,
     ReadFile,
     ReadKey,
     ReadLabel,
@@ -91,6 +99,7 @@ IDENTITY: Fact[Identity] = Fact("identity")
 KEY: Fact[Secret] = Fact("configuration key")
 BLOCKS_KEY: Fact[Secret] = Fact("key of the volumes' blocks")
 HOST_CA: Fact[HostCa] = Fact("host CA")
+BOOTED = "booted from the medium"
 REACHABLE = "registry reachable"
 
 
@@ -123,12 +132,27 @@ def shown(place: Place) -> str:
     return place.url or f"the medium/{place.name}:{place.tag}"
 
 
+def _check(_: Facts) -> Talk[Facts]:
+    """Whether an install medium started this machine: of any other not even a disk is looked at.
+    Only the initrd of a medium mounts one there."""
+    try:
+        yield from ask(ReadFile(MEDIUM / INDEX_FILE, LIMIT))
+    except MissingError as error:
+        raise BootError(
+            f"this machine was not booted from an install medium: {error.message}",
+            hint="start the machine that is to be installed from install.iso (mosb media build), "
+            "or a virtual one with: trust launch",
+        ) from error
+    return Facts()
+
+
 def _look(facts: Facts) -> Talk[Facts]:
     """What to install and on which disk."""
     wish = facts[WISH]
     disks = yield from ask(ListDisks())
     place, named = (wish.place, "") if wish.place is not None else (yield from _from_medium(disks))
-    disk = choose_disk(disks, wish.disk or named)
+    usage = yield from ask(LookAtUse(tuple(disk.device for disk in disks)))
+    disk = choose_disk(disks, usage, wish.disk or named)
     yield from ask(Say(f"installing {shown(place)} on disk {disk.name}"))
     return Facts().plus(PLACE, place).plus(DISK, disk)
 
@@ -187,7 +211,10 @@ def _reach(facts: Facts) -> Talk[Facts]:
 
 
 PARTS = (
-    Part("look", frozenset({WISH}), frozenset({PLACE, DISK}), _look),
-    Part("identify", frozenset(), frozenset({IDENTITY, KEY, BLOCKS_KEY, HOST_CA}), _identify),
+    Part("check", frozenset(), frozenset({BOOTED}), _check),
+    Part("look", frozenset({WISH, BOOTED}), frozenset({PLACE, DISK}), _look),
+    Part(
+        "identify", frozenset({BOOTED}), frozenset({IDENTITY, KEY, BLOCKS_KEY, HOST_CA}), _identify
+    ),
     Part("reach", frozenset({PLACE}), frozenset({REACHABLE}), _reach),
 )

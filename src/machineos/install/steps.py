@@ -17,6 +17,7 @@ from machineos.core.steps import Step
 from machineos.core.word import RootHash
 from machineos.document.verify.published import Fetched
 from machineos.host.disk.device import Disk, Partition
+from machineos.host.disk.usage import Usage
 from machineos.state.config import steps as config
 from machineos.state.images import steps as images
 from machineos.state.slots import steps as slots
@@ -102,6 +103,13 @@ class Sleep(Step[None]):
 @dataclass(frozen=True, slots=True)
 class ListDisks(Step[tuple[Disk, ...]]):
     """The disks of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtUse(Step[Usage]):
+    """What uses the disks ``nodes``."""
+
+    nodes: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +271,10 @@ class Host(
         """See ``ListDisks``."""
         ...
 
+    def look_at_use(self, nodes: tuple[Path, ...]) -> Usage:
+        """See ``LookAtUse``. Raises: OSError, ToolError."""
+        ...
+
     def list_partitions(self) -> tuple[Partition, ...]:
         """See ``ListPartitions``."""
         ...
@@ -331,6 +343,7 @@ _OWN: Mapping[type[Step[Any]], Callable[[Host, Any], object]] = {
     Ticks: lambda host, _: host.ticks(),
     Sleep: lambda host, step: host.sleep(step.seconds),
     ListDisks: lambda host, _: host.list_disks(),
+    LookAtUse: lambda host, step: host.look_at_use(step.nodes),
     ListPartitions: lambda host, _: host.list_partitions(),
     ReadLabel: lambda host, step: host.read_label(step.device),
     ReadSmallDisk: lambda host, step: host.read_small_disk(

@@ -13,6 +13,7 @@ from machineos.cli import app
 from machineos.cli.shape import error_text
 from machineos.core.run import run
 from machineos.errors import MachineOSError
+from waiting import PATIENCE
 
 TRUST = "from machineos.cli.developer.trust import main; main()"
 
@@ -41,6 +42,32 @@ def test_no_word_of_somebody_else_reaches_the_terminal_raw(
     assert error_text(error, "trust") == (
         "trust: bad \\x1b[2J\\rname\n  of a file\ntrust: hint \\x07"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["keyset", "list", "--nope"], "No such option '--nope'.", "trust keyset list --help"),
+        (["keyset", "add"], "Missing argument 'NAME'.", "trust keyset add --help"),
+        (["nope"], "No such command 'nope'.", "trust --help"),
+    ],
+)
+def test_a_wrong_command_line_is_json_too(words: list[str], message: str, hint: str) -> None:
+    argv = [sys.executable, "-c", TRUST, *words, "--json"]
+    result = run(argv, env={"HOME": "/nonexistent"}, timeout=PATIENCE, check=False)
+    said = json.loads(result.stderr)
+    assert result.status == 2
+    assert said == {"error": "UsageError", "message": message, "hint": hint}
+
+
+def test_a_wrong_command_line_as_text() -> None:
+    """click says it, who knows where help is; no password that somebody typed is said again."""
+    argv = [sys.executable, "-c", TRUST, "keyset", "list", "docker://me:secret@h/x"]
+    result = run(argv, env={"HOME": "/nonexistent"}, timeout=PATIENCE, check=False)
+    assert result.status == 2
+    assert result.stderr.startswith(b"Usage: trust keyset list")
+    assert b"docker://...@h/x" in result.stderr
+    assert b"secret" not in result.stderr
 
 
 @pytest.mark.system

@@ -70,7 +70,7 @@ def test_installing_over_an_installation(machine: FakeMachine, shelf: MemoryRegi
 def test_the_phases_in_their_order(machine: FakeMachine) -> None:
     done = install(machine)
     assert done.phases == [phase.name for phase in PHASES] == [
-        "look", "identify", "reach", "make room", "fetch the manifest", "fetch the images",
+        "check", "look", "identify", "reach", "make room", "fetch the manifest", "fetch the images",
         "divide the disk", "find the partitions", "make file systems", "store the images",
         "store the configuration", "write the boot files", "point the firmware", "end",
     ]  # fmt: skip

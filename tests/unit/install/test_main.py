@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fakes.machine import FakeMachine
-from machineos.errors import DocumentError, MissingError, UsageError
+from machineos.errors import BootError, DocumentError, UsageError
 from machineos.install import main
 from machineos.install.main import wish_of
 from machineos.install.source import Wish
@@ -43,8 +43,8 @@ def test_a_machine_is_installed(machine: FakeMachine) -> None:
     assert config.label == conftest.UUID
 
 
-def test_this_machine_is_asked_for_its_disks() -> None:
+def test_this_machine_was_not_started_by_a_medium() -> None:
     said: list[str] = []
-    with pytest.raises(MissingError, match="this machine has no disk 'none'"):
+    with pytest.raises(BootError, match="this machine was not booted from an install medium"):
         main.main(Wish(PLACE, "none"), said.append)
     assert said == []

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.errors import MissingError, SpaceError, UsageError
+from machineos.errors import ConflictError, MissingError, SpaceError, UsageError
 from machineos.host.disk.device import Disk
+from machineos.host.disk.usage import Usage
 from machineos.install.plan import (
     CONFIG_LABEL,
     DATA_LABEL,
@@ -19,6 +20,8 @@ from machineos.install.plan import (
 )
 
 MIB, GIB = 1 << 20, 1 << 30
+FREE = Usage((), (), (), dict.fromkeys(("sda", "sdb", "sdc", "vda", "vdb"), ""))
+BUSY = Usage((), (), (), {"vda": "is used by a program, as a whole or a part of it", "vdb": ""})
 
 
 def disk(
@@ -32,12 +35,12 @@ def test_the_only_suitable_disk() -> None:
         disk("sda", removable=True), disk("sdb", read_only=True), disk("sdc", size=GIB),
         disk("vda", size=MINIMUM_DISK),
     )  # fmt: skip
-    assert choose_disk(disks).name == "vda"
+    assert choose_disk(disks, FREE).name == "vda"
 
 
 @pytest.mark.parametrize("wanted", ["vdb", "/dev/vdb"])
 def test_the_one_that_is_named(wanted: str) -> None:
-    assert choose_disk((disk("vda"), disk("vdb", removable=True)), wanted).name == "vdb"
+    assert choose_disk((disk("vda"), disk("vdb", removable=True)), FREE, wanted).name == "vdb"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_the_one_that_is_named(wanted: str) -> None:
 )
 def test_no_guess(disks: tuple[Disk, ...], wanted: str, error: type, part: str) -> None:
     with pytest.raises(error, match=part):
-        choose_disk(disks, wanted)
+        choose_disk(disks, FREE, wanted)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +116,29 @@ def test_any_disk(size: int, content: int) -> None:
 def test_the_least_disk() -> None:
     """8 GB as sellers count them."""
     assert MINIMUM_DISK == 8_000_000_000
-    assert choose_disk((disk("vda", size=MINIMUM_DISK),)).name == "vda"
-    assert choose_disk((disk("vda", size=MINIMUM_DISK),), "vda").name == "vda"
+    assert choose_disk((disk("vda", size=MINIMUM_DISK),), FREE).name == "vda"
+    assert choose_disk((disk("vda", size=MINIMUM_DISK),), FREE, "vda").name == "vda"
     with pytest.raises(SpaceError) as caught:
-        choose_disk((disk("vda", size=MINIMUM_DISK - 1),), "vda")
+        choose_disk((disk("vda", size=MINIMUM_DISK - 1),), FREE, "vda")
     assert caught.value.message == "disk vda has 7.5 GiB, 7.5 GiB are needed"
     with pytest.raises(MissingError):
-        choose_disk((disk("vda", size=MINIMUM_DISK - 1),))
+        choose_disk((disk("vda", size=MINIMUM_DISK - 1),), FREE)
+
+
+def test_a_disk_in_use_is_never_chosen() -> None:
+    assert choose_disk((disk("vda"), disk("vdb")), BUSY).name == "vdb"
+    with pytest.raises(ConflictError) as caught:
+        choose_disk((disk("vda"), disk("vdb")), BUSY, "/dev/vda")
+    assert caught.value.message == (
+        "disk vda is in use: vda is used by a program, as a whole or a part of it"
+    )
+    with pytest.raises(MissingError) as missing:
+        choose_disk((disk("vda"), disk("vdc")), BUSY)
+    assert missing.value.message == (
+        "no disk to install on: 7.5 GiB are needed; there are: "
+        "vda (20.0 GiB, in use: vda is used by a program, as a whole or a part of it); "
+        "vdc (20.0 GiB, in use: vdc was not looked at)"
+    )
 
 
 def test_what_is_said_of_disks() -> None:
@@ -128,20 +147,20 @@ def test_what_is_said_of_disks() -> None:
         (
             (disk("sda", GIB), disk("vda", 20 * GIB, read_only=True)),
             "",
-            "no disk to install on: 7.5 GiB are needed; there are: sda (1.0 GiB), vda (20.0 GiB)",
+            "no disk to install on: 7.5 GiB are needed; there are: sda (1.0 GiB); vda (20.0 GiB)",
             "",
         ),
         (
             (disk("vda"), disk("vdb")),
             "",
-            "several disks could be installed on: vda (20.0 GiB), vdb (20.0 GiB)",
+            "several disks could be installed on: vda (20.0 GiB); vdb (20.0 GiB)",
             "name one with --disk",
         ),
         ((disk("vda"),), "/dev/vdb", "this machine has no disk '/dev/vdb'", ""),
         ((disk("vda", read_only=True),), "vda", "disk vda is read-only", ""),
     ):
         with pytest.raises((MissingError, UsageError)) as caught:
-            choose_disk(disks, wanted)
+            choose_disk(disks, FREE, wanted)
         assert (caught.value.message, caught.value.hint) == (message, hint)
 
 

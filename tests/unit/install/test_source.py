@@ -23,6 +23,8 @@ from machineos.document.between.medium import (
 )
 from machineos.errors import (
     AuthError,
+    BootError,
+    ConflictError,
     DocumentError,
     MachineOSError,
     MissingError,
@@ -31,9 +33,11 @@ from machineos.errors import (
     TransferError,
     UsageError,
 )
+from machineos.host.disk.usage import Mounted
 from machineos.install import source
 from machineos.install.source import (
     BLOCKS_KEY,
+    BOOTED,
     DISK,
     HOST_CA,
     IDENTITY,
@@ -55,7 +59,7 @@ from machineos.install.source import (
     parse_request,
     shown,
 )
-from machineos.install.steps import ReadFile, ReadLabel, ReadSmallDisk
+from machineos.install.steps import ReadFile, ReadLabel, ReadSmallDisk, WriteTable
 from machineos.oci.model.place import Place
 from machineos.oci.model.reference import RegistryLocation
 from unit.document.conftest import PRODUCT
@@ -64,7 +68,7 @@ from vectors.certificates import SUDI_CA_NAME, ca, device
 from . import conftest
 from .conftest import SMALL, VDA, Watched
 
-LOOK, IDENTIFY, REACH = PARTS
+CHECK, LOOK, IDENTIFY, REACH = PARTS
 CA_NAMES = (CA_KEY, CA_CERTIFICATE, CA_SIGNATURE)
 THERE = Place.parse_remote("registry.example/machine/install:1.0.0", plain_http=False)
 
@@ -136,7 +140,7 @@ def test_places_for_people() -> None:
 
 def look(machine: FakeMachine, wish: Wish) -> tuple[Watched, Facts]:
     watched = Watched(machine.boot())
-    return watched, watched.take([LOOK], Facts().plus(WISH, wish))
+    return watched, watched.take([LOOK], Facts().plus(WISH, wish), BOOTED)
 
 
 def test_a_place_that_was_named(machine: FakeMachine) -> None:
@@ -151,6 +155,27 @@ def test_the_medium_when_no_disk_says_more(machine: FakeMachine) -> None:
     assert facts[PLACE].at.folder == MEDIUM / LAYOUTS
     assert watched.host.said == ["installing the medium/machine/install:1.0.0 on disk vda"]
     assert ReadFile(MEDIUM / INDEX_FILE, 65536) in watched.steps
+
+
+def test_no_medium_started_this_machine(machine: FakeMachine) -> None:
+    """A developer's own, say: refused before anything else is looked at."""
+    del machine.files[MEDIUM / INDEX_FILE]
+    watched = Watched(machine.boot())
+    with pytest.raises(BootError, match="was not booted from an install medium") as caught:
+        watched.take(PARTS, Facts().plus(WISH, Wish(THERE)))
+    assert "install.iso" in caught.value.hint
+    assert watched.steps == [ReadFile(MEDIUM / INDEX_FILE, LIMIT)]
+
+
+def test_a_disk_in_use_is_not_installed_on(machine: FakeMachine) -> None:
+    """The only one there is, and the one that is named."""
+    machine.used = (Mounted("vda2", "/dev/mapper/root", Path("/")),)
+    watched = Watched(machine.boot())
+    with pytest.raises(MissingError, match=r"in use: vda2 is mounted at /\)"):
+        watched.take([CHECK, LOOK], Facts().plus(WISH, Wish(None)))
+    with pytest.raises(ConflictError, match=r"^disk vda is in use: vda2 is mounted at /$"):
+        watched.take([CHECK, LOOK], Facts().plus(WISH, Wish(None, "vda")))
+    assert not [step for step in watched.steps if isinstance(step, WriteTable)]
 
 
 def with_small_disk(machine: FakeMachine, **files: str) -> FakeMachine:
@@ -198,7 +223,7 @@ def test_only_the_label_counts(machine: FakeMachine) -> None:
     machine.disks = (replace(VDA, name="vdz"), VDA)
     watched = Watched(machine.boot())
     with pytest.raises(UsageError, match="several disks"):
-        watched.take([LOOK], Facts().plus(WISH, Wish(None)))
+        watched.take([LOOK], Facts().plus(WISH, Wish(None)), BOOTED)
     assert [s.device.name for s in watched.steps if isinstance(s, ReadLabel)] == ["vdz", "vda"]
 
 
@@ -208,7 +233,7 @@ def test_the_disk_is_chosen_before_anything_else(machine: FakeMachine) -> None:
 
 
 def identify(machine: FakeMachine) -> Facts:
-    return Watched(machine.boot()).take([IDENTIFY], Facts())
+    return Watched(machine.boot()).take([IDENTIFY], Facts(), BOOTED)
 
 
 def test_who_this_is(machine: FakeMachine) -> None:
@@ -332,8 +357,9 @@ def test_an_answer_is_an_answer(machine: FakeMachine, answer: MachineOSError) ->
 
 def test_the_phases_say_what_they_need() -> None:
     assert [(part.name, set(part.needs), set(part.gives)) for part in PARTS] == [
-        ("look", {WISH}, {PLACE, DISK}),
-        ("identify", set(), {IDENTITY, KEY, BLOCKS_KEY, HOST_CA}),
+        ("check", set(), {BOOTED}),
+        ("look", {WISH, BOOTED}, {PLACE, DISK}),
+        ("identify", {BOOTED}, {IDENTITY, KEY, BLOCKS_KEY, HOST_CA}),
         ("reach", {PLACE}, {REACHABLE}),
     ]
 

@@ -100,7 +100,7 @@ def test_names_of_facts() -> None:
     """Errors in the order of phases are told by them."""
     named: set[str] = set().union(*(phase.needs | phase.gives for phase in PHASES))
     assert named == {
-        "wish", "place", "disk", "identity", "configuration key",
+        "booted from the medium", "wish", "place", "disk", "identity", "configuration key",
         "key of the volumes' blocks", "host CA", "registry reachable",
         "room", "fetched", "staged", "partition table", "devices", "file systems", "images stored",
         "uuid of the configuration volume", "configuration stored", "slot", "boot files read back",

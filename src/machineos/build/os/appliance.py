@@ -89,6 +89,7 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
 
     Raises: ToolError, SignatureError, MissingError, UsageError (passphrase).
     """
+    bootkit.require_keys(anchored)
     _require_variant(anchored.keyset.root, shop.variant)
     folder = bootkit_folder(anchored.keyset.root, shop.variant)
     sink = LayoutRepository(folder / "oci", writable=True)

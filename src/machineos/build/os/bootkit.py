@@ -60,6 +60,16 @@ class Anchored:
         return FileSigner.open(self.keyset.key(role), self.passphrase)
 
 
+def require_keys(anchored: Anchored) -> None:
+    """Open all that a bootkit is signed with: what is missing is said before any work.
+
+    Raises: MissingError, UsageError (passphrase), SignatureError, DocumentError.
+    """
+    for role in ("uefi-db", "uki-production", "tpmpol-luks"):
+        anchored.signer(role)
+    anchored.keyset.cross_certificate_pem()
+
+
 def build_images(
     anchored: Anchored,
     root: Path,

@@ -25,8 +25,8 @@ INITRD = (
 )  # fmt: skip
 APPLIANCE = (
     *BASE, "host/kernel", "host/disk", "host/efi", "host/unit", "oci", "trust/verify", "trust/wrap",
-    "document", "state", "install", "service", "daemon", "cli/app.py", "cli/group.py",
-    "cli/options.py", "cli/shape.py", "cli/operator",
+    "document", "state", "install", "service", "daemon", "cli/app.py", "cli/completion.py",
+    "cli/debug.py", "cli/group.py", "cli/options.py", "cli/shape.py", "cli/operator",
 )  # fmt: skip
 ARTIFACTS = {"initrd": INITRD, "appliance": APPLIANCE}
 

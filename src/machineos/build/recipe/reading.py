@@ -31,7 +31,7 @@ from machineos.build.recipe.stage import (
     stage_of,
 )
 from machineos.core import yamldoc
-from machineos.errors import Fault
+from machineos.errors import Fault, without_userinfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,7 +175,7 @@ class StageReader:
             return ImageBase("docker", raw.url, raw.insecure)
         transport = _TRANSPORT.match(raw.url)
         if transport or (raw.type == "docker" and not raw.url.startswith("oci:") and raw.url):
-            shown = repr(raw.url[:80])
+            shown = repr(without_userinfo(raw.url)[:80])
             self.fault(path, f"{shown} does not start with docker:// or oci:")
         return ImageBase("oci", raw.url.removeprefix("oci:"), raw.insecure)
 
@@ -191,7 +191,7 @@ class StageReader:
                 self.fault(where, f"{package} is given twice")
             seen.add(package)
         if raw.mirror and not _MIRROR.fullmatch(raw.mirror):
-            self.fault(f"{path}.mirror", f"{raw.mirror[:60]!r} is not a URL")
+            self.fault(f"{path}.mirror", f"{without_userinfo(raw.mirror)[:60]!r} is not a URL")
         if raw.snapshot and not raw.mirror:
             self.fault(f"{path}.snapshot", "needs a mirror that keeps archives by date")
         elif raw.snapshot and not _SUITE.fullmatch(raw.snapshot.lower()):
@@ -236,14 +236,15 @@ class StageReader:
 
     def _check_source(self, source: str, path: str) -> None:
         scheme, separator, _ = source.partition("://")
+        shown = repr(without_userinfo(source)[:80])
         if separator and scheme == "http":
-            self.fault(path, f"{source[:80]!r} can be changed on its way: write https://")
+            self.fault(path, f"{shown} can be changed on its way: write https://")
         elif separator and scheme not in {"https", "stacker"}:
-            self.fault(path, f"{source[:80]!r}: only https:// and stacker:// are known")
+            self.fault(path, f"{shown}: only https:// and stacker:// are known")
         inside = scheme == "stacker"
         wrong = inside and (not stage_of(source) or ".." in path_in_stage(source).split("/"))
         if wrong or not source.isprintable():
-            self.fault(path, f"{source[:80]!r} is not a path")
+            self.fault(path, f"{shown} is not a path")
 
     def _sha256(self, one: str, other: str, path: str) -> str:
         self._require_one(one, other, f"{path}.sha256", "hash")

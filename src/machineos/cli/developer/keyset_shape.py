@@ -54,6 +54,16 @@ def keyset_json(
     }
 
 
+def pcr7_json(
+    report: Mapping[str, tuple[str, list[dict[str, str]]]], *, events: bool
+) -> dict[str, object]:
+    """Return the value of PCR 7 by role, and what is measured into it where that was asked for."""
+    return {
+        role: {"pcr7": value, **({"events": shown} if events else {})}
+        for role, (value, shown) in report.items()
+    }
+
+
 KEY_COLUMNS = ("KEY", "UNTIL", "SUBJECT")
 
 

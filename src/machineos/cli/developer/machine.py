@@ -47,6 +47,14 @@ Exit codes: 0 good, 2 usage, 3 faults in machine.yaml, 5 no such machine, 6 exis
 """
 
 
+def _names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Return the machines whose names begin so, for the shell."""
+    return [name for name in machine_store().names() if name.startswith(begun)]
+
+
+_NAME = click.argument("name", shell_complete=_names)
+
+
 @group("machine", _HELP)
 def cli() -> None:
     """Virtual machines."""
@@ -67,7 +75,7 @@ def cli() -> None:
 def init(name: str | None, source: str | None, edit: bool, machine_type: str) -> None:
     """Define a machine; nothing is started.
 
-    Relative paths are made absolute; without NAME the definition's name, or the next free vmN.
+    Relative paths are made absolute. NAME may be left out where the definition has one.
 
     \b
     Examples:
@@ -75,7 +83,7 @@ def init(name: str | None, source: str | None, edit: bool, machine_type: str) ->
       machine init -m 1.0-insecure scratch
     """
     store = machine_store()
-    machine = _read(store, name, source, machine_type)
+    machine = _read(name, source, machine_type)
     if edit:
         machine = _edit(machine, machine.name)
     store.create(machine)
@@ -98,7 +106,7 @@ def list_machines(as_json: bool) -> None:
 
 
 @cli.command("info")
-@click.argument("name")
+@_NAME
 @options.as_json
 def info(name: str, as_json: bool) -> None:
     """Show a machine: its definition, status, and the host ports that lead into it."""
@@ -117,7 +125,7 @@ def info(name: str, as_json: bool) -> None:
 
 
 @cli.command("edit")
-@click.argument("name")
+@_NAME
 def edit(name: str) -> None:
     """Change a definition in $VISUAL or $EDITOR. A machine that runs has to be stopped first."""
     store = machine_store()
@@ -138,7 +146,7 @@ def edit(name: str) -> None:
 
 
 @cli.command("start")
-@click.argument("name")
+@_NAME
 @click.option(
     "--accelerator",
     type=click.Choice(["auto", "kvm", "tcg"]),
@@ -157,13 +165,13 @@ def start(name: str, accelerator: Literal["auto", "kvm", "tcg"]) -> None:
 def run(name: str, config: str) -> None:
     """Define a machine from the file CONFIG (- is standard input) and start it."""
     store = machine_store()
-    machine = _read(store, name, config, "1.0")
+    machine = _read(name, config, "1.0")
     store.create(machine)
     _start(store, machine.name)
 
 
 @cli.command("stop")
-@click.argument("name")
+@_NAME
 @click.option("-f", "--force", is_flag=True, help="Do not ask the guest: end it at once.")
 @click.option(
     "--timeout", type=click.FloatRange(0, 3600), default=60.0, show_default=True,
@@ -176,7 +184,7 @@ def stop(name: str, force: bool, timeout: float) -> None:
 
 
 @cli.command("delete")
-@click.argument("name")
+@_NAME
 @click.option("-f", "--force", is_flag=True, help="Stop the machine first if it runs.")
 def delete(name: str, force: bool) -> None:
     """Delete a machine with its disks, its TPM and its UEFI variables."""
@@ -187,7 +195,7 @@ def delete(name: str, force: bool) -> None:
 
 
 @cli.command("console")
-@click.argument("name")
+@_NAME
 def console(name: str) -> None:
     """Connect to the serial port of a machine that runs; Ctrl-] leaves."""
     from machineos.vm.provider import require_running
@@ -207,7 +215,7 @@ def console(name: str) -> None:
 
 
 @cli.command("gui")
-@click.argument("name")
+@_NAME
 def gui(name: str) -> None:
     """Show where the screen of a machine is: a VNC server on a unix socket."""
     from machineos.vm.provider import require_running
@@ -260,16 +268,17 @@ def _start(store: MachineStore, name: str, accelerator: Accelerate = "") -> None
         click.echo(f"  {line}")
 
 
-def _read(store: MachineStore, name: str | None, source: str | None, machine_type: str) -> Machine:
+def _read(name: str | None, source: str | None, machine_type: str) -> Machine:
     from machineos.vm.document import decode_machine
     from machineos.vm.model import default_machine
 
     data = _input(source)
-    fallback = name or machine_shape.free_name(store.names())
     if not data.strip() and source is None:
-        return default_machine(fallback, secure=machine_type == "1.0")
+        if name is None:
+            raise UsageError("the machine has no name", hint="machine init NAME")
+        return default_machine(name, secure=machine_type == "1.0")
     title = source if source not in {None, "-"} else "standard input"
-    machine = decode_machine(data, name=str(title), machine=fallback, base=_base())
+    machine = decode_machine(data, name=str(title), machine=name or "", base=_base())
     if name is not None and machine.name != name:
         config = msgspec.structs.replace(machine.config, name=name)
         machine = msgspec.structs.replace(machine, name=name, config=config)

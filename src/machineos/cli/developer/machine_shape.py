@@ -93,12 +93,3 @@ def stop_line(name: str, how: HowStopped, *, force: bool, timeout: float) -> str
         "killed": "did not react and was killed",
     }
     return f"machine {name} {words[how]}"
-
-
-def free_name(taken: Iterable[str]) -> str:
-    """Return the first of vm1, vm2 ... that no machine has."""
-    names = set(taken)
-    number = 1
-    while f"vm{number}" in names:
-        number += 1
-    return f"vm{number}"

@@ -15,7 +15,7 @@ from uuid import UUID
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import progress
+from machineos.cli.developer import keysets, progress
 from machineos.cli.developer.opener import Opener
 from machineos.errors import MissingError, UsageError
 
@@ -62,7 +62,7 @@ def _trust(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="CA.pem",
             help="The manifest CA, instead of --project.",
         ),
-        click.option("--project", metavar="KEYSET:PROJECT", help="Whose CA and product to expect."),
+        keysets.project("project", required=False, help_text="Whose CA and product to expect."),
     ):
         function = option(function)
     return function
@@ -70,7 +70,7 @@ def _trust(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @manifest.command()
 @click.argument("file", metavar="manifest.yaml", type=click.Path(path_type=Path))
-@click.option("--project", required=True, metavar="KEYSET:PROJECT", help="Who signs.")
+@keysets.project("project", help_text="Who signs.")
 @_place
 @click.option(
     "--skip-bootkit",
@@ -115,11 +115,10 @@ def publish(
     from machineos.build.publish.publish import Place, Reporting, load_source
     from machineos.build.publish.publish import publish as publish_source
     from machineos.core.clock import SystemClock
-    from machineos.trust.keys.keyset import find_project
     from machineos.trust.keys.signer import FileSigner
 
     source = load_source(file)
-    keyset, owner = find_project(app.home().keysets, project)
+    keyset, owner = keysets.open_project(project)
     passphrase = app.read_passphrase(passphrase_file)
     path, tag = _split(name)
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say, epoch) as opener:
@@ -317,9 +316,7 @@ def _believed(
     if ca:
         return _Believed(read_named(ca, MAX_PEM), product)
     if project:
-        from machineos.trust.keys.keyset import find_project
-
-        keyset, owner = find_project(app.home().keysets, project)
+        keyset, owner = keysets.open_project(project)
         if product not in {None, owner.uuid}:
             raise UsageError(f"--product is not the UUID of {project}, which is {owner.uuid}")
         return _Believed(keyset.key("manifest-ca").certificate_pem(), owner.uuid)

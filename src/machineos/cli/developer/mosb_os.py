@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import progress
+from machineos.cli.developer import keysets, progress
 from machineos.cli.developer.opener import access
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
         options.cache,
         click.option("--version", "version", default="", help="Version of the image."),
         options.passphrase_file,
-        options.keyset,
+        keysets.keyset,
     ):
         function = option(function)
     return function
@@ -58,9 +58,8 @@ def hostfs_build(*, keyset_name: str, as_json: bool, **given: Any) -> None:  # n
       mosb hostfs build --keyset snakeoil
     """
     from machineos.build.os import appliance, workshop
-    from machineos.trust.keys.keyset import Keyset
 
-    keyset = Keyset.open(app.home().keysets, keyset_name)
+    keyset = keysets.open_keyset(keyset_name)
     with progress.shown(plain=as_json) as watch:
         shop = _workshop(given, watch)
         descriptor = appliance.build_hostfs(keyset.root, shop)
@@ -120,9 +119,8 @@ def bootkit_build(
     """
     from machineos.build.os import appliance, workshop
     from machineos.build.os.bootkit import Anchored
-    from machineos.trust.keys.keyset import Keyset
 
-    keyset = Keyset.open(app.home().keysets, keyset_name)
+    keyset = keysets.open_keyset(keyset_name)
     anchored = Anchored(keyset, app.read_passphrase(given["passphrase_file"]))
     hardware = _hardware(manifest).changed(kernel, firmware, microcode)
     with progress.shown(plain=as_json) as watch:
@@ -140,7 +138,7 @@ def media() -> None:
 
 
 @media.command("build")
-@options.project
+@keysets.project()
 @click.option(
     "--with", "manifest", default="", metavar="oci:DIR:PATH:TAG",
     help="Put this published manifest and its images on the install medium.",
@@ -165,9 +163,8 @@ def media_build(
     """
     from machineos.build.media import installmedia
     from machineos.core.clock import SystemClock
-    from machineos.trust.keys.keyset import find_project
 
-    keyset, project = find_project(app.home().keysets, project_name)
+    keyset, project = keysets.open_project(project_name)
     with progress.shown(plain=as_json) as watch:
         made = installmedia.build_media(
             keyset,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from machineos.cli import app
-from machineos.core.printable import printable
+from machineos.core import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ class Drawn(Lines):
         """Let the line before stand and begin with this one."""
         self._keep()
         self._line = line
-        self._bar.reset(self._task, description=printable(line), amount="")
+        self._bar.reset(self._task, description=printable.shown(line), amount="")
 
     def copied(self, report: Copied) -> None:
         """Show how much of a copy is done."""
@@ -99,7 +99,9 @@ class Drawn(Lines):
 
     def note(self, line: str) -> None:
         """Let the line stand above the one that moves."""
-        self._bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(
+            printable.shown(line), markup=False, highlight=False, soft_wrap=True
+        )
 
     def _keep(self) -> None:
         if self._line:
@@ -115,7 +117,7 @@ def amount(done: int, total: int) -> str:
 @contextmanager
 def shown(*, plain: bool = False) -> Iterator[Watch]:
     """Yield who is to be told of what goes on in the block; ``plain`` draws nothing."""
-    if plain or not sys.stderr.isatty():
+    if plain or not sys.stderr.isatty() or app.asked("--debug"):
         yield Lines()
         return
     from rich.console import Console

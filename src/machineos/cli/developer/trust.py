@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from machineos.cli import app, options
+from machineos.cli.developer import keysets, names
 from machineos.cli.developer.trust_launch import launch
 from machineos.cli.group import group
 from machineos.errors import MissingError, UsageError
@@ -121,10 +122,44 @@ def keyset_add(
         click.echo(f"keyset {made.name}: {made.root}")
 
 
+@keyset.command("upgrade")
+@click.argument("name", shell_complete=names.keysets)
+@options.passphrase_file
+@options.as_json
+def keyset_upgrade(name: str, passphrase_file: Path | None, as_json: bool) -> None:
+    """Issue what a keyset of the predecessor lacks, and close its private keys to others.
+
+    Its keys and certificates stay as they are. What it lacks is manifest-ca/uki-cross.pem, with
+    which the production key vouches for the manifest CA; the bootkit is built with it.
+
+    \b
+    Example:
+      trust keyset upgrade snakeoil
+    """
+    from machineos.core.clock import SystemClock
+    from machineos.trust.keys.keyset import Keyset
+    from machineos.trust.keys.upgrade import close_keys, issue_missing
+
+    opened = Keyset.open(app.home().keysets, name)
+    passphrase = _passphrase_for(opened.key("uki-production"), passphrase_file)
+    issued = issue_missing(opened, clock=SystemClock(), passphrase=passphrase)
+    closed = close_keys(opened)
+    if as_json:
+        made = {"issued": [str(path) for path in issued], "closed": [str(path) for path in closed]}
+        app.show_json({"name": opened.name, "path": str(opened.root), **made})
+        return
+    for path in issued:
+        click.echo(f"issued {path}")
+    if closed:
+        click.echo(f"closed {len(closed)} private keys to others")
+    if not issued and not closed:
+        click.echo(f"keyset {opened.name} lacks nothing")
+
+
 @keyset.command("show")
-@click.argument("name")
-@click.argument("key", required=False)
-@click.argument("item", required=False)
+@click.argument("name", shell_complete=names.keysets)
+@click.argument("key", required=False, shell_complete=names.keys)
+@click.argument("item", required=False, shell_complete=names.items)
 @click.option("--path", "what", flag_value="path", help="Print paths.")
 @click.option("--value", "what", flag_value="value", help="Print the content of the item.")
 @options.as_json
@@ -142,9 +177,8 @@ def keyset_show(
       trust keyset show acme uefi-db guid
       trust keyset show acme manifest:default cert.pem --path
     """
-    from machineos.trust.keys.keyset import Keyset
 
-    opened = Keyset.open(app.home().keysets, name)
+    opened = keysets.open_keyset(name)
     if key is None:
         _show_keyset(opened, paths=what == "path", as_json=as_json)
         return
@@ -173,14 +207,13 @@ def project() -> None:
 
 
 @project.command("list")
-@click.argument("keyset_name", metavar="KEYSET")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
 @options.as_json
 def project_list(keyset_name: str, as_json: bool) -> None:
     """List the projects of KEYSET."""
     from machineos.cli.developer.keyset_shape import project_json
-    from machineos.trust.keys.keyset import Keyset
 
-    found = Keyset.open(app.home().keysets, keyset_name).list_projects()
+    found = keysets.open_keyset(keyset_name).list_projects()
     if as_json:
         app.show_json([project_json(one) for one in found])
         return
@@ -189,7 +222,7 @@ def project_list(keyset_name: str, as_json: bool) -> None:
 
 
 @project.command("add")
-@click.argument("keyset_name", metavar="KEYSET")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
 @click.argument("name", metavar="PROJECT")
 @options.passphrase_file
 @options.as_json
@@ -197,9 +230,9 @@ def project_add(keyset_name: str, name: str, passphrase_file: Path | None, as_js
     """Make PROJECT in KEYSET: a product UUID and the key that signs the product's manifests."""
     from machineos.cli.developer.keyset_shape import project_json
     from machineos.core.clock import SystemClock
-    from machineos.trust.keys.keyset import Keyset, SystemRandomness, add_project
+    from machineos.trust.keys.keyset import SystemRandomness, add_project
 
-    opened = Keyset.open(app.home().keysets, keyset_name)
+    opened = keysets.open_keyset(keyset_name)
     passphrase = _passphrase_for(opened.key("manifest-ca"), passphrase_file)
     made = add_project(
         opened, name, clock=SystemClock(), random=SystemRandomness(), passphrase=passphrase
@@ -219,15 +252,14 @@ def sudi() -> None:
 
 
 @sudi.command("list")
-@click.argument("keyset_name", metavar="KEYSET")
-@click.argument("project_name", metavar="PROJECT")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
+@click.argument("project_name", metavar="PROJECT", shell_complete=names.projects)
 @options.as_json
 def sudi_list(keyset_name: str, project_name: str, as_json: bool) -> None:
     """List the machines of PROJECT in KEYSET."""
     from machineos.cli.developer.keyset_shape import sudi_json
-    from machineos.trust.keys.keyset import Keyset
 
-    found = Keyset.open(app.home().keysets, keyset_name).project(project_name).list_sudis()
+    found = keysets.open_keyset(keyset_name).project(project_name).list_sudis()
     if as_json:
         app.show_json([sudi_json(one) for one in found])
         return
@@ -236,8 +268,8 @@ def sudi_list(keyset_name: str, project_name: str, as_json: bool) -> None:
 
 
 @sudi.command("add")
-@click.argument("keyset_name", metavar="KEYSET")
-@click.argument("project_name", metavar="PROJECT")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
+@click.argument("project_name", metavar="PROJECT", shell_complete=names.projects)
 @click.argument("serial", required=False)
 @options.passphrase_file
 @options.as_json
@@ -257,9 +289,9 @@ def sudi_add(
     """
     from machineos.cli.developer.keyset_shape import sudi_json
     from machineos.core.clock import SystemClock
-    from machineos.trust.keys.keyset import Keyset, SystemRandomness, add_sudi
+    from machineos.trust.keys.keyset import SystemRandomness, add_sudi
 
-    opened = Keyset.open(app.home().keysets, keyset_name)
+    opened = keysets.open_keyset(keyset_name)
     owner = opened.project(project_name)
     passphrase = _passphrase_for(opened.key("sudi-ca"), passphrase_file)
     made = add_sudi(
@@ -319,7 +351,7 @@ def verify_efi(file: Path, cert: Path) -> None:
 
 
 @trust.command("compute-pcr7")
-@click.argument("keyset_name", metavar="KEYSET")
+@click.argument("keyset_name", metavar="KEYSET", shell_complete=names.keysets)
 @click.option(
     "--shim",
     type=click.Choice(["debian", "predecessor"]),
@@ -327,30 +359,28 @@ def verify_efi(file: Path, cert: Path) -> None:
     show_default=True,
     help="Whose shim boots: Debian 13's, or the predecessor's with its vendor database.",
 )
-@click.option("--events", is_flag=True, help="Also print each event that is measured.")
+@click.option("--events", is_flag=True, help="Also show each event that is measured.")
 @options.as_json
 def compute_pcr7(keyset_name: str, shim: str, events: bool, as_json: bool) -> None:
     """Print the PCR 7 (SHA-256) that a machine of KEYSET has when its kernel image runs."""
+    from machineos.cli.developer import keyset_shape
     from machineos.trust.keys.enrolled import certs_of
-    from machineos.trust.keys.keyset import Keyset
     from machineos.trust.measure import pcr
 
-    opened = Keyset.open(app.home().keysets, keyset_name)
-    report = {}
+    opened = keysets.open_keyset(keyset_name)
+    report: dict[str, tuple[str, list[dict[str, str]]]] = {}
     for role in ("uki-production", "uki-limited", "uki-tpm"):
         certs, uki = certs_of(opened, role)
         measured = pcr.boot_events(certs, uki, predecessor=shim == "predecessor")
-        report[role] = {
-            "pcr7": pcr.fold(measured).hex(),
-            "events": [{"name": event.name, "sha256": event.digest.hex()} for event in measured],
-        }
+        shown = [{"name": event.name, "sha256": event.digest.hex()} for event in measured]
+        report[role] = (pcr.fold(measured).hex(), shown if events else [])
     if as_json:
-        app.show_json(report)
+        app.show_json(keyset_shape.pcr7_json(report, events=events))
         return
-    for role, entry in report.items():
-        click.echo(f"{role}:{entry['pcr7']}")
-        for event in entry["events"] if events else ():
-            click.echo(f"  {event['sha256']}  {event['name']}")  # type: ignore[index]
+    for role, (value, shown) in report.items():
+        click.echo(f"{role}:{value}")
+        for event in shown:
+            click.echo(f"  {event['sha256']}  {event['name']}")
 
 
 trust.add_command(

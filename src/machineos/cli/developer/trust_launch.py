@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import machine_shape
+from machineos.cli.developer import keysets, machine_shape
 from machineos.cli.developer.opener import access
 from machineos.errors import DocumentError, UsageError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("launch")
 @click.argument("name")
 @click.argument("url")
-@options.project
+@keysets.project()
 @click.option("--serial", "--uuid", default="", help="Serial number; a new identity without one.")
 @click.option("--disk", default="20GiB", show_default=True, help="Size of the disk.")
 @click.option("--memory", default=2048, show_default=True, help="Memory in MiB.")
@@ -66,7 +66,7 @@ def launch(
     from machineos.launch.machine import launch_machine
     from machineos.launch.request import Request
     from machineos.oci.model.place import Place
-    from machineos.trust.keys.keyset import SystemRandomness, find_project
+    from machineos.trust.keys.keyset import SystemRandomness
     from machineos.vm.providers import provider_for
 
     clock = SystemClock()
@@ -79,7 +79,7 @@ def launch(
         place = Place.parse(url, plain_http=reach.plain_http)
     except DocumentError as error:
         raise UsageError(error.message) from error
-    keyset, project = find_project(app.home().keysets, project_name)
+    keyset, project = keysets.open_project(project_name)
     request = Request(
         name, place, keyset, project,
         serial=serial, disk=disk_size, memory=memory, cpus=cpus, install=not skip_install,

@@ -9,7 +9,7 @@ from machineos.document.model.limits import MAX_IMAGE_MANIFEST, MAX_TARGETS
 from machineos.document.model.names import GroupName, ServiceName, Version
 from machineos.document.rules.rule import DOCUMENT, Rule
 from machineos.document.rules.subject import TYPE_OF_NAME
-from machineos.errors import DigestError, DocumentError
+from machineos.errors import DigestError, DocumentError, without_userinfo
 from machineos.oci.model.reference import ImageSource
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ def _source(declaration: Declaration) -> Found:
         try:
             ImageSource.parse(target.source)
         except DocumentError as error:
-            yield f"{path}.source", f"{target.source[:80]!r} {error.faults[0].message}"
+            yield (
+                f"{path}.source",
+                f"{without_userinfo(target.source)[:80]!r} {error.faults[0].message}",
+            )
 
 
 def _digest(declaration: Declaration) -> Found:

@@ -30,6 +30,7 @@ _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _MAX_REF_NAME = 255
 _REF_PART = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
 _REF_NAME = re.compile(rf"{_REF_PART}(?:/{_REF_PART})*|[a-zA-Z0-9_][a-zA-Z0-9._-]{{0,127}}")
+_USER = re.compile(r"(?:([a-z]+://).*|.*:.*)@(?!(?:sha\d+|md5):)", re.DOTALL)
 _DIGEST_LIKE = re.compile(r"sha(?:256|512):")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
@@ -224,6 +225,11 @@ def _check_text(text: str) -> None:
         raise _fault(text, f"is longer than {_MAX_TEXT} characters")
     if not text.isprintable():
         raise _fault(text, "holds characters that cannot be printed")
+    if _without_user(text) != text:
+        raise _fault(
+            text,
+            "has an '@' that no digest follows; who has a password logs in: skopeo login HOST",
+        )
 
 
 def _named(text: str, build: Callable[[], T]) -> T:
@@ -242,5 +248,13 @@ def _fault(text: str, message: str) -> DocumentError:
     return DocumentError(_shown(text), [Fault("", 0, message)])
 
 
+def _without_user(text: str) -> str:
+    """Return ``text`` with three dots for what stands before an ``@`` that is not a digest's: a
+    user, and perhaps a password, which nobody may see. In names of layouts it is a letter."""
+    match = None if text.startswith("oci:") else _USER.match(text)
+    return text if match is None else f"{match[1] or ''}...@{text[match.end() :]}"
+
+
 def _shown(text: str) -> str:
+    text = _without_user(text)
     return repr(text if len(text) <= 80 else text[:77] + "...")

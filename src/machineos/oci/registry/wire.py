@@ -8,6 +8,7 @@ the body itself.
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ class Reader:
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             if self._stalled:
                 raise self._stall() from error
-            raise PassingError(f"{self._what}: the connection broke: {error}") from error
+            raise PassingError(f"{self._what}: the connection broke: {_cause(error)}") from error
         finally:
             self._started = None
         if self._stalled:
@@ -194,6 +195,7 @@ def exchange(
     proxy = pools.proxy_for(url)
     if proxy is not None:
         what = f"{what} through the proxy {proxy}"
+    sys.audit("machineos.request", method, url)
     try:
         response = pools.request(method, url, headers=headers, body=body)
     except urllib3.exceptions.SSLError as error:
@@ -207,6 +209,7 @@ def exchange(
     if response.status == _PROXY_WANTS_LOGIN:
         response.close()
         raise _no_tunnel(what, _PROXY_WANTS_LOGIN, "")
+    sys.audit("machineos.answer", method, url, response.status)
     return response
 
 

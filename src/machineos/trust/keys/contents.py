@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from machineos.errors import DocumentError, Fault, UsageError
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from machineos.errors import DocumentError, Fault, SignatureError, UsageError
 from machineos.trust.keys import x509 as issuing
 
 if TYPE_CHECKING:
@@ -156,13 +158,27 @@ def keyset_entries(
         if role in ROLES_WITH_GUID:
             yield _text(f"{role}/{GUID}", str(random.uuid()))
     ca = made["manifest-ca"]
-    cross = _cross(ca, made["uki-production"], now)
-    yield File(f"manifest-ca/{CROSS}", issuing.certificate_pem(cross))
+    yield cross_entry(ca.certificate, made["uki-production"], now)
     tell(f"manifest:{DEFAULT_PROJECT}")
     yield Folder(PROJECTS)
     default = f"{PROJECTS}/{DEFAULT_PROJECT}"
     yield Folder(default)
     yield from _project(f"{default}/", random.uuid(), ca, passphrase, now, random)
+
+
+def cross_entry(ca: Certificate, uki: Issued, now: datetime) -> File:
+    """Return the certificate of the manifest CA's key and name that ``uki`` issues.
+
+    Raises: SignatureError when key and certificate of ``uki`` do not belong together, or the CA has
+    no RSA key.
+    """
+    key = ca.public_key()
+    if not isinstance(key, RSAPublicKey):
+        raise SignatureError("the manifest CA has no RSA key")
+    cross = issuing.issue(
+        issuing.UKI_CROSS, ca.subject, key, issuer=uki.certificate, issuer_key=uki.key, now=now
+    )
+    return File(f"manifest-ca/{CROSS}", issuing.certificate_pem(cross))
 
 
 def project_entries(
@@ -223,17 +239,6 @@ def _issue(
         now=now,
     )
     return Issued(certificate, key)
-
-
-def _cross(ca: Issued, uki: Issued, now: datetime) -> Certificate:
-    return issuing.issue(
-        issuing.UKI_CROSS,
-        ca.certificate.subject,
-        ca.key.public_key(),
-        issuer=uki.certificate,
-        issuer_key=uki.key,
-        now=now,
-    )
 
 
 def _pair(place: str, made: Issued, passphrase: Secret | None) -> Iterator[File]:

@@ -170,6 +170,11 @@ class Keyset:
 
     def cross_certificate_pem(self) -> bytes:
         """Return that certificate. Raises: MissingError (a keyset of the predecessor)."""
+        if not self.cross_certificate_path.exists():
+            raise MissingError(
+                f"keyset {self.name} has no manifest-ca/{CROSS}: it is one of the predecessor's",
+                hint=f"have it issued: trust keyset upgrade {self.name}",
+            )
         return read_named(self.cross_certificate_path, MAX_PEM)
 
     def key(self, role: str) -> KeyPair:

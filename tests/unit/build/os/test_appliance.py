@@ -10,7 +10,9 @@ import machineos
 from effects import read_modules
 from machineos.build.media import installmedia
 from machineos.build.os import appliance
+from machineos.build.os.bootkit import Anchored
 from machineos.build.os.imports import followed
+from machineos.build.os.workshop import Workshop
 from machineos.errors import MissingError
 from machineos.trust.keys.keyset import Keyset
 from vectors.clock import FixedClock
@@ -54,6 +56,19 @@ def changing(package: Path, names: tuple[str, ...], digest: Callable[[Path], str
         (package / name).write_bytes(text)
     assert digest(package) == before
     return found
+
+
+def test_a_keyset_that_lacks_something_is_refused_before_any_work(
+    own: Keyset, tmp_path: Path
+) -> None:
+    """The predecessor's public one: it was said after all was built."""
+    own.cross_certificate_path.unlink()
+    shop = Workshop(tmp_path / "cache", FixedClock(), version="1", epoch=7)
+    with pytest.raises(MissingError) as caught:
+        appliance.build_bootkit(Anchored(own), shop)
+    assert caught.value.hint == "have it issued: trust keyset upgrade k"
+    assert not shop.cache.exists()
+    assert not own.bootkit.exists()
 
 
 def test_a_change_of_what_makes_or_fills_the_initrd_is_another_initrd(package: Path) -> None:

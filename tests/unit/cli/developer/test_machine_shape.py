@@ -72,8 +72,3 @@ def test_a_state() -> None:
 )
 def test_how_it_stopped(how: HowStopped, force: bool, line: str) -> None:
     assert shape.stop_line("a", how, force=force, timeout=0.5) == line
-
-
-def test_the_first_free_name() -> None:
-    assert shape.free_name(()) == "vm1"
-    assert shape.free_name(("vm1", "vm3", "x")) == "vm2"

@@ -66,7 +66,8 @@ def test_help_is_quick_because_it_imports_no_cryptography() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["keyset"], ["keyset", "list"], ["keyset", "add"], ["keyset", "show"], ["project", "list"],
+        ["keyset"], ["keyset", "list"], ["keyset", "add"], ["keyset", "show"],
+        ["keyset", "upgrade"], ["project", "list"],
         ["project", "add"], ["sudi", "list"], ["sudi", "add"], ["sign", "efi"], ["verify", "efi"],
         ["compute-pcr7"],
     ],
@@ -74,6 +75,23 @@ def test_help_is_quick_because_it_imports_no_cryptography() -> None:
 )  # fmt: skip
 def test_every_command_has_help(command: list[str], data: Path) -> None:
     assert "Usage:" in good(data, *command, "--help")
+
+
+def test_a_keyset_of_the_predecessor(tmp_path: Path) -> None:
+    """What it lacks is said with the command that makes it, and that others can read its keys."""
+    add_keyset(tmp_path, "old")
+    root = tmp_path / "machine/trust/keys/old"
+    (root / "manifest-ca/uki-cross.pem").unlink()
+    (root / "uefi-db/privkey.pem").chmod(0o644)
+    told = call(tmp_path, "keyset", "show", "old").stderr
+    assert "others on this machine may read 1 private keys of keyset old" in told
+    assert "trust keyset upgrade old" in told
+    assert "keyset show" not in good(tmp_path, "keyset", "show", "old", "--json")
+    made = json.loads(good(tmp_path, "keyset", "upgrade", "old", "--json"))
+    assert made["issued"] == [f"{root}/manifest-ca/uki-cross.pem"]
+    assert made["closed"] == [f"{root}/uefi-db/privkey.pem"]
+    assert good(tmp_path, "keyset", "upgrade", "old") == "keyset old lacks nothing\n"
+    assert call(tmp_path, "keyset", "show", "old").stderr == ""
 
 
 @pytest.mark.parametrize("flag", ["--org", "--Org", "--organization"])
@@ -156,7 +174,9 @@ def test_compute_pcr7(data: Path) -> None:
     assert {len(line.split(":")[1]) for line in lines} == {64}
     assert good(data, "computePCR7", "acme").splitlines() == lines
     assert good(data, "compute-pcr7", "acme", "--shim", "predecessor").splitlines() != lines
-    shown = json.loads(good(data, "compute-pcr7", "acme", "--json"))
+    short = json.loads(good(data, "compute-pcr7", "acme", "--json"))
+    assert {tuple(entry) for entry in short.values()} == {("pcr7",)}
+    shown = json.loads(good(data, "compute-pcr7", "acme", "--json", "--events"))
     assert f"uki-tpm:{shown['uki-tpm']['pcr7']}" == lines[2]
     assert len(good(data, "compute-pcr7", "acme", "--events").splitlines()) == 3 * 10
 

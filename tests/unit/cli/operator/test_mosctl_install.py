@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from machineos.cli.operator.mosctl_install import install
-from machineos.errors import DocumentError, MachineOSError, UsageError
+from machineos.errors import BootError, DocumentError, UsageError
 
 
 def error_of(*words: str) -> BaseException | None:
@@ -21,10 +21,11 @@ def test_what_is_no_source(source: str) -> None:
     assert isinstance(error_of(source), DocumentError)
 
 
-def test_a_disk_that_is_not_there_is_refused_before_anything_else() -> None:
+def test_a_machine_that_no_medium_started_is_refused_before_anything_else() -> None:
     error = error_of("registry.example/a:b", "--disk", "none")
-    assert isinstance(error, MachineOSError)
-    assert "no disk 'none'" in error.message
+    assert isinstance(error, BootError)
+    assert error.message.startswith("this machine was not booted from an install medium")
+    assert "trust launch" in error.hint
 
 
 def test_help_says_that_data_is_lost() -> None:

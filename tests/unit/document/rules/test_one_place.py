@@ -70,6 +70,7 @@ BESIDE = {
     "install/plan.py:_named": "the disk that somebody named is unfit",
     "install/plan.py:choose_disk": "it is not clear which disk",
     "install/plan.py:partition_plan": "the disk is too small",
+    "install/source.py:_check": "only the machine itself knows what started it",
     "install/source.py:_from_medium": "a file of the medium is not there",
     "install/source.py:parse_medium": "the medium holds no manifest",
     "install/source.py:parse_request": "a value that cannot be read",

@@ -9,6 +9,7 @@ import pytest
 
 from machineos.core.digest import Digest
 from machineos.errors import DocumentError
+from machineos.oci.model.place import Place
 from machineos.oci.model.reference import (
     ImageSource,
     Reference,
@@ -25,7 +26,12 @@ NAME = (
     "separated by '/')"
 )
 TAG = "is not a tag (up to 128 letters, digits, '_', '.', '-'; not '.' or '-' first)"
+LOG_IN = "who has a password logs in: skopeo login HOST"
 HOST = "is not a registry (host or host:port, without a scheme)"
+
+
+def remote(text: str) -> Place:
+    return Place.parse_remote(text, plain_http=False)
 
 
 def said(function: Callable[[str], object], text: str) -> str:
@@ -211,3 +217,34 @@ def test_registries_and_folders() -> None:
     assert said(RegistryLocation.parse, "oci:") == "'oci:': names no folder: oci:DIR"
     assert said(RegistryLocation.parse, "") == "'': is empty"
     assert said(RegistryLocation.parse, "a/b") == f"'a/b': {HOST}"
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "shown"),
+    [
+        (ImageSource.parse, "docker://user:secret@h:5000/x:1", "'docker://...@h:5000/x:1'"),
+        (
+            ImageSource.parse,
+            f"docker://user:{'secret' * 20}@h:5000/x:1",
+            "'docker://...@h:5000/x:1'",
+        ),
+        (ImageSource.parse, "docker://user:sec@ret@h/x", "'docker://...@h/x'"),
+        (ImageSource.parse, "docker://user:sec/ret@h/x", "'docker://...@h/x'"),
+        (ImageSource.parse, "docker://secret@h/x", "'docker://...@h/x'"),
+        (ImageSource.parse, "docker://u:secret@h/x@sha256:0", "'docker://...@h/x@sha256:0'"),
+        (ImageSource.parse, "user:secret@h:5000/x:1", "'...@h:5000/x:1'"),
+        (RegistryLocation.parse, "user:secret@h:5000", "'...@h:5000'"),
+        (RegistryLocation.parse, "https://user:secret@h:5000", "'https://...@h:5000'"),
+        (Reference.parse, "user:secret@h.x/a", "'...@h.x/a'"),
+        (remote, "docker://user:secret@h.x/a:1", "'...@h.x/a:1'"),
+        (remote, "user:secret@h.x/a:1", "'...@h.x/a:1'"),
+    ],
+)
+def test_a_password_is_never_shown(parse: Callable[[str], object], text: str, shown: str) -> None:
+    """What the right way is, is said: on the command line others could read it."""
+    found = said(parse, text)
+    assert found == f"{shown}: has an '@' that no digest follows; {LOG_IN}"
+
+
+def test_a_name_in_a_layout_may_have_an_at() -> None:
+    assert ImageSource.parse("oci:/a:b@c").selector == "b@c"

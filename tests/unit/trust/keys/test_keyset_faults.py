@@ -42,8 +42,8 @@ def test_missing_things_are_named_with_what_to_do(
         ),
         (
             partial.cross_certificate_pem,
-            f"{tmp_path}/manifest-ca/uki-cross.pem does not exist",
-            "",
+            "keyset partial has no manifest-ca/uki-cross.pem: it is one of the predecessor's",
+            "have it issued: trust keyset upgrade partial",
         ),
         (
             lambda: KeyPair(tmp_path / "c", tmp_path / "k").certificate(),
