@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import image_shape, progress
+from machineos.cli.developer import image_shape, inspecting, progress
 from machineos.cli.developer.opener import Opener
 from machineos.core.clock import SystemClock
 
@@ -114,6 +114,7 @@ def build(
         )
         sink = LayoutRepository(image_shape.layout_folder(layout), writable=True)
         built = build_recipe(recipe, sink, settings, stages=stages or None)
+        inspecting.note_packed(sink, built)
     _show(built, layout, as_json=as_json)
 
 
@@ -185,6 +186,7 @@ def convert(
         )
         sink = LayoutRepository(image_shape.layout_folder(layout), writable=True)
         descriptor = convert_image(repository, reference, sink, conversion, tag=tag)
+        inspecting.note_packed(sink, {tag: descriptor}, vetted=True)
     _show({tag: descriptor}, layout, as_json=as_json)
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import progress
+from machineos.cli.developer import inspecting, progress
 from machineos.cli.developer.opener import Opener
 from machineos.errors import MissingError, UsageError
 
@@ -130,6 +130,7 @@ def publish(
             at=SystemClock().now(),
             product=owner.uuid,
             open_source=opener.source,
+            inspector=inspecting.inspector(watch.say),
             converter=opener,
             defaults=None if skip_bootkit else _defaults(keyset),
             created=None if epoch is None else datetime.fromtimestamp(epoch, UTC),
@@ -192,7 +193,8 @@ def verify(
     with Opener(plain_http, app.say) as opener:
         registry = opener.registry(repo)
         fetched = _fetch(registry, name, _believed(project, ca, product, needed=True))
-        images = verify_images(registry, fetched.verified, deep=deep)
+        inspector = inspecting.inspector(app.say) if deep else None
+        images = verify_images(registry, fetched.verified, deep=inspector)
     if as_json:
         app.show_json({**_verdict(fetched), "images": [_image_json(image) for image in images]})
         return

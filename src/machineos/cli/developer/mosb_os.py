@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import progress
+from machineos.cli.developer import inspecting, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,13 +57,16 @@ def hostfs_build(*, keyset_name: str, as_json: bool, **given: Any) -> None:  # n
       mosb hostfs build --keyset snakeoil
     """
     from machineos.build.os import appliance, workshop
+    from machineos.oci.layout.folder import LayoutRepository
     from machineos.trust.keys.keyset import Keyset
 
     keyset = Keyset.open(app.home().keysets, keyset_name)
     with progress.shown(plain=as_json) as watch:
         shop = _workshop(given, watch)
         descriptor = appliance.build_hostfs(keyset.root, shop)
-    _show(workshop.hostfs_layout(keyset.root, shop.variant), "hostfs", descriptor, as_json)
+    layout = workshop.hostfs_layout(keyset.root, shop.variant)
+    inspecting.note_packed(LayoutRepository(layout), {"hostfs": descriptor})
+    _show(layout, "hostfs", descriptor, as_json)
 
 
 @click.group("bootkit")
@@ -119,6 +122,7 @@ def bootkit_build(
     """
     from machineos.build.os import appliance, workshop
     from machineos.build.os.bootkit import Anchored
+    from machineos.oci.layout.folder import LayoutRepository
     from machineos.trust.keys.keyset import Keyset
 
     keyset = Keyset.open(app.home().keysets, keyset_name)
@@ -130,6 +134,7 @@ def bootkit_build(
         )
         descriptor = appliance.build_bootkit(anchored, shop)
     folder = workshop.bootkit_folder(keyset.root, shop.variant)
+    inspecting.note_packed(LayoutRepository(folder / "oci"), {"bootkit": descriptor})
     _show(folder / "oci", workshop.BOOTKIT_TAG, descriptor, as_json)
 
 
