@@ -2,6 +2,7 @@
 
     MachineOSError                  exit code 1
     +-- OrderError                      a plan has a phase before what it needs: our own defect
+    +-- SeveralError                    several things failed: exit code of the first
     +-- UsageError                  2   the command line contradicts itself
     +-- DocumentError               3   a document has faults; carries all of them
     +-- VerificationError           4   something is not what it claims to be
@@ -51,6 +52,7 @@ __all__ = [
     "MissingToolError",
     "OrderError",
     "PolicyError",
+    "SeveralError",
     "SignatureError",
     "SpaceError",
     "StalledError",
@@ -108,6 +110,17 @@ class MachineOSError(Exception):
 
 class OrderError(MachineOSError):
     """A plan has a phase before what it needs: a defect of ours, found before it acts."""
+
+
+class SeveralError(MachineOSError):
+    """Several things failed, each by itself; ``errors`` has them in their order."""
+
+    def __init__(self, errors: Sequence[MachineOSError]) -> None:
+        self.errors = tuple(errors)
+        told = "".join(f"\n  {error.message}" for error in self.errors)
+        hints = dict.fromkeys(error.hint for error in self.errors if error.hint)
+        super().__init__(f"{len(self.errors)} things are wrong{told}", hint="; ".join(hints))
+        self.exit_code = self.errors[0].exit_code  # type: ignore[misc] # that of the class is 1
 
 
 class UsageError(MachineOSError):

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.core.printable import printable
-from machineos.errors import DocumentError, MachineOSError, SpaceError, UsageError
+from machineos.errors import (
+    DocumentError,
+    MachineOSError,
+    SeveralError,
+    SpaceError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,6 +92,8 @@ def error_json(error: MachineOSError) -> dict[str, object]:
             {"path": fault.path, "line": fault.line, "message": fault.message}
             for fault in error.faults
         ]
+    if isinstance(error, SeveralError):
+        body["errors"] = [error_json(one) for one in error.errors]
     return body
 
 

@@ -25,7 +25,7 @@ from fakes.bootparts.files import Tree, blobs, image_content
 from fakes.bootparts.kernel import content_hash, sign_policy_text
 from fakes.bootparts.tpm import FakeTpm
 from fakes.bootparts.volumes import STORAGE_KEY, Storage, volume_header
-from fakes.layers import layer_content
+from fakes.layers import AnyLayer, layer_content
 from machineos.build.publish.plan import Defaults, Publishing
 from machineos.build.publish.publish import Place, publish
 from machineos.build.publish.source import parse_source
@@ -195,6 +195,7 @@ def publish_content(
             at=NOW,
             product=product,
             open_source=lambda _source: images,
+            inspector=AnyLayer(),
             defaults=Defaults(
                 hostfs=lambda: ImageSource.parse("oci:/images:hostfs"),
                 bootkit=lambda: ImageSource.parse("oci:/images:bootkit"),

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from fakes import repository as fakes
-from fakes.layers import layer_content
+from fakes.layers import AnyLayer, layer_content
 from machineos.build.publish.plan import Defaults, Publishing, with_defaults
 from machineos.build.publish.publish import Place, Published, publish
 from machineos.build.publish.source import parse_source
@@ -238,6 +238,7 @@ class World:
             "at": NOW,
             "product": PRODUCT,
             "open_source": open_layout,
+            "inspector": AnyLayer(),
             "defaults": self.defaults,
             **changes,
         }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.layers import AnyLayer
 from machineos.build.publish import publish as publisher
 from machineos.build.publish.plan import Publishing
 from machineos.build.publish.source import parse_source
@@ -43,6 +44,7 @@ class Shelf:
             at=FixedClock().now(),
             product=project.uuid,
             open_source=open_layout,
+            inspector=AnyLayer(),
         )
         place = publisher.Place(self.registry, "machine/install", "1.0.0")
         publisher.publish(publishing, place)

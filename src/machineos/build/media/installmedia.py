@@ -13,6 +13,8 @@ from machineos.build.os import workshop
 from machineos.build.publish.plan import Publishing
 from machineos.build.publish.publish import Place, publish
 from machineos.build.publish.source import parse_source
+from machineos.build.recipe.inspection import Inspector
+from machineos.build.recipe.record import Record
 from machineos.build.recipe.stageplan import DEFAULT_EPOCH
 from machineos.document.product.artifacts import CERTIFICATE, ROOT_HASH_SIGNATURE, SIGNATURE
 from machineos.document.verify.images import REPOSITORY
@@ -60,7 +62,8 @@ def build_media(
     placed = parse_placed(manifest)
 
     def fill(registry: LayoutRegistry) -> None:
-        _publish_live(registry, keyset, project, variant, passphrase, clock)
+        inspector = Inspector(output, Record(output / ".proved"), say=say)
+        _publish_live(registry, keyset, project, variant, passphrase, clock, inspector)
         if placed is not None:
             say(f"copying {placed.reference}")
             _copy_manifest(placed, registry, keyset, clock)
@@ -84,6 +87,7 @@ def _publish_live(
     variant: str,
     passphrase: Secret | None,
     clock: Clock,
+    inspector: Inspector,
 ) -> None:
     source = live_source(project.name, keyset.root, variant)
     publishing = Publishing(
@@ -93,6 +97,7 @@ def _publish_live(
         at=clock.now(),
         product=project.uuid,
         open_source=_open_layout,
+        inspector=inspector,
     )
     publish(publishing, Place(registry, NAME, TAG))
 

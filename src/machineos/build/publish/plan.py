@@ -10,13 +10,16 @@ image, or the one that the caller gives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from machineos.build.publish.source import ImageTarget
+from machineos.build.publish.together import each
+from machineos.build.recipe.inspection import Container, Use
 from machineos.core.jsondoc import parse_json
 from machineos.document.model.hardware import HARDWARE_LABEL
+from machineos.document.model.image import MACHINE
 from machineos.document.model.install import VERSION, Install, Mount, Network, Target
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.artifacts import (
@@ -24,13 +27,14 @@ from machineos.document.product.artifacts import (
     install_artifacts,
     root_hash_artifact,
 )
-from machineos.document.product.image import parse_image_config
+from machineos.document.product.image import check_image_config, parse_image_config
 from machineos.document.rules import images, publisher
 from machineos.document.rules.product import BOOTS
+from machineos.document.rules.storage import FOLDERS
 from machineos.document.rules.subject import declared
 from machineos.document.verify.layers import require_mountable
 from machineos.document.verify.published import verify_install
-from machineos.errors import ConflictError, MissingError
+from machineos.errors import ArchiveError, ConflictError, MissingError
 from machineos.oci.graph.platform import choose
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import (
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from machineos.build.publish.source import Source
+    from machineos.build.recipe.inspection import Inspects
     from machineos.core.digest import Digest
     from machineos.core.word import RootHash
     from machineos.document.model.hardware import Hardware
@@ -59,7 +64,6 @@ if TYPE_CHECKING:
 
 BOOTKIT_VERSION = "1.0.0"
 VERSION_LABEL = "org.opencontainers.image.version"
-PLATFORM = ("linux", "amd64")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -100,6 +104,7 @@ class Publishing:
     at: datetime
     product: UUID | None
     open_source: Callable[[ImageSource], Repository]
+    inspector: Inspects
     converter: Converter | None = None
     defaults: Defaults | None = None
     created: datetime | None = None
@@ -136,9 +141,8 @@ def prepare(publishing: Publishing, say: Callable[[str], None] = lambda _line: N
     """
     source, signer = publishing.source, publishing.signer
     resolver = _Resolver(publishing, say)
-    found = tuple(
-        resolver.image(target) for target in with_defaults(source.targets, publishing.defaults)
-    )
+    sources = each(resolver.find, with_defaults(source.targets, publishing.defaults))
+    found = each(resolver.image, sources)
     install = Install(
         version=VERSION,
         product=source.product,
@@ -195,18 +199,36 @@ def with_defaults(
     return (*targets, *added)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An image; ``before`` is when the one at the source was made, ``converted`` whether it has to
+    be, or was, converted."""
+
+    wanted: ImageTarget
+    what: str
+    repository: Repository
+    descriptor: Descriptor
+    document: Manifest
+    before: datetime | None
+    converted: bool
+
+
 class _Resolver:
     """Finds the images of targets."""
 
     def __init__(self, publishing: Publishing, say: Callable[[str], None]) -> None:
         self._open = publishing.open_source
         self._converter = publishing.converter
+        self._inspector = publishing.inspector
         self._signer = publishing.signer
         self._hardware = publishing.source.hardware
         self._say = say
 
-    def image(self, wanted: ImageTarget) -> Image:
-        """Return the image that the signed document will name. Raises: see ``prepare``."""
+    def find(self, wanted: ImageTarget) -> _Found:
+        """Return the image that is at the source of a target, judged by its documents.
+
+        Raises: see ``prepare``.
+        """
         what = f"target {wanted.service_name} ({wanted.source})"
         self._say(f"find {wanted.service_name} at {wanted.source}")
         repository = self._open(wanted.source)
@@ -214,42 +236,85 @@ class _Resolver:
         _check_claims(wanted, descriptor, len(data), what)
         document = parse_document(data, name=what, media_type=descriptor.media_type)
         if isinstance(document, Index):
-            descriptor, data = repository.manifest(str(choose(document, PLATFORM, what).digest))
+            descriptor, data = repository.manifest(str(choose(document, MACHINE, what).digest))
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
         before = self._created(repository, document, what)
-        converter = self._needed_converter(document, what, wanted.service_name)
-        if converter is not None:
-            self._say(f"convert {wanted.service_name} to a layer under dm-verity")
-            # By digest: a tag could have moved since it was looked up.
-            mounts = wanted.storage if wanted.service_type == "container" else None
-            repository, found = converter.convert(repository, str(descriptor.digest), mounts)
-            descriptor, data = repository.manifest(str(found.digest))
-            document = parse_manifest(data, name=what, media_type=descriptor.media_type)
-        images.check_image(document, what, wanted.service_name)
+        converted = self._needs_conversion(document, what, wanted.service_name)
+        found = _Found(wanted, what, repository, descriptor, document, before, converted)
         if wanted.service_name == "bootkit" and self._hardware is not None:
             _check_hardware(self._hardware, document, what)
-        images.CONFIG_SIZE.require(document, what)
-        # What was converted here has the tree that we made; in a registry it is too far away.
-        near = wanted.source.folder is not None and converter is None
-        require_mountable(repository, document, what, tree=near)
-        config = repository.blob(document.config, limit=MAX_CONFIG)
-        name = f"configuration of {what}"
-        if wanted.service_type == "container":
-            parse_image_config(config, name=name)
-        body = parse_json(config, name=name)
+        if not converted:
+            self._judged(found)
+        return found
+
+    def image(self, found: _Found) -> Image:
+        """Return the image that the signed document will name. Raises: see ``prepare``."""
+        ready = self._ready(found)
+        wanted, document = ready.wanted, ready.document
+        body = self._judged(ready)
         target = Target(
             service_name=wanted.service_name,
-            version=wanted.version or _version(document, body, what),
+            version=wanted.version or _version(document, body, ready.what),
             service_type=wanted.service_type,
             network=wanted.network,
             nsgroup=wanted.nsgroup,
-            digest=str(descriptor.digest),
-            size=descriptor.size,
+            digest=str(ready.descriptor.digest),
+            size=ready.descriptor.size,
             storage=wanted.storage,
         )
-        signatures = root_hash_artifact(descriptor, tuple(self._signed(document.layers)))
-        created = max((t for t in (before, _created(document, body)) if t), default=None)
-        return Image(target, repository, descriptor, created, signatures)
+        signatures = root_hash_artifact(ready.descriptor, tuple(self._signed(document.layers)))
+        created = max((t for t in (ready.before, _created(document, body)) if t), default=None)
+        return Image(target, ready.repository, ready.descriptor, created, signatures)
+
+    def _ready(self, found: _Found) -> _Found:
+        """Return the image as it can be mounted, converted where it cannot be as it is."""
+        wanted, manifest = found.wanted, found.document
+        if found.converted:
+            return self._convert(found)
+        user = None
+        if wanted.service_type == "container":
+            config = found.repository.blob(manifest.config, limit=MAX_CONFIG)
+            user = parse_image_config(config, name=f"configuration of {found.what}").user
+        container = None if user is None else Container(wanted.storage, user)
+        use = Use(wanted.service_name, found.what, container)
+        try:
+            self._inspector.inspect(found.repository, manifest, use)
+        except ArchiveError as error:
+            if error.rule != FOLDERS.name or self._converter is None:
+                raise
+            return self._convert(found)  # which makes the folders that every container needs
+        return found
+
+    def _convert(self, found: _Found) -> _Found:
+        wanted = found.wanted
+        assert self._converter is not None  # noqa: S101 (for the type checker: a rule asked for it)
+        self._say(f"convert {wanted.service_name} to a layer under dm-verity")
+        mounts = wanted.storage if wanted.service_type == "container" else None
+        # By digest: a tag could have moved since it was looked up.
+        repository, made = self._converter.convert(
+            found.repository, str(found.descriptor.digest), mounts
+        )
+        descriptor, data = repository.manifest(str(made.digest))
+        document = parse_manifest(data, name=found.what, media_type=descriptor.media_type)
+        return replace(found, repository=repository, descriptor=descriptor, document=document)
+
+    def _judged(self, found: _Found) -> object:
+        """Return the configuration of an image that a machine mounts, by all that is cheap to see.
+
+        Of what was converted here the tree is one that we made; in a registry it is too far away.
+        """
+        wanted, document, what = found.wanted, found.document, found.what
+        images.check_image(document, what, wanted.service_name)
+        images.CONFIG_SIZE.require(document, what)
+        near = wanted.source.folder is not None and not found.converted
+        require_mountable(found.repository, document, what, tree=near)
+        config = found.repository.blob(document.config, limit=MAX_CONFIG)
+        name = f"configuration of {what}"
+        if wanted.service_type == "container":
+            parse_image_config(config, name=name)
+        else:
+            check_image_config(config, name=name)
+        return parse_json(config, name=name)
 
     def _created(self, repository: Repository, document: Manifest, what: str) -> datetime | None:
         """Return when the image at the source was made: a conversion may not keep it."""
@@ -259,15 +324,14 @@ class _Resolver:
         data = repository.blob(document.config, limit=MAX_CONFIG)
         return _created(document, parse_json(data, name=f"configuration of {what}"))
 
-    def _needed_converter(self, document: Manifest, what: str, service: str) -> Converter | None:
-        """Return who has to convert the image first. Raises: VerificationError (nobody can)."""
+    def _needs_conversion(self, document: Manifest, what: str, service: str) -> bool:
+        """Whether the image has to be converted. Raises: VerificationError (nobody can)."""
         source = publisher.Source(document, convertible=self._converter is not None)
         for rule in publisher.SOURCES:
             rule.require(source, what)
         # Several layers under dm-verity are made one, too, where that can be done.
-        several = len(document.layers) > images.layers_of(service)
-        needed = publisher.has_tar_layers(document) or several
-        return self._converter if needed else None
+        several = len(document.layers) > images.layers_of(service) and source.convertible
+        return publisher.has_tar_layers(document) or several
 
     def _signed(self, layers: tuple[Descriptor, ...]) -> Iterable[tuple[Digest, RootHash, bytes]]:
         for layer in layers:

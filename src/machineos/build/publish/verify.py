@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from machineos.build.publish.together import each, raise_all
+from machineos.build.recipe.inspection import Container, Use
 from machineos.document.rules.product import BOOTS
 from machineos.document.rules.subject import declared
-from machineos.document.verify.images import REPOSITORY, read_config, verify_image
-from machineos.document.verify.layers import require_mountable, require_seen, see
-from machineos.errors import MissingError, VerificationError
+from machineos.document.verify.images import REPOSITORY, check_config, read_config, verify_image
+from machineos.document.verify.layers import require_mountable
+from machineos.errors import (
+    DigestError,
+    MachineOSError,
+    MissingError,
+    TransferError,
+    VerificationError,
+)
 from machineos.oci.graph.deep import check
+from machineos.oci.model.atomfs import root_hash_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from machineos.build.recipe.inspection import Inspects
     from machineos.core.digest import Digest
-    from machineos.document.rules.layer import Seen
+    from machineos.document.model.install import Target
     from machineos.document.verify.images import VerifiedImage
     from machineos.document.verify.published import VerifiedInstall
     from machineos.oci.model.documents import Descriptor
@@ -27,34 +37,44 @@ if TYPE_CHECKING:
 
 
 def verify_images(
-    registry: Registry, verified: VerifiedInstall, *, deep: bool
+    registry: Registry, verified: VerifiedInstall, *, deep: Inspects | None
 ) -> tuple[VerifiedImage, ...]:
     """Return the images that a verified manifest names, each by all rules, in its order.
 
-    ``deep`` reads every blob, and looks at the hash tree of each layer; otherwise that they are
-    there is enough, and of a layer the head is read.
+    ``deep`` reads every blob, and looks into each layer: every block by its root hash, and what is
+    inside. Without it, that they are there is enough, and of a layer the head is read.
 
     Raises: MissingError, TransferError, DigestError, DocumentError, VerificationError,
-    SignatureError, PolicyError.
+    SignatureError, PolicyError, SeveralError.
     """
     store = registry.repository(REPOSITORY)
     BOOTS.require(declared(verified.install), "the manifest")
-    images = []
-    for target in verified.install.targets:
+
+    def judged(target: Target) -> tuple[VerifiedImage, Use]:
         image = verify_image(store, target, verified.publisher)
-        if target.service_type == "container":
-            read_config(store, image.manifest, image.name)
-        if not deep:
+        container = _container(store, image)
+        if deep is None:
             _require_blobs(store, image)
             require_mountable(store, image.manifest, image.name, tree=False)
-        images.append(image)
-    if deep:
-        _require_whole(store, images)
-    return tuple(images)
+        return image, Use(target.service_name, image.name, container)
+
+    images = each(judged, verified.install.targets)
+    if deep is not None:
+        _require_whole(store, images, deep)
+    return tuple(image for image, _ in images)
 
 
 # A registry that has a blob of the right name and size is not sent it again.
 _REPAIR = "remove the damaged blobs from the registry or the layout, then publish it again"
+
+
+def _container(store: Repository, image: VerifiedImage) -> Container | None:
+    """Return what the container of an image needs, None for one that is only mounted."""
+    if image.target.service_type != "container":
+        check_config(store, image.manifest, image.name)
+        return None
+    config = read_config(store, image.manifest, image.name)
+    return Container(image.target.storage or (), config.user)
 
 
 def _require_blobs(store: Repository, image: VerifiedImage) -> None:
@@ -63,24 +83,39 @@ def _require_blobs(store: Repository, image: VerifiedImage) -> None:
             raise MissingError(f"{image.name}: blob {blob.digest} is missing")
 
 
-def _require_whole(store: Repository, images: list[VerifiedImage]) -> None:
-    names = {str(image.target.image): image.name for image in images}
-    layers = {(layer.digest, layer.media_type) for image in images for layer in image.layers}
-    looked: dict[tuple[Digest, str], Seen] = {}
+def _require_whole(
+    store: Repository, images: Sequence[tuple[VerifiedImage, Use]], inspector: Inspects
+) -> None:
+    names = {str(image.target.image): image.name for image, _ in images}
+    bad: list[MachineOSError] = []
 
     def look(blob: Descriptor, chunks: Iterator[bytes]) -> None:
-        key = blob.digest, blob.media_type
-        if key in layers:
-            looked[key] = see(blob, chunks, tree=True)
+        for number, (layer, uses) in enumerate(_uses(blob.digest, images)):
+            try:
+                if number:
+                    inspector.inspect_layer(store, layer, uses)
+                else:
+                    inspector.look(store, layer, chunks, uses)
+            except (DigestError, TransferError):
+                raise  # it is damaged, which is said of the blob
+            except MachineOSError as error:
+                bad.append(error)
 
     damage = check(store, names, referrers=False, look=look)
     if damage:
         lines = "".join(f"\n  {names[one.root]}: {one}" for one in damage)
         raise VerificationError(f"{store.name}: is damaged{lines}", hint=_REPAIR)
-    for image in images:
-        found = [looked.get((layer.digest, layer.media_type)) for layer in image.layers]
-        if None in found:  # the same bytes under another type, which were read as that
-            require_mountable(store, image.manifest, image.name, tree=True)
-        for seen in found:
-            if seen is not None:
-                require_seen(seen, image.name)
+    raise_all(bad)
+
+
+def _uses(
+    blob: Digest, images: Sequence[tuple[VerifiedImage, Use]]
+) -> list[tuple[Descriptor, list[Use]]]:
+    """Return who has the blob as a layer: images may name it with another type or root hash."""
+    found: dict[tuple[str, str], tuple[Descriptor, list[Use]]] = {}
+    for image, use in images:
+        for layer in image.layers:
+            if layer.digest == blob:
+                key = layer.media_type, root_hash_of(layer)
+                found.setdefault(key, (layer, []))[1].append(use)
+    return list(found.values())

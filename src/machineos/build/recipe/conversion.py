@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from machineos.build.recipe.member import Limits, Policy
+from machineos.document.model.image import MACHINE, Platform
 from machineos.errors import DocumentError, Fault
 from machineos.oci.model.atomfs import parse_layer_type
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from machineos.document.model.install import Mount
     from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Manifest
-
-Platform = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Conversion(Unpacking):
 
     clock: Clock = field(kw_only=True)
     epoch: int = field(kw_only=True)
-    platform: Platform = field(default=("linux", "amd64"), kw_only=True)
+    platform: Platform = field(default=MACHINE, kw_only=True)
     kind: FilesystemKind = field(default="squashfs", kw_only=True)
     mounts: tuple[Mount, ...] | None = field(default=None, kw_only=True)
 

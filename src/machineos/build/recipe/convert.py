@@ -1,15 +1,17 @@
 """Any OCI image becomes one with a single layer that the kernel can check block by block.
 
 Invariant: the same image, epoch and kind give the same digest (docs/adr/0003 has the one
-exception: times in the future); an image that already is one verity
-layer comes out as it went in, byte for byte, after every block of it was checked. Why one layer:
-docs/adr/0003.
+exception: times in the future). An image that already is one verity layer comes out as it went in,
+byte for byte, after every block and every member of it was checked, unless it breaks what is
+promised of all (set-user-id bits) or lacks the folders that a container needs: then it is packed
+again. Why one layer: docs/adr/0003; what becomes of ready ones: 0032.
 """
 
 from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,23 +25,25 @@ from machineos.build.recipe.conversion import (
 from machineos.build.recipe.filesystem import make_layer, make_streamed_layer, verify_layer
 from machineos.build.recipe.flatten import Flattener
 from machineos.build.recipe.image import put_image
-from machineos.build.recipe.layers import add_layers
+from machineos.build.recipe.inspection import Container, require_runnable
+from machineos.build.recipe.layers import add_file_system, add_layers
 from machineos.build.recipe.mountpoints import mount_points
 from machineos.build.recipe.sandbox import require_root
 from machineos.core.files import needing_space
 from machineos.document.model.limits import MAX_CONFIG
-from machineos.document.product.image import check_image_config, resolve_user
+from machineos.document.product.image import check_image_config, parse_image_config
 from machineos.document.rules.programs import STACK
-from machineos.document.rules.storage import FOLDERS, Tree
+from machineos.document.rules.storage import KERNEL_FOLDERS
 from machineos.oci.graph.platform import choose
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import Index, parse_document, parse_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from machineos.build.recipe.conversion import Conversion, Platform, Unpacking
+    from machineos.build.recipe.conversion import Conversion, Unpacking
     from machineos.build.recipe.veritylayer import VerityLayer
+    from machineos.document.model.image import Platform
     from machineos.document.model.install import Mount
     from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor, Manifest
@@ -58,8 +62,7 @@ def convert_image(
 ) -> Descriptor:
     """Bring the image ``reference`` of ``source`` into ``sink`` as a single verity layer.
 
-    ``tag`` names the result in ``sink``. Returns the descriptor of its manifest. Folders for mounts
-    and the user are not looked for in an image that needs no conversion, nor are its programs.
+    ``tag`` names the result in ``sink``. Returns the descriptor of its manifest.
     Raises: ArchiveError, VerificationError, DocumentError, MissingError, TransferError, SpaceError,
     ToolError, UsageError when not root, for EROFS, layers that are file systems, times in the
     future, and a root folder that is not 0:0 or has attributes: there, files are written with their
@@ -67,24 +70,59 @@ def convert_image(
     """
     manifest, data = read_image(source, reference, conversion.platform)
     name = f"{source.name}: configuration {manifest.config.digest}"
-    check_image_config(source.blob(manifest.config, limit=MAX_CONFIG), name=name)
-    kind = converted_kind(manifest)
-    if kind is not None:
-        conversion.progress(f"{reference}: is a verity layer already, checking every block")
-        return _copy_checked(source, manifest, data, sink, kind, work=conversion.work, tag=tag)
+    body = source.blob(manifest.config, limit=MAX_CONFIG)
+    check_image_config(body, name=name, platform=conversion.platform)
     with tempfile.TemporaryDirectory(dir=conversion.work, prefix="convert-") as folder:
         work = Path(folder)
-        with flattened(source, manifest, conversion, work=work) as (config, flattener):
-            for parts, mode in mount_points(config.run.get("Volumes", {})):
-                flattener.tree.ensure_folder(parts, mode=mode, mtime=conversion.epoch)
-            if conversion.mounts is not None:
-                _require_runnable(config, flattener, conversion.mounts, reference)
+        making = _Making(reference, manifest.annotations, conversion, work, sink, tag)
+        kind = converted_kind(manifest)
+        if kind is None:
+            with flattened(source, manifest, conversion, work=work) as (config, flattener):
+                return _made(making, config, flattener)
+        conversion.progress(f"{reference}: is a verity layer already, checking every block")
+        path = _checked(source, manifest.layers[0], kind, work)
+        what = f"{source.name}: layer {manifest.layers[0].digest}"
+        with _spooled(conversion, work) as flattener:
+            add_file_system(flattener, path, kind, work=work, what=what)
             STACK.require(flattener.programs(), f"image {reference}")
-            conversion.progress(f"{reference}: packing {conversion.kind}")
-            layer = _pack(flattener, reference, work, conversion)
-        epoch = conversion.epoch
-        body = config.to_bytes(layer.digest, epoch=epoch, created_by="mosb image convert")
-        return put_image(sink, (layer,), body, tag=tag, annotations=manifest.annotations)
+            if not _must_change(flattener, conversion.mounts):
+                _require_mounts(making, flattener, body, name)
+                return _copied(making, manifest, data, body, path)
+            config, diff_ids = parse_config(body, name=name)
+            require_usable(config, diff_ids, manifest, name)
+            if kind == "squashfs":
+                _tell_stripped(flattener, source.name, conversion)
+                return _made(making, config, flattener)
+        # Of an EROFS the owners are seen only by root.
+        with flattened(source, manifest, conversion, work=work) as (config, flattener):
+            return _made(making, config, flattener)
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """What is being made, and where it goes."""
+
+    reference: str
+    annotations: Mapping[str, str]
+    conversion: Conversion
+    work: Path
+    sink: Repository
+    tag: str | None
+
+
+def _made(making: _Making, config: ImageConfig, flattener: Flattener) -> Descriptor:
+    """Pack what was read, and store it."""
+    conversion, name = making.conversion, making.reference
+    for parts, mode in mount_points(config.run.get("Volumes", {})):
+        flattener.tree.ensure_folder(parts, mode=mode, mtime=conversion.epoch)
+    if conversion.mounts is not None:
+        container = Container(conversion.mounts, config.run.get("User", ""))
+        require_runnable(flattener, container, name)
+    STACK.require(flattener.programs(), f"image {name}")
+    conversion.progress(f"{name}: packing {conversion.kind}")
+    layer = _pack(flattener, name, making.work, conversion)
+    body = config.to_bytes(layer.digest, epoch=conversion.epoch, created_by="mosb image convert")
+    return put_image(making.sink, (layer,), body, tag=making.tag, annotations=making.annotations)
 
 
 def read_image(source: Repository, reference: str, platform: Platform) -> tuple[Manifest, bytes]:
@@ -128,22 +166,36 @@ def flattened(
     name = f"{source.name}: configuration {manifest.config.digest}"
     config, diff_ids = parse_config(source.blob(manifest.config, limit=MAX_CONFIG), name=name)
     require_usable(config, diff_ids, manifest, name)
-    with needing_space(folder), tempfile.TemporaryFile(dir=folder, buffering=_BUFFER) as spool:
-        flattener = Flattener(spool, limits=unpacking.limits, policy=unpacking.policy)
+    with _spooled(unpacking, folder) as flattener:
         unpacking.progress(f"{source.name}: unpacking {len(manifest.layers)} layers")
         add_layers(flattener, source, manifest.layers, diff_ids, work=folder)
-        for member in flattener.stripped:
-            unpacking.progress(f"{source.name}: took the set-user-id bit from {member}")
+        _tell_stripped(flattener, source.name, unpacking)
         yield config, flattener
 
 
-def _require_runnable(
-    config: ImageConfig, flattener: Flattener, mounts: tuple[Mount, ...], name: str
-) -> None:
-    """Refuse what the machine would refuse to run, by the same rules, in the same order."""
-    tree = Tree(lambda path: flattener.tree.see_folder(path).problem, mounts)
-    FOLDERS.require(tree, f"image {name}")
-    resolve_user(config.run.get("User", ""), flattener.see_file, image=name)
+@contextmanager
+def _spooled(unpacking: Unpacking, folder: Path) -> Iterator[Flattener]:
+    with needing_space(folder), tempfile.TemporaryFile(dir=folder, buffering=_BUFFER) as spool:
+        yield Flattener(spool, limits=unpacking.limits, policy=unpacking.policy)
+
+
+def _tell_stripped(flattener: Flattener, name: str, unpacking: Unpacking) -> None:
+    for member in flattener.stripped:
+        unpacking.progress(f"{name}: took the set-user-id bit from {member}")
+
+
+def _must_change(flattener: Flattener, mounts: tuple[Mount, ...] | None) -> bool:
+    """Whether a layer that is ready made has to be packed again: it lacks what is mounted in every
+    container, or its files lose a bit."""
+    lacks = any(flattener.tree.see_folder(path).absent for path in KERNEL_FOLDERS)
+    return bool(flattener.stripped) or (mounts is not None and lacks)
+
+
+def _require_mounts(making: _Making, flattener: Flattener, body: bytes, name: str) -> None:
+    mounts = making.conversion.mounts
+    if mounts is not None:
+        user = parse_image_config(body, name=name).user
+        require_runnable(flattener, Container(mounts, user), making.reference)
 
 
 def _pack(flattener: Flattener, name: str, work: Path, conversion: Conversion) -> VerityLayer:
@@ -159,27 +211,23 @@ def _pack(flattener: Flattener, name: str, work: Path, conversion: Conversion) -
     return make_layer(work / "tree", output, kind=kind, epoch=epoch, keep_times=True)
 
 
-def _copy_checked(
-    source: Repository,
-    manifest: Manifest,
-    data: bytes,
-    sink: Repository,
-    kind: FilesystemKind,
-    *,
-    work: Path,
-    tag: str | None,
-) -> Descriptor:
-    layer = manifest.layers[0]
+def _checked(source: Repository, layer: Descriptor, kind: FilesystemKind, work: Path) -> Path:
+    """Return a file with the bytes of a layer whose every block matches its root hash."""
     root_hash = root_hash_of(layer)
-    config = source.blob(manifest.config, limit=MAX_CONFIG)
-    with tempfile.TemporaryDirectory(dir=work, prefix="convert-") as name:
-        path = Path(name) / "layer"
-        with source.open_blob(layer) as chunks, path.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        what = f"{source.name}: layer {layer.digest}"
-        verify_layer(path, kind, root_hash=root_hash, what=what)
-        with path.open("rb") as file:
-            sink.put_blob(layer, iter(lambda: file.read(1 << 20), b""))
+    path = work / "given"
+    with source.open_blob(layer) as chunks, path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+    verify_layer(path, kind, root_hash=root_hash, what=f"{source.name}: layer {layer.digest}")
+    return path
+
+
+def _copied(
+    making: _Making, manifest: Manifest, data: bytes, config: bytes, path: Path
+) -> Descriptor:
+    """Store the image as it is."""
+    sink = making.sink
+    with path.open("rb") as file:
+        sink.put_blob(manifest.layers[0], iter(lambda: file.read(_BUFFER), b""))
     sink.put_blob(manifest.config, (config,))
-    return sink.put_manifest(data, media_type=manifest.media_type, tag=tag)
+    return sink.put_manifest(data, media_type=manifest.media_type, tag=making.tag)

@@ -16,8 +16,16 @@ from machineos.build.recipe.compression import TAR_TYPES, checked, gunzip, ident
 from machineos.build.recipe.filesystem import verify_layer
 from machineos.build.recipe.sandbox import require_root
 from machineos.core.run import perform
-from machineos.errors import DocumentError, Fault
+from machineos.errors import (
+    ArchiveError,
+    DocumentError,
+    Fault,
+    MissingToolError,
+    ToolError,
+    UsageError,
+)
 from machineos.host.pack import erofs, squashfs, zstd
+from machineos.host.pack.pipe import piped
 from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
 
 if TYPE_CHECKING:
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     from machineos.build.recipe.compression import Compression
     from machineos.build.recipe.flatten import Flattener
     from machineos.core.digest import Digest
+    from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
 
@@ -78,6 +87,32 @@ def uncompressed(
         case "zstd":
             with zstd.spooled(whole, work) as path, zstd.decompressed(path, what=what) as plain:
                 yield compression, plain
+
+
+def add_file_system(
+    flattener: Flattener, image: Path, kind: FilesystemKind, *, work: Path, what: str
+) -> None:
+    """Add what is in the file system ``image``, the only layer: nothing in it takes anything away.
+
+    As any user; but of an EROFS owners and attributes are not seen, and only root reads what its
+    owner may not. Raises: ArchiveError, MissingToolError, UsageError.
+    """
+    if kind == "squashfs":
+        problem = f"{what}: is not a whole squashfs"
+        with piped(squashfs.tar_command(image), problem=problem) as chunks:
+            flattener.add(chunks, what=what)
+        return
+    with tempfile.TemporaryDirectory(dir=work, prefix="layer-") as name:
+        tree = Path(name) / "tree"
+        try:
+            perform(erofs.unpack_command(image, tree, owners=False))
+            flattener.add_folder(tree, what=what)
+        except MissingToolError:
+            raise
+        except ToolError as error:
+            raise ArchiveError(f"{what}: cannot be unpacked: {error.message}") from error
+        except PermissionError as error:
+            raise UsageError(f"{what}: holds what only root may read: {error.filename}") from error
 
 
 def _add_filesystem(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import image_shape, progress
+from machineos.cli.developer import image_shape, inspecting, progress
 from machineos.cli.developer.opener import Opener, access
 from machineos.core.clock import SystemClock
 
@@ -139,6 +139,7 @@ def build(
         )
         sink = LayoutRepository(sink_folder, writable=True)
         built = build_recipe(recipe, sink, settings, stages=stages or None)
+        inspecting.note_packed(sink, built)
     _show(built, layout, as_json=as_json)
 
 
@@ -266,6 +267,7 @@ def convert(
         )
         sink = LayoutRepository(image_shape.layout_folder(layout), writable=True)
         descriptor = convert_image(repository, reference, sink, conversion, tag=tag)
+        inspecting.note_packed(sink, {tag: descriptor}, vetted=True)
     _show({tag: descriptor}, layout, as_json=as_json)
 
 

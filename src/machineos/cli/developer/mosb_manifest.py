@@ -15,7 +15,7 @@ from uuid import UUID
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import keysets, progress
+from machineos.cli.developer import inspecting, keysets, progress
 from machineos.cli.developer.opener import Opener
 from machineos.errors import MissingError, UsageError
 
@@ -129,6 +129,7 @@ def publish(
             at=SystemClock().now(),
             product=owner.uuid,
             open_source=opener.source,
+            inspector=inspecting.inspector(watch.say),
             converter=opener,
             defaults=None if skip_bootkit else _defaults(keyset),
             created=None if epoch is None else datetime.fromtimestamp(epoch, UTC),
@@ -191,7 +192,8 @@ def verify(
     with Opener(reach, app.say) as opener:
         registry = opener.registry(repo)
         fetched = _fetch(registry, name, _believed(project, ca, product, needed=True))
-        images = verify_images(registry, fetched.verified, deep=deep)
+        inspector = inspecting.inspector(app.say) if deep else None
+        images = verify_images(registry, fetched.verified, deep=inspector)
     if as_json:
         app.show_json({**_verdict(fetched), "images": [_image_json(image) for image in images]})
         return

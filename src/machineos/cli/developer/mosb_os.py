@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import keysets, progress
+from machineos.cli.developer import inspecting, keysets, progress
 from machineos.cli.developer.opener import access
 
 if TYPE_CHECKING:
@@ -58,12 +58,15 @@ def hostfs_build(*, keyset_name: str, as_json: bool, **given: Any) -> None:  # n
       mosb hostfs build --keyset snakeoil
     """
     from machineos.build.os import appliance, workshop
+    from machineos.oci.layout.folder import LayoutRepository
 
     keyset = keysets.open_keyset(keyset_name)
     with progress.shown(plain=as_json) as watch:
         shop = _workshop(given, watch)
         descriptor = appliance.build_hostfs(keyset.root, shop)
-    _show(workshop.hostfs_layout(keyset.root, shop.variant), "hostfs", descriptor, as_json)
+    layout = workshop.hostfs_layout(keyset.root, shop.variant)
+    inspecting.note_packed(LayoutRepository(layout), {"hostfs": descriptor})
+    _show(layout, "hostfs", descriptor, as_json)
 
 
 @click.group("bootkit")
@@ -119,6 +122,7 @@ def bootkit_build(
     """
     from machineos.build.os import appliance, workshop
     from machineos.build.os.bootkit import Anchored
+    from machineos.oci.layout.folder import LayoutRepository
 
     keyset = keysets.open_keyset(keyset_name)
     anchored = Anchored(keyset, app.read_passphrase(given["passphrase_file"]))
@@ -129,6 +133,7 @@ def bootkit_build(
         )
         descriptor = appliance.build_bootkit(anchored, shop)
     folder = workshop.bootkit_folder(keyset.root, shop.variant)
+    inspecting.note_packed(LayoutRepository(folder / "oci"), {"bootkit": descriptor})
     _show(folder / "oci", workshop.BOOTKIT_TAG, descriptor, as_json)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from machineos.cli import app
+from machineos.cli.developer import inspecting
 from machineos.core.clock import SystemClock
 from machineos.errors import UsageError
 
@@ -96,7 +97,9 @@ class Opener:
             progress=self.say,
             mounts=mounts,
         )
-        return sink, convert_image(repository, reference, sink, conversion)
+        made = convert_image(repository, reference, sink, conversion)
+        inspecting.note_packed(sink, {reference: made}, vetted=True)
+        return sink, made
 
     def _cache(self) -> LayoutRepository:
         from machineos.oci.layout.folder import LayoutRepository

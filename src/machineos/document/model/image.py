@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+Platform = tuple[str, str]  # operating system, architecture
+MACHINE: Platform = ("linux", "amd64")
+
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """The ``config`` object; ``document.rules.configs`` judges it. As it is written but for what

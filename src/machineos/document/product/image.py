@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from machineos.core.jsondoc import decode_json
-from machineos.document.model.image import ImageConfig, Run, User
+from machineos.document.model.image import MACHINE, ImageConfig, Run, User
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.rules import configs
 from machineos.errors import DocumentError
@@ -19,7 +19,7 @@ from machineos.errors import DocumentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from machineos.document.model.image import Sight
+    from machineos.document.model.image import Platform, Sight
     from machineos.document.rules.rule import Rule
 
 
@@ -28,6 +28,8 @@ PASSWD, GROUP = "/etc/passwd", "/etc/group"
 
 class _Config(msgspec.Struct, frozen=True):
     config: Run | None = None
+    os: str | None = None
+    architecture: str | None = None
 
 
 def parse_image_config(data: bytes, *, name: str) -> ImageConfig:
@@ -38,12 +40,12 @@ def parse_image_config(data: bytes, *, name: str) -> ImageConfig:
     return ImageConfig(run.argv, env, run.user, folder, run.signal or "SIGTERM")
 
 
-def check_image_config(data: bytes, *, name: str) -> None:
-    """Check the configuration of an image that may be one that is only mounted, not run.
+def check_image_config(data: bytes, *, name: str, platform: Platform = MACHINE) -> None:
+    """Check the configuration of an image for ``platform`` that may be only mounted, not run.
 
     Raises: DocumentError with every fault; that there is no command is none here.
     """
-    _judged(data, name, [rule for rule in configs.RULES if "convert" in rule.gates])
+    _judged(data, name, [rule for rule in configs.RULES if "convert" in rule.gates], platform)
 
 
 def resolve_user(text: str, see: Callable[[str], Sight], *, image: str) -> User:
@@ -68,9 +70,14 @@ def resolve_user(text: str, see: Callable[[str], Sight], *, image: str) -> User:
     return user
 
 
-def _judged(data: bytes, name: str, rules: Iterable[Rule[Run]]) -> Run:
-    run = decode_json(data, _Config, name=name, limit=MAX_CONFIG).config or Run()
-    faults = [fault for rule in rules for fault in rule.faults(run)]
+def _judged(
+    data: bytes, name: str, rules: Iterable[Rule[Run]], platform: Platform = MACHINE
+) -> Run:
+    body = decode_json(data, _Config, name=name, limit=MAX_CONFIG)
+    run = body.config or Run()
+    built = configs.Built(body.os, body.architecture, platform)
+    faults = configs.PLATFORM.faults(built)
+    faults += [fault for rule in rules for fault in rule.faults(run)]
     if faults:
         raise DocumentError(name, faults)
     return run

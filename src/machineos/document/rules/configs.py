@@ -15,11 +15,12 @@ from machineos.document.model.image import User
 from machineos.document.model.limits import MAX_USER, MAX_WORDS
 from machineos.document.rules.rule import Rule
 from machineos.errors import ArchiveError
+from machineos.oci.graph.platform import architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from machineos.document.model.image import Run
+    from machineos.document.model.image import Platform, Run
     from machineos.document.rules.rule import Gate
 
     Found = Iterator[tuple[str, str]]
@@ -38,6 +39,14 @@ class Account(msgspec.Struct, frozen=True):
     text: str
     passwd: bytes | None
     group: bytes | None
+
+
+class Built(msgspec.Struct, frozen=True):
+    """What an image says that it was built for (None: nothing), and what it has to run on."""
+
+    os: str | None
+    architecture: str | None
+    wanted: Platform
 
 
 def is_plain_path(path: str) -> bool:
@@ -132,6 +141,14 @@ def _files(problems: Sequence[str]) -> Found:
             yield "", problem
 
 
+def _platform(built: Built) -> Found:
+    for key, said, wanted in zip(
+        ("os", "architecture"), (built.os, built.architecture), built.wanted, strict=True
+    ):
+        if said and architecture(said) != wanted:
+            yield key, f"is {said[:40]!r}, not {wanted}"
+
+
 def _folder(run: Run) -> Found:
     if run.folder and not is_plain_path(run.folder):
         yield "config.WorkingDir", f"{run.folder[:80]!r} is not a plain absolute path"
@@ -153,19 +170,22 @@ RULES: tuple[Rule[Run], ...] = (
     Rule("config-signal", "A signal to stop with is one that has a name or number.", _ANY, _signal),
 )
 
-# An image has to be unpacked for these: the publisher does so only when it converts one. Of each
-# file that knows users: why it cannot be read, empty when it can or is not there.
+PLATFORM: Rule[Built] = Rule(
+    "config-platform", "An image is for the machine that is to run it.", _ANY, _platform
+)
+# An image has to be looked into for these. Of each file that knows users: why it cannot be read,
+# empty when it can or is not there.
 USER_FILES: Rule[Sequence[str]] = Rule(
     "config-user-files",
     "What an image says of its users is in plain files.",
-    ("publish", "mosd"),
+    ("publish", "verify", "mosd"),
     _files,
     ArchiveError,
 )
 USER_KNOWN: Rule[Account] = Rule(
     "config-user-known",
     "An image knows the user that its command runs as.",
-    ("publish", "mosd"),
+    ("publish", "verify", "mosd"),
     _unknown,
     hint="use numbers, or add them to the image's /etc/passwd and /etc/group",
 )

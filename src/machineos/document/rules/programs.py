@@ -34,13 +34,12 @@ def _stack(programs: Iterable[Program]) -> Found:
             yield "", f"{program.path[:200]!r} is of 32 bits and does not say what its stack is"
 
 
-# The files of an image have to be seen for this: the publisher sees those that it converts or
-# builds, not what is in a ready-made file system. No hook of the kernel is asked when it makes a
+# An image has to be looked into for this. No hook of the kernel is asked when it makes a
 # stack, so neither IPE nor MDWE refuses such a program on the machine.
 STACK: Rule[Iterable[Program]] = Rule(
     "image-stack",
     "No program of an image has a stack that can be executed.",
-    ("publish", "convert"),
+    ("publish", "convert", "verify"),
     _stack,
     ArchiveError,
     "link it with `-z noexecstack`, or clear the mark with `execstack -c` or"

@@ -47,6 +47,7 @@ RULES: tuple[Rule[Any], ...] = (
     images.CONFIG_SIZE,
     layer.MOUNTABLE,
     *configs.RULES,
+    configs.PLATFORM,
     configs.USER_FILES,
     configs.USER_KNOWN,
     roothash.SIGNED,

@@ -224,11 +224,11 @@ RULES: tuple[Rule[Declaration], ...] = (
     Rule("mount-once", "A target has one volume at one path.", DOCUMENT, _dest_once),
 )  # fmt: skip
 
-# An image has to be unpacked for this: the publisher does so only when it converts one.
+# An image has to be looked into for this.
 FOLDERS: Rule[Tree] = Rule(
     "image-folders",
     "An image has a real folder wherever something is mounted in it.",
-    ("publish", "mosd"),
+    ("publish", "verify", "mosd"),
     _folders,
     ArchiveError,
     "the image must have a real folder there",

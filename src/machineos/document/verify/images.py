@@ -24,7 +24,7 @@ from machineos.document.product.artifacts import (
     ROOT_HASH_SIGNATURE,
     Referrers,
 )
-from machineos.document.product.image import parse_image_config
+from machineos.document.product.image import check_image_config, parse_image_config
 from machineos.document.rules import images, roothash
 from machineos.document.verify.proof import Proof
 from machineos.errors import DigestError
@@ -119,6 +119,16 @@ def read_config(repository: Repository, manifest: Manifest, name: str) -> ImageC
     images.CONFIG_SIZE.require(manifest, name)
     data = repository.blob(manifest.config, limit=MAX_CONFIG)
     return parse_image_config(data, name=f"configuration of the {name}")
+
+
+def check_config(repository: Repository, manifest: Manifest, name: str) -> None:
+    """Check what an image says of itself that may be one that is only mounted.
+
+    Raises: as ``read_config``.
+    """
+    images.CONFIG_SIZE.require(manifest, name)
+    data = repository.blob(manifest.config, limit=MAX_CONFIG)
+    check_image_config(data, name=f"configuration of the {name}")
 
 
 def root_hash_signatures(

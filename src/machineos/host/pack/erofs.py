@@ -28,11 +28,12 @@ def make_command(tree: Path, output: Path, *, epoch: int) -> Command:
     return Command(("mkfs.erofs", *options, str(output), str(tree)), _TIMEOUT)
 
 
-def unpack_command(image: Path, tree: Path) -> Command:
+def unpack_command(image: Path, tree: Path, *, owners: bool = True) -> Command:
     """Return the command that writes the files of ``image``, verified before, into the new folder
-    ``tree``.
+    ``tree``; with their ``owners``, for which it has to run as root.
 
     Extended attributes are lost: ``fsck.erofs`` before 1.8 cannot write them.
     """
-    argv = ("fsck.erofs", f"--extract={tree}", "--preserve", "-d0", str(image))
+    keep = ("--preserve",) if owners else ("--no-preserve-owner", "--preserve-perms")
+    argv = ("fsck.erofs", f"--extract={tree}", *keep, "-d0", str(image))
     return Command(argv, _TIMEOUT)

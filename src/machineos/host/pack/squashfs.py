@@ -47,3 +47,9 @@ def unpack_command(image: Path, tree: Path) -> Command:
     ``tree``."""
     flags = ("-no-progress", "-quiet", "-strict-errors", "-no-wildcards", "-dest", str(tree))
     return Command(("unsquashfs", *flags, str(image)), _TIMEOUT)
+
+
+def tar_command(image: Path) -> tuple[str, ...]:
+    """Return the program (squashfs-tools-ng) that writes all that is in ``image``, a stranger's, to
+    its standard output as a tar archive: owners, devices and attributes too, as any user."""
+    return ("sqfs2tar", "--no-skip", "--root-becomes", ".", str(image))

@@ -12,11 +12,10 @@ import msgspec
 import pytest
 
 from changed import replace
-from fakes.layers import layer_content
+from fakes.layers import AnyLayer, layer_content
 from fakes.repository import MemoryRepository
 from machineos.build.publish.plan import (
     BOOTKIT_VERSION,
-    PLATFORM,
     Defaults,
     Plan,
     Publishing,
@@ -26,6 +25,7 @@ from machineos.build.publish.plan import (
 from machineos.build.publish.source import ImageTarget, Source
 from machineos.core.digest import Digest
 from machineos.core.word import RootHash
+from machineos.document.model.image import MACHINE
 from machineos.document.model.install import Mount, Network, Storage, UpdateType
 from machineos.errors import (
     DigestError,
@@ -133,6 +133,7 @@ def publishing(
         "at": NOW,
         "product": PRODUCT,
         "open_source": lambda _source: images,
+        "inspector": AnyLayer(),
     }
     return Publishing(source, **{**values, **changes})
 
@@ -422,7 +423,7 @@ ARM = {"os": "linux", "architecture": "arm64"}
 
 
 def test_an_index_gives_the_image_of_our_platform(images: MemoryRepository) -> None:
-    assert PLATFORM == ("linux", "amd64")
+    assert MACHINE == ("linux", "amd64")
     entries = listed(images, ARM, AMD, AMD)
     assert plan(images).images[0].descriptor.digest == entries[1].digest
     whole = images.resolve("zot")

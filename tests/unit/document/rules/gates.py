@@ -164,7 +164,7 @@ def verify(scene: Scene, document: Json) -> None:
 
 def verify_signed(scene: Scene) -> None:
     """The same of what is in the registry already."""
-    verify_images(scene.world.registry, fetch(scene).verified, deep=False)
+    verify_images(scene.world.registry, fetch(scene).verified, deep=None)
 
 
 def install(scene: Scene, document: Json) -> None:

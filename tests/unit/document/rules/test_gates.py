@@ -12,7 +12,7 @@ import pytest
 
 from machineos.document.rules.registry import RULES
 from machineos.document.rules.rule import Gate
-from machineos.errors import DocumentError, MachineOSError
+from machineos.errors import DocumentError, MachineOSError, SeveralError
 from unit.document.conftest import World
 from unit.document.rules import gates
 from unit.document.rules.bad import BAD
@@ -51,6 +51,8 @@ def test_what_is_good_passes_every_gate(scene: Scene) -> None:
 
 def said(error: MachineOSError, rule: str) -> list[str]:
     """Return what an error says because of that rule."""
+    if isinstance(error, SeveralError):
+        return [message for one in error.errors for message in said(one, rule)]
     if isinstance(error, DocumentError):
         return [fault.message for fault in error.faults if fault.rule == rule]
     return [error.message] if error.rule == rule else []

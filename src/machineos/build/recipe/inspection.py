@@ -1,0 +1,211 @@
+"""What has to hold of a layer that is a file system already, before a machine gets it.
+
+A conversion makes a layer that has a right hash tree and holds nothing bad; one that came ready is
+looked into instead: every block by its root hash, every member by the rules for those of archives,
+the programs, and for a container the folders and the user that it needs: the same functions decide.
+Invariant: nothing is ever mounted (docs/adr/0032).
+
+What was proved of a layer is kept in a ``Record``, by its digest and all that the question was
+about, and not asked again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from machineos.build.recipe.filesystem import verify_layer
+from machineos.build.recipe.flatten import Flattener
+from machineos.build.recipe.layers import add_file_system
+from machineos.build.recipe.member import Limits, Policy
+from machineos.core.files import needing_space
+from machineos.document.product.image import resolve_user
+from machineos.document.rules.layer import layer_name
+from machineos.document.rules.programs import STACK
+from machineos.document.rules.storage import FOLDERS, Tree
+from machineos.document.verify.layers import require_seen, see
+from machineos.host.kernel.superblock import BLOCK
+from machineos.oci.model.atomfs import layer_type_of, root_hash_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from machineos.build.recipe.record import Record, Statement
+    from machineos.core.digest import Digest
+    from machineos.document.model.install import Mount
+    from machineos.oci.model.documents import Descriptor, Manifest
+    from machineos.oci.model.repository import Repository
+
+# Goes up when a rule about the content of layers gets stricter: what is in a record counts no more.
+_RULES = "1"
+_BUFFER = 1 << 20
+
+
+@runtime_checkable
+class Files(Protocol):
+    """A repository whose blobs are files here."""
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Return where the blob is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What a container will have mounted, and who it runs as."""
+
+    mounts: tuple[Mount, ...]
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """The image of the service ``name``, called ``what`` in messages, has the layer; ``container``
+    None is one that is not run."""
+
+    name: str
+    what: str
+    container: Container | None = None
+
+
+class Inspects(Protocol):
+    """Looks into layers that are ready made. Raises: see ``Inspector``."""
+
+    def inspect(self, repository: Repository, manifest: Manifest, use: Use) -> None:
+        """Look at every layer of an image."""
+        ...
+
+    def inspect_layer(self, repository: Repository, layer: Descriptor, uses: Sequence[Use]) -> None:
+        """Look at one layer, for all its uses."""
+        ...
+
+    def look(
+        self,
+        repository: Repository,
+        layer: Descriptor,
+        chunks: Iterator[bytes],
+        uses: Sequence[Use],
+    ) -> None:
+        """The same of a layer that is being read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inspector:
+    """Looks into layers. ``work`` is a folder for temporary files, on a disk with room for them."""
+
+    work: Path
+    record: Record
+    limits: Limits = field(default_factory=Limits)
+    say: Callable[[str], None] = field(default=lambda _line: None)
+
+    def inspect(self, repository: Repository, manifest: Manifest, use: Use) -> None:
+        """Look at every layer of an image, read from ``repository`` where that is needed.
+
+        Raises: VerificationError (a block that its root hash does not cover, ...), ArchiveError
+        (what is inside), DocumentError (no such user), DigestError, TransferError, SpaceError,
+        MissingToolError.
+        """
+        for layer in manifest.layers:
+            self.inspect_layer(repository, layer, (use,))
+
+    def inspect_layer(self, repository: Repository, layer: Descriptor, uses: Sequence[Use]) -> None:
+        """The same of one layer, for all its uses."""
+        if not self.knows(layer, uses):
+            with repository.open_blob(layer) as chunks:
+                self.look(repository, layer, chunks, uses)
+
+    def knows(self, layer: Descriptor, uses: Sequence[Use]) -> bool:
+        """Whether all of it was proved before."""
+        return all(self.record.knows(one) for one in _statements(layer, uses))
+
+    def look(
+        self,
+        repository: Repository,
+        layer: Descriptor,
+        chunks: Iterator[bytes],
+        uses: Sequence[Use],
+    ) -> None:
+        """Look at a layer whose bytes are ``chunks``, opened in ``repository``, for all its uses.
+
+        What is known is not read. Raises: see ``inspect``.
+        """
+        if self.knows(layer, uses):
+            return
+        what = f"{uses[0].what}: {layer_name(layer)}"
+        self.say(f"look into {what}")
+        with needing_space(self.work), self._file(repository, layer, chunks) as path:
+            whole, *inside = _statements(layer, uses)
+            if not self.record.knows(whole):
+                _require_whole(path, layer, uses[0].what)
+                self.record.note(whole)
+            if not all(self.record.knows(one) for one in inside):
+                self._inside(path, layer, uses, what)
+                for one in inside:
+                    self.record.note(one)
+
+    def note_packed(self, manifest: Manifest, *, vetted: bool) -> None:
+        """Keep of an image that it was packed here, ``vetted`` of what came in archives."""
+        for layer in manifest.layers:
+            statements = _statements(layer, ())
+            for one in statements if vetted else statements[:1]:
+                self.record.note(one)
+
+    @contextmanager
+    def _file(
+        self, repository: Repository, layer: Descriptor, chunks: Iterable[bytes]
+    ) -> Iterator[Path]:
+        """Yield a file with the bytes of a layer, all of them checked against its digest."""
+        if isinstance(repository, Files):
+            for _ in chunks:
+                pass
+            yield repository.blob_path(layer.digest)
+            return
+        with tempfile.NamedTemporaryFile(dir=self.work, prefix="layer-") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            yield Path(file.name)
+
+    def _inside(self, path: Path, layer: Descriptor, uses: Sequence[Use], what: str) -> None:
+        kind = layer_type_of(layer).filesystem
+        with tempfile.TemporaryFile(dir=self.work, buffering=_BUFFER) as spool:
+            # Its set-user-id bits stay: it is not changed here, and mounted without their effect.
+            flattener = Flattener(spool, limits=self.limits, policy=Policy(setuid="keep"))
+            add_file_system(flattener, path, kind, work=self.work, what=what)
+            STACK.require(flattener.programs(), what)
+            for use in uses:
+                if use.container is not None:
+                    require_runnable(flattener, use.container, use.name)
+
+
+def _require_whole(path: Path, layer: Descriptor, name: str) -> None:
+    with path.open("rb") as file:
+        head = see(layer, iter(lambda: file.read(BLOCK), b""), tree=True)
+    require_seen(head, name)
+    kind, what = layer_type_of(layer).filesystem, f"{name}: {layer_name(layer)}"
+    verify_layer(path, kind, root_hash=root_hash_of(layer), what=what)
+
+
+def require_runnable(flattener: Flattener, container: Container, name: str) -> None:
+    """Refuse what the machine would refuse to run, by the same rules, in the same order.
+
+    Raises: ArchiveError, DocumentError.
+    """
+    tree = Tree(lambda path: flattener.tree.see_folder(path).problem, container.mounts)
+    FOLDERS.require(tree, f"image {name}")
+    resolve_user(container.user, flattener.see_file, image=name)
+
+
+def _statements(layer: Descriptor, uses: Sequence[Use]) -> list[Statement]:
+    """Return what is to be proved: that the layer is whole first, then what is inside."""
+    about = (_RULES, layer_type_of(layer).filesystem, str(layer.digest))
+    containers = {use.container for use in uses if use.container is not None}
+    runs = (
+        ("runs", *about, one.user, *sorted(mount.dest for mount in one.mounts))
+        for one in containers
+    )
+    return [("whole", *about, root_hash_of(layer)), ("vetted", *about), *runs]
