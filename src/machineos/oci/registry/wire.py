@@ -228,7 +228,7 @@ def _no_tunnel(what: str, status: int, reason: str) -> TransferError:
     if status == _PROXY_WANTS_LOGIN:
         return AuthError(
             f"{what}: it wants to know who we are, or does not believe it",
-            hint="set the variable to http://user:password@host:port",
+            hint="the variable takes user:password@ before the host",
             status=status,
         )
     said = "".join(char for char in reason if char.isprintable())

@@ -210,7 +210,7 @@ def test_a_proxy_that_wants_to_know_who_we_are(
         with pytest.raises(AuthError, match=f"through the proxy {proxy.host}: ") as caught:
             client.repository("a/b").tags()
     assert "wrongword" not in str(caught.value) + str(caught.value.__cause__)
-    assert caught.value.hint == "set the variable to http://user:password@host:port"
+    assert caught.value.hint == "the variable takes user:password@ before the host"
     assert clock.slept == []
     assert len(proxy.seen) == 1
 
