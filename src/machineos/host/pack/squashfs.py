@@ -53,3 +53,8 @@ def tar_command(image: Path) -> tuple[str, ...]:
     """Return the program (squashfs-tools-ng) that writes all that is in ``image``, a stranger's, to
     its standard output as a tar archive: owners, devices and attributes too, as any user."""
     return ("sqfs2tar", "--no-skip", "--root-becomes", ".", str(image))
+
+
+def version_command() -> Command:
+    """Return the command that prints which ``mksquashfs`` this is, in its first line."""
+    return Command(("mksquashfs", "-version"), 60.0)
