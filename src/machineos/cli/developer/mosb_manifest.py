@@ -18,6 +18,7 @@ from machineos.cli.developer import inspecting, keysets, progress
 from machineos.cli.developer import manifest_shape as shape
 from machineos.cli.developer.manifest_lock import Mode, for_publish, lock_options
 from machineos.cli.developer.manifest_lock import lock as lock_command
+from machineos.cli.developer.manifest_mount import mount, unmount
 from machineos.cli.developer.opener import Opener
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def manifest() -> None:
     """Publish, verify and show the signed manifest of a product."""
 
 
-manifest.add_command(lock_command)
+for _command in (lock_command, mount, unmount):
+    manifest.add_command(_command)
 
 
 @manifest.command()
