@@ -125,7 +125,7 @@ def _target(install: Install, name: str, where: str) -> Target:
         if target.service_name == name:
             return target
     there = ", ".join(target.service_name for target in install.targets)
-    raise MissingError(f"{where} has no target {name[:80]!r}", hint=f"it has: {there:.500}")
+    raise MissingError(f"{where} names no target {name[:80]!r}", hint=f"it has: {there:.500}")
 
 
 def _cache() -> Path:

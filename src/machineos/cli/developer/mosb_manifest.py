@@ -16,6 +16,7 @@ import click
 from machineos.cli import app, options
 from machineos.cli.developer import inspecting, keysets, progress
 from machineos.cli.developer import manifest_shape as shape
+from machineos.cli.developer.manifest_init import init
 from machineos.cli.developer.manifest_lock import Mode, for_publish, lock_options
 from machineos.cli.developer.manifest_lock import lock as lock_command
 from machineos.cli.developer.manifest_mount import mount, unmount
@@ -32,7 +33,7 @@ def manifest() -> None:
     """Publish, verify and show the signed manifest of a product."""
 
 
-for _command in (lock_command, mount, unmount):
+for _command in (init, lock_command, mount, unmount):
     manifest.add_command(_command)
 
 

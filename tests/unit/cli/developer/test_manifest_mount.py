@@ -63,7 +63,7 @@ def test_a_target_is_shown_and_taken_away(ready: Mosb) -> None:
 
 
 def test_only_what_is_verified_and_there_is_shown(ready: Mosb) -> None:
-    with pytest.raises(MissingError, match="no target 'web'") as caught:
+    with pytest.raises(MissingError, match="names no target 'web'") as caught:
         mount(ready, "web")
     assert "zot" in caught.value.hint
     with pytest.raises(UsageError, match="whom to believe"):
