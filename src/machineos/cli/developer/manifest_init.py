@@ -33,14 +33,14 @@ _BUILT = Path("oci")  # where ``mosb image build`` puts what it builds
     help="The file to write; - is standard output.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
-@options.plain_http
+@options.registries
 @options.as_json
 def init(
     images: tuple[str, ...],
     product: str | None,
     output: Path,
     force: bool,
-    plain_http: bool,
+    reach: options.Reach,
     as_json: bool,
 ) -> None:
     """Write a first manifest.yaml: a target for each IMAGE, with what the image asks for.
@@ -62,14 +62,18 @@ def init(
         raise ConflictError(f"{output} exists already", hint="--force replaces it")
     if shown and as_json:
         raise UsageError("--output - prints the manifest, --json prints JSON: give one of them")
-    with progress.shown(plain=as_json) as watch, Opener(plain_http, watch.say) as opener:
+    with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         found = [_look(opener, text, watch) for text in images or _built()]
     made = draft(product or _folder_name(), found)
     if not shown:
         write_atomic(output, made.text.encode())
     if as_json:
         app.show_json(_json(made, output))
-        return
+    else:
+        _show(made, output, shown=shown)
+
+
+def _show(made: Draft, output: Path, *, shown: bool) -> None:
     if shown:
         click.echo(made.text, nl=False)
     for note in made.notes:

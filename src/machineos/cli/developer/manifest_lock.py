@@ -88,21 +88,21 @@ def lock(
     path = lock_path(file)
     old = load_lock(path)
     if check and old is None:
-        raise MissingError(f"{path} does not exist", hint="mosb manifest lock writes it")
+        raise _missing(path)
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         new = make_lock(targets, opener.source, this_builder(), watch.say)
-    known = None if old is None else _without_keyset(old) if skip_bootkit else old
-    changes = () if known is None else differences(known, new)
-    tools = () if old is None else other_tools(old.builder, new.builder)
+    changes: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    if old is not None:
+        changes = differences(_without_keyset(old) if skip_bootkit else old, new)
+        tools = other_tools(old.builder, new.builder)
     written = not check and write_lock(path, new)
     if as_json:
         images = [{"source": one.source, "digest": str(one.digest)} for one in new.images]
         result = {"lock": str(path), "written": written, "moved": changes, "tools": tools}
         app.show_json({**result, "images": images})
     else:
-        for line in (*changes, *tools):
-            app.show(line)
-        app.show(f"{path}: {len(new.images)} images" + _how(written=written, changes=changes))
+        _show(path, new, (*changes, *tools), how="written" if written else _moved(changes))
     if check and changes:
         raise ConflictError(
             f"{path} is not what the sources are now:" + "".join(f"\n  {one}" for one in changes),
@@ -143,7 +143,7 @@ def for_publish(
         return new, lines
     if old is None:
         if mode == "locked":
-            raise MissingError(f"{path} does not exist", hint="mosb manifest lock writes it")
+            raise _missing(path)
         return None, ()
     require_fit(old, targets, name=str(path))
     say(f"use {path}")
@@ -177,10 +177,18 @@ def _without_keyset(lock: Lock) -> Lock:
     return replace(lock, images=images)
 
 
-def _how(*, written: bool, changes: tuple[str, ...]) -> str:
-    if written:
-        return ", written"
-    return f", {len(changes)} moved" if changes else ", nothing moved"
+def _missing(path: Path) -> MissingError:
+    return MissingError(f"{path} does not exist", hint="mosb manifest lock writes it")
+
+
+def _show(path: Path, lock: Lock, lines: tuple[str, ...], *, how: str) -> None:
+    for line in lines:
+        app.show(line)
+    app.show(f"{path}: {len(lock.images)} images, {how}")
+
+
+def _moved(changes: tuple[str, ...]) -> str:
+    return f"{len(changes)} moved" if changes else "nothing moved"
 
 
 def _say_all(say: Callable[[str], None], lines: tuple[str, ...] | list[str]) -> None:

@@ -45,7 +45,7 @@ _HOW: dict[Way, str] = {
     type=click.Choice(["kernel", "fuse", "unpacked"]),
     help="How to show it (default: the first of these that works here).",
 )
-@options.plain_http
+@options.registries
 @options.as_json
 def mount(
     name: str,
@@ -56,7 +56,7 @@ def mount(
     ca: Path | None,
     product: UUID | None,
     way: Way | None,
-    plain_http: bool,
+    reach: options.Reach,
     as_json: bool,
 ) -> None:
     """Show the files of TARGET, a service of a published manifest, at the folder DIR.
@@ -76,7 +76,7 @@ def mount(
 
     believed = shape.believed(project, ca, product, needed=True)
     cache = _cache()
-    with progress.shown(plain=as_json) as watch, Opener(plain_http, watch.say) as opener:
+    with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         registry = opener.registry(repo)
         watch.say(f"verify {registry.name}/{name}")
         verified = shape.fetch(registry, name, believed).verified

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,8 @@ from machineos.build.recipe.inputs import Input, Inputs, inputs_artifact
 from machineos.core.digest import Digest
 from machineos.errors import ConflictError, DocumentError, MachineOSError, MissingError
 from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import Descriptor
+from machineos.oci.model.reference import ImageSource
 from machineos.oci.model.repository import Repository
 from unit.document.conftest import SOURCE, World, open_layout, put_image
 
@@ -229,9 +233,50 @@ def test_a_locked_image_that_is_gone_says_what_to_do(world: World) -> None:
     with pytest.raises(MissingError, match=r"zot .*: the image that manifest.lock has") as caught:
         world.publish(lock=gone)
     assert "mosb manifest lock" in caught.value.hint
-    LayoutRepository(world.images)
     elsewhere = parse_source(world.source(SOURCE.replace(":zot", ":none")).encode()).targets
     nothing = Lock(BUILDER, (LockedImage(f"oci:{world.images}:none", ONE),))
     assert moved_since(nothing, elsewhere, open_layout, registries=False) == (
         f"oci:{world.images}:none is no longer there, the lock has {ONE}",
     )
+
+
+class Asked:
+    """A registry in memory that remembers what it was asked for."""
+
+    def __init__(self, world: World, tag: str) -> None:
+        self.layout = LayoutRepository(world.images)
+        self.tag = tag
+        self.name = "registry.example/zot"
+        self.references: list[str] = []
+
+    def resolve(self, reference: str) -> Descriptor:
+        self.references.append(reference)
+        return self.layout.resolve(self.tag if reference == "1" else reference)
+
+    def manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+        self.references.append(reference)
+        return self.layout.manifest(self.tag if reference == "1" else reference)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.layout, name)
+
+
+def test_a_registry_is_asked_for_no_tag_unless_somebody_wants_to_know(world: World) -> None:
+    text = SOURCE.replace("oci:{images}:zot", "docker://registry.example/zot:1")
+    asked = Asked(world, "zot")
+
+    def opened(source: ImageSource) -> Repository:
+        return open_layout(source) if source.folder else cast("Repository", asked)
+
+    wanted = targets(world, text)
+    made = make_lock(wanted, opened, BUILDER)
+    assert made.images[0].source == "docker://registry.example/zot:1"
+    assert asked.references == ["1"]
+    asked.references.clear()
+    asked.tag = "two"
+    assert moved_since(made, wanted, opened, registries=False) == ()
+    world.publish(text, lock=made, open_source=opened)
+    assert str(made.images[0].digest) in asked.references
+    assert "1" not in asked.references
+    (line,) = moved_since(made, wanted, opened, registries=True)
+    assert line.startswith("docker://registry.example/zot:1 is now sha256:")
