@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from machineos.build.publish.plan import VERSION_LABEL
 from machineos.build.publish.source import parse_source
 from machineos.core.idrange import needs_range
 from machineos.core.printable import printable
@@ -21,6 +20,7 @@ from machineos.document.model.names import Version
 from machineos.document.rules.subject import TYPE_OF_NAME
 from machineos.document.rules.targets import NAMES_OF_UNITS
 from machineos.errors import DocumentError
+from machineos.oci.model.documents import VERSION_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -41,6 +41,7 @@ from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import (
     CONFIG,
     DOCKER_CONFIG,
+    VERSION_LABEL,
     Descriptor,
     Index,
     Manifest,
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     from machineos.trust.keys.signer import Signer
 
 BOOTKIT_VERSION = "1.0.0"
-VERSION_LABEL = "org.opencontainers.image.version"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

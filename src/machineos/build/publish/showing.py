@@ -6,7 +6,7 @@ what is mounted or unpacked. So what is seen is what was verified. The kernel's 
 check again at every read, against a disk that changes: nobody can change this copy, and it takes a
 device mapper, which few builders have.
 
-``plan`` decides how, the rest carries it out.
+How it is shown is decided in ``ways``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import stat
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from machineos.build.publish.ways import Facts, Way, plan
 from machineos.build.recipe.filesystem import verify_layer
 from machineos.core.files import needing_space, read_bounded, write_atomic
 from machineos.core.jsondoc import decode_json
@@ -39,17 +40,8 @@ if TYPE_CHECKING:
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
 
-Way = Literal["kernel", "fuse", "unpacked"]
-WAYS: tuple[Way, ...] = ("kernel", "fuse", "unpacked")
 _MAX_RECORD = 1 << 16
 _FLAGS = mount.Flag.RDONLY | mount.Flag.NOSUID | mount.Flag.NODEV
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """What this machine and this user can do: mount by the kernel, mount by FUSE."""
-
-    kernel: bool
-    fuse: bool
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -68,24 +60,6 @@ def facts() -> Facts:
     helper = root or find(fuse.HELPER) is not None
     able = find(fuse.PROGRAM) is not None and helper and os.access("/dev/fuse", os.R_OK | os.W_OK)
     return Facts(kernel=root and Path("/dev/loop-control").exists(), fuse=able)
-
-
-def plan(found: Facts, filesystems: tuple[str, ...], wanted: Way | None) -> Way:
-    """Return how to show layers of these file systems. Raises: MissingError (not as ``wanted``)."""
-    can: dict[Way, bool] = {
-        "kernel": found.kernel,
-        "fuse": found.fuse and filesystems == ("squashfs",),
-        "unpacked": True,
-    }
-    if wanted is None:
-        return next(way for way in WAYS if can[way])
-    if not can[wanted]:
-        raise MissingError(
-            f"this image cannot be shown by {wanted} here",
-            hint="kernel needs root and loop devices, fuse needs squashfuse, fuse3 and an image "
-            "with one squashfs layer; unpacked needs only room",
-        )
-    return wanted
 
 
 def show(

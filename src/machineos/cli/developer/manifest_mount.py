@@ -19,7 +19,7 @@ from machineos.errors import MissingError
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from machineos.build.publish.showing import Way
+    from machineos.build.publish.ways import Way
     from machineos.document.model.install import Install, Target
 
 _HOW: dict[Way, str] = {

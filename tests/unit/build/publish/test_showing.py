@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from machineos.build.publish.showing import Facts, Way, facts, plan
+from machineos.build.publish.showing import facts
+from machineos.build.publish.ways import Facts, Way, plan
 from machineos.errors import (
     MissingError,
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.publish.showing import Way, hide, show
+from machineos.build.publish.showing import hide, show
+from machineos.build.publish.ways import Way
 from machineos.build.recipe.config import ImageConfig
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.image import put_image

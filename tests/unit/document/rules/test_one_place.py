@@ -58,7 +58,7 @@ BESIDE = {
     "build/publish/publish.py:write": "the registry stored something else",
     "build/publish/showing.py:_require_free": "the folder is in use",
     "build/publish/showing.py:hide": "nothing is shown there",
-    "build/publish/showing.py:plan": "the machine cannot mount",
+    "build/publish/ways.py:plan": "the machine cannot mount",
     "build/publish/source.py:Mebibytes.parse": "a value that cannot be read",
     "build/publish/source.py:parse_source": "hands on the faults of the rules with their lines",
     "build/publish/verify.py:_require_blobs": "a blob is not in the registry",
