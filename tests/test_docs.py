@@ -13,6 +13,8 @@ import msgspec
 import pytest
 
 from machineos import errors
+from machineos.build.publish import lock
+from machineos.build.recipe import inputs
 from machineos.document.between import bootsettings, handover, status
 from machineos.document.state import leases
 
@@ -197,6 +199,8 @@ def test_exit_codes_are_those_of_errors() -> None:
         ("Leases", leases.Leases),
         ("Leases", leases.Lease),
         ("Initrd", bootsettings.Settings),
+        ("manifest.lock", lock.Builder),
+        ("manifest.lock", inputs.Input),
     ],
 )
 def test_formats_names_every_key(title: str, model: type[msgspec.Struct]) -> None:

@@ -45,6 +45,7 @@ from machineos.build.recipe.build import Settings, build
 from machineos.build.recipe.config import ImageConfig
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.image import put_image
+from machineos.build.recipe.inputs import Input, Inputs, inputs_artifact
 from machineos.build.recipe.recipe import parse_recipe
 from machineos.build.recipe.stageplan import LayerMeta
 from machineos.core.files import locked, write_atomic
@@ -129,6 +130,12 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
             tag=BOOTKIT_TAG,
             annotations={VERSION_LABEL: shop.version, HARDWARE_LABEL: shop.hardware.label},
         )
+        made_of = (
+            Input("bootkit", "debian", f"{boot_suite(shop.hardware).name} {shop.hardware.label}"),
+            Input("bootkit", "kernel", kernel),
+            Input("bootkit", "modules", kernel, volume.digest),
+        )
+        inputs_artifact(descriptor, Inputs(made_of)).store(sink)
         shutil.rmtree(work)
         write_atomic(stamp, key.encode())
     return descriptor

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from machineos.build.publish.lock import require_fit
 from machineos.build.publish.source import ImageTarget
 from machineos.build.publish.together import each
 from machineos.build.recipe.inspection import Container, Use
@@ -40,6 +41,7 @@ from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import (
     CONFIG,
     DOCKER_CONFIG,
+    VERSION_LABEL,
     Descriptor,
     Index,
     Manifest,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from uuid import UUID
 
+    from machineos.build.publish.lock import Lock
     from machineos.build.publish.source import Source
     from machineos.build.recipe.inspection import Inspects
     from machineos.core.digest import Digest
@@ -63,7 +66,6 @@ if TYPE_CHECKING:
     from machineos.trust.keys.signer import Signer
 
 BOOTKIT_VERSION = "1.0.0"
-VERSION_LABEL = "org.opencontainers.image.version"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -95,7 +97,8 @@ class Publishing:
 
     ``ca_pem``, ``at`` and ``product`` are what a machine will check the document with.
     ``defaults`` None leaves hostfs and bootkit out, for updates of services only. ``created`` is
-    the time in the artifacts, None for that of the newest image.
+    the time in the artifacts, None for that of the newest image. With a ``lock`` each image is the
+    one that it has, whatever its source has come to mean.
     """
 
     source: Source
@@ -108,6 +111,7 @@ class Publishing:
     converter: Converter | None = None
     defaults: Defaults | None = None
     created: datetime | None = None
+    lock: Lock | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,10 @@ def prepare(publishing: Publishing, say: Callable[[str], None] = lambda _line: N
     """
     source, signer = publishing.source, publishing.signer
     resolver = _Resolver(publishing, say)
-    sources = each(resolver.find, with_defaults(source.targets, publishing.defaults))
+    targets = with_defaults(source.targets, publishing.defaults)
+    if publishing.lock is not None:
+        require_fit(publishing.lock, targets, name="manifest.lock")
+    sources = each(resolver.find, targets)
     found = each(resolver.image, sources)
     install = Install(
         version=VERSION,
@@ -181,6 +188,7 @@ def with_defaults(
             ImageTarget(
                 service_name="hostfs",
                 source=defaults.hostfs(),
+                lock_name="keyset:hostfs",
                 version="",
                 service_type="hostfs",
                 network=Network(type="host"),
@@ -191,6 +199,7 @@ def with_defaults(
             ImageTarget(
                 service_name="bootkit",
                 source=defaults.bootkit(),
+                lock_name="keyset:bootkit",
                 version=BOOTKIT_VERSION,
                 service_type="fs-only",
                 network=Network(type="host"),
@@ -222,6 +231,7 @@ class _Resolver:
         self._inspector = publishing.inspector
         self._signer = publishing.signer
         self._hardware = publishing.source.hardware
+        self._lock = publishing.lock
         self._say = say
 
     def find(self, wanted: ImageTarget) -> _Found:
@@ -232,7 +242,7 @@ class _Resolver:
         what = f"target {wanted.service_name} ({wanted.source})"
         self._say(f"find {wanted.service_name} at {wanted.source}")
         repository = self._open(wanted.source)
-        descriptor, data = repository.manifest(wanted.source.selector)
+        descriptor, data = self._manifest(repository, wanted, what)
         _check_claims(wanted, descriptor, len(data), what)
         document = parse_document(data, name=what, media_type=descriptor.media_type)
         if isinstance(document, Index):
@@ -315,6 +325,21 @@ class _Resolver:
         else:
             check_image_config(config, name=name)
         return parse_json(config, name=name)
+
+    def _manifest(
+        self, repository: Repository, wanted: ImageTarget, what: str
+    ) -> tuple[Descriptor, bytes]:
+        """Return what the source names; where there is a lock, what it has: no tag is asked for."""
+        locked = None if self._lock is None else self._lock.digest_of(wanted)
+        if locked is None:
+            return repository.manifest(wanted.source.selector)
+        try:
+            return repository.manifest(str(locked))
+        except MissingError as error:
+            raise MissingError(
+                f"{what}: the image that manifest.lock has is not there: {error.message}",
+                hint="mosb manifest lock takes the one that is there now",
+            ) from error
 
     def _created(self, repository: Repository, document: Manifest, what: str) -> datetime | None:
         """Return when the image at the source was made: a conversion may not keep it."""

@@ -124,6 +124,8 @@ class ImageTarget(msgspec.Struct, frozen=True, kw_only=True):
 
     ``digest`` (empty: not given) and ``size`` (None: not given) are the author's claim about it.
     An empty ``version`` stands for the one that the image carries; only a default has it.
+    ``lock_name`` is what ``manifest.lock`` calls the source where that is not what it is written
+    as.
     """
 
     service_name: str
@@ -135,6 +137,7 @@ class ImageTarget(msgspec.Struct, frozen=True, kw_only=True):
     storage: tuple[Mount, ...] = ()
     digest: str = ""
     size: int | None = None
+    lock_name: str = ""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from machineos.build.recipe import imports as importing
+from machineos.build.recipe import inputs as recording
 from machineos.build.recipe.config import ImageConfig
 from machineos.build.recipe.conversion import Unpacking
 from machineos.build.recipe.convert import read_image, unpack_image
@@ -130,6 +131,7 @@ class _Builder:
         self._stages = settings.cache / "stages"
         self._stages.mkdir(exist_ok=True)
         self._done: dict[str, Path] = {}
+        self._inputs: dict[str, recording.Inputs] = {}
         self._downloads = Downloads(
             settings.cache / "downloads",
             settings.clock,
@@ -146,6 +148,7 @@ class _Builder:
         epoch = self._settings.epoch
         folder = self._stages / stage_key(stage, source.identity, digests, epoch=epoch)
         self._done[stage.name] = folder
+        self._inputs[stage.name] = recording.of_stage(stage, source.identity, digests)
         if (folder / "stage.json").is_file():
             self._say(stage, "unchanged")
             return folder
@@ -179,8 +182,19 @@ class _Builder:
         descriptor = put_image(
             sink, (layer,), config, tag=stage.name, annotations=dict(stage.annotations)
         )
+        recording.inputs_artifact(descriptor, self._made_of(stage)).store(sink)
         self._say(stage, f"{descriptor.digest}")
         return descriptor
+
+    def _made_of(self, stage: Stage) -> recording.Inputs:
+        """Return what a stage that is done is made of, with all below it."""
+        below = [self._made_of(one) for one in self._recipe.stages if one.name in stage.needs]
+        tree = self._done[stage.name] / "tree"
+        status = importing.resolve_in(tree, recording.STATUS)
+        listed = b""
+        if status.is_file():
+            listed = read_bounded(status, recording.MAX_STATUS)
+        return recording.of_all(self._inputs[stage.name], below, listed)
 
     def _layer(self, stage: Stage, folder: Path) -> VerityLayer:
         path = folder / f"layer.{self._settings.kind}"

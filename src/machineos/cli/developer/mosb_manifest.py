@@ -6,29 +6,26 @@ Only parses arguments, opens what they name, and prints; the decisions are in ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
 
 from machineos.cli import app, options
 from machineos.cli.developer import inspecting, keysets, progress
+from machineos.cli.developer import manifest_shape as shape
+from machineos.cli.developer.manifest_init import init
+from machineos.cli.developer.manifest_lock import Mode, for_publish, lock_options
+from machineos.cli.developer.manifest_lock import lock as lock_command
+from machineos.cli.developer.manifest_mount import mount, unmount
 from machineos.cli.developer.opener import Opener
-from machineos.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from machineos.build.publish.plan import Defaults
     from machineos.document.model.install import Install
     from machineos.document.verify.images import VerifiedImage
     from machineos.document.verify.published import Fetched
-    from machineos.oci.model.reference import ImageSource
-    from machineos.oci.model.repository import Registry
-    from machineos.trust.keys.keyset import Keyset
 
 
 @click.group("manifest")
@@ -36,48 +33,21 @@ def manifest() -> None:
     """Publish, verify and show the signed manifest of a product."""
 
 
-def _place(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where a manifest is published."""
-    for option in (
-        options.registries,
-        click.option("--name", required=True, metavar="PATH:TAG", help="Name of the manifest."),
-        click.option(
-            "--repo",
-            required=True,
-            metavar="ADDR:PORT|oci:DIR",
-            help="Registry, or a folder with one OCI layout per name.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def _trust(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say whom to believe."""
-    for option in (
-        click.option("--product", type=click.UUID, help="Accept only the publisher of this UUID."),
-        click.option(
-            "--ca",
-            type=click.Path(path_type=Path),
-            metavar="CA.pem",
-            help="The manifest CA, instead of --project.",
-        ),
-        keysets.project("project", required=False, help_text="Whose CA and product to expect."),
-    ):
-        function = option(function)
-    return function
+for _command in (init, lock_command, mount, unmount):
+    manifest.add_command(_command)
 
 
 @manifest.command()
 @click.argument("file", metavar="manifest.yaml", type=click.Path(path_type=Path))
 @keysets.project("project", help_text="Who signs.")
-@_place
+@shape.place
 @click.option(
     "--skip-bootkit",
     "--skip-boot",
     is_flag=True,
     help="Do not add hostfs and bootkit (for updates of services only).",
 )
+@lock_options
 @options.passphrase_file
 @click.option(
     "--epoch",
@@ -94,6 +64,8 @@ def publish(
     name: str,
     reach: options.Reach,
     skip_bootkit: bool,
+    lock_mode: Mode | None,
+    check_lock: bool,
     passphrase_file: Path | None,
     epoch: int | None,
     as_json: bool,
@@ -102,7 +74,8 @@ def publish(
 
     Images go to the repository "mos" next to it; those with tar layers are converted first. hostfs
     and bootkit come from the keyset unless the manifest names its own. Publishing the same again
-    changes nothing. digest and size in manifest.yaml are those of the image at its source.
+    changes nothing. digest and size in manifest.yaml are those of the image at its source. Where
+    `mosb manifest lock` wrote a manifest.lock, the images are the ones in it, by digest.
 
     \b
     Examples:
@@ -111,7 +84,7 @@ def publish(
       mosb manifest publish --project snakeoil:default --repo oci:registry \\
           --name machine/install:1.0.0 manifest.yaml
     """
-    from machineos.build.publish.plan import Publishing
+    from machineos.build.publish.plan import Publishing, with_defaults
     from machineos.build.publish.publish import Place, Reporting, load_source
     from machineos.build.publish.publish import publish as publish_source
     from machineos.core.clock import SystemClock
@@ -120,8 +93,17 @@ def publish(
     source = load_source(file)
     keyset, owner = keysets.open_project(project)
     passphrase = app.read_passphrase(passphrase_file)
-    path, tag = _split(name)
+    path, tag = shape.split_name(name)
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say, epoch) as opener:
+        defaults = None if skip_bootkit else shape.keyset_defaults(keyset)
+        lock, moved = for_publish(
+            file,
+            with_defaults(source.targets, defaults),
+            opener,
+            lock_mode or "auto",
+            registries=check_lock,
+            say=watch.say,
+        )
         publishing = Publishing(
             source=source,
             signer=FileSigner.open(owner.pair, passphrase),
@@ -131,8 +113,9 @@ def publish(
             open_source=opener.source,
             inspector=inspecting.inspector(watch.say),
             converter=opener,
-            defaults=None if skip_bootkit else _defaults(keyset),
+            defaults=defaults,
             created=None if epoch is None else datetime.fromtimestamp(epoch, UTC),
+            lock=lock,
         )
         place = Place(opener.registry(repo, writable=True), path, tag)
         published = publish_source(publishing, place, Reporting(watch.say, watch.copied))
@@ -144,6 +127,8 @@ def publish(
                 "digest": str(published.descriptor.digest),
                 "sha256": published.verified.sha256,
                 "created": published.created.isoformat(),
+                "locked": lock is not None,
+                "moved": moved,
                 "install": _install_json(published.verified.install),
             }
         )
@@ -154,8 +139,8 @@ def publish(
 
 
 @manifest.command()
-@_place
-@_trust
+@shape.place
+@shape.trust
 @click.option("--deep", is_flag=True, help="Also read every layer and check its digest.")
 @options.as_json
 def verify(
@@ -191,7 +176,7 @@ def verify(
 
     with Opener(reach, app.say) as opener:
         registry = opener.registry(repo)
-        fetched = _fetch(registry, name, _believed(project, ca, product, needed=True))
+        fetched = shape.fetch(registry, name, shape.believed(project, ca, product, needed=True))
         inspector = inspecting.inspector(app.say) if deep else None
         images = verify_images(registry, fetched.verified, deep=inspector)
     if as_json:
@@ -207,8 +192,8 @@ def verify(
 
 
 @manifest.command()
-@_place
-@_trust
+@shape.place
+@shape.trust
 @options.as_json
 def show(
     repo: str,
@@ -230,17 +215,17 @@ def show(
     from machineos.document.product.install import parse_install
     from machineos.document.verify.published import fetch_install
 
-    believed = _believed(project, ca, product, needed=False)
+    believed = shape.believed(project, ca, product, needed=False)
     with Opener(reach, app.say) as opener:
         registry = opener.registry(repo)
         verdict: dict[str, object] = {"verified": False}
         if believed is None:
-            path, tag = _split(name)
+            path, tag = shape.split_name(name)
             descriptor, data = fetch_install(registry.repository(path), tag)
             verdict["digest"] = str(descriptor.digest)
             install = parse_install(data)
         else:
-            fetched = _fetch(registry, name, believed)
+            fetched = shape.fetch(registry, name, believed)
             verdict = _verdict(fetched)
             install = fetched.verified.install
     if as_json:
@@ -270,77 +255,6 @@ def schema() -> None:
     from machineos.build.publish.schema import schema_bytes
 
     click.echo(schema_bytes().decode(), nl=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Believed:
-    ca_pem: bytes
-    product: UUID | None
-
-
-def _split(name: str) -> tuple[str, str]:
-    from machineos.oci.model.reference import check_name, check_tag
-
-    path, colon, tag = name.rpartition(":")
-    if not colon or not path:
-        raise UsageError(f"--name {name[:80]!r} is not PATH:TAG", hint="machine/install:1.0.0")
-    return check_name(path), check_tag(tag)
-
-
-def _defaults(keyset: Keyset) -> Defaults:
-    from machineos.build.publish.plan import Defaults
-    from machineos.oci.model.reference import ImageSource
-
-    def built(kind: str, tag: str) -> Callable[[], ImageSource]:
-        def find() -> ImageSource:
-            folder = keyset.root / kind / "oci"
-            if not (folder / "oci-layout").is_file():
-                raise MissingError(
-                    f"keyset {keyset.name} has no {kind}",
-                    hint=f"build it (mosb {kind} build), name one in manifest.yaml, "
-                    "or give --skip-bootkit for an update of services only",
-                )
-            return ImageSource(selector=tag, folder=folder)
-
-        return find
-
-    return Defaults(hostfs=built("hostfs", "hostfs"), bootkit=built("bootkit", "bootkit-squashfs"))
-
-
-def _believed(
-    project: str | None, ca: Path | None, product: UUID | None, *, needed: bool
-) -> _Believed | None:
-    from machineos.core.files import read_named
-    from machineos.trust.verify.chain import MAX_PEM
-
-    if project and ca:
-        raise UsageError("--project and --ca both say whom to believe", hint="give one of them")
-    if ca:
-        return _Believed(read_named(ca, MAX_PEM), product)
-    if project:
-        keyset, owner = keysets.open_project(project)
-        if product not in {None, owner.uuid}:
-            raise UsageError(f"--product is not the UUID of {project}, which is {owner.uuid}")
-        return _Believed(keyset.key("manifest-ca").certificate_pem(), owner.uuid)
-    if needed or product:
-        raise UsageError("give --project KEYSET:PROJECT or --ca CA.pem: whom to believe")
-    return None
-
-
-def _fetch(registry: Registry, name: str, believed: _Believed | None) -> Fetched:
-    from machineos.core.clock import SystemClock
-    from machineos.document.verify.published import fetch_verified
-
-    if believed is None:
-        raise UsageError("give --project or --ca")
-    path, tag = _split(name)
-    return fetch_verified(
-        registry.repository(path),
-        tag,
-        ca_pem=believed.ca_pem,
-        at=SystemClock().now(),
-        product=believed.product,
-    )
 
 
 def _image_json(image: VerifiedImage) -> dict[str, object]:

@@ -37,3 +37,10 @@ def unpack_command(image: Path, tree: Path, *, owners: bool = True) -> Command:
     keep = ("--preserve",) if owners else ("--no-preserve-owner", "--preserve-perms")
     argv = ("fsck.erofs", f"--extract={tree}", *keep, "-d0", str(image))
     return Command(argv, _TIMEOUT)
+
+
+def view_command(image: Path, tree: Path) -> Command:
+    """Return the command that writes the files of ``image`` into the folder ``tree`` for an
+    ordinary user to look at."""
+    argv = ("fsck.erofs", f"--extract={tree}", "--no-preserve", "--overwrite", "-d0", str(image))
+    return Command(argv, _TIMEOUT)

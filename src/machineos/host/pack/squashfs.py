@@ -53,3 +53,18 @@ def tar_command(image: Path) -> tuple[str, ...]:
     """Return the program (squashfs-tools-ng) that writes all that is in ``image``, a stranger's, to
     its standard output as a tar archive: owners, devices and attributes too, as any user."""
     return ("sqfs2tar", "--no-skip", "--root-becomes", ".", str(image))
+
+
+def view_command(image: Path, tree: Path) -> Command:
+    """Return the command that writes the files of ``image`` into the new folder ``tree`` for an
+    ordinary user to look at: owners, devices and attributes are left out.
+
+    unsquashfs 4.5 calls what it may not make an error, though not a fatal one: exit code 2.
+    """
+    argv = ("unsquashfs", "-no-progress", "-quiet", "-no-xattrs", "-no-wildcards", "-force")
+    return Command((*argv, "-dest", str(tree), str(image)), _TIMEOUT, success=(0, 2))
+
+
+def version_command() -> Command:
+    """Return the command that prints which ``mksquashfs`` this is, in its first line."""
+    return Command(("mksquashfs", "-version"), 60.0)

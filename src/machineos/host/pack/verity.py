@@ -54,6 +54,11 @@ def verify_command(path: Path, *, data_size: int, root_hash: RootHash) -> Comman
     return Command(("veritysetup", "verify", *options), _TIMEOUT, success=None)
 
 
+def version_command() -> Command:
+    """Return the command that prints which ``veritysetup`` this is."""
+    return Command(("veritysetup", "--version"), 60.0)
+
+
 def parse_format(text: str) -> RootHash:
     """Return the root hash that ``veritysetup format`` printed. Raises: ToolError."""
     match = _ROOT_HASH.search(text)

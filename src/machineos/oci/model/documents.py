@@ -30,6 +30,7 @@ _FORMS = {MANIFEST: (MANIFEST_TYPES, "a manifest"), INDEX: (INDEX_TYPES, "an ind
 
 REF_NAME = "org.opencontainers.image.ref.name"
 TITLE = "org.opencontainers.image.title"
+VERSION_LABEL = "org.opencontainers.image.version"
 
 MAX_MANIFEST = 4 << 20
 MAX_ENTRIES = 10_000

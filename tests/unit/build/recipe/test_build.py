@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from machineos.build.recipe.build import Settings, build
+from machineos.build.recipe.inputs import read_inputs
 from machineos.build.recipe.load import load_recipe
 from machineos.build.recipe.mountpoints import ALWAYS
 from machineos.core.clock import SystemClock
+from machineos.core.digest import Digest
 from machineos.core.jsondoc import parse_json
 from machineos.core.run import find, perform
 from machineos.errors import (
@@ -309,3 +311,21 @@ def test_a_layout_is_beside_the_recipe_that_names_it(base: Path) -> None:
     text = "config: {prerequisites: [../recipe/stacker.yaml]}\na: {from: {type: built, tag: b}}\n"
     built, _ = run_build(app, text, allowed=(base,))
     assert sorted(built) == ["a", "b"]
+
+
+def test_an_image_has_a_record_of_what_it_was_built_of(base: Path) -> None:
+    built = run_build(base, RECIPE)[0]["child"]
+    sink = LayoutRepository(base.parent / "out")
+    record = read_inputs(sink, built.digest)
+    assert [(item.stage, item.kind, item.name) for item in record.inputs] == [
+        ("base", "script", "base"),
+        ("base", "tar", "base.tar"),
+        ("child", "import", "hello"),
+        ("child", "script", "child"),
+    ]
+    tar = Digest.of((base / "base.tar").read_bytes())
+    assert record.inputs[1].digest == tar
+    assert record.packages == ()
+    again = run_build(base, RECIPE, cache="other", out="elsewhere")[0]["child"]
+    assert again == built
+    assert read_inputs(LayoutRepository(base.parent / "elsewhere"), built.digest) == record

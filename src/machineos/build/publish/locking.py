@@ -1,0 +1,124 @@
+"""Making a lock: asking each source of a manifest which image it is now.
+
+Nothing is written here but what ``write_lock`` is told; deciding whether a lock fits is ``lock``'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import machineos
+from machineos.build.publish.lock import (
+    MAX_LOCK,
+    Builder,
+    Lock,
+    LockedImage,
+    moved,
+    name_of,
+    parse_lock,
+)
+from machineos.build.recipe.inputs import Inputs, read_inputs
+from machineos.core.files import read_named, write_atomic
+from machineos.core.run import perform
+from machineos.errors import MissingError, MissingToolError
+from machineos.host.pack import squashfs, verity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from machineos.build.publish.source import ImageTarget
+    from machineos.core.command import Command
+    from machineos.oci.model.reference import ImageSource
+    from machineos.oci.model.repository import Repository
+
+
+def load_lock(path: Path) -> Lock | None:
+    """Return the lock in a file, None where there is none. Raises: DocumentError."""
+    try:
+        data = read_named(path, MAX_LOCK)
+    except MissingError:
+        return None
+    return parse_lock(data, name=str(path))
+
+
+def write_lock(path: Path, lock: Lock) -> bool:
+    """Write a lock unless that file is it already; return whether it was written."""
+    data = lock.to_bytes()
+    try:
+        if read_named(path, MAX_LOCK) == data:
+            return False
+    except MissingError:
+        pass
+    write_atomic(path, data)
+    return True
+
+
+def make_lock(
+    targets: Iterable[ImageTarget],
+    open_source: Callable[[ImageSource], Repository],
+    builder: Builder,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Lock:
+    """Return the lock of ``targets`` as their sources answer now, each source once.
+
+    What an image was built of is looked for where ``mosb image build`` leaves it, in a layout.
+    Raises: MissingError, TransferError, DocumentError, VerificationError.
+    """
+    found: dict[str, LockedImage] = {}
+    for target in targets:
+        name = name_of(target)
+        if name in found:
+            continue
+        say(f"find {target.service_name} at {target.source}")
+        repository = open_source(target.source)
+        descriptor, _ = repository.manifest(target.source.selector)
+        local = target.source.folder is not None
+        made_of = read_inputs(repository, descriptor.digest) if local else Inputs()
+        found[name] = LockedImage(name, descriptor.digest, made_of.inputs, made_of.packages)
+    return Lock(builder, tuple(found.values()))
+
+
+def moved_since(
+    lock: Lock,
+    targets: Iterable[ImageTarget],
+    open_source: Callable[[ImageSource], Repository],
+    *,
+    registries: bool,
+) -> tuple[str, ...]:
+    """Return a line for each source that is another image than the lock, which fits, has.
+
+    A layout is asked always; a registry, which costs a request for each, only with ``registries``.
+    Raises: TransferError, DocumentError.
+    """
+    lines: dict[str, None] = {}  # a set in order
+    for target in targets:
+        locked = lock.digest_of(target)
+        if locked is None or not (registries or target.source.folder is not None):
+            continue
+        try:
+            now = open_source(target.source).resolve(target.source.selector).digest
+        except MissingError:
+            now = None
+        if now != locked:
+            lines[moved(name_of(target), locked, now)] = None
+    return tuple(lines)
+
+
+def this_builder() -> Builder:
+    """Return what would convert an image on this machine. Raises: ToolError."""
+    return Builder(
+        mosb=machineos.__version__,
+        mksquashfs=_version(squashfs.version_command()),
+        veritysetup=_version(verity.version_command()),
+    )
+
+
+def _version(command: Command) -> str:
+    """Return the version that a program prints: the first word with a digit in it."""
+    try:
+        text = perform(command).text
+    except MissingToolError:
+        return ""
+    words = text.partition("\n")[0].split()
+    return next((word[:64] for word in words if word[0].isdigit()), "")

@@ -1,0 +1,206 @@
+"""The files of a published target at a folder: verified, read-only, taken away again."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from machineos.build.publish.showing import hide, show
+from machineos.build.publish.ways import Way
+from machineos.build.recipe.config import ImageConfig
+from machineos.build.recipe.filesystem import make_layer
+from machineos.build.recipe.image import put_image
+from machineos.core.digest import Digest
+from machineos.document.verify.images import VerifiedImage, verify_image
+from machineos.errors import (
+    ConflictError,
+    DigestError,
+    MachineOSError,
+    MissingError,
+    VerificationError,
+)
+from machineos.host.kernel.mount import is_mounted
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.atomfs import FilesystemKind
+from unit.build.publish.test_publish import fetch
+from unit.document.conftest import World
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.tool("mksquashfs"),
+    pytest.mark.tool("mkfs.erofs"),
+    pytest.mark.tool("veritysetup"),
+    pytest.mark.tool("squashfuse"),
+]
+
+
+def fill(tree: Path, number: int) -> None:
+    (tree / "bin").mkdir(parents=True)
+    (tree / "bin/tool").write_bytes(b"#!/bin/sh\n" * 2000)
+    (tree / "bin/tool").chmod(0o4755)
+    (tree / "shut").mkdir(mode=0o700)
+    (tree / "shut/away").write_text("x")
+    (tree / "shut").chmod(0)
+    (tree / "link").symlink_to("/etc")
+    (tree / f"layer{number}").write_text(f"{number}")
+
+
+def store(world: World, tag: str, tmp_path: Path, *kinds: FilesystemKind) -> None:
+    """Put an image with real layers where ``tag`` is."""
+    layers = []
+    for number, kind in enumerate(kinds):
+        tree = tmp_path / f"{tag}{number}"
+        fill(tree, number)
+        layers.append(make_layer(tree, tmp_path / f"{tag}.{number}", kind=kind, epoch=0))
+    config = ImageConfig(architecture="amd64", run={"Entrypoint": ["/bin/tool"]})
+    body = config.to_bytes(*(layer.digest for layer in layers), epoch=0, created_by="test")
+    repository = LayoutRepository(world.images, writable=True)
+    put_image(repository, layers, body, tag=tag)
+
+
+def published(world: World, tag: str) -> tuple[LayoutRepository, VerifiedImage]:
+    verified = world.publish().verified
+    target = next(one for one in verified.install.targets if one.service_name == tag)
+    registry = world.registry.repository("mos")
+    assert isinstance(registry, LayoutRepository)
+    return registry, verify_image(registry, target, verified.publisher)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        ("squashfs", "kernel"),
+        ("squashfs", "fuse"),
+        ("squashfs", "unpacked"),
+        ("erofs", "kernel"),
+        ("erofs", "unpacked"),
+    ],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_shown_is_the_image_and_cannot_be_changed(
+    world: World, tmp_path: Path, kind: FilesystemKind, way: Way, there: bool
+) -> None:
+    store(world, "zot", tmp_path, kind)
+    registry, image = published(world, "zot")
+    place, cache = tmp_path / "place", tmp_path / "cache, with:odd\\characters"
+    if there:
+        place.mkdir()
+    assert show(registry, image, place, cache=cache, wanted=way) == way
+    try:
+        assert names(place) == ["bin", "layer0", "link", "shut"]
+        assert (place / "bin/tool").read_bytes() == b"#!/bin/sh\n" * 2000
+        assert (place / "link").readlink() == Path("/etc")
+        assert (place / "shut/away").read_text() == "x"
+        assert is_mounted(place) == (way != "unpacked")
+        assert (place / "bin/tool").stat().st_mode & 0o222 == (0o200 if way != "unpacked" else 0)
+        if way == "unpacked":
+            assert (place / "bin/tool").stat().st_mode & 0o7000 == 0
+            assert place.stat().st_mode & 0o222 == 0
+        else:
+            with pytest.raises(OSError, match="Read-only") as caught:
+                (place / "new").write_text("x")
+            assert caught.value.errno == errno.EROFS
+        assert [path.name for path in cache.iterdir()] == ["shown"]
+        with pytest.raises(ConflictError):
+            show(registry, image, place, cache=cache)
+    finally:
+        shown = hide(place, cache=cache)
+    assert (shown.way, shown.path) == (way, str(place))
+    assert names(place) == []
+    assert not is_mounted(place)
+    with pytest.raises(MissingError, match="nothing is shown"):
+        hide(place, cache=cache)
+
+
+@pytest.mark.parametrize("way", ["kernel", "unpacked"])
+def test_an_image_of_two_layers_is_shown_whole(world: World, tmp_path: Path, way: Way) -> None:
+    store(world, "bootkit", tmp_path, "squashfs", "squashfs")
+    registry, image = published(world, "bootkit")
+    place, cache = tmp_path / "place", tmp_path / "cache:,"
+    show(registry, image, place, cache=cache, wanted=way)
+    assert names(place) == ["bin", "layer0", "layer1", "link", "shut"]
+    hide(place, cache=cache)
+    assert names(place) == []
+    assert [path.name for path in cache.iterdir()] == ["shown"]
+
+
+@pytest.mark.parametrize("way", ["kernel", "fuse", "unpacked"])
+def test_one_wrong_block_shows_nothing(world: World, tmp_path: Path, way: Way) -> None:
+    """The bytes have the digest that is named, but not the root hash that was signed."""
+    store(world, "zot", tmp_path, "squashfs")
+    layer = tmp_path / "zot.0"
+    data = bytearray(layer.read_bytes())
+    data[200] ^= 1
+    made = make_layer(tmp_path / "zot0", tmp_path / "again", epoch=0)
+    layer.write_bytes(bytes(data))
+    bad = replace(made, path=layer, digest=Digest.of(bytes(data)))
+    config = ImageConfig(architecture="amd64", run={"Entrypoint": ["/bin/tool"]})
+    body = config.to_bytes(bad.digest, epoch=0, created_by="test")
+    put_image(LayoutRepository(world.images, writable=True), (bad,), body, tag="zot")
+    world.publish_carelessly()
+    registry, image = carelessly(world)
+    place = tmp_path / "place"
+    with pytest.raises(VerificationError, match="root hash"):
+        show(registry, image, place, cache=tmp_path / "cache", wanted=way)
+    assert not place.exists()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def carelessly(world: World) -> tuple[LayoutRepository, VerifiedImage]:
+    verified = fetch(world).verified
+    registry = world.registry.repository("mos")
+    assert isinstance(registry, LayoutRepository)
+    return registry, verify_image(registry, verified.install.targets[0], verified.publisher)
+
+
+def test_a_damaged_blob_shows_nothing(world: World, tmp_path: Path) -> None:
+    store(world, "zot", tmp_path, "squashfs")
+    registry, image = published(world, "zot")
+    path = registry.blob_path(image.layers[0].digest)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(DigestError):
+        show(registry, image, tmp_path / "place", cache=tmp_path / "cache")
+    assert not (tmp_path / "place").exists()
+
+
+def test_a_folder_in_use_is_left_alone(world: World, tmp_path: Path) -> None:
+    store(world, "zot", tmp_path, "squashfs")
+    registry, image = published(world, "zot")
+    full, link = tmp_path / "full", tmp_path / "folder-link"
+    full.mkdir()
+    (full / "mine").write_text("x")
+    link.symlink_to(tmp_path / "images")
+    cases: list[tuple[Path, type[MachineOSError]]] = [
+        (full, ConflictError),
+        (full / "mine", ConflictError),
+        (link, ConflictError),
+        (tmp_path / "none/below", MissingError),
+    ]
+    for place, error in cases:
+        with pytest.raises(error):
+            show(registry, image, place, cache=tmp_path / "cache")
+        with pytest.raises(MissingError):
+            hide(place, cache=tmp_path / "cache")
+    assert (full / "mine").read_text() == "x"
+
+
+def test_a_folder_that_was_replaced_meanwhile_is_not_emptied(world: World, tmp_path: Path) -> None:
+    store(world, "zot", tmp_path, "squashfs")
+    registry, image = published(world, "zot")
+    place, cache = tmp_path / "place", tmp_path / "cache"
+    show(registry, image, place, cache=cache, wanted="unpacked")
+    place.rename(tmp_path / "moved")
+    place.mkdir()
+    (place / "mine").write_text("x")
+    with pytest.raises(MissingError, match="not there any more"):
+        hide(place, cache=cache)
+    assert (place / "mine").read_text() == "x"
