@@ -331,6 +331,10 @@ class _Builder:
             if self._settings.open_image is None:
                 fault = Fault(f"{stage.name}.from.url", 0, "images of registries cannot be opened")
                 raise DocumentError(self._recipe.name, [fault])
+            if base.insecure:
+                self._say(
+                    stage, "'insecure' opens nothing: HTTP is spoken where --plain-http says so"
+                )
             return self._settings.open_image(base.url)
         folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
         return LayoutRepository(self._settings.base / stage.folder / folder, links=True), tag

@@ -234,14 +234,15 @@ def test_an_image_as_base_brings_its_configuration(base: Path) -> None:
 def test_images_of_registries_come_through_the_caller(base: Path) -> None:
     source = layout(base / "images")
     put(source, member("f", b"1") + END, tag="v1")
-    text = "a: {from: {type: docker, url: 'docker://host/name:v1'}}\n"
+    text = "a: {from: {type: docker, url: 'docker://host/name:v1', insecure: true}}\n"
     asked: list[str] = []
 
     def open_image(url: str) -> tuple[LayoutRepository, str]:
         asked.append(url)
         return source, "v1"
 
-    built, _ = run_build(base, text, open_image=open_image)
+    built, said = run_build(base, text, open_image=open_image)
+    assert [line for line in said if "--plain-http" in line]
     assert asked == ["docker://host/name:v1"]
     assert (image(base, built["a"])[0] / "f").exists()
     with pytest.raises(DocumentError, match=r"a\.from\.url"):
