@@ -126,7 +126,9 @@ def test_where_no_program_may_run_it_is_said(root: Path) -> None:
     mount("tmpfs", root, "tmpfs", Flag.NOEXEC)
     try:
         with pytest.raises(UsageError, match="is mounted noexec: no program") as caught:
-            run_script(Script("true", "test"), root, root.parent / "seen", environment={}, log=root / "log")
+            run_script(
+                Script("true", "test"), root, root.parent / "seen", environment={}, log=root / "log"
+            )
     finally:
         unmount(root)
     assert caught.value.hint == "--cache DIR builds in another folder"
