@@ -22,7 +22,9 @@ class Relay:
         self._cut: int | None = None
         self._lock = threading.Lock()
         self.cuts = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._ends: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     @property
     def host(self) -> str:
@@ -35,18 +37,33 @@ class Relay:
             self._cut = size
 
     def close(self) -> None:
-        """Take no more connections."""
+        """End all connections, and take no more."""
+        for end in (self._socket, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE)
         self._socket.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
+        lines = []
+        with suppress(OSError):
+            while True:
                 client, _ = self._socket.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE)
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+                lines.append(threading.Thread(target=self._serve, args=(client,), daemon=True))
+                lines[-1].start()
+        for line in lines:
+            line.join(PATIENCE)
+
+    def _serve(self, client: socket.socket) -> None:
+        with (
+            client,
+            socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE) as server,
+        ):
+            self._ends += [client, server]
+            back = threading.Thread(target=self._pass, args=(server, client), daemon=True)
+            back.start()
+            self._pass(client, server)
+            back.join(PATIENCE)
 
     def _pass(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):

@@ -20,7 +20,7 @@ def keep(registry: FakeRegistry) -> None:
             return False
         if request.header("Host").startswith("localhost:"):
             return bool(request.header("Authorization")) and request.answer(400)
-        port = registry.host.rpartition(":")[2]
+        port = request.header("Host").rpartition(":")[2]
         return request.answer(307, {"Location": f"http://localhost:{port}{request.path}"})
 
     registry.faults.open_host = "localhost:"  # the way there is a secret itself
