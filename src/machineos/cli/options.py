@@ -104,10 +104,11 @@ def epoch(default: str) -> Callable[[F], F]:
 
 
 def cache(function: F) -> F:
-    """Add ``--cache``."""
+    """Add ``--cache``; the folder is absolute, since programs that are given it run elsewhere."""
     option = click.option(
         "--cache",
         type=click.Path(file_okay=False, path_type=Path),
+        callback=lambda _context, _option, folder: folder and folder.absolute(),
         help="Folder for what is kept between builds.",
     )
     return option(function)

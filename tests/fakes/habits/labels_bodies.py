@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry
 
+OF = ("Pulp",)
+
 
 def keep(registry: FakeRegistry) -> None:
-    """``Content-Encoding: gzip`` and nothing behind it."""
-    registry.faults.encoding = "gzip"
+    """``Content-Encoding: x-gzip`` and nothing behind it."""
+    registry.faults.encoding = "x-gzip"

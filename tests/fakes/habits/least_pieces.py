@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 _LEAST = 100_000
 
+OF = ()
+
 
 def keep(registry: FakeRegistry) -> None:
     """``OCI-Chunk-Min-Length``, and 413 for what is sent in one request."""

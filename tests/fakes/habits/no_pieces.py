@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry, Request
 
+OF = ("Google", "Pulp")
+
 
 def keep(registry: FakeRegistry) -> None:
     """What says where it begins is refused."""

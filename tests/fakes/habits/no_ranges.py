@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry
 
+OF = ()
+
 
 def keep(registry: FakeRegistry) -> None:
     """Always 200, and all of it."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry
 
+OF = ("Amazon",)
+
 
 def keep(registry: FakeRegistry) -> None:
     """201 where 202 is meant, and ``Range`` is always that of a whole piece."""

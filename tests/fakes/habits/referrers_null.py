@@ -10,6 +10,8 @@ from fakes.registry import INDEX
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry, Request
 
+OF = ("Docker Hub",)
+
 
 def keep(registry: FakeRegistry) -> None:
     """``"manifests": null`` where there are none."""

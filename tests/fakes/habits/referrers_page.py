@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry, Request
 
+OF = ()
+
 
 def keep(registry: FakeRegistry) -> None:
     """No referrers API: 200, and HTML."""

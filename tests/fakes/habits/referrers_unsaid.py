@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry
 
+OF = ()
+
 
 def keep(registry: FakeRegistry) -> None:
     """An index as ``application/json``."""

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _MOST = 4096
 
+OF = ("GitHub",)
+
 
 def keep(registry: FakeRegistry) -> None:
     """Pieces are small or refused."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _TAG = re.compile(r"(/v2/.+/manifests/)sha256-([0-9a-f]{64})")
 
+OF = ("GitLab",)
+
 
 def keep(registry: FakeRegistry) -> None:
     """No referrers API, and its tag leads to the subject until it was written."""

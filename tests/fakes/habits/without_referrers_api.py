@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry
 
+OF = ("docker-registry", "GitHub", "Google", "GitLab", "Pulp")
+
 
 def keep(registry: FakeRegistry) -> None:
     """No referrers API, no ``OCI-Subject`` header."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import machineos.cli
+from machineos.cli import options
 from machineos.cli.developer.machine import cli as machine
 from machineos.cli.developer.mosb import mosb
 from machineos.cli.developer.trust import trust
@@ -44,6 +47,21 @@ def declared() -> Counter[str]:
 )
 def test_it_is_declared_once(option: str) -> None:
     assert declared()[option] == 1
+
+
+def test_a_cache_is_a_place_for_every_program(tmp_path: Path) -> None:
+    """mmdebstrap runs in a folder of its own, and would look for ours in that."""
+    found = []
+
+    @click.command()
+    @options.cache
+    def command(cache: Path | None) -> None:
+        found.append(cache)
+
+    with chdir(tmp_path):
+        for arguments in (["--cache", "c"], ["--cache", "/c"], []):
+            assert CliRunner().invoke(command, arguments).exit_code == 0
+    assert found == [tmp_path / "c", Path("/c"), None]
 
 
 def commands(group: click.Command, above: str = "") -> Iterator[tuple[str, click.Command]]:

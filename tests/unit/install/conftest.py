@@ -49,9 +49,19 @@ from unit.document.conftest import (
     template,
     world,
 )
+from unit.registries import docker_registry, fake, product
 from vectors.certificates import SUDI_CA_NAME, ca, device, key
 
-__all__ = ["authority", "published_world", "stranger", "template", "world"]
+__all__ = [
+    "authority",
+    "docker_registry",
+    "fake",
+    "product",
+    "published_world",
+    "stranger",
+    "template",
+    "world",
+]
 
 KEY = Secret(bytes(range(200, 232)))
 BLOCKS_KEY = Secret(bytes(range(100, 132)))

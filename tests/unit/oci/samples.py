@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from machineos.oci.model.documents import (
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from machineos.oci.model.repository import Repository
     from machineos.oci.registry.client import HttpRegistry
@@ -43,6 +46,14 @@ class NoWaiting:
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+
+
+def auth_file(path: Path, host: str, user: str, password: str) -> Path:
+    """Write the credentials for a host as ``docker login`` does; return where."""
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"auths": {host: {"auth": pair}}}))
+    return path
 
 
 def descriptor(data: bytes) -> Descriptor:

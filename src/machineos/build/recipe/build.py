@@ -28,7 +28,7 @@ from machineos.build.recipe.flatten import Flattener
 from machineos.build.recipe.image import put_image
 from machineos.build.recipe.layers import uncompressed
 from machineos.build.recipe.member import Limits, Policy
-from machineos.build.recipe.sandbox import require_root, run_script
+from machineos.build.recipe.sandbox import require_programs, require_root, run_script
 from machineos.build.recipe.script import Script
 from machineos.build.recipe.stage import (
     BuiltBase,
@@ -276,6 +276,7 @@ class _Builder:
         )
         archives = self._settings.cache / "archives"
         archives.mkdir(exist_ok=True)
+        require_programs(work)  # the packages' own
         self._say(stage, f"Debian {base.suite}, {len(base.packages)} packages")
         tar = work / "debian.tar"
         tools.build_root(

@@ -45,6 +45,15 @@ def require_root(what: str) -> None:
         )
 
 
+def require_programs(folder: Path) -> None:
+    """Raises: UsageError, unless programs that are in ``folder`` may be run."""
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise UsageError(
+            f"{folder} is on a file system that is mounted noexec: no program of the image can run",
+            hint="--cache DIR builds in another folder",
+        )
+
+
 def run_script(
     script: Script,
     root: Path,
@@ -62,6 +71,7 @@ def run_script(
     a folder where a mount is needed, UsageError.
     """
     require_root(f"the script of {script.name}")
+    require_programs(root)
     _write_script(imports / "run", script.content)
     binds = [(str(imports.resolve()), "/stacker")]
     program = [sys.executable, "-I", "-S", str(Path(confine.__file__))]

@@ -106,13 +106,12 @@ def believed(
 
     Raises: UsageError, MissingError, DocumentError.
     """
-    from machineos.core.files import read_named
-    from machineos.trust.verify.chain import MAX_PEM
+    from machineos.trust.keys.pem import read_certificate
 
     if project and ca:
         raise UsageError("--project and --ca both say whom to believe", hint="give one of them")
     if ca:
-        return Believed(read_named(ca, MAX_PEM), product)
+        return Believed(read_certificate(ca), product)
     if project:
         keyset, owner = keysets.open_project(project)
         if product not in {None, owner.uuid}:

@@ -128,7 +128,7 @@ def build(
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         settings = Settings(
             base=recipe_path.resolve().parent,
-            cache=(cache or app.home().cache / "machineos" / "image").absolute(),
+            cache=cache or app.home().cache / "machineos" / "image",
             clock=SystemClock(),
             epoch=DEFAULT_EPOCH if epoch is None else epoch,
             kind=layer_type,
@@ -252,7 +252,7 @@ def convert(
     from machineos.oci.layout.folder import LayoutRepository
 
     wanted = image_shape.platform_pair(platform)
-    work = (cache or app.home().cache / "machineos" / "image").absolute() / "convert"
+    work = (cache or app.home().cache / "machineos" / "image") / "convert"
     work.mkdir(parents=True, exist_ok=True)
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         repository, reference = opener.image(source)

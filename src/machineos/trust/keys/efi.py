@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.core.files import atomic, read_named
+from machineos.core.files import atomic
 from machineos.core.run import perform
 from machineos.errors import MissingError, SignatureError
 from machineos.host.pack import sbsign
+from machineos.trust.keys.pem import read_certificate
 from machineos.trust.keys.x509 import key_pem
-from machineos.trust.verify.chain import MAX_PEM, parse_certificate
+from machineos.trust.verify.chain import parse_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ def verify_efi(path: Path, certificate: Path) -> None:
 
 
 def _verify(path: Path, certificate: Path, *, what: str) -> None:
-    parse_certificate(read_named(certificate, MAX_PEM), what=str(certificate))
+    parse_certificate(read_certificate(certificate), what=str(certificate))
     result = perform(sbsign.verify_command(path, certificate=certificate))
     outcome = sbsign.parse_verify(result)
     if not outcome.good:

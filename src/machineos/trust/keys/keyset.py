@@ -32,6 +32,7 @@ from machineos.trust.keys.contents import (
     split_project,
     sudi_entries,
 )
+from machineos.trust.keys.pem import read_certificate
 from machineos.trust.verify.chain import MAX_PEM, parse_certificate
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class KeyPair:
     guid: UUID | None = None
 
     def certificate_pem(self) -> bytes:
-        """Return the certificate's PEM. Raises: MissingError, DocumentError."""
-        return read_named(self.cert_path, MAX_PEM)
+        """Return the certificate's PEM, bare. Raises: MissingError, DocumentError."""
+        return read_certificate(self.cert_path)
 
     def certificate(self) -> Certificate:
         """Return the certificate. Raises: MissingError, DocumentError, SignatureError."""

@@ -302,9 +302,21 @@ def _end_tpm(seen: Seen, paths: MachinePaths, clock: Clock) -> None:
 
 def _make_folders(paths: MachinePaths) -> None:
     for folder in (paths.state, paths.sockets):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _no_folder(folder, paths, error) from error
         if folder.stat().st_uid != os.getuid():
             raise MachineError(f"{folder} belongs to another user")
+
+
+def _no_folder(folder: Path, paths: MachinePaths, error: OSError) -> MachineError:
+    """Return the error for a folder that cannot be made; that of sockets is not where the user put
+    his machines when those have a long path, and without a session there may be no such place."""
+    hint = ""
+    if folder == paths.sockets and paths.state not in folder.parents:
+        hint = "a path of sockets has to be short: set XDG_RUNTIME_DIR to a folder that is yours"
+    return MachineError(f"{folder} cannot be made: {error.strerror}", hint=hint)
 
 
 def _remove_sockets(paths: MachinePaths) -> None:

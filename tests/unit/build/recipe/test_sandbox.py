@@ -13,7 +13,8 @@ import pytest
 from machineos.build.recipe.sandbox import run_script
 from machineos.build.recipe.script import Script
 from machineos.core.run import find
-from machineos.errors import ArchiveError, ToolError, ToolTimeoutError
+from machineos.errors import ArchiveError, ToolError, ToolTimeoutError, UsageError
+from machineos.host.kernel.mount import Flag, mount, unmount
 from waiting import PATIENCE, wait_for
 
 if TYPE_CHECKING:
@@ -116,6 +117,21 @@ def test_the_users_proxies_are_known_where_there_is_a_network(root: Path) -> Non
     assert said.startswith("http://me:hush@p.example:3128 value\n")
     assert said.count("hush") == 1
     assert script(root, text, proxies=proxies, network=False).startswith("value\n")
+
+
+def test_where_no_program_may_run_it_is_said(root: Path) -> None:
+    """A cache in a home that is mounted noexec."""
+    shutil.rmtree(root)
+    root.mkdir()
+    mount("tmpfs", root, "tmpfs", Flag.NOEXEC)
+    try:
+        with pytest.raises(UsageError, match="is mounted noexec: no program") as caught:
+            run_script(
+                Script("true", "test"), root, root.parent / "seen", environment={}, log=root / "log"
+            )
+    finally:
+        unmount(root)
+    assert caught.value.hint == "--cache DIR builds in another folder"
 
 
 def test_a_failure_shows_the_end_of_the_log(root: Path) -> None:

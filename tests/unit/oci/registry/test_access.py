@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import ssl
@@ -16,6 +15,7 @@ from fakes.tls import throw_away_tls
 from machineos.errors import AuthError, DocumentError, MissingError, TransferError
 from machineos.oci.registry.access import Access
 from machineos.oci.registry.certificates import certificates_for, default_folders
+from unit.oci.samples import auth_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 
 def auths(path: Path, host: str, password: str = PASSWORD) -> Path:
-    pair = base64.b64encode(f"{USER}:{password}".encode()).decode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"auths": {host: {"auth": pair}}}))
-    return path
+    return auth_file(path, host, USER, password)
 
 
 def tags(access: Access, host: str) -> tuple[str, ...]:
