@@ -17,6 +17,7 @@ import click
 from machineos.cli import app, options
 from machineos.cli.developer import inspecting, keysets, progress
 from machineos.cli.developer.opener import Opener
+from machineos.core.printable import counted
 from machineos.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _trust(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--ca",
             type=click.Path(path_type=Path),
+            callback=options.input_file,
             metavar="CA.pem",
             help="The manifest CA, instead of --project.",
         ),
@@ -69,7 +71,9 @@ def _trust(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @manifest.command()
-@click.argument("file", metavar="manifest.yaml", type=click.Path(path_type=Path))
+@click.argument(
+    "file", metavar="manifest.yaml", type=click.Path(path_type=Path), callback=options.input_file
+)
 @keysets.project("project", help_text="Who signs.")
 @_place
 @click.option(
@@ -102,7 +106,8 @@ def publish(
 
     Images go to the repository "mos" next to it; those with tar layers are converted first. hostfs
     and bootkit come from the keyset unless the manifest names its own. Publishing the same again
-    changes nothing. digest and size in manifest.yaml are those of the image at its source.
+    changes nothing. digest and size in manifest.yaml are those of the image at its source; - is
+    standard input.
 
     \b
     Examples:
@@ -203,7 +208,10 @@ def verify(
         app.show(f"  {key:<9} {verdict[key]}")
     layers = sum(len(image.manifest.layers) for image in images)
     read = "every byte checked" if deep else "not read; --deep reads them"
-    app.show(f"  {len(images)} images, {layers} layers with signed root hashes ({read})")
+    app.show(
+        f"  {counted(len(images), 'image')}, {counted(layers, 'layer')} with signed root hashes "
+        f"({read})"
+    )
 
 
 @manifest.command()
@@ -283,7 +291,10 @@ def _split(name: str) -> tuple[str, str]:
 
     path, colon, tag = name.rpartition(":")
     if not colon or not path:
-        raise UsageError(f"--name {name[:80]!r} is not PATH:TAG", hint="machine/install:1.0.0")
+        raise UsageError(
+            f"--name {name[:80]!r} is not PATH:TAG",
+            hint="for example: --name machine/install:1.0.0",
+        )
     return check_name(path), check_tag(tag)
 
 
