@@ -127,7 +127,7 @@ def _refuse(error: click.ClickException, name: str) -> NoReturn:
         error.show(text)
         _fail(shown(text.getvalue().rstrip()), code=error.exit_code)
     context = getattr(error, "ctx", None)
-    hint = f"{context.command_path if context is not None else name} --help"
+    hint = f"read: {context.command_path if context is not None else name} --help"
     told = UsageError(error.format_message(), hint=hint)
     _fail(json.dumps(shape.error_json(told), indent=2), code=error.exit_code)
 

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 F = TypeVar("F", bound="Callable[..., Any]")
+STANDARD_INPUT = Path("/dev/stdin")
 LATEST_EPOCH = (1 << 32) - 1  # what a squashfs can hold
+
+
+def input_file(
+    _context: click.Context, _parameter: click.Parameter, given: Path | None
+) -> Path | None:
+    """Return the file to be read from its begin to its end: ``-`` is standard input, and
+    ``<(command)`` of a shell is one like any other. The callback of such a parameter."""
+    return STANDARD_INPUT if str(given) == "-" else given
 
 
 def as_json(function: F) -> F:

@@ -24,5 +24,10 @@ def shown(text: str) -> str:
     return printable(without_userinfo(text))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many there are: ``1 layer``, ``2 layers``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _quoted(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode()

@@ -321,7 +321,8 @@ class _Decoder:
         if model is bool:
             if text in _BOOLEANS and not node.quoted:
                 return _BOOLEANS[text]
-            self.fault(node, path, f"{text[:60]!r} is neither true nor false")
+            quoted = " in quotes is a text, and" if node.quoted and text in _BOOLEANS else " is"
+            self.fault(node, path, f"{text[:60]!r}{quoted} neither true nor false")
             return None
         if model is int:
             if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 19:

@@ -47,9 +47,13 @@ def test_no_word_of_somebody_else_reaches_the_terminal_raw(
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["keyset", "list", "--nope"], "No such option '--nope'.", "trust keyset list --help"),
-        (["keyset", "add"], "Missing argument 'NAME'.", "trust keyset add --help"),
-        (["nope"], "No such command 'nope'.", "trust --help"),
+        (
+            ["keyset", "list", "--nope"],
+            "No such option '--nope'.",
+            "read: trust keyset list --help",
+        ),
+        (["keyset", "add"], "Missing argument 'NAME'.", "read: trust keyset add --help"),
+        (["nope"], "No such command 'nope'.", "read: trust --help"),
     ],
 )
 def test_a_wrong_command_line_is_json_too(words: list[str], message: str, hint: str) -> None:

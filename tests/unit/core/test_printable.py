@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machineos.core.printable import printable
+from machineos.core.printable import counted, printable, shown
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,11 @@ def test_any_text(text: str) -> None:
     assert shown.count("\n") == text.count("\n")
     assert printable(shown) == shown
     assert shown.encode().decode() == shown
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(number, "layer") for number in (0, 1, 2)] == ["0 layers", "1 layer", "2 layers"]
+
+
+def test_what_is_shown_has_no_password_and_moves_no_cursor() -> None:
+    assert shown("get https://me:secret@h/x\x1b[2J") == "get https://...@h/x\\x1b[2J"

@@ -53,12 +53,16 @@ def build_media(
     Raises: MissingError (hostfs or bootkit not built), VerificationError, ToolError.
     """
     boot = workshop.bootkit_folder(keyset.root, variant)
-    shim = boot / "shim.efi"
-    if not shim.is_file():
-        raise MissingError(
-            f"keyset {keyset.name} has no bootkit",
-            hint=f"mosb bootkit build --keyset {keyset.name}",
-        )
+    shim, *kernels = (boot / name for name in ("shim.efi", "provision.efi", "install.efi"))
+    for what, parts in (
+        ("hostfs", (workshop.hostfs_layout(keyset.root, variant) / "index.json",)),
+        ("bootkit", (shim, *kernels, boot / "oci" / "index.json")),
+    ):
+        if not all(part.is_file() for part in parts):
+            raise MissingError(
+                f"keyset {keyset.name} has no {what}, or not all of it",
+                hint=f"build it: mosb {what} build --keyset {keyset.name}",
+            )
     placed = parse_placed(manifest)
 
     def fill(registry: LayoutRegistry) -> None:

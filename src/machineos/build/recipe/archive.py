@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from machineos.build.recipe.member import Header, Limits, Member, Policy, encode, refusal, vet
+from machineos.build.recipe.member import (
+    Header,
+    Limits,
+    Member,
+    Policy,
+    encode,
+    refusal,
+    sparse,
+    vet,
+)
 from machineos.errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -223,9 +232,10 @@ class _Reader:
             if key.startswith(_XATTR):
                 header.xattrs[key.removeprefix(_XATTR)] = value
             elif key.startswith("GNU.sparse"):
-                raise self.error("is a sparse file", header.name)
+                raise sparse(self._what, header.name)
             elif key.startswith("SCHILY.acl"):
-                raise self.error("has an access control list", header.name)
+                message, hint = "has an access control list", "remove it: setfacl -b FILE"
+                raise refusal(self._what, header.name, message, hint=hint)
 
     def _decimal(self, pax: dict[str, bytes], key: str, default: int, name: bytes) -> int:
         if key not in pax:

@@ -30,6 +30,7 @@ from machineos.build.recipe.layers import add_file_system, add_layers
 from machineos.build.recipe.mountpoints import mount_points
 from machineos.build.recipe.sandbox import require_root
 from machineos.core.files import needing_space
+from machineos.core.printable import counted
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.image import check_image_config, parse_image_config
 from machineos.document.rules.programs import STACK
@@ -37,6 +38,7 @@ from machineos.document.rules.storage import KERNEL_FOLDERS
 from machineos.oci.graph.platform import choose
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import Index, parse_document, parse_manifest
+from machineos.oci.model.reference import image_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,40 +71,44 @@ def convert_image(
     owners.
     """
     manifest, data = read_image(source, reference, conversion.platform)
-    name = f"{source.name}: configuration {manifest.config.digest}"
+    image = image_of(source.name, reference)
+    name = f"{image}: configuration {manifest.config.digest}"
     body = source.blob(manifest.config, limit=MAX_CONFIG)
     check_image_config(body, name=name, platform=conversion.platform)
     with tempfile.TemporaryDirectory(dir=conversion.work, prefix="convert-") as folder:
         work = Path(folder)
-        making = _Making(reference, manifest.annotations, conversion, work, sink, tag)
+        making = _Making(image, manifest.annotations, conversion, work, sink, tag)
         kind = converted_kind(manifest)
         if kind is None:
-            with flattened(source, manifest, conversion, work=work) as (config, flattener):
+            with flattened(source, manifest, conversion, work=work, image=image) as (
+                config,
+                flattener,
+            ):
                 return _made(making, config, flattener)
-        conversion.progress(f"{reference}: is a verity layer already, checking every block")
+        conversion.progress(f"{image}: is a verity layer already, checking every block")
         path = _checked(source, manifest.layers[0], kind, work)
-        what = f"{source.name}: layer {manifest.layers[0].digest}"
+        what = f"{image}: layer {manifest.layers[0].digest}"
         with _spooled(conversion, work) as flattener:
             add_file_system(flattener, path, kind, work=work, what=what)
-            STACK.require(flattener.programs(), f"image {reference}")
+            STACK.require(flattener.programs(), f"image {image}")
             if not _must_change(flattener, conversion.mounts):
                 _require_mounts(making, flattener, body, name)
                 return _copied(making, manifest, data, body, path)
             config, diff_ids = parse_config(body, name=name)
             require_usable(config, diff_ids, manifest, name)
             if kind == "squashfs":
-                _tell_stripped(flattener, source.name, conversion)
+                _tell_stripped(flattener, image, conversion)
                 return _made(making, config, flattener)
         # Of an EROFS the owners are seen only by root.
-        with flattened(source, manifest, conversion, work=work) as (config, flattener):
+        with flattened(source, manifest, conversion, work=work, image=image) as (config, flattener):
             return _made(making, config, flattener)
 
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """What is being made, and where it goes."""
+    """What is being made, what messages call it, and where it goes."""
 
-    reference: str
+    image: str
     annotations: Mapping[str, str]
     conversion: Conversion
     work: Path
@@ -112,7 +118,7 @@ class _Making:
 
 def _made(making: _Making, config: ImageConfig, flattener: Flattener) -> Descriptor:
     """Pack what was read, and store it."""
-    conversion, name = making.conversion, making.reference
+    conversion, name = making.conversion, making.image
     for parts, mode in mount_points(config.run.get("Volumes", {})):
         flattener.tree.ensure_folder(parts, mode=mode, mtime=conversion.epoch)
     if conversion.mounts is not None:
@@ -131,7 +137,7 @@ def read_image(source: Repository, reference: str, platform: Platform) -> tuple[
     Raises: MissingError when the index has none for it, DocumentError, TransferError.
     """
     descriptor, data = source.manifest(reference)
-    name = f"{source.name}:{reference}"
+    name = image_of(source.name, reference)
     document = parse_document(data, name=name, media_type=descriptor.media_type)
     if isinstance(document, Index):
         entry = choose(document, platform, name)
@@ -156,20 +162,27 @@ def unpack_image(
 
 @contextmanager
 def flattened(
-    source: Repository, manifest: Manifest, unpacking: Unpacking, *, work: Path | None = None
+    source: Repository,
+    manifest: Manifest,
+    unpacking: Unpacking,
+    *,
+    work: Path | None = None,
+    image: str = "",
 ) -> Iterator[tuple[ImageConfig, Flattener]]:
     """Yield the configuration of an image and all its layers in one, each digest checked.
 
-    Temporary files go to ``work`` and with the block. Raises: as ``convert_image``.
+    Temporary files go to ``work`` and with the block; ``image`` is what messages call it.
+    Raises: as ``convert_image``.
     """
     folder = work or unpacking.work
-    name = f"{source.name}: configuration {manifest.config.digest}"
+    image = image or source.name
+    name = f"{image}: configuration {manifest.config.digest}"
     config, diff_ids = parse_config(source.blob(manifest.config, limit=MAX_CONFIG), name=name)
     require_usable(config, diff_ids, manifest, name)
     with _spooled(unpacking, folder) as flattener:
-        unpacking.progress(f"{source.name}: unpacking {len(manifest.layers)} layers")
-        add_layers(flattener, source, manifest.layers, diff_ids, work=folder)
-        _tell_stripped(flattener, source.name, unpacking)
+        unpacking.progress(f"{image}: unpacking {counted(len(manifest.layers), 'layer')}")
+        add_layers(flattener, source, manifest.layers, diff_ids, work=folder, image=image)
+        _tell_stripped(flattener, image, unpacking)
         yield config, flattener
 
 
@@ -195,7 +208,7 @@ def _require_mounts(making: _Making, flattener: Flattener, body: bytes, name: st
     mounts = making.conversion.mounts
     if mounts is not None:
         user = parse_image_config(body, name=name).user
-        require_runnable(flattener, Container(mounts, user), making.reference)
+        require_runnable(flattener, Container(mounts, user), making.image)
 
 
 def _pack(flattener: Flattener, name: str, work: Path, conversion: Conversion) -> VerityLayer:

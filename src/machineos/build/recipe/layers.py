@@ -46,15 +46,17 @@ def add_layers(
     diff_ids: tuple[Digest, ...],
     *,
     work: Path,
+    image: str = "",
 ) -> None:
-    """Apply ``layers`` of an image in ``source``, lowest first, to ``flattener``.
+    """Apply ``layers`` of an image in ``source``, lowest first, to ``flattener``; ``image`` is what
+    messages call it.
 
     ``work`` is a folder for temporary files. Raises: ArchiveError, VerificationError, DigestError,
     DocumentError for an unknown media type, TransferError, ToolError,
     UsageError (a file system without root: its owners would be lost).
     """
     for index, layer in enumerate(layers):
-        what = f"{source.name}: layer {layer.digest}"
+        what = f"{image or source.name}: layer {layer.digest}"
         if layer.media_type in TAR_TYPES:
             with source.open_blob(layer) as chunks:
                 with uncompressed(chunks, work=work, what=what) as (compression, plain):

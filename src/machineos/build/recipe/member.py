@@ -105,12 +105,21 @@ _KINDS = {
     b"2": Kind.SYMLINK,
     b"5": Kind.FOLDER,
 }
+_DEVICE = "leave it out: services get the devices that they may use in a /dev of their own"
+# What is refused for good: why, and what to do instead.
 _REFUSED = {
-    b"3": "is a character device",
-    b"4": "is a block device",
-    b"6": "is a FIFO",
-    b"S": "is a sparse file",
+    b"3": ("is a character device", _DEVICE),
+    b"4": ("is a block device", _DEVICE),
+    b"6": ("is a FIFO", "leave it out: let the program make it when it starts (mkfifo)"),
+    b"S": ("is a sparse file", "pack it whole: tar without --sparse (-S)"),
 }
+_OTHER_TYPE = "pack the layer again as POSIX has it: tar --format=pax"
+_ATTRIBUTE = (
+    "remove it before the image is built (setfattr -x NAME FILE): kept are security.capability and "
+    "user.*, but for those of overlay file systems"
+)
+_SETUID = "--setuid strip takes the bits away, --setuid keep leaves them"
+_UP = "pack names below one folder: tar -C FOLDER ."
 
 
 def encode(text: str) -> bytes:
@@ -150,18 +159,27 @@ def vet(header: Header, what: str, policy: Policy) -> Member:
     )
 
 
-def refusal(what: str, name: bytes, message: str) -> ArchiveError:
-    """Return the error about the member ``name`` of the archive ``what``, or about all of it."""
+def refusal(what: str, name: bytes, message: str, *, hint: str = "") -> ArchiveError:
+    """Return the error about the member ``name`` of the archive ``what``, or about all of it;
+    ``hint`` says what to do instead."""
     shown = name[:200].decode("utf-8", "backslashreplace")
-    return ArchiveError(f"{what}: member {shown!r} {message}" if name else f"{what}: {message}")
+    about = f"{what}: member {shown!r}" if name else f"{what}:"
+    return ArchiveError(f"{about} {message}", hint=hint)
+
+
+def sparse(what: str, name: bytes) -> ArchiveError:
+    """Return the error about a member that leaves its holes out."""
+    reason, hint = _REFUSED[b"S"]
+    return refusal(what, name, reason, hint=hint)
 
 
 def _kind_and_name(header: Header, what: str) -> tuple[Kind, tuple[str, ...]]:
     name = header.name
     kind = _KINDS.get(header.kind)
     if kind is None:
-        reason = _REFUSED.get(header.kind, f"is of the unknown type {header.kind!r}")
-        raise refusal(what, name, f"{reason}, which an image must not hold")
+        unknown = (f"is of the unknown type {header.kind!r}", _OTHER_TYPE)
+        reason, hint = _REFUSED.get(header.kind, unknown)
+        raise refusal(what, name, f"{reason}, which an image must not hold", hint=hint)
     if header.kind == b"\0" and name.endswith(b"/"):
         kind = Kind.FOLDER
     parts = _parts(name, what, name)
@@ -180,7 +198,7 @@ def _mode(header: Header, kind: Kind, what: str, policy: Policy) -> int:
         case "strip":
             return mode & ~_SPECIAL
         case "refuse":
-            raise refusal(what, header.name, "is set-user-id or set-group-id")
+            raise refusal(what, header.name, "is set-user-id or set-group-id", hint=_SETUID)
 
 
 def _parts(raw: bytes, what: str, name: bytes) -> tuple[str, ...]:
@@ -191,7 +209,7 @@ def _parts(raw: bytes, what: str, name: bytes) -> tuple[str, ...]:
     pieces = [part for part in raw.split(b"/") if part not in {b"", b"."}]
     reason = _why_not_parts(pieces)
     if reason:
-        raise refusal(what, name, reason)
+        raise refusal(what, name, reason, hint=_UP if ".." in reason else "")
     return tuple(decode(part) for part in pieces)
 
 
@@ -243,7 +261,8 @@ def _xattrs(raw: dict[str, bytes], what: str, name: bytes) -> dict[str, bytes]:
             continue
         private = key.startswith(("user.overlay.", "user.fuseoverlayfs.", "user.containers."))
         if key != "security.capability" and (not key.startswith("user.") or private):
-            raise refusal(what, name, f"has the extended attribute {key[:80]!r}")
+            message = f"has the extended attribute {key[:80]!r}"
+            raise refusal(what, name, message, hint=_ATTRIBUTE)
         if len(value) > _MAX_XATTRS or len(key) > MAX_COMPONENT:
             raise refusal(what, name, f"has an extended attribute {key[:80]!r} that is too large")
         result[key] = value

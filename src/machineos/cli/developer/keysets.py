@@ -12,6 +12,7 @@ import click
 from machineos.cli import app
 from machineos.cli.developer import names
 from machineos.cli.options import F
+from machineos.core.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,9 +75,9 @@ def _told(keyset: Keyset) -> Keyset:
 
     exposed = exposed_keys(keyset)
     if exposed:
-        first = exposed[0].relative_to(keyset.root)
+        keys, first = counted(len(exposed), "private key"), exposed[0].relative_to(keyset.root)
         app.say(
-            f"warning: others on this machine may read {len(exposed)} private keys of keyset "
+            f"warning: others on this machine may read {keys} of keyset "
             f"{keyset.name}, {first} first; close them: trust keyset upgrade {keyset.name}"
         )
     return keyset

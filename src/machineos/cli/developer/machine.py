@@ -275,7 +275,7 @@ def _read(name: str | None, source: str | None, machine_type: str) -> Machine:
     data = _input(source)
     if not data.strip() and source is None:
         if name is None:
-            raise UsageError("the machine has no name", hint="machine init NAME")
+            raise UsageError("the machine has no name", hint="say it: machine init NAME")
         return default_machine(name, secure=machine_type == "1.0")
     title = source if source not in {None, "-"} else "standard input"
     machine = decode_machine(data, name=str(title), machine=name or "", base=_base())

@@ -58,6 +58,7 @@ def trust(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--ca",
             type=click.Path(path_type=Path),
+            callback=options.input_file,
             metavar="CA.pem",
             help="The manifest CA, instead of --project.",
         ),
@@ -73,7 +74,10 @@ def split_name(name: str) -> tuple[str, str]:
 
     path, colon, tag = name.rpartition(":")
     if not colon or not path:
-        raise UsageError(f"--name {name[:80]!r} is not PATH:TAG", hint="machine/install:1.0.0")
+        raise UsageError(
+            f"--name {name[:80]!r} is not PATH:TAG",
+            hint="for example: --name machine/install:1.0.0",
+        )
     return check_name(path), check_tag(tag)
 
 

@@ -21,6 +21,7 @@ from machineos.cli.developer.manifest_lock import Mode, for_publish, lock_option
 from machineos.cli.developer.manifest_lock import lock as lock_command
 from machineos.cli.developer.manifest_mount import mount, unmount
 from machineos.cli.developer.opener import Opener
+from machineos.core.printable import counted
 
 if TYPE_CHECKING:
     from machineos.document.model.install import Install
@@ -38,7 +39,9 @@ for _command in (init, lock_command, mount, unmount):
 
 
 @manifest.command()
-@click.argument("file", metavar="manifest.yaml", type=click.Path(path_type=Path))
+@click.argument(
+    "file", metavar="manifest.yaml", type=click.Path(path_type=Path), callback=options.input_file
+)
 @keysets.project("project", help_text="Who signs.")
 @shape.place
 @click.option(
@@ -75,7 +78,8 @@ def publish(
     Images go to the repository "mos" next to it; those with tar layers are converted first. hostfs
     and bootkit come from the keyset unless the manifest names its own. Publishing the same again
     changes nothing. digest and size in manifest.yaml are those of the image at its source. Where
-    `mosb manifest lock` wrote a manifest.lock, the images are the ones in it, by digest.
+    `mosb manifest lock` wrote a manifest.lock, the images are the ones in it, by digest. - is
+    standard input.
 
     \b
     Examples:
@@ -188,7 +192,10 @@ def verify(
         app.show(f"  {key:<9} {verdict[key]}")
     layers = sum(len(image.manifest.layers) for image in images)
     read = "every byte checked" if deep else "not read; --deep reads them"
-    app.show(f"  {len(images)} images, {layers} layers with signed root hashes ({read})")
+    app.show(
+        f"  {counted(len(images), 'image')}, {counted(layers, 'layer')} with signed root hashes "
+        f"({read})"
+    )
 
 
 @manifest.command()

@@ -96,7 +96,7 @@ def bootkit() -> None:
     "generic.",
 )  # fmt: skip
 @click.option(
-    "--manifest", type=click.Path(dir_okay=False, path_type=Path),
+    "--manifest", type=click.Path(path_type=Path), callback=options.input_file, metavar="FILE",
     help="A manifest.yaml whose `hardware` says these three; an option wins.",
 )  # fmt: skip
 @_common

@@ -43,6 +43,7 @@ class Opener:
     epoch: int | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
     _registries: dict[str, Registry] = field(default_factory=dict)
+    _noted: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Opener:
         return self
@@ -62,8 +63,10 @@ class Opener:
         return LayoutRegistry(location.folder, writable=writable, links=not writable)
 
     def source(self, source: ImageSource) -> Repository:
-        """Open the repository of an image."""
+        """Open the repository of an image, and say which tag is taken where none was named."""
         if source.reference is not None:
+            if source.reference.tag is None and source.reference.digest is None:
+                self._note(f"{source} names no tag: taking :{source.selector}")
             return self._http(source.reference.host).repository(source.reference.name)
         from machineos.oci.layout.folder import LayoutRepository
 
@@ -100,6 +103,11 @@ class Opener:
         made = convert_image(repository, reference, sink, conversion)
         inspecting.note_packed(sink, {reference: made}, vetted=True)
         return sink, made
+
+    def _note(self, line: str) -> None:
+        if line not in self._noted:
+            self._noted.add(line)
+            self.say(line)
 
     def _cache(self) -> LayoutRepository:
         from machineos.oci.layout.folder import LayoutRepository

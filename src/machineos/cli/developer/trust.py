@@ -16,6 +16,7 @@ from machineos.cli import app, options
 from machineos.cli.developer import keysets, names
 from machineos.cli.developer.trust_launch import launch
 from machineos.cli.group import group
+from machineos.core.printable import counted
 from machineos.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def keyset_upgrade(name: str, passphrase_file: Path | None, as_json: bool) -> No
     for path in issued:
         click.echo(f"issued {path}")
     if closed:
-        click.echo(f"closed {len(closed)} private keys to others")
+        click.echo(f"closed {counted(len(closed), 'private key')} to others")
     if not issued and not closed:
         click.echo(f"keyset {opened.name} lacks nothing")
 

@@ -22,6 +22,7 @@ from machineos.document.product.install import parse_install
 from machineos.document.verify.proof import Proof
 from machineos.errors import DocumentError, Fault, PolicyError, SignatureError, VerificationError
 from machineos.oci.model.documents import parse_manifest
+from machineos.oci.model.reference import image_of
 from machineos.trust.verify.chain import verify_signed
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def fetch_verified(
     if broken is not None:
         raise broken
     found = [*certificates.faults, *signatures.faults, *reasons]
-    raise _refusal(f"{repository.name}: {reference}", found)
+    raise _refusal(image_of(repository.name, reference), found)
 
 
 def fetch_install(repository: Repository, reference: str) -> tuple[Descriptor, bytes]:
@@ -142,7 +143,7 @@ def fetch_install(repository: Repository, reference: str) -> tuple[Descriptor, b
     Raises: MissingError, TransferError, DocumentError, VerificationError.
     """
     descriptor, body = repository.manifest(reference)
-    name = f"{repository.name}: {reference}"
+    name = image_of(repository.name, reference)
     descriptor.digest.check(body, name)
     if ":" in reference and str(descriptor.digest) != str(Digest.parse(reference)):
         raise VerificationError(f"{name}: got {descriptor.digest}")

@@ -189,8 +189,7 @@ class ImageSource(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         if self.reference is not None:
             return f"docker://{self.reference}"
-        joint = "@" if _DIGEST_LIKE.match(self.selector) else ":"
-        return f"oci:{self.folder}{joint}{self.selector}"
+        return image_of(f"oci:{self.folder}", self.selector)
 
 
 class RegistryLocation(msgspec.Struct, frozen=True):
@@ -212,6 +211,11 @@ class RegistryLocation(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return self.host if self.folder is None else f"oci:{self.folder}"
+
+
+def image_of(repository: str, selector: str) -> str:
+    """Return how an image of a repository is written: ``repository:tag``, or ``@`` and digest."""
+    return f"{repository}{'@' if _DIGEST_LIKE.match(selector) else ':'}{selector}"
 
 
 def _looks_like_host(part: str) -> bool:

@@ -12,7 +12,7 @@ from machineos.build.media import installmedia
 from machineos.build.os import appliance
 from machineos.build.os.bootkit import Anchored
 from machineos.build.os.imports import followed
-from machineos.build.os.workshop import Workshop
+from machineos.build.os.workshop import Workshop, hostfs_layout
 from machineos.errors import MissingError
 from machineos.trust.keys.keyset import Keyset
 from vectors.clock import FixedClock
@@ -102,11 +102,28 @@ def dotted(file: str) -> str:
     return f"machineos.{path.replace('/', '.')}".strip(".")
 
 
-def test_media_need_a_bootkit(one: Keyset, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="keyset one has no bootkit") as caught:
+@pytest.mark.parametrize(
+    ("there", "what"),
+    [
+        ((), "hostfs"),
+        (("hostfs/index.json",), "bootkit"),
+        # A keyset of the predecessor has a shim and no image of ours.
+        (("hostfs/index.json", "bootkit/shim.efi"), "bootkit"),
+        (("hostfs/index.json", "bootkit/shim.efi", "bootkit/provision.efi"), "bootkit"),
+    ],
+)
+def test_media_need_a_hostfs_and_a_bootkit(
+    own: Keyset, tmp_path: Path, there: tuple[str, ...], what: str
+) -> None:
+    places = {"hostfs": hostfs_layout(own.root, "ordinary"), "bootkit": own.bootkit}
+    for name in there:
+        room, _, file = name.partition("/")
+        places[room].mkdir(parents=True, exist_ok=True)
+        (places[room] / file).touch()
+    with pytest.raises(MissingError, match=f"keyset k has no {what}") as caught:
         installmedia.build_media(
-            one, one.project("default"), output=tmp_path / "out", variant="ordinary",
+            own, own.project("default"), output=tmp_path / "out", variant="ordinary",
             passphrase=None, manifest="", clock=FixedClock(), say=lambda _text: None,
         )  # fmt: skip
-    assert "mosb bootkit build" in caught.value.hint
+    assert caught.value.hint == f"build it: mosb {what} build --keyset k"
     assert not (tmp_path / "out").exists()

@@ -113,6 +113,8 @@ def test_layers_become_one_and_the_configuration_stays(tmp_path: Path, suffix: s
     put(source, LOWER, UPPER, suffix=suffix)
     said: list[str] = []
     descriptor = convert(source, tmp_path, progress=said.append)
+    # Which image it is, whatever its tag is called.
+    assert {line.partition(": ")[0] for line in said} == {f"{source.name}:t"}
     out = LayoutRepository(tmp_path / "out")
     assert out.resolve("t") == descriptor
     manifest = manifest_of(out, descriptor)
@@ -148,7 +150,8 @@ def test_an_image_that_will_be_run_knows_its_user(tmp_path: Path) -> None:
     app = {"Entrypoint": ["/bin/x"], "User": "app:web"}
     passwd = folder("etc/") + member("etc/passwd", b"app:x:1000:1001:a:/srv:/bin/sh\n")
     put(source, LOWER, passwd + END, config=app)
-    message = "^image t: 1 fault\n  config.User: 'app:web' is not a user and group of the image$"
+    fault = "config.User: 'app:web' is not a user and group of the image"
+    message = f"^image oci:.*/in:t: 1 fault\n  {fault}$"
     refused(source, tmp_path, DocumentError, message, mounts=())
     # What will only be mounted has no user.
     assert (unpacked(tmp_path, convert(source, tmp_path)) / "etc/passwd").exists()
@@ -165,10 +168,10 @@ def test_folders_and_files_of_users_are_looked_at_before_the_user(tmp_path: Path
     app = {"Entrypoint": ["/bin/x"], "User": "app"}
     data = (Mount(dest="/data", label="data"),)
     put(source, symlink("etc", "data") + END, config=app)
-    message = "image t: nothing can be mounted at /data: /data does not exist"
+    message = "image oci:.*/in:t: nothing can be mounted at /data: /data does not exist"
     refused(source, tmp_path, ArchiveError, message, mounts=data)
     put(source, folder("data/") + symlink("etc", "data") + END, config=app)
-    message = "image t: /etc/passwd is not read: /etc is a symbolic link"
+    message = "image oci:.*/in:t: /etc/passwd is not read: /etc is a symbolic link"
     refused(source, tmp_path, ArchiveError, message, mounts=data)
 
 

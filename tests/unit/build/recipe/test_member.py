@@ -66,6 +66,26 @@ def test_links() -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "hint"),
+    [
+        (header(kind=b"3"), "leave it out"),
+        (header(kind=b"4"), "leave it out"),
+        (header(kind=b"6"), "mkfifo"),
+        (header(kind=b"S"), "tar without --sparse"),
+        (header(kind=b"V"), "tar --format=pax"),
+        (header(xattrs={"trusted.overlay.opaque": b"y"}), "setfattr -x"),
+        (header(b"../x"), "tar -C FOLDER ."),
+        (header(mode=0o4755), "--setuid strip"),
+    ],
+)
+def test_what_is_refused_for_good_says_what_to_do_instead(one: Header, hint: str) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        vet(one, "h/x:1: layer sha256:ab", Policy(setuid="refuse"))
+    assert caught.value.message.startswith("h/x:1: layer sha256:ab: member ")
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("kind", "message"),
     [
         (b"3", "is a character device"),

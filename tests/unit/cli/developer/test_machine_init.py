@@ -28,7 +28,7 @@ def defined(home: Path) -> list[str]:
 def test_no_name_is_no_machine(home: Path) -> None:
     error = init(home).exception
     assert isinstance(error, UsageError)
-    assert (error.message, error.hint) == ("the machine has no name", "machine init NAME")
+    assert (error.message, error.hint) == ("the machine has no name", "say it: machine init NAME")
     assert isinstance(init(home, "-f", "-", given="description: d\n").exception, DocumentError)
     assert defined(home) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from machineos.errors import (
     PolicyError,
     SignatureError,
     UsageError,
+    VerificationError,
 )
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import root_hash_annotations
@@ -77,6 +79,9 @@ def put_image(folder: Path, tag: str, label: str = "") -> None:
     repository.put_blob(config, [data])
     image = Manifest(media_type=MANIFEST, config=config, layers=tuple(layers))
     repository.put_manifest(image.to_bytes(), media_type=MANIFEST, tag=tag)
+
+
+MAIN = "from machineos.cli.developer.mosb import main; main()"
 
 
 @pytest.fixture(scope="session")
@@ -265,6 +270,40 @@ def test_help_has_an_example(command: str) -> None:
     result = CliRunner().invoke(manifest, [command, "--help"])
     assert result.exit_code == 0
     assert f"mosb manifest {command}" in result.output
+
+
+def test_a_manifest_comes_from_standard_input_too(mosb: Mosb) -> None:
+    """And from what a shell puts in its place, as <(command) is."""
+    words = ["publish", "--project", "snakeoil", *mosb.repo, *NAME]
+    data = (mosb.home / "manifest.yaml").read_bytes()
+    argv = [sys.executable, "-c", MAIN, "manifest", *words]
+    env = {"HOME": str(mosb.home), "PYTHONPATH": ":".join(sys.path)}
+    first = run.run([*argv, "-"], input=data, env=env, timeout=PATIENCE).text
+    reader, writer = os.pipe()
+    os.write(writer, data)
+    os.close(writer)
+    fds = (reader,)
+    again = run.run([*argv, f"/dev/fd/{reader}"], env=env, timeout=PATIENCE, pass_fds=fds).text
+    os.close(reader)
+    assert "published oci:" in first
+    assert again == first
+    bad = run.run([*argv, "-"], input=b"nope: 1\n", env=env, timeout=PATIENCE, check=False)
+    assert bad.status == 3
+    assert bad.stderr.startswith(b"mosb: /dev/stdin: ")
+
+
+def test_a_hint_says_where_it_belongs(mosb: Mosb) -> None:
+    with pytest.raises(UsageError) as caught:
+        mosb("show", *mosb.repo, "--name", "x")
+    assert caught.value.hint == "for example: --name machine/install:1.0.0"
+
+
+def test_what_is_no_manifest_is_called_by_its_name(mosb: Mosb) -> None:
+    publish(mosb)
+    tag = next(iter(LayoutRepository(mosb.home / "registry/mos").tags()))
+    with pytest.raises(VerificationError) as caught:
+        mosb("show", *mosb.repo, "--name", f"mos:{tag}")
+    assert caught.value.message.startswith(f"oci:{mosb.home}/registry/mos:{tag}: is not a machine")
 
 
 def test_a_command_imports_no_http_for_a_layout_and_no_yaml_to_verify(mosb: Mosb) -> None:

@@ -84,7 +84,7 @@ def test_a_keyset_of_the_predecessor(tmp_path: Path) -> None:
     (root / "manifest-ca/uki-cross.pem").unlink()
     (root / "uefi-db/privkey.pem").chmod(0o644)
     told = call(tmp_path, "keyset", "show", "old").stderr
-    assert "others on this machine may read 1 private keys of keyset old" in told
+    assert "others on this machine may read 1 private key of keyset old" in told
     assert "trust keyset upgrade old" in told
     assert "keyset show" not in good(tmp_path, "keyset", "show", "old", "--json")
     made = json.loads(good(tmp_path, "keyset", "upgrade", "old", "--json"))

@@ -153,7 +153,7 @@ def test_what_is_no_manifest_of_a_machine() -> None:
         artifact(repository, b"x", **changes)
         with pytest.raises(VerificationError) as caught:
             fetch_install(repository, "1.0.0")
-        assert caught.value.message == (f"memory: 1.0.0: is not a machine manifest but {kind!r}")
+        assert caught.value.message == (f"memory:1.0.0: is not a machine manifest but {kind!r}")
         assert caught.value.hint == "name what `mosb manifest publish` published, not an image"
 
 
@@ -163,7 +163,7 @@ def test_a_document_is_one_layer(blobs: tuple[bytes, ...]) -> None:
     artifact(repository, *blobs)
     with pytest.raises(VerificationError) as caught:
         fetch_install(repository, "1.0.0")
-    assert caught.value.message == f"memory: 1.0.0: has {len(blobs)} layers, not one"
+    assert caught.value.message == f"memory:1.0.0: has {len(blobs)} layers, not one"
 
 
 def test_a_layer_that_is_too_large_is_not_read() -> None:
@@ -187,7 +187,7 @@ def test_bytes_have_the_digest_of_their_descriptor() -> None:
     stored = artifact(repository, b"x")
     data = repository.blobs[stored.digest]
     repository.given = (stored, data + b" ")
-    with pytest.raises(DigestError, match=r"memory: 1\.0\.0: digest is"):
+    with pytest.raises(DigestError, match=r"memory:1\.0\.0: digest is"):
         fetch_install(repository, "1.0.0")
 
 
@@ -198,7 +198,7 @@ def test_the_digest_that_was_asked_for_is_the_one_that_comes() -> None:
     asked = str(Digest.of(b"other"))
     with pytest.raises(VerificationError) as caught:
         fetch_install(repository, asked)
-    assert caught.value.message == f"memory: {asked}: got {stored.digest}"
+    assert caught.value.message == f"memory@{asked}: got {stored.digest}"
     assert fetch_install(repository, str(stored.digest))[0] == stored
 
 
@@ -210,7 +210,7 @@ def test_a_document_without_signatures() -> None:
     artifact(repository, DATA)
     with pytest.raises(SignatureError) as caught:
         fetch(repository)
-    assert caught.value.message == "memory: 1.0.0: is not signed"
+    assert caught.value.message == "memory:1.0.0: is not signed"
     assert caught.value.hint == "publish it with `mosb manifest publish`, which signs it"
 
 
@@ -226,7 +226,7 @@ def test_the_first_eight_reasons_are_told(count: int, more: str) -> None:
     with pytest.raises(SignatureError) as caught:
         fetch(repository)
     lines = caught.value.message.split("\n")
-    assert lines[0] == "memory: 1.0.0: no certificate and signature verify"
+    assert lines[0] == "memory:1.0.0: no certificate and signature verify"
     assert len([line for line in lines if line.startswith("  the signature has ")]) == 8
     assert caught.value.message.endswith(more or " has 256")
 
