@@ -45,7 +45,8 @@ from machineos.build.recipe.build import Settings, build
 from machineos.build.recipe.config import ImageConfig
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.image import put_image
-from machineos.build.recipe.inputs import Input, Inputs, inputs_artifact
+from machineos.build.recipe.inputs import Input, Inputs
+from machineos.build.recipe.inputsfile import keep_inputs
 from machineos.build.recipe.recipe import parse_recipe
 from machineos.build.recipe.stageplan import LayerMeta
 from machineos.core.files import locked, write_atomic
@@ -135,7 +136,7 @@ def build_bootkit(anchored: bootkit.Anchored, shop: Workshop) -> Descriptor:
             Input("bootkit", "kernel", kernel),
             Input("bootkit", "modules", kernel, volume.digest),
         )
-        inputs_artifact(descriptor, Inputs(made_of)).store(sink)
+        keep_inputs(sink, descriptor.digest, Inputs(made_of))
         shutil.rmtree(work)
         write_atomic(stamp, key.encode())
     return descriptor

@@ -17,7 +17,7 @@ from machineos.build.publish.lock import (
     name_of,
     parse_lock,
 )
-from machineos.build.recipe.inputs import Inputs, read_inputs
+from machineos.build.recipe.inputsfile import read_inputs
 from machineos.core.files import read_named, write_atomic
 from machineos.core.run import perform
 from machineos.errors import MissingError, MissingToolError
@@ -73,8 +73,7 @@ def make_lock(
         say(f"find {target.service_name} at {target.source}")
         repository = open_source(target.source)
         descriptor, _ = repository.manifest(target.source.selector)
-        local = target.source.folder is not None
-        made_of = read_inputs(repository, descriptor.digest) if local else Inputs()
+        made_of = read_inputs(repository, descriptor.digest)
         found[name] = LockedImage(name, descriptor.digest, made_of.inputs, made_of.packages)
     return Lock(builder, tuple(found.values()))
 

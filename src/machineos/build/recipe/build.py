@@ -26,6 +26,7 @@ from machineos.build.recipe.download import Downloads
 from machineos.build.recipe.filesystem import make_layer
 from machineos.build.recipe.flatten import Flattener
 from machineos.build.recipe.image import put_image
+from machineos.build.recipe.inputsfile import keep_inputs
 from machineos.build.recipe.layers import uncompressed
 from machineos.build.recipe.member import Limits, Policy
 from machineos.build.recipe.sandbox import require_programs, require_root, run_script
@@ -182,7 +183,7 @@ class _Builder:
         descriptor = put_image(
             sink, (layer,), config, tag=stage.name, annotations=dict(stage.annotations)
         )
-        recording.inputs_artifact(descriptor, self._made_of(stage)).store(sink)
+        keep_inputs(sink, descriptor.digest, self._made_of(stage))
         self._say(stage, f"{descriptor.digest}")
         return descriptor
 

@@ -1,8 +1,9 @@
 """What an image was built of: the record that ``mosb image build`` leaves beside the image.
 
-An artifact whose subject is the image (docs/formats, "Inputs of an image"): the image itself is
-the same with and without it. Only what decides the content is in it, so the same build leaves the
-same record. Invariant: it holds no password of a URL, and nothing of the machine that built it.
+A file of the layout (docs/formats, "Inputs of an image"): the image, and what other programs see of
+the layout, are the same with and without it. Only what decides the content is in it, so the same
+build leaves the same record. Invariant: it holds no secret of a script or of a URL, and nothing of
+the machine that built it. Pure.
 """
 
 from __future__ import annotations
@@ -16,23 +17,14 @@ from machineos.build.recipe.stage import DebianBase, ImageBase, TarBase, stage_o
 from machineos.build.recipe.stageplan import content_of
 from machineos.core.digest import Digest
 from machineos.core.jsondoc import parse_json
-from machineos.document.product.artifacts import Artifact
 from machineos.errors import DocumentError, Fault
-from machineos.oci.model.documents import (
-    EMPTY_DESCRIPTOR,
-    MANIFEST,
-    Descriptor,
-    Manifest,
-    parse_manifest,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from machineos.build.recipe.stage import Stage
-    from machineos.oci.model.repository import Repository
 
-INPUTS = "application/vnd.machine.inputs"
+FOLDER = "machineos-inputs"  # of a layout
 MAX_INPUTS = 1 << 20
 MAX_STATUS = 64 << 20
 STATUS = "/var/lib/dpkg/status"
@@ -127,8 +119,13 @@ def parse_packages(status: bytes) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def inputs_artifact(subject: Descriptor, inputs: Inputs) -> Artifact:
-    """Return the record as an artifact that refers to the image ``subject``."""
+def record_name(image: Digest) -> str:
+    """Return the name of the record of an image in its folder."""
+    return f"{image.algorithm}-{image.hex}.json"
+
+
+def inputs_bytes(inputs: Inputs) -> bytes:
+    """Return the record."""
     record = _Record(
         1,
         tuple(
@@ -137,16 +134,7 @@ def inputs_artifact(subject: Descriptor, inputs: Inputs) -> Artifact:
         ),
         inputs.packages,
     )
-    blob = msgspec.json.encode(record)
-    layer = Descriptor(media_type=INPUTS, digest=Digest.of(blob), size=len(blob))
-    manifest = Manifest(
-        media_type=MANIFEST,
-        artifact_type=INPUTS,
-        config=EMPTY_DESCRIPTOR,
-        layers=(layer,),
-        subject=Descriptor(media_type=subject.media_type, digest=subject.digest, size=subject.size),
-    )
-    return Artifact(manifest, (blob,))
+    return msgspec.json.encode(record)
 
 
 def parse_inputs(data: bytes, *, name: str) -> Inputs:
@@ -162,21 +150,6 @@ def parse_inputs(data: bytes, *, name: str) -> Inputs:
         for item in record.inputs
     )
     return Inputs(items, record.packages)
-
-
-def read_inputs(repository: Repository, image: Digest) -> Inputs:
-    """Return what an image was built of, as its repository records it; nothing where it does not.
-
-    Where two builds made the same image of different things, all of these.
-    Raises: TransferError, DocumentError, DigestError.
-    """
-    found = Inputs()
-    for referrer in repository.referrers(image, artifact_type=INPUTS):
-        _, data = repository.manifest(str(referrer.digest))
-        for layer in parse_manifest(data, name=str(referrer.digest)).layers:
-            blob = repository.blob(layer, limit=MAX_INPUTS)
-            found = found.with_(parse_inputs(blob, name=f"{repository.name}: {referrer.digest}"))
-    return found
 
 
 def _order(item: Input) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ def lock(
         images = [{"source": one.source, "digest": str(one.digest)} for one in new.images]
         result = {"lock": str(path), "written": written, "moved": changes, "tools": tools}
         app.show_json({**result, "images": images})
-    else:
+    elif not (check and changes):
         _show(path, new, (*changes, *tools), how="written" if written else _moved(changes))
     if check and changes:
         raise ConflictError(

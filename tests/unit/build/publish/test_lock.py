@@ -20,7 +20,8 @@ from machineos.build.publish.lock import (
 from machineos.build.publish.locking import make_lock, moved_since
 from machineos.build.publish.plan import with_defaults
 from machineos.build.publish.source import ImageTarget, parse_source
-from machineos.build.recipe.inputs import Input, Inputs, inputs_artifact
+from machineos.build.recipe.inputs import Input, Inputs
+from machineos.build.recipe.inputsfile import keep_inputs
 from machineos.core.digest import Digest
 from machineos.errors import ConflictError, DocumentError, MachineOSError, MissingError
 from machineos.oci.layout.folder import LayoutRepository
@@ -191,12 +192,9 @@ def test_a_source_that_two_targets_have_is_asked_once(world: World) -> None:
 def test_what_an_image_was_built_of_is_in_its_lock(world: World) -> None:
     repository = LayoutRepository(world.images, writable=True)
     record = Inputs((Input("zot", "import", "app", ONE),), ("bash 5.2",))
-    inputs_artifact(repository.resolve("zot"), record).store(repository)
+    keep_inputs(repository, repository.resolve("zot").digest, record)
     image = lock(world).images[0]
     assert (image.inputs, image.packages) == (record.inputs, record.packages)
-    more = Inputs((Input("zot", "import", "app", TWO),))
-    inputs_artifact(repository.resolve("zot"), more).store(repository)
-    assert set(lock(world).images[0].inputs) == {*record.inputs, *more.inputs}
 
 
 def test_publishing_takes_what_is_locked_and_not_what_the_tag_has_become(world: World) -> None:

@@ -204,3 +204,43 @@ def test_a_folder_that_was_replaced_meanwhile_is_not_emptied(world: World, tmp_p
     with pytest.raises(MissingError, match="not there any more"):
         hide(place, cache=cache)
     assert (place / "mine").read_text() == "x"
+
+
+class Interrupted:
+    """Ctrl-C when so many lines were said."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self, _line: str) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("way", ["kernel", "unpacked"])
+def test_nothing_is_left_of_what_is_interrupted(
+    world: World, tmp_path: Path, way: Way, after: int
+) -> None:
+    store(world, "bootkit", tmp_path, "squashfs", "squashfs")
+    registry, image = published(world, "bootkit")
+    place, cache = tmp_path / "place", tmp_path / "cache"
+    with pytest.raises(KeyboardInterrupt):
+        show(registry, image, place, cache=cache, wanted=way, say=Interrupted(after))
+    assert not place.exists()
+    assert list(cache.iterdir() if cache.exists() else ()) == []
+
+
+@pytest.mark.parametrize("way", ["kernel", "fuse", "unpacked"])
+def test_what_cannot_be_recorded_is_not_shown(world: World, tmp_path: Path, way: Way) -> None:
+    """The last step fails, when all is there: it goes again."""
+    store(world, "zot", tmp_path, "squashfs")
+    registry, image = published(world, "zot")
+    place, cache = tmp_path / "place", tmp_path / "cache"
+    cache.mkdir()
+    (cache / "shown").write_text("in the way")
+    with pytest.raises(OSError, match="shown"):
+        show(registry, image, place, cache=cache, wanted=way)
+    assert not place.exists()
+    assert not is_mounted(place)

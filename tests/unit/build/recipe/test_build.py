@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from machineos.build.recipe.build import Settings, build
-from machineos.build.recipe.inputs import read_inputs
+from machineos.build.recipe.inputsfile import read_inputs
 from machineos.build.recipe.load import load_recipe
 from machineos.build.recipe.mountpoints import ALWAYS
 from machineos.core.clock import SystemClock

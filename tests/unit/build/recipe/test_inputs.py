@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fakes.repository import MemoryRepository
 from machineos.build.recipe.inputs import (
+    FOLDER,
     Input,
     Inputs,
-    inputs_artifact,
     of_all,
     of_stage,
     parse_inputs,
     parse_packages,
-    read_inputs,
+    record_name,
 )
+from machineos.build.recipe.inputsfile import keep_inputs, read_inputs
 from machineos.build.recipe.recipe import parse_recipe
 from machineos.core.digest import Digest
 from machineos.errors import DocumentError
@@ -97,16 +99,31 @@ def test_packages_are_those_that_are_installed() -> None:
     assert of_all(Inputs(), below, STATUS).inputs == below[1].inputs
 
 
-def test_a_record_refers_to_its_image_and_leaves_it_as_it_is(tmp_path: Path) -> None:
+def test_a_record_is_beside_its_image_and_leaves_the_layout_as_it_is(tmp_path: Path) -> None:
     repository = LayoutRepository(tmp_path, writable=True)
-    image = put(repository, b"")
-    record = Inputs((Input("a", "import", "b", Digest.of(b"c")),), ("d 1",))
-    for _ in range(2):
-        inputs_artifact(image, record).store(repository)
-    assert repository.resolve("t") == image
-    assert repository.tags() == ("t",)
-    assert read_inputs(repository, image.digest) == record
+    image = put(repository, b"").digest
+    index = (tmp_path / "index.json").read_bytes()
+    for digest in (Digest.of(b"c"), Digest.of(b"d")):
+        record = Inputs((Input("a", "import", "b", digest), Input("a", "kernel", "k")), ("d 1",))
+        keep_inputs(repository, image, record)
+        assert read_inputs(repository, image) == record
+    assert (tmp_path / "index.json").read_bytes() == index
+    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [f"sha256-{image.hex}.json"]
     assert read_inputs(repository, Digest.of(b"other")) == Inputs()
+    assert read_inputs(MemoryRepository(), image) == Inputs()
+    keep_inputs(MemoryRepository(), image, Inputs())
+
+
+def test_a_record_that_is_no_file_is_not_read(tmp_path: Path) -> None:
+    repository = LayoutRepository(tmp_path, writable=True)
+    image = put(repository, b"").digest
+    (tmp_path / FOLDER).write_text("")
+    assert read_inputs(repository, image) == Inputs()
+    (tmp_path / FOLDER).unlink()
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / record_name(image)).symlink_to("/etc/passwd")
+    with pytest.raises(DocumentError, match="symbolic link"):
+        read_inputs(repository, image)
 
 
 @pytest.mark.parametrize(
