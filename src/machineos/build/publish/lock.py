@@ -73,8 +73,9 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 def lock_path(manifest: Path) -> Path:
-    """Return where the lock of a manifest is: beside it, with its name."""
-    return manifest.with_suffix(".lock")
+    """Return where the lock of a manifest is: beside it, with its name; of one that comes from
+    standard input (``-``), ``manifest.lock`` in this folder."""
+    return manifest.with_name("manifest.lock" if str(manifest) == "-" else f"{manifest.stem}.lock")
 
 
 def name_of(target: ImageTarget) -> str:

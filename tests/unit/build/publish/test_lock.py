@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,6 +14,7 @@ from machineos.build.publish.lock import (
     Lock,
     LockedImage,
     differences,
+    lock_path,
     name_of,
     other_tools,
     parse_lock,
@@ -153,6 +155,11 @@ def test_differences_name_what_moved() -> None:
         "mksquashfs is 4.6 here, the lock was made with 4.5.1",
         "veritysetup is not there here, the lock was made with 2.6.1",
     )
+
+
+def test_where_a_lock_is() -> None:
+    names = {"a/manifest.yaml": "a/manifest.lock", "web.yml": "web.lock", "-": "manifest.lock"}
+    assert {name: str(lock_path(Path(name))) for name in names} == names
 
 
 def targets(world: World, text: str = SOURCE) -> tuple[ImageTarget, ...]:
