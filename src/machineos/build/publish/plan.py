@@ -41,13 +41,13 @@ from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import (
     CONFIG,
     DOCKER_CONFIG,
-    VERSION_LABEL,
     Descriptor,
     Index,
     Manifest,
     parse_document,
     parse_manifest,
 )
+from machineos.oci.model.documents import VERSION_LABEL as VERSION_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

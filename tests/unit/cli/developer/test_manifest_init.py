@@ -30,12 +30,11 @@ def init(mosb: Mosb, *more: str) -> str:
     return mosb("init", *more, f"oci:{mosb.home}/images:zot").stdout
 
 
-def test_a_manifest_that_can_be_published(mosb: Mosb) -> None:
+def test_a_manifest_of_an_image(mosb: Mosb) -> None:
     path = mosb.home / "new.yaml"
     said = init(mosb, "--output", str(path), "--product", "default")
     assert said == f"{path}: 1 targets; look at what is marked with ?\n"
     assert load_source(path).targets[0].service_name == "zot"
-    mosb("publish", "--project", "snakeoil:default", *mosb.repo, *NAME, str(path))
 
 
 def test_a_file_is_never_replaced_without_force(mosb: Mosb) -> None:
