@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos import errors
 from machineos.core.printable import printable
 from machineos.errors import (
     DocumentError,
@@ -80,10 +81,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def error_name(error: MachineOSError) -> str:
+    """Return the name of an error in the table of exit codes; what a module made of it for itself
+    is its own business."""
+    return next(one.__name__ for one in type(error).__mro__ if one.__module__ == errors.__name__)
+
+
 def error_json(error: MachineOSError) -> dict[str, object]:
     """Return an error as ``--json`` gives it."""
     body: dict[str, object] = {
-        "error": type(error).__name__,
+        "error": error_name(error),
         "message": error.message,
         "hint": error.hint,
     }
