@@ -16,10 +16,14 @@ from machineos.errors import (
     SeveralError,
     SpaceError,
     UsageError,
+    without_userinfo,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+INTERRUPTED = {"error": "Interrupted", "message": "interrupted", "hint": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,8 @@ def home_of(environ: Mapping[str, str], uid: int, known: str = "") -> Home:
 
 
 def json_text(value: object) -> str:
-    """Return one JSON document."""
-    return json.dumps(value, indent=2, sort_keys=False, default=str)
+    """Return one JSON document, and no URL in it with a password."""
+    return without_userinfo(json.dumps(value, indent=2, sort_keys=False, default=str))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -123,6 +123,17 @@ def test_with_json_the_error_is_json_with_its_name(place: Place, code: int) -> N
     assert ended.stdout == b""
 
 
+def test_who_is_interrupted_says_so_in_json(place: Place) -> None:
+    argv = [sys.executable, "-c", BY_ITSELF.replace("stop", "--json"), "--json"]
+    ended = place.start(argv)
+    assert ended.status == 130
+    assert json.loads(ended.stderr) == {
+        "error": "Interrupted",
+        "message": "interrupted",
+        "hint": "",
+    }
+
+
 def test_a_reader_that_is_gone_is_one(place: Place) -> None:
     reader, writer = os.pipe()
     os.close(reader)
