@@ -55,10 +55,9 @@ def main(group: click.Group) -> NoReturn:
     name = group.name or ""
     try:
         group.main(prog_name=name, standalone_mode=False)
-    except click.exceptions.Abort:
-        _fail("interrupted", code=_INTERRUPTED)
-    except KeyboardInterrupt:
-        _fail("interrupted", code=_INTERRUPTED)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        words = json.dumps(shape.INTERRUPTED, indent=2) if asked("--json") else "interrupted"
+        _fail(words, code=_INTERRUPTED)
     except click.ClickException as error:
         _refuse(error, name)
     except MachineOSError as error:

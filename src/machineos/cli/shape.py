@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from machineos import errors
 from machineos.core.printable import printable
 from machineos.errors import (
     DocumentError,
@@ -15,10 +16,14 @@ from machineos.errors import (
     SeveralError,
     SpaceError,
     UsageError,
+    without_userinfo,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+INTERRUPTED = {"error": "Interrupted", "message": "interrupted", "hint": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,8 @@ def home_of(environ: Mapping[str, str], uid: int, known: str = "") -> Home:
 
 
 def json_text(value: object) -> str:
-    """Return one JSON document."""
-    return json.dumps(value, indent=2, sort_keys=False, default=str)
+    """Return one JSON document, and no URL in it with a password."""
+    return without_userinfo(json.dumps(value, indent=2, sort_keys=False, default=str))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -80,10 +85,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def error_name(error: MachineOSError) -> str:
+    """Return the name of an error in the table of exit codes; what a module made of it for itself
+    is its own business."""
+    return next(one.__name__ for one in type(error).__mro__ if one.__module__ == errors.__name__)
+
+
 def error_json(error: MachineOSError) -> dict[str, object]:
     """Return an error as ``--json`` gives it."""
     body: dict[str, object] = {
-        "error": type(error).__name__,
+        "error": error_name(error),
         "message": error.message,
         "hint": error.hint,
     }

@@ -91,3 +91,8 @@ def test_a_user_without_home_has_the_one_of_his_record() -> None:
     assert shape.home_of({"HOME": "/home/u"}, 7, "/srv/seven").user == Path("/home/u")
     with pytest.raises(UsageError, match="HOME is not set, and the system knows no user 77777"):
         shape.home_of({}, 77777)
+
+
+def test_no_json_tells_a_password() -> None:
+    found = json.loads(shape.json_text({"url": "https://me:secret@h/x", "image": "h/x@sha256:ab"}))
+    assert found == {"url": "https://...@h/x", "image": "h/x@sha256:ab"}
