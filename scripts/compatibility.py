@@ -55,7 +55,7 @@ def _marks(function: ast.FunctionDef, test: str) -> list[Shown]:
 
 def _first(text: str | None) -> str:
     """Return the docstring of a habit as a cell."""
-    return " ".join((text or "").split()).rstrip(".")
+    return " ".join((text or "").split()).rstrip(".").replace("``", "`")
 
 
 def page(found: list[Shown], by_hand: str) -> str:

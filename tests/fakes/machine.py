@@ -196,11 +196,11 @@ class FakeHost:
         return fetch.fetch_manifest(registry, place, ca_pem=ca_pem, at=at, product=product)
 
     def inspect_image(self, place: Place, target: Target, publisher: Publisher) -> Inspected:
-        return fetch.inspect_image(self._registry(place), target, publisher)
+        return fetch.inspect_image(self._registry(place), place, target, publisher)
 
     def fetch_image(self, place: Place, target: Target, signatures: Signatures, into: Path) -> None:
         layout = self.staged.setdefault(into, MemoryRepository())
-        fetch.fetch_image(self._registry(place), target, signatures, layout)
+        fetch.fetch_image(self._registry(place), place, target, signatures, layout)
 
     def _registry(self, place: Place) -> Registry:
         if place.at.folder is not None:

@@ -154,12 +154,12 @@ class LinuxHost:
 
     def inspect_image(self, place: Place, target: Target, publisher: Publisher) -> Inspected:
         """Read and check the image manifest of a target. Raises: see ``fetch``."""
-        return fetch.inspect_image(self._registry(place), target, publisher)
+        return fetch.inspect_image(self._registry(place), place, target, publisher)
 
     def fetch_image(self, place: Place, target: Target, signatures: Signatures, into: Path) -> None:
         """Copy the image of a target into memory. Raises: see ``fetch``."""
         layout = LayoutRepository(into, writable=True)
-        fetch.fetch_image(self._registry(place), target, signatures, layout)
+        fetch.fetch_image(self._registry(place), place, target, signatures, layout)
 
     def _registry(self, place: Place) -> Registry:
         if place not in self._registries:

@@ -10,7 +10,7 @@ from fakes.registry import INDEX
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry, Request
 
-OF = ("Docker Hub",)
+OF = ()
 
 
 def keep(registry: FakeRegistry) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry, Request
 
-OF = ()
+OF = ("Google",)
 
 
 def keep(registry: FakeRegistry) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry
 
-OF = ("Amazon", "Artifactory", "Pulp")
+OF = ("Amazon", "Artifactory")
 
 
 def keep(registry: FakeRegistry) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry
 
-OF = ("docker-registry", "GitHub", "Google", "GitLab", "Pulp")
+OF = ("docker-registry", "GitHub", "GitLab")
 
 
 def keep(registry: FakeRegistry) -> None:

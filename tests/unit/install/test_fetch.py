@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fakes.repository import MemoryRegistry
 from machineos.build.publish.verify import verify_images
 from machineos.document.verify.published import fetch_verified
 from machineos.install import fetch
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.place import Place
-from unit.document.conftest import NOW, PRODUCT
+from machineos.oci.model.repository import Below
+from unit.document.conftest import NOW, OTHER_PRODUCT, PRODUCT
 from unit.registries import opened
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from machineos.document.verify.published import Fetched
+    from machineos.oci.model.repository import Registry
     from unit.document.conftest import World
 
 
@@ -41,8 +45,54 @@ def test_what_is_published_is_what_a_machine_gets(
         assert seen == fetched
         layout = LayoutRepository(tmp_path / "staged", writable=True)
         for target in seen.verified.install.targets:
-            inspected = fetch.inspect_image(registry, target, seen.verified.publisher)
-            fetch.fetch_image(registry, target, inspected.signatures, layout)
+            inspected = fetch.inspect_image(registry, place, target, seen.verified.publisher)
+            fetch.fetch_image(registry, place, target, inspected.signatures, layout)
             digest = layout.resolve(target.tag).digest
             assert digest == target.image
             assert len(layout.referrers(digest)) == 1
+
+
+@pytest.mark.works("publish, verify, install below an owner")
+def test_what_an_owner_published_is_found_below_his_name(
+    product: str, world: World, tmp_path: Path
+) -> None:
+    """Where nobody but the registry's own people can write to its top."""
+    with opened(product, tmp_path) as registry:
+        owned = Below(registry, "acme/line-1")
+        world.publish(registry=owned, name="machine/install")
+        assert verify_images(owned, fetched(owned, "machine/install", world).verified, deep=None)
+        place = Place.parse(f"{product}/acme/line-1/machine/install:1.0.0", plain_http=True)
+        seen = fetched(registry, place.name, world).verified
+        layout = LayoutRepository(tmp_path / "staged", writable=True)
+        for target in seen.install.targets:
+            inspected = fetch.inspect_image(registry, place, target, seen.publisher)
+            fetch.fetch_image(registry, place, target, inspected.signatures, layout)
+            assert layout.resolve(target.tag).digest == target.image
+            owned.repository("mos").resolve(target.tag)
+
+
+def fetched(registry: Registry, name: str, world: World) -> Fetched:
+    return fetch_verified(
+        registry.repository(name), "1.0.0", ca_pem=world.authority.pem, at=NOW, product=PRODUCT
+    )
+
+
+def test_an_image_that_somebody_else_signed_elsewhere_hides_nothing(world: World) -> None:
+    """At the top of the registry is the same image, with the signature of another product."""
+    registry = MemoryRegistry()
+    other = world.authority.other
+    world.publish(registry=registry, name="other/install", signer=other, product=OTHER_PRODUCT)
+    world.publish(registry=Below(registry, "acme"), name="install")
+    place = Place.parse("h.example/acme/install:1.0.0", plain_http=False)
+    seen = fetched(registry, place.name, world).verified
+    for target in seen.install.targets:
+        assert fetch.inspect_image(registry, place, target, seen.publisher).signatures
+    stranger = Place.parse("h.example/other/install:1.0.0", plain_http=False)
+    found = fetch.inspect_image(registry, stranger, seen.install.targets[0], seen.publisher)
+    assert found.signatures == ()
+
+
+def test_where_images_are_looked_for() -> None:
+    assert fetch.image_places("install") == ("mos",)
+    assert fetch.image_places("machine/install") == ("mos", "machine/mos")
+    assert fetch.image_places("a/b/install") == ("mos", "a/mos", "a/b/mos")

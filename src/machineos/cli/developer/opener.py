@@ -57,7 +57,10 @@ class Opener:
 
         location = RegistryLocation.parse(text)
         if location.folder is None:
-            return self._http(location.host)
+            from machineos.oci.model.repository import Below
+
+            registry = self._http(location.host)
+            return Below(registry, location.prefix) if location.prefix else registry
         from machineos.oci.layout.folder import LayoutRegistry
 
         return LayoutRegistry(location.folder, writable=writable, links=not writable)

@@ -193,24 +193,33 @@ class ImageSource(msgspec.Struct, frozen=True):
 
 
 class RegistryLocation(msgspec.Struct, frozen=True):
-    """What ``--repo`` takes: a registry ``host`` or the ``folder`` with one layout per name."""
+    """What ``--repo`` takes: a registry ``host`` or the ``folder`` with one layout per name.
+
+    ``prefix`` is what all names in the registry begin with: an owner, a project.
+    """
 
     host: str = ""
     folder: Path | None = None
+    prefix: str = ""
 
     @classmethod
     def parse(cls, text: str) -> RegistryLocation:
-        """Read ``host[:port]`` or ``oci:DIR``. Raises: DocumentError."""
+        """Read ``host[:port][/prefix]`` or ``oci:DIR``. Raises: DocumentError."""
         _check_text(text)
         if text.startswith("oci:"):
             folder = text.removeprefix("oci:")
             if not folder:
                 raise _fault(text, "names no folder: oci:DIR")
             return cls(folder=Path(folder))
-        return cls(host=check_host(text))
+        host, slash, prefix = text.partition("/")
+        if not slash or not _looks_like_host(host):
+            return cls(host=check_host(text))
+        return cls(host=check_host(host), prefix=_named(text, lambda: check_name(prefix)))
 
     def __str__(self) -> str:
-        return self.host if self.folder is None else f"oci:{self.folder}"
+        if self.folder is not None:
+            return f"oci:{self.folder}"
+        return f"{self.host}/{self.prefix}" if self.prefix else self.host
 
 
 def image_of(repository: str, selector: str) -> str:

@@ -93,3 +93,20 @@ class Registry(Protocol):
         """Return the repository ``name`` (``machine/install``). Raises: DocumentError for a name
         that the distribution specification does not allow."""
         ...
+
+
+class Below:
+    """The part of a registry whose names begin with ``prefix``: what one owner has of it."""
+
+    def __init__(self, registry: Registry, prefix: str) -> None:
+        self._registry = registry
+        self._prefix = prefix
+
+    @property
+    def name(self) -> str:
+        """``host/prefix``."""
+        return f"{self._registry.name}/{self._prefix}"
+
+    def repository(self, name: str) -> Repository:
+        """Return the repository ``prefix/name``. Raises: DocumentError."""
+        return self._registry.repository(f"{self._prefix}/{name}")

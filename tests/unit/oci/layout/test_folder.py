@@ -315,6 +315,7 @@ def skopeo(*args: str) -> bytes:
 
 
 @pytest.mark.tool("skopeo")
+@pytest.mark.works("reads our layouts, and we read its own", "skopeo")
 def test_skopeo_reads_and_writes_our_layouts(layout: LayoutRepository, tmp_path: Path) -> None:
     image = put_image(layout, "1.0", (b"one", b"two"))
     there, back = tmp_path / "there", LayoutRepository(tmp_path / "back", writable=True)
@@ -326,6 +327,7 @@ def test_skopeo_reads_and_writes_our_layouts(layout: LayoutRepository, tmp_path:
 
 @pytest.mark.tool("skopeo")
 @pytest.mark.tool("docker-registry")
+@pytest.mark.works("pulls what we push", "skopeo")
 def test_skopeo_pulls_what_we_push(
     layout: LayoutRepository, tmp_path: Path, docker_registry: str
 ) -> None:

@@ -36,6 +36,7 @@ def digests(repository: Repository, tag: str = "1.0") -> list[Digest]:
     return [entry.digest for entry in repository.referrers(repository.resolve(tag).digest)]
 
 
+@pytest.mark.works("its layouts with what refers to an image, as recorded of 0.11", "regctl")
 def test_a_layout_of_regctl_has_them(signed: LayoutRepository, tmp_path: Path) -> None:
     regctl.write(signed, "1.0", tmp_path / "theirs")
     theirs = LayoutRepository(tmp_path / "theirs", writable=True)
@@ -48,6 +49,7 @@ def test_a_layout_of_regctl_has_them(signed: LayoutRepository, tmp_path: Path) -
     assert digests(sink) == digests(signed)
 
 
+@pytest.mark.works("what refers to an image is in our layouts where it looks", "regctl")
 def test_regctl_finds_them_in_ours(signed: LayoutRepository) -> None:
     subject = signed.resolve("1.0").digest
     descriptor, data = signed.manifest(fallback_tag(subject))

@@ -144,6 +144,12 @@ def test_hostile_sources_are_refused(text: str) -> None:
 def test_registry_locations() -> None:
     assert RegistryLocation.parse("127.0.0.1:5000").host == "127.0.0.1:5000"
     assert RegistryLocation.parse("oci:/a/b").folder == Path("/a/b")
+    owned = RegistryLocation.parse("ghcr.example/acme/line-1")
+    assert (owned.host, owned.prefix) == ("ghcr.example", "acme/line-1")
+    assert str(owned) == "ghcr.example/acme/line-1"
+    for text in ("h.example/", "h.example/A", "h.example/a:1", "h.example/../a", "h:1/a//b"):
+        with pytest.raises(DocumentError):
+            RegistryLocation.parse(text)
     for text in ("", "oci:", "http://x", "a/b", "x:y", "a b", "\0", "a" * 300):
         with pytest.raises(DocumentError):
             RegistryLocation.parse(text)
