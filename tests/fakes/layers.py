@@ -54,13 +54,13 @@ class AnyLayer:
         self.known: set[tuple[Digest, Use]] = set()
 
     def inspect(self, repository: Repository, manifest: Manifest, use: Use) -> None:
-        """Look at every layer of an image."""
-        for layer in manifest.layers:
-            self.inspect_layer(repository, layer, (use,))
+        """Look at no layer: what is near was looked at."""
+        self.known.update((layer.digest, use) for layer in manifest.layers)
 
     def inspect_layer(self, repository: Repository, layer: Descriptor, uses: Sequence[Use]) -> None:
-        """Look at one layer, for all its uses."""
-        self.known.update((layer.digest, use) for use in uses)
+        """Look at one layer."""
+        with repository.open_blob(layer) as chunks:
+            self.look(repository, layer, chunks, uses)
 
     def look(
         self,
@@ -71,4 +71,4 @@ class AnyLayer:
     ) -> None:
         """The same of a layer that is being read: its head and that of its tree."""
         require_seen(see(layer, chunks, tree=True), uses[0].what)
-        self.inspect_layer(repository, layer, uses)
+        self.known.update((layer.digest, use) for use in uses)

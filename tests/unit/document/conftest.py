@@ -161,6 +161,7 @@ def put_image(
     version: str = "",
     run: Mapping[str, object] | None = None,
     raw: bool = False,
+    architecture: str = "amd64",
 ) -> Descriptor:
     """Store an image whose layers only look like file systems: nothing here mounts them.
 
@@ -170,7 +171,7 @@ def put_image(
     labels = {"org.opencontainers.image.version": version} if version else None
     config = {
         "created": created,
-        "architecture": "amd64",
+        "architecture": architecture,
         "os": "linux",
         "config": {"Labels": labels, "Entrypoint": ["/run"], **(run or {})},
         "rootfs": {"type": "layers", "diff_ids": []},

@@ -9,15 +9,17 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fakes.randomness import FixedRandomness
+from machineos.build.publish.plan import VERSION_LABEL
 from machineos.core.run import run
 from machineos.core.secret import Secret
+from machineos.document.rules.images import layers_of
 from machineos.errors import MachineOSError
 from machineos.host.disk.blockdev import volume_label
 from machineos.launch.parts import identity_disk, media_for
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.place import Place
 from machineos.trust.keys.keyset import Keyset, add_sudi
-from unit.document.conftest import put_image
+from unit.build import ready
 from vectors.clock import FixedClock
 from waiting import PATIENCE
 
@@ -70,10 +72,15 @@ def test_a_passphrase_that_does_not_fit(own: Keyset, clock: FixedClock) -> None:
 
 @pytest.mark.root
 @pytest.mark.tool("xorriso")
+@pytest.mark.tool("mksquashfs")
+@pytest.mark.tool("sqfs2tar")
+@pytest.mark.tool("veritysetup")
 def test_the_media_stay_in_the_keyset(own: Keyset, clock: FixedClock) -> None:
     """As in seed 002; what a launch boots from stays what it is when another launch builds."""
     for layout, tag in (("hostfs/oci", "hostfs"), ("bootkit/oci", "bootkit-squashfs")):
-        put_image(LayoutRepository(own.root / layout, writable=True), tag)
+        repository = LayoutRepository(own.root / layout, writable=True)
+        layers = [ready.noted(f"{tag} {number}") for number in range(layers_of(tag.split("-")[0]))]
+        ready.put(repository, tag, *layers, run={"Labels": {VERSION_LABEL: "1"}})
     for name in ("shim", "provision", "install"):
         (own.root / f"bootkit/{name}.efi").write_bytes(name.encode() * 100)
     place = Place.parse("127.0.0.1:5000/machine/install:1.0.0", plain_http=True)
@@ -89,4 +96,4 @@ def test_the_media_stay_in_the_keyset(own: Keyset, clock: FixedClock) -> None:
         (own.root / "artifacts/provision.iso").write_bytes(b"of another launch")
         assert media["provision"].read_bytes() == first
     kept = {path.name for path in (own.root / "artifacts").iterdir()}
-    assert kept == {"provision.iso", "install.iso", ".lock"}
+    assert kept == {"provision.iso", "install.iso", ".lock", ".proved"}

@@ -53,8 +53,8 @@ from machineos.core.files import locked, write_atomic
 from machineos.core.run import run
 from machineos.document.model.hardware import HARDWARE_LABEL
 from machineos.host.pack import tools
-from machineos.oci.graph.platform import architecture
 from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.architecture import architecture
 
 if TYPE_CHECKING:
     from machineos.build.recipe.veritylayer import VerityLayer

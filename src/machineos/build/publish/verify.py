@@ -52,9 +52,10 @@ def verify_images(
 
     def judged(target: Target) -> tuple[VerifiedImage, Use]:
         image = verify_image(store, target, verified.publisher)
-        container = _container(store, image)
         if deep is None:
             _require_blobs(store, image)
+        container = _container(store, image)
+        if deep is None:
             require_mountable(store, image.manifest, image.name, tree=False)
         return image, Use(target.service_name, image.name, container)
 

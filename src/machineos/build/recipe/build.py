@@ -58,8 +58,8 @@ from machineos.core.run import run
 from machineos.document.rules.programs import STACK
 from machineos.errors import DocumentError, Fault, MissingError
 from machineos.host.pack import mmdebstrap, tools
-from machineos.oci.graph.platform import architecture
 from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.architecture import architecture
 from machineos.oci.registry.access import Access
 
 if TYPE_CHECKING:

@@ -208,4 +208,4 @@ def _statements(layer: Descriptor, uses: Sequence[Use]) -> list[Statement]:
         ("runs", *about, one.user, *sorted(mount.dest for mount in one.mounts))
         for one in containers
     )
-    return [("whole", *about, root_hash_of(layer)), ("vetted", *about), *runs]
+    return [("whole", *about, str(root_hash_of(layer))), ("vetted", *about), *runs]

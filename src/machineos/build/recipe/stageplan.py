@@ -17,7 +17,7 @@ from machineos.build.recipe.veritylayer import VerityLayer
 from machineos.core.digest import Digest
 from machineos.core.word import RootHash
 from machineos.errors import DigestError, DocumentError, Fault, PolicyError
-from machineos.oci.graph.platform import architecture
+from machineos.oci.model.architecture import architecture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

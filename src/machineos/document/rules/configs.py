@@ -15,7 +15,7 @@ from machineos.document.model.image import User
 from machineos.document.model.limits import MAX_USER, MAX_WORDS
 from machineos.document.rules.rule import Rule
 from machineos.errors import ArchiveError
-from machineos.oci.graph.platform import architecture
+from machineos.oci.model.architecture import architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,19 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.errors import MissingError
+from machineos.oci.model.architecture import architecture
 
 if TYPE_CHECKING:
     from machineos.oci.model.documents import Descriptor, Index
 
-# How ``uname`` and some builders call what OCI has another word for (GOARCH).
-_ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
 # The variant that is meant where none is given.
 _PLAIN = {"amd64": "v1", "arm64": "v8"}
-
-
-def architecture(name: str) -> str:
-    """Return the OCI name of an architecture."""
-    return _ALIASES.get(name.lower(), name)
 
 
 def platform_name(entry: Descriptor) -> str:

@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from fakes.layers import layer_content
 from fakes.randomness import FixedRandomness
 from machineos.build.publish.schema import schema, schema_bytes
 from machineos.build.publish.source import SourceTarget, _Document
@@ -36,8 +35,10 @@ from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.oci.model.documents import CONFIG, INDEX, MANIFEST, Descriptor, Manifest
 from machineos.trust.keys.keyset import add_project, create_keyset, find_project
+from unit.build import ready
 from waiting import PATIENCE
 
+pytestmark = [pytest.mark.tool(name) for name in ("mksquashfs", "sqfs2tar", "veritysetup")]
 ROOT = Path(__file__).parents[4]
 NAME = ["--name", "machine/install:1.0.0"]
 TEXT = """\
@@ -58,12 +59,13 @@ def put_image(folder: Path, tag: str, label: str = "") -> None:
     repository = LayoutRepository(folder, writable=True)
     layers = []
     for number in range(layers_of(tag.partition("-")[0])):
-        content = layer_content(tag.encode() * (100 + number))
+        packed = ready.noted(f"{tag} {number}")
+        content = packed.content
         layer = Descriptor(
-            media_type="application/vnd.stacker.image.layer.squashfs+zstd+verity",
+            media_type=packed.media_type,
             digest=Digest.of(content),
             size=len(content),
-            annotations=root_hash_annotations(RootHash(Digest.of(content + b"root").hex)),
+            annotations=root_hash_annotations(RootHash(packed.root_hash)),
         )
         repository.put_blob(layer, [content])
         layers.append(layer)
@@ -222,7 +224,7 @@ def test_a_flipped_bit_in_any_blob_is_found(mosb: Mosb) -> None:
 
 def test_a_missing_layer_is_found_without_reading_them(mosb: Mosb) -> None:
     publish(mosb)
-    content = Digest.of(layer_content(b"zot" * 100)).hex
+    content = Digest.of(ready.noted("zot 0").content).hex
     (mosb.home / "registry/mos/blobs/sha256" / content).unlink()
     with pytest.raises(MissingError, match="zot"):
         mosb("verify", "--project", "snakeoil", *mosb.repo, *NAME)

@@ -24,7 +24,7 @@ from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.oci.model.documents import MANIFEST, Descriptor, parse_manifest
 from machineos.oci.model.repository import Repository
-from unit.build import images
+from unit.build import images, ready
 from unit.build.elf import program
 from unit.build.tarmaker import END, folder, member, symlink
 from unit.document.conftest import SQUASHFS, put_image, signed
@@ -170,6 +170,7 @@ def stored(
     media_type: str = SQUASHFS,
     annotated: bool = True,
     run: dict[str, object] | None = None,
+    architecture: str = "amd64",
 ) -> Callable[[Scene], object]:
     """Put another image in the place of the good one."""
     return lambda scene: put_image(
@@ -179,6 +180,7 @@ def stored(
         media_type=media_type,
         annotated=annotated,
         run=run,
+        architecture=architecture,
     )
 
 
@@ -236,10 +238,10 @@ def bad_conversion(scene: Scene) -> None:
     put_image(scene.images, "zot", contents=(b"tar",), media_type="application/x")
 
 
-def config(words: str, **run: object) -> Bad:
+def config(words: str, *, architecture: str = "amd64", **run: object) -> Bad:
     """An image whose configuration asks for something that cannot be."""
 
-    put = stored(run=run)
+    put = stored(run=run, architecture=architecture)
     found: dict[Gate, Attack] = {
         "publish": after(put, gates.publish_image),
         "verify": after(put, gates.publish_carelessly, gates.verify_signed),
@@ -317,6 +319,34 @@ STACKED = b"".join(folder(f"{name}/") for name in ("bin", "data", "dev", "proc",
 linked = archives(folder("etc/") + symlink("data", "/etc"))
 away = archives(folder("data/") + folder("etc/") + symlink("etc/passwd", "/etc/shadow"))
 nobody = archives(folder("data/"), User="app")
+
+
+def looked_into(spoil: Callable[[Path], object], **run: object) -> Attack:
+    """Sign an image that is ready made, whatever is in it, and look into it."""
+
+    def put(scene: Scene) -> None:
+        tree = ready.tree(scene.folder / "tree", "etc")
+        (tree / "data").mkdir()
+        spoil(tree)
+        ready.put(scene.images, "zot", ready.packed(tree), run=run)
+
+    return after(put, gates.publish_carelessly, gates.verify_deeply)
+
+
+def link_data(tree: Path) -> None:
+    """Put a link in the place of the folder of a volume."""
+    (tree / "data").rmdir()
+    (tree / "data").symlink_to("/etc")
+
+
+def link_users(tree: Path) -> None:
+    """Have the users in a file elsewhere."""
+    (tree / "etc/passwd").symlink_to("/etc/shadow")
+
+
+def add_program(tree: Path) -> None:
+    """Have a program whose stack can be executed."""
+    (tree / "bin/x").write_bytes(program(7))
 
 
 def mosd_linked(scene: Scene) -> None:

@@ -19,6 +19,7 @@ from unit.document.rules import gates
 from unit.document.rules.attacks import (
     STACKED,
     Bad,
+    add_program,
     after,
     archives,
     away,
@@ -31,7 +32,10 @@ from unit.document.rules.attacks import (
     full,
     handover,
     image,
+    link_data,
+    link_users,
     linked,
+    looked_into,
     manifest,
     many,
     mixed,
@@ -261,11 +265,15 @@ BAD: dict[str, Bad] = {
     ),
     "image-folders": Bad(
         "nothing can be mounted at /data: /data is a symbolic link",
-        {"publish": linked, "mosd": mosd_linked},
+        {"publish": linked, "verify": looked_into(link_data), "mosd": mosd_linked},
     ),
     "image-stack": Bad(
         "'/bin/x' wants its stack to be executable",
-        {"publish": archives(STACKED), "convert": after(put_archive(STACKED), gates.convert)},
+        {
+            "publish": archives(STACKED),
+            "convert": after(put_archive(STACKED), gates.convert),
+            "verify": looked_into(add_program),
+        },
     ),
     # configurations
     "config-command": config("is empty, and so is Cmd: nothing to run", Entrypoint=None),
@@ -276,13 +284,19 @@ BAD: dict[str, Bad] = {
         "'65536' is not a user and group that an image can have", User="65536"
     ),
     "config-user-files": Bad(
-        "/etc/passwd is a symbolic link", {"publish": away, "mosd": mosd_away}
+        "/etc/passwd is a symbolic link",
+        {"publish": away, "verify": looked_into(link_users), "mosd": mosd_away},
     ),
     "config-user-known": Bad(
         "'app' is not a user and group of the image",
-        {"publish": nobody, "mosd": mosd_nobody},
+        {
+            "publish": nobody,
+            "verify": looked_into(lambda _tree: None, User="app"),
+            "mosd": mosd_nobody,
+        },
     ),
     "config-folder": config("'etc' is not a plain absolute path", WorkingDir="etc"),
+    "config-platform": config("is 'arm64', not amd64", architecture="arm64"),
     "config-signal": config("'TERM' is not a signal", StopSignal="TERM"),
     # what a machine has stored of itself
     "system-count": Bad(

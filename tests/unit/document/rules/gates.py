@@ -20,6 +20,8 @@ from machineos.boot.steps import ReadFile, ReadImage
 from machineos.build.publish.verify import verify_images
 from machineos.build.recipe.conversion import Conversion
 from machineos.build.recipe.convert import convert_image
+from machineos.build.recipe.inspection import Inspector
+from machineos.build.recipe.record import Record
 from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.core.files import read_bounded
@@ -165,6 +167,12 @@ def verify(scene: Scene, document: Json) -> None:
 def verify_signed(scene: Scene) -> None:
     """The same of what is in the registry already."""
     verify_images(scene.world.registry, fetch(scene).verified, deep=None)
+
+
+def verify_deeply(scene: Scene) -> None:
+    """``mosb manifest verify --deep`` of what is in the registry already."""
+    inspector = Inspector(scene.folder, Record(scene.folder / "proved"))
+    verify_images(scene.world.registry, fetch(scene).verified, deep=inspector)
 
 
 def install(scene: Scene, document: Json) -> None:

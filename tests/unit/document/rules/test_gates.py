@@ -20,7 +20,14 @@ from unit.document.rules.gates import MemoryWorld, Scene
 
 pytestmark = pytest.mark.early
 
-EVERYTHING = [(gate, rule.name) for rule in RULES for gate in rule.gates]
+TOOLS = [pytest.mark.tool(name) for name in ("mksquashfs", "sqfs2tar", "veritysetup")]
+# What somebody has to look into an image for that is ready made.
+INSIDE = {"image-folders", "image-stack", "config-user-files", "config-user-known"}
+EVERYTHING = [
+    pytest.param(gate, rule.name, marks=TOOLS if gate == "verify" and rule.name in INSIDE else ())
+    for rule in RULES
+    for gate in rule.gates
+]
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ BESIDE = {
     "build/publish/ways.py:plan": "the machine cannot mount",
     "build/publish/source.py:Mebibytes.parse": "a value that cannot be read",
     "build/publish/source.py:parse_source": "hands on the faults of the rules with their lines",
+    "build/publish/together.py:raise_all": "hands on several errors as one",
     "build/publish/verify.py:_require_blobs": "a blob is not in the registry",
     "build/publish/verify.py:_require_whole": "a blob in the registry is damaged",
     "document/model/hardware.py:PackageName.parse": "a value that cannot be read",

@@ -8,7 +8,8 @@ import pytest
 
 from machineos.core.digest import Digest
 from machineos.errors import MissingError
-from machineos.oci.graph.platform import architecture, choose
+from machineos.oci.graph.platform import choose
+from machineos.oci.model.architecture import architecture
 from machineos.oci.model.documents import INDEX, MANIFEST, Descriptor, Index
 
 PC = ("linux", "amd64")
