@@ -316,7 +316,7 @@ class _Resolver:
         wanted, document, what = found.wanted, found.document, found.what
         images.check_image(document, what, wanted.service_name)
         images.CONFIG_SIZE.require(document, what)
-        near = wanted.source.folder is not None and not found.converted
+        near = wanted.source.reference is None and not found.converted
         require_mountable(found.repository, document, what, tree=near)
         config = found.repository.blob(document.config, limit=MAX_CONFIG)
         name = f"configuration of {what}"

@@ -15,6 +15,7 @@ from machineos.document.model.limits import MAX_IMAGE_MANIFEST, MAX_PORT, MAX_VO
 from machineos.document.model.names import GroupName, Label, ProductName, ServiceName, Version
 from machineos.document.rules.network import EXAMPLES, gateway
 from machineos.document.rules.storage import RESERVED_LABELS
+from machineos.oci.model.reference import PREFIXES, SOURCES
 
 IDENTIFIER = "https://json-schema.org/draft/2020-12/schema"
 
@@ -72,7 +73,7 @@ def _target() -> dict[str, Any]:
     return _object(
         {
             "service_name": _text(ServiceName.PATTERN, "Also the name of its unit and files."),
-            "source": _text("(docker://|oci:).+", "docker://host/name:tag or oci:DIR:TAG"),
+            "source": _text(f"({'|'.join(PREFIXES)}).+", f"One of {', '.join(SOURCES)}."),
             "version": _text(Version.PATTERN, "Version of the service."),
             "service_type": {"enum": list(get_args(ServiceType))},
             "network": _network(),
