@@ -71,6 +71,17 @@ def open_oci(file: int, *, name: str, selector: str) -> ArchiveRepository:
 
     Raises: ArchiveError, DocumentError, MissingError.
     """
+    index, blobs = read_layout(file, name=name)
+    listed = [_Named(str(entry.digest), _names(entry)) for entry in index.manifests]
+    wanted = plain(index.manifests[_select(listed, selector, name)])
+    return ArchiveRepository(name, file, blobs, index, wanted=wanted, called=selector)
+
+
+def read_layout(file: int, *, name: str) -> tuple[Index, dict[Digest, Extent]]:
+    """Return the index of a layout in a tar, and where its blobs are.
+
+    Raises: ArchiveError, DocumentError, MissingError.
+    """
     members = index_members(file, what=name)
     _require_layout(file, members, name)
     data = read_small(file, members.find(INDEX_FILE), MAX_MANIFEST, f"{name}: {INDEX_FILE}")
@@ -80,9 +91,7 @@ def open_oci(file: int, *, name: str, selector: str) -> ArchiveRepository:
         for path, extent in members.files.items()
         if (digest := _blob_digest(path)) is not None
     }
-    listed = [_Named(str(entry.digest), _names(entry)) for entry in index.manifests]
-    wanted = plain(index.manifests[_select(listed, selector, name)])
-    return ArchiveRepository(name, file, blobs, index, wanted=wanted, called=selector)
+    return index, blobs
 
 
 def open_docker(file: int, *, name: str, selector: str) -> ArchiveRepository:

@@ -20,7 +20,7 @@ from machineos.build.recipe.layers import uncompressed
 from machineos.build.recipe.member import Limits
 from machineos.core.files import needing_space
 from machineos.core.run import find, perform
-from machineos.errors import ArchiveError, DocumentError, Fault, MissingError, MissingToolError
+from machineos.errors import ArchiveError, DocumentError, Fault, MissingError
 from machineos.host.pack import engines
 
 if TYPE_CHECKING:
@@ -104,26 +104,11 @@ def _spooled(chunks: Iterable[bytes], work: Path, most: int, what: str) -> Itera
 @contextmanager
 def _saved(source: ImageSource, work: Path, environ: Mapping[str, str]) -> Iterator[int]:
     """Yield what a container engine says the image is."""
-    program = _program(source)
+    assert source.way is not None  # noqa: S101 (for the type checker)
+    program = engines.choose_program(source.way, source.selector, find)
     with tempfile.TemporaryDirectory(dir=work, prefix="engine-") as folder:
         output = Path(folder) / "image.tar"
         perform(engines.save_command(program, source.selector, output, environ))
         file = output.open("rb")
     with file:
         yield file.fileno()
-
-
-def _program(source: ImageSource) -> str:
-    """Return the program that hands over an image. Raises: MissingToolError."""
-    if source.way == "docker-daemon":
-        able: tuple[str, ...] = (engines.DOCKER,)
-    else:
-        able = (engines.PODMAN, engines.SKOPEO)
-    for program in able:
-        if find(program) is not None:
-            return program
-    raise MissingToolError(
-        f"{source}: {' or '.join(able)} is not installed",
-        hint=f"install it; or, where the image is, {able[0]} save {source.selector} -o image.tar, "
-        "and name it docker-archive:image.tar",
-    )

@@ -44,7 +44,7 @@ class ArchiveRepository(LayoutReader):
         self._name = name
         self._file = file
         self._blobs = blobs
-        self._listed = index
+        self._images = index
         self._wanted = wanted
         self._called = called
         self._written = written or {}
@@ -69,7 +69,7 @@ class ArchiveRepository(LayoutReader):
             self._name,
             self._file,
             self._blobs,
-            self._listed,
+            self._images,
             wanted=self._wanted,
             called=name,
             written=self._written,
@@ -81,7 +81,7 @@ class ArchiveRepository(LayoutReader):
 
     def entries(self) -> tuple[Descriptor, ...]:
         """Return the images."""
-        return self._listed.manifests
+        return self._images.manifests
 
     def blob_range(self, descriptor: Descriptor, offset: int, size: int) -> bytes:
         """Return a part of a blob, unchecked. Raises: MissingError, DigestError."""
@@ -106,7 +106,7 @@ class ArchiveRepository(LayoutReader):
         return UsageError(f"{self.name} can only be read")
 
     def _index(self) -> Index:
-        return self._listed
+        return self._images
 
     def _small(self, digest: Digest) -> bytes:
         if digest in self._written:

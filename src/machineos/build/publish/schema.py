@@ -93,9 +93,19 @@ def _target() -> dict[str, Any]:
             ),
             "digest": _text("sha256:[a-f0-9]{64}", "Digest of the image manifest at the source."),
             "size": {"type": "integer", "minimum": 1, "maximum": MAX_IMAGE_MANIFEST},
+            "signed-by": _signed_by(),
         },
         ("service_name", "source", "version", "service_type"),
     )
+
+
+def _signed_by() -> dict[str, Any]:
+    key = _text(".+", "PEM file of a public key, as seen from here.")
+    bundle = _text(".+", "File of a sigstore bundle, where the signature is not with the image.")
+    return {
+        "description": "Whose signature the image at the source must have, as cosign makes it.",
+        "anyOf": [key, _object({"key": key, "bundle": bundle}, ("key",))],
+    }
 
 
 def _network() -> dict[str, Any]:

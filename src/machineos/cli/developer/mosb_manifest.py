@@ -92,6 +92,7 @@ def publish(
     from machineos.build.publish.publish import Place, Reporting, load_source
     from machineos.build.publish.publish import publish as publish_source
     from machineos.core.clock import SystemClock
+    from machineos.core.files import read_named
     from machineos.trust.keys.signer import FileSigner
 
     source = load_source(file)
@@ -120,6 +121,7 @@ def publish(
             defaults=defaults,
             created=None if epoch is None else datetime.fromtimestamp(epoch, UTC),
             lock=lock,
+            read_beside=lambda named, limit: read_named(file.parent / named, limit),
         )
         place = Place(opener.registry(repo, writable=True), path, tag)
         published = publish_source(publishing, place, Reporting(watch.say, watch.copied))

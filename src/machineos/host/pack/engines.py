@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.core.command import Command
+from machineos.errors import MissingToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 DOCKER, PODMAN, SKOPEO = "docker", "podman", "skopeo"
+_ABLE = {"docker-daemon": (DOCKER,), "containers-storage": (PODMAN, SKOPEO)}
 _TIMEOUT = 3600.0
 # Where the user's engine is and keeps its images.
 _ENVIRONMENT = (
@@ -24,6 +26,20 @@ _ENVIRONMENT = (
     "CONTAINER_CONNECTION", "CONTAINER_SSHKEY", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF",
     "STORAGE_DRIVER", "STORAGE_OPTS",
 )  # fmt: skip
+
+
+def choose_program(way: str, name: str, installed: Callable[[str], object]) -> str:
+    """Return the program that hands over the image ``name``; ``way`` is ``docker-daemon`` or
+    ``containers-storage``. Raises: MissingToolError when none is ``installed``."""
+    able = _ABLE[way]
+    for program in able:
+        if installed(program):
+            return program
+    raise MissingToolError(
+        f"{way}:{name}: {' or '.join(able)} is not installed",
+        hint=f"install it; or, where the image is, run {able[0]} save -o image.tar {name}, and "
+        "name docker-archive:image.tar",
+    )
 
 
 def save_command(program: str, name: str, output: Path, environ: Mapping[str, str]) -> Command:
