@@ -10,10 +10,9 @@ key's own signature over one of the digests was checked.
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from machineos.errors import DocumentError, MissingError, SignatureError, VerificationError
-from machineos.oci.layout.reader import LayoutReader
 from machineos.oci.model.documents import Manifest, parse_document
 from machineos.trust.cosign.bundle import MAX_BUNDLE, verify_bundle
 from machineos.trust.cosign.simple import (
@@ -40,6 +39,15 @@ _OTHERS = {
 _CERTIFICATE = "dev.sigstore.cosign/certificate"
 _MOST = 64  # signatures that are looked at for one digest
 _SHOWN = 8
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """A repository that is a layout: it has a list of what is in it."""
+
+    def entries(self) -> tuple[Descriptor, ...]:
+        """Return the entries of its index. Raises: DocumentError."""
+        ...
 
 
 def require_signed(
@@ -122,7 +130,7 @@ class _Search:
     def _places(self, digest: Digest) -> Iterator[str]:
         """Yield tags and digests of manifests that may hold signatures."""
         yield signature_tag(digest)
-        if isinstance(self._repository, LayoutReader):
+        if isinstance(self._repository, Lists):
             for entry in self._repository.entries():
                 if entry.annotations.get(_KIND) == _SAVED:
                     yield str(entry.digest)

@@ -33,17 +33,19 @@ from machineos.oci.model.documents import (
     parse_manifest,
 )
 from machineos.oci.model.repository import Ranges
+from machineos.oci.registry import hub
 from unit.build.images import layout, put, put_index
 from unit.build.tarmaker import END, folder, hardlink, header, member, symlink
 from waiting import PATIENCE
 
+HUB = hub.NAMES[0]
 LAYERS = (member("a", b"one") + END, member("b", b"two") + END)
 
 
-def config(*layers: bytes, **more: Any) -> bytes:
+def config(*layers: bytes) -> bytes:
     diff_ids = [str(Digest.of(layer)) for layer in layers]
     rootfs = {"type": "layers", "diff_ids": diff_ids}
-    return json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs, **more}).encode()
+    return json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).encode()
 
 
 def saved(
@@ -113,7 +115,8 @@ def test_what_docker_saves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "selector", ["web:2", "docker.io/web:2", "docker.io/library/web:2", "index.docker.io/web:2", "@0"]
+    "selector",
+    ["web:2", f"{HUB}/web:2", f"{HUB}/library/web:2", f"{hub.NAMES[1]}/web:2", "@0"],
 )
 def test_the_names_of_docker(tmp_path: Path, selector: str) -> None:
     path = saved(tmp_path / "x.tar", *LAYERS, tags=["other/x:1", "web:2"])
@@ -122,8 +125,8 @@ def test_the_names_of_docker(tmp_path: Path, selector: str) -> None:
 
 
 def test_what_docker_means_by_a_name() -> None:
-    assert docker_name("a") == "docker.io/library/a:latest"
-    assert docker_name("a/b:1") == "docker.io/a/b:1"
+    assert docker_name("a") == f"{HUB}/library/a:latest"
+    assert docker_name("a/b:1") == f"{HUB}/a/b:1"
     assert docker_name("localhost/a") == "localhost/a:latest"
     with pytest.raises(DocumentError, match="knows no digests"):
         docker_name(f"a@{Digest.of(b'')}")
