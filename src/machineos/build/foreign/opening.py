@@ -71,11 +71,12 @@ def _archive(source: ImageSource, work: Path, most: int) -> Iterator[int]:
         handle = os.open(source.file, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise MissingError(f"{what}: {source.file} does not exist") from error
+    mode = os.fstat(handle).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        os.close(handle)
+        hint = f"a folder is a layout: oci:{source.file}:TAG" if stat.S_ISDIR(mode) else ""
+        raise DocumentError(what, [Fault("", 0, "is neither a file nor a pipe")], hint=hint)
     with os.fdopen(handle, "rb") as file:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            hint = f"a folder is a layout: oci:{source.file}:TAG"
-            raise DocumentError(what, [Fault("", 0, "is a folder, not an archive")], hint=hint)
         if stat.S_ISREG(mode) and not sniff(os.pread(handle, 16, 0), what):
             yield handle
             return

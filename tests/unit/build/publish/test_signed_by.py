@@ -104,7 +104,7 @@ def test_a_bundle_beside_the_manifest() -> None:
     put_signed(repository, tag="a")
     with pytest.raises(NotImplementedError, match="asked to convert"):
         prepared(repository, target(bundle="b.json"))
-    with pytest.raises(SignatureError, match="target a .*: is not signed by k"):
+    with pytest.raises(SignatureError, match=r"target a .*: is not signed by k"):
         prepared(repository, target())
 
 

@@ -63,6 +63,7 @@ BESIDE = {
     "build/publish/source.py:FileName.parse": "a value that cannot be read",
     "build/publish/source.py:Mebibytes.parse": "a value that cannot be read",
     "build/publish/source.py:parse_source": "hands on the faults of the rules with their lines",
+    "build/publish/verify.py:require_beside": "a blob in the registry is damaged",
     "build/publish/verify.py:_require_blobs": "a blob is not in the registry",
     "build/publish/verify.py:_require_whole": "a blob in the registry is damaged",
     "document/model/hardware.py:PackageName.parse": "a value that cannot be read",
