@@ -32,6 +32,7 @@ SOURCES = (
     "containers-storage:NAME",
 )
 PREFIXES = ("docker://", "oci:", *(f"{way}:" for way in get_args(Way)))
+_HERE = PREFIXES[1:]
 _ARCHIVES: Final[tuple[Way, ...]] = ("oci-archive", "docker-archive")
 _PROGRAMS: Final[tuple[Way, ...]] = ("docker-daemon", "containers-storage")
 DEFAULT_TAG = "latest"
@@ -303,8 +304,9 @@ def _fault(text: str, message: str) -> DocumentError:
 
 def _without_user(text: str) -> str:
     """Return ``text`` with three dots for what stands before an ``@`` that is not a digest's: a
-    user, and perhaps a password, which nobody may see. In names of layouts it is a letter."""
-    match = None if text.startswith("oci:") else _USER.match(text)
+    user, and perhaps a password, which nobody may see. In names of what is on this machine it is a
+    letter."""
+    match = None if text.startswith(_HERE) else _USER.match(text)
     return text if match is None else f"{match[1] or ''}...@{text[match.end() :]}"
 
 
