@@ -193,7 +193,9 @@ def verify(
         inspector = inspecting.inspector(app.say) if deep else None
         images = verify_images(registry, fetched.verified, deep=inspector)
         if deep:
-            require_beside(registry.repository(shape.split_name(name)[0]), fetched.descriptor.digest)
+            require_beside(
+                registry.repository(shape.split_name(name)[0]), fetched.descriptor.digest
+            )
     if as_json:
         app.show_json({**_verdict(fetched), "images": [_image_json(image) for image in images]})
         return
