@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fakes.archive import ArchivedRegistry
 from fakes.habits import REAL, habits, keep_all, products
 from fakes.registry import PASSWORD, USER, FakeRegistry, fake_registry
 from fakes.repository import MemoryRegistry
@@ -87,13 +88,15 @@ def opened(host: str, folder: Path) -> HttpRegistry:
     return HttpRegistry(host, limits=FAST, credentials=credentials)
 
 
-@pytest.fixture(params=["memory", "layout", "fake", *habits(), *PLAYED, REAL_ONE])
+@pytest.fixture(params=["memory", "layout", "archive", "fake", *habits(), *PLAYED, REAL_ONE])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
     """Each kind of registry that there is, empty."""
     if request.param == "memory":
         yield MemoryRegistry()
     elif request.param == "layout":
         yield LayoutRegistry(tmp_path / "registry", writable=True)
+    elif request.param == "archive":
+        yield ArchivedRegistry(tmp_path / "registry")
     else:
         with opened(served(request, request.param), tmp_path) as client:
             yield client

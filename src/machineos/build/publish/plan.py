@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from machineos.build.foreign.signed import require_signed
 from machineos.build.publish.lock import require_fit
 from machineos.build.publish.source import ImageTarget
 from machineos.build.publish.together import each
@@ -48,13 +49,15 @@ from machineos.oci.model.documents import (
     parse_manifest,
 )
 from machineos.oci.model.documents import VERSION_LABEL as VERSION_LABEL
+from machineos.trust.cosign.bundle import MAX_BUNDLE
+from machineos.trust.cosign.key import parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from uuid import UUID
 
     from machineos.build.publish.lock import Lock
-    from machineos.build.publish.source import Source
+    from machineos.build.publish.source import SignedBy, Source
     from machineos.build.recipe.inspection import Inspects
     from machineos.core.digest import Digest
     from machineos.core.word import RootHash
@@ -98,7 +101,8 @@ class Publishing:
     ``ca_pem``, ``at`` and ``product`` are what a machine will check the document with.
     ``defaults`` None leaves hostfs and bootkit out, for updates of services only. ``created`` is
     the time in the artifacts, None for that of the newest image. With a ``lock`` each image is the
-    one that it has, whatever its source has come to mean.
+    one that it has, whatever its source has come to mean. ``read_beside`` returns the content of a
+    file that the manifest names, at most so many bytes.
     """
 
     source: Source
@@ -112,6 +116,7 @@ class Publishing:
     defaults: Defaults | None = None
     created: datetime | None = None
     lock: Lock | None = None
+    read_beside: Callable[[str, int], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +238,7 @@ class _Resolver:
         self._hardware = publishing.source.hardware
         self._lock = publishing.lock
         self._say = say
+        self._read_beside = publishing.read_beside
 
     def find(self, wanted: ImageTarget) -> _Found:
         """Return the image that is at the source of a target, judged by its documents.
@@ -244,10 +250,13 @@ class _Resolver:
         repository = self._open(wanted.source)
         descriptor, data = self._manifest(repository, wanted, what)
         _check_claims(wanted, descriptor, len(data), what)
+        root = descriptor.digest
         document = parse_document(data, name=what, media_type=descriptor.media_type)
         if isinstance(document, Index):
             descriptor, data = repository.manifest(str(choose(document, MACHINE, what).digest))
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
+        if wanted.signed_by is not None:
+            self._require_signed(wanted.signed_by, repository, (root, descriptor.digest), what)
         before = self._created(repository, document, what)
         converted = self._needs_conversion(document, what, wanted.service_name)
         found = _Found(wanted, what, repository, descriptor, document, before, converted)
@@ -316,7 +325,7 @@ class _Resolver:
         wanted, document, what = found.wanted, found.document, found.what
         images.check_image(document, what, wanted.service_name)
         images.CONFIG_SIZE.require(document, what)
-        near = wanted.source.folder is not None and not found.converted
+        near = wanted.source.reference is None and not found.converted
         require_mountable(found.repository, document, what, tree=near)
         config = found.repository.blob(document.config, limit=MAX_CONFIG)
         name = f"configuration of {what}"
@@ -340,6 +349,21 @@ class _Resolver:
                 f"{what}: the image that manifest.lock has is not there: {error.message}",
                 hint="mosb manifest lock takes the one that is there now",
             ) from error
+
+    def _require_signed(
+        self, signed_by: SignedBy, repository: Repository, digests: tuple[Digest, ...], what: str
+    ) -> None:
+        """Refuse an image that the key of ``signed_by`` has not signed: the index, or the manifest
+        that was chosen from it. Raises: SignatureError, MissingError, TransferError."""
+        self._say(f"check that {signed_by.key} has signed {what}")
+        key = parse_key(self._read(signed_by.key), name=signed_by.key)
+        bundle = self._read(signed_by.bundle) if signed_by.bundle else None
+        require_signed(repository, digests, key, bundle=bundle, what=what)
+
+    def _read(self, name: str) -> bytes:
+        if self._read_beside is None:
+            raise MissingError(f"{name} cannot be read here: the manifest is in no folder")
+        return self._read_beside(name, MAX_BUNDLE)
 
     def _created(self, repository: Repository, document: Manifest, what: str) -> datetime | None:
         """Return when the image at the source was made: a conversion may not keep it."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from machineos.build.publish.cosigned import cosign
 from machineos.build.publish.plan import prepare
 from machineos.build.publish.source import parse_source
 from machineos.core.files import read_named
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from machineos.build.publish.cosigned import Cosigned
     from machineos.build.publish.plan import Plan, Publishing
     from machineos.build.publish.source import Source
     from machineos.document.verify.published import VerifiedInstall
@@ -77,10 +79,12 @@ def publish(publishing: Publishing, place: Place, reporting: Reporting | None = 
     Raises: whatever these two raise; after an error of ``prepare`` the registry is as it was.
     """
     reporting = reporting or Reporting()
-    return write(prepare(publishing, reporting.say), place, reporting)
+    plan = prepare(publishing, reporting.say)
+    cosigned = cosign(plan.artifacts.install.descriptor, publishing.signer, place.name)
+    return write(plan, place, reporting, cosigned)
 
 
-def write(plan: Plan, place: Place, reporting: Reporting) -> Published:
+def write(plan: Plan, place: Place, reporting: Reporting, cosigned: Cosigned) -> Published:
     """Write all of a plan; the tag moves last. Raises: TransferError, DigestError, SpaceError."""
     own = place.registry.repository(place.name)
     store = place.registry.repository(REPOSITORY)
@@ -92,6 +96,7 @@ def write(plan: Plan, place: Place, reporting: Reporting) -> Published:
     reporting.say(f"publish {own.name}:{place.tag}")
     plan.artifacts.certificate.store(own)
     plan.artifacts.signature.store(own)
+    cosigned.store(own)
     descriptor = plan.artifacts.install.store(own, tag=place.tag)
     if descriptor.digest != plan.artifacts.install.descriptor.digest:
         raise DigestError(f"{own.name}: stored the manifest as {descriptor.digest}")

@@ -15,6 +15,7 @@ from machineos.document.model.limits import MAX_IMAGE_MANIFEST, MAX_PORT, MAX_VO
 from machineos.document.model.names import GroupName, Label, ProductName, ServiceName, Version
 from machineos.document.rules.network import EXAMPLES, gateway
 from machineos.document.rules.storage import RESERVED_LABELS
+from machineos.oci.model.reference import PREFIXES, SOURCES
 
 IDENTIFIER = "https://json-schema.org/draft/2020-12/schema"
 
@@ -72,7 +73,7 @@ def _target() -> dict[str, Any]:
     return _object(
         {
             "service_name": _text(ServiceName.PATTERN, "Also the name of its unit and files."),
-            "source": _text("(docker://|oci:).+", "docker://host/name:tag or oci:DIR:TAG"),
+            "source": _text(f"({'|'.join(PREFIXES)}).+", f"One of {', '.join(SOURCES)}."),
             "version": _text(Version.PATTERN, "Version of the service."),
             "service_type": {"enum": list(get_args(ServiceType))},
             "network": _network(),
@@ -92,9 +93,19 @@ def _target() -> dict[str, Any]:
             ),
             "digest": _text("sha256:[a-f0-9]{64}", "Digest of the image manifest at the source."),
             "size": {"type": "integer", "minimum": 1, "maximum": MAX_IMAGE_MANIFEST},
+            "signed-by": _signed_by(),
         },
         ("service_name", "source", "version", "service_type"),
     )
+
+
+def _signed_by() -> dict[str, Any]:
+    key = _text(".+", "PEM file of a public key, as seen from here.")
+    bundle = _text(".+", "File of a sigstore bundle, where the signature is not with the image.")
+    return {
+        "description": "Whose signature the image at the source must have, as cosign makes it.",
+        "anyOf": [key, _object({"key": key, "bundle": bundle}, ("key",))],
+    }
 
 
 def _network() -> dict[str, Any]:

@@ -6,7 +6,8 @@ a document are reported together, in document order, each with path and line: va
 read are reported and set aside, so that the rules still judge the rest. Pure.
 
 Our additions to the predecessor's form: ``protocol`` of a port, sizes such as ``30G`` (a plain
-number is MiB), digests in a ``source``, ``hardware`` (for the bootkit, not signed with the rest).
+number is MiB), digests in a ``source``, ``signed-by``, ``hardware`` (for the
+bootkit, not signed with the rest).
 ``digest`` and ``size`` are of the image manifest that ``source`` names, as it is there: before a
 conversion, when the image has tar layers.
 """
@@ -37,6 +38,7 @@ from machineos.errors import DocumentError, Fault
 from machineos.oci.model.reference import ImageSource
 
 _MIB = 1 << 20
+_MAX_PATH = 4096
 
 
 class Mebibytes(int):
@@ -88,6 +90,26 @@ class SourceStorage(msgspec.Struct, frozen=True, kw_only=True):
     size: Mebibytes = Mebibytes(0)
 
 
+class FileName(str):
+    """The name of a file beside the document, not empty."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> FileName:
+        """Read a path, as seen from the document's folder. Raises: ValueError."""
+        if not text or not text.isprintable() or len(text) > _MAX_PATH:
+            raise ValueError(f"{text[:60]!r} is not the name of a file")
+        return cls(text)
+
+
+class SourceSignature(msgspec.Struct, frozen=True, kw_only=True):
+    """A ``signed-by`` in full."""
+
+    key: FileName
+    bundle: FileName = FileName("")
+
+
 class SourceTarget(msgspec.Struct, frozen=True, kw_only=True):
     """An item of ``targets`` as written; ``digest`` and ``size`` are empty and 0 when not given."""
 
@@ -100,6 +122,8 @@ class SourceTarget(msgspec.Struct, frozen=True, kw_only=True):
     storage: tuple[SourceMount, ...] | None = ()
     digest: str = ""
     size: int | None = None
+    # Without None: a key without a value is a fault, not an image that nobody has to sign.
+    signed_by: FileName | SourceSignature = msgspec.field(name="signed-by", default=FileName(""))
 
 
 class SourceHardware(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,10 +143,19 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     hardware: SourceHardware | None = None
 
 
+class SignedBy(msgspec.Struct, frozen=True):
+    """Whose signature an image must have: files of a public key and, where the signature is not
+    with the image, of a bundle (else empty), as seen from the document's folder."""
+
+    key: str
+    bundle: str = ""
+
+
 class ImageTarget(msgspec.Struct, frozen=True, kw_only=True):
     """A target with its image still named by where it is.
 
-    ``digest`` (empty: not given) and ``size`` (None: not given) are the author's claim about it.
+    ``digest`` (empty: not given) and ``size`` (None: not given) are the author's claim about it,
+    ``signed_by`` (None: nobody) is what he demands of it.
     An empty ``version`` stands for the one that the image carries; only a default has it.
     ``lock_name`` is what ``manifest.lock`` calls the source where that is not what it is written
     as.
@@ -138,6 +171,7 @@ class ImageTarget(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     size: int | None = None
     lock_name: str = ""
+    signed_by: SignedBy | None = None
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +244,7 @@ def _build(document: _Document) -> Source:
                 storage=_mounts(item),
                 digest=item.digest,
                 size=item.size,
+                signed_by=_signed_by(item.signed_by),
             )
             for item in document.targets or ()
         ),
@@ -224,6 +259,12 @@ def _group(target: SourceTarget) -> str:
     if target.nsgroup or target.service_type != "container" or ServiceName.problem(name):
         return target.nsgroup
     return name if needs_range(name) else f"{name}.own"
+
+
+def _signed_by(given: FileName | SourceSignature) -> SignedBy | None:
+    if isinstance(given, SourceSignature):
+        return SignedBy(given.key, given.bundle)
+    return SignedBy(given) if given else None
 
 
 def _hardware(hardware: SourceHardware | None) -> Hardware | None:

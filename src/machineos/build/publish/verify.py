@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from machineos.build.foreign.signed import signature_tag
 from machineos.build.publish.together import each, raise_all
 from machineos.build.recipe.inspection import Container, Use
 from machineos.document.rules.product import BOOTS
@@ -63,6 +64,23 @@ def verify_images(
     if deep is not None:
         _require_whole(store, images, deep)
     return tuple(image for image, _ in images)
+
+
+def require_beside(own: Repository, manifest: Digest) -> None:
+    """Check the bytes of what cosign would verify of the ``manifest`` in ``own``, if that is there.
+
+    Whether it is signed is not asked: no machine looks at it.
+    Raises: VerificationError, DocumentError, TransferError.
+    """
+    tag = signature_tag(manifest)
+    try:
+        own.resolve(tag)
+    except MissingError:
+        return
+    damage = check(own, (tag,), referrers=False)
+    if damage:
+        lines = "".join(f"\n  {one}" for one in damage)
+        raise VerificationError(f"{own.name}: the signature for cosign is damaged{lines}")
 
 
 # A registry that has a blob of the right name and size is not sent it again.

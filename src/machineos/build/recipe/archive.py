@@ -7,7 +7,7 @@ here touches a file system; what a member may be is decided in ``member``. Follo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from machineos.build.recipe.member import (
     Header,
@@ -71,6 +71,27 @@ class Stream:
             yield piece
 
 
+class Reads(Protocol):
+    """What headers are read from."""
+
+    def read(self, size: int) -> bytes:
+        """Return exactly ``size`` bytes, fewer only at the end."""
+        ...
+
+
+def read_headers(stream: Reads, *, what: str, members: int) -> Iterator[Header]:
+    """Yield the header of each member, extensions applied, nothing vetted; who asks for the next
+    one has moved ``stream`` past the content. Raises: ArchiveError, also for over ``members``.
+    """
+    reader = _Reader(stream, what)
+    count = 0
+    while (header := reader.next_header()) is not None:
+        count += 1
+        if count > members:
+            raise ArchiveError(f"{what}: has more than {members} members")
+        yield header
+
+
 def read_members(
     stream: Stream, *, what: str, limits: Limits, policy: Policy
 ) -> Iterator[tuple[Member, Iterator[memoryview]]]:
@@ -79,23 +100,34 @@ def read_members(
     The stream is read to its end, so that a digest over it gets checked. ``what`` names the
     archive. Raises: ArchiveError.
     """
-    reader = _Reader(stream, what)
-    count = 0
-    while (header := reader.next_header()) is not None:
-        count += 1
-        if count > limits.members:
-            raise ArchiveError(f"{what}: has more than {limits.members} members")
+    for header in read_headers(stream, what=what, members=limits.members):
         member = vet(header, what, policy)
-        body = reader.body(member)
+        body = _body(stream, member, what)
         yield member, body
         for _rest in body:
             pass
-        reader.skip_padding(member)
-    reader.finish()
+        stream.read(-member.size % BLOCK)
+    _finish(stream, what)
+
+
+def _body(stream: Stream, member: Member, what: str) -> Iterator[memoryview]:
+    left = member.size
+    for piece in stream.pieces(member.size):
+        left -= len(piece)
+        yield piece
+    if left:
+        raise refusal(what, encode(member.name), "is cut off")
+
+
+def _finish(stream: Stream, what: str) -> None:
+    """Read the rest. It may hold only zeros: another reader could see members there."""
+    while data := stream.read(_CHUNK):
+        if data.count(0) != len(data):
+            raise refusal(what, b"", "holds data behind its end mark")
 
 
 class _Reader:
-    def __init__(self, stream: Stream, what: str) -> None:
+    def __init__(self, stream: Reads, what: str) -> None:
         self._stream = stream
         self._what = what
 
@@ -132,23 +164,6 @@ class _Reader:
         if block and len(block) < BLOCK:
             raise self.error("ends within a header: it is cut off")
         return block if any(block) else None
-
-    def body(self, member: Member) -> Iterator[memoryview]:
-        left = member.size
-        for piece in self._stream.pieces(member.size):
-            left -= len(piece)
-            yield piece
-        if left:
-            raise refusal(self._what, encode(member.name), "is cut off")
-
-    def skip_padding(self, member: Member) -> None:
-        self._stream.read(-member.size % BLOCK)
-
-    def finish(self) -> None:
-        """Read the rest. It may hold only zeros: another reader could see members there."""
-        while data := self._stream.read(_CHUNK):
-            if data.count(0) != len(data):
-                raise self.error("holds data behind its end mark")
 
     def _parse(self, block: bytes) -> Header:
         stored = self._number(block[148:156], "checksum")

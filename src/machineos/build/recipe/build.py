@@ -46,6 +46,7 @@ from machineos.build.recipe.stageplan import (
     Meta,
     check_machine,
     configure,
+    image_url,
     layout_image,
     new_config,
     script_environment,
@@ -85,8 +86,8 @@ class Settings:
     """What a build is given besides the recipe.
 
     ``base`` is the recipe's folder, ``cache`` is kept between builds. ``open_image`` gives the
-    repository and the tag or digest for a ``docker://`` URL. ``access`` has the certificates and
-    proxies for everything else on the network.
+    repository and what the image is called in it, for what ``ImageSource`` reads. ``access`` has
+    the certificates and proxies for everything else on the network.
     """
 
     base: Path
@@ -337,7 +338,9 @@ class _Builder:
                 self._say(
                     stage, "'insecure' opens nothing: HTTP is spoken where --plain-http says so"
                 )
-            return self._settings.open_image(base.url)
+            return self._settings.open_image(
+                image_url(base.url, self._settings.base / stage.folder)
+            )
         folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
         return LayoutRepository(self._settings.base / stage.folder / folder, links=True), tag
 

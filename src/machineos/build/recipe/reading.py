@@ -32,6 +32,7 @@ from machineos.build.recipe.stage import (
 )
 from machineos.core import yamldoc
 from machineos.errors import Fault, without_userinfo
+from machineos.oci.model.reference import PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +43,8 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,127}(?:/[a-z0-9.-]{1,64}|=[A-Za-z0
 _MIRROR = re.compile(r"(?:https?|file)://[\x21-\x7e]{1,512}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODE = re.compile(r"0?[0-7]{3,4}")
-# Other transports of skopeo, which are no folders.
-_TRANSPORT = re.compile(r"(docker-archive|docker-daemon|oci-archive|containers-storage):")
+# Images that are not in a folder.
+_ELSEWHERE = tuple(prefix for prefix in PREFIXES if prefix != "oci:")
 
 
 class StageReader:
@@ -171,12 +172,11 @@ class StageReader:
 
     def _image(self, raw: From, path: str) -> ImageBase:
         """The address says what it is, since stacker takes either under both types."""
-        if raw.url.startswith("docker://"):
+        if raw.url.startswith(_ELSEWHERE):
             return ImageBase("docker", raw.url, raw.insecure)
-        transport = _TRANSPORT.match(raw.url)
-        if transport or (raw.type == "docker" and not raw.url.startswith("oci:") and raw.url):
+        if raw.type == "docker" and not raw.url.startswith("oci:") and raw.url:
             shown = repr(without_userinfo(raw.url)[:80])
-            self.fault(path, f"{shown} does not start with docker:// or oci:")
+            self.fault(path, f"{shown} does not start with {', '.join(PREFIXES)}")
         return ImageBase("oci", raw.url.removeprefix("oci:"), raw.insecure)
 
     def _debian(self, raw: From, path: str) -> DebianBase:

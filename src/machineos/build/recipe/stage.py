@@ -26,7 +26,8 @@ def path_in_stage(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ImageBase:
-    """``from: docker`` or ``oci``: an image at ``docker://...`` or in a layout, ``DIR:TAG``.
+    """``from: docker`` or ``oci``: an image in a registry, an archive or an engine of this machine,
+    spelled as ``ImageSource`` reads it, or in a layout, ``DIR:TAG``.
 
     ``insecure`` is what the recipe says of its registry. It opens nothing by itself: HTTP without
     TLS is spoken where whoever builds allows it.

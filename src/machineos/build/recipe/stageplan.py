@@ -18,6 +18,7 @@ from machineos.core.digest import Digest
 from machineos.core.word import RootHash
 from machineos.errors import DigestError, DocumentError, Fault, PolicyError
 from machineos.oci.model.architecture import architecture
+from machineos.oci.model.reference import ImageSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,6 +131,17 @@ def configure(stage: Stage, base: ImageConfig) -> ImageConfig:
         named: dict[str, dict[str, str]] = {name: {} for name in stage.volumes}
         settings["Volumes"] = {**settings.get("Volumes", {}), **named}
     return msgspec.structs.replace(base, run=settings)
+
+
+def image_url(url: str, base: Path) -> str:
+    """Return the ``url`` of ``from: docker``, a file in it as seen from the recipe's folder
+    ``base``. Raises: DocumentError."""
+    if url.startswith("docker://"):
+        return url
+    source = ImageSource.parse(url)
+    if source.file is None:
+        return url
+    return str(msgspec.structs.replace(source, file=base / source.file))
 
 
 def layout_image(url: str, *, recipe: str, stage: str) -> tuple[str, str]:

@@ -237,13 +237,16 @@ def convert(
 ) -> None:
     """Convert an image to one verity layer.
 
-    SOURCE is docker://host/name:tag or oci:DIR:TAG. Every member of its archives is vetted first.
+    SOURCE is docker://host/name:tag, oci:DIR:TAG, an archive (oci-archive:FILE[:NAME],
+    docker-archive:FILE[:NAME]), or what Docker or podman of this machine hold
+    (docker-daemon:NAME:TAG, containers-storage:NAME). Every member of its archives is vetted first.
     Tar layers become squashfs as any user; --layer-type erofs, layers that are file systems, times
     in the future, and a root folder that is not 0:0 or has attributes need root.
 
     \b
-    Example:
+    Examples:
       mosb image convert docker://registry.example/library/web:1.2 --layout oci:out --tag web
+      mosb image convert docker-archive:web.tar --layout oci:out --tag web
     """
     from machineos.build.recipe.conversion import Conversion
     from machineos.build.recipe.convert import convert_image

@@ -77,9 +77,10 @@ def publish(
 
     Images go to the repository "mos" next to it; those with tar layers are converted first. hostfs
     and bootkit come from the keyset unless the manifest names its own. Publishing the same again
-    changes nothing. digest and size in manifest.yaml are those of the image at its source. Where
-    `mosb manifest lock` wrote a manifest.lock, the images are the ones in it, by digest. - is
-    standard input.
+    changes nothing. digest and size in manifest.yaml are those of the image at its source; a file
+    that signed-by names is looked for beside manifest.yaml. Where `mosb manifest lock` wrote a
+    manifest.lock, the images are the ones in it, by digest. - is standard input. The manifest is
+    signed for cosign, too.
 
     \b
     Examples:
@@ -92,6 +93,7 @@ def publish(
     from machineos.build.publish.publish import Place, Reporting, load_source
     from machineos.build.publish.publish import publish as publish_source
     from machineos.core.clock import SystemClock
+    from machineos.core.files import read_named
     from machineos.trust.keys.signer import FileSigner
 
     source = load_source(file)
@@ -120,6 +122,7 @@ def publish(
             defaults=defaults,
             created=None if epoch is None else datetime.fromtimestamp(epoch, UTC),
             lock=lock,
+            read_beside=lambda named, limit: read_named(file.parent / named, limit),
         )
         place = Place(opener.registry(repo, writable=True), path, tag)
         published = publish_source(publishing, place, Reporting(watch.say, watch.copied))
@@ -175,14 +178,24 @@ def verify(
     install.json.signed; openssl wants the public key, not the certificate:
       openssl x509 -in CERT -noout -pubkey -out key.pem
       openssl dgst -sha256 -verify key.pem -signature SIGNATURE INSTALL
+
+    \b
+    The same with cosign, whose form of the signature is published beside it:
+      trust keyset show snakeoil manifest:default cert.pem --value | \\
+          openssl x509 -noout -pubkey >manifest.pub
+      cosign verify --key manifest.pub --insecure-ignore-tlog 127.0.0.1:5000/machine/install:1.0.0
     """
-    from machineos.build.publish.verify import verify_images
+    from machineos.build.publish.verify import require_beside, verify_images
 
     with Opener(reach, app.say) as opener:
         registry = opener.registry(repo)
         fetched = shape.fetch(registry, name, shape.believed(project, ca, product, needed=True))
         inspector = inspecting.inspector(app.say) if deep else None
         images = verify_images(registry, fetched.verified, deep=inspector)
+        if deep:
+            require_beside(
+                registry.repository(shape.split_name(name)[0]), fetched.descriptor.digest
+            )
     if as_json:
         app.show_json({**_verdict(fetched), "images": [_image_json(image) for image in images]})
         return

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from machineos.cli import app
 from machineos.cli.developer import inspecting
 from machineos.core.clock import SystemClock
-from machineos.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +43,7 @@ class Opener:
     _stack: ExitStack = field(default_factory=ExitStack)
     _registries: dict[str, Registry] = field(default_factory=dict)
     _noted: set[str] = field(default_factory=set)
+    _archives: dict[ImageSource, Repository] = field(default_factory=dict)
 
     def __enter__(self) -> Opener:
         return self
@@ -71,21 +71,33 @@ class Opener:
             if source.reference.tag is None and source.reference.digest is None:
                 self._note(f"{source} names no tag: taking :{source.selector}")
             return self._http(source.reference.host).repository(source.reference.name)
+        if source.folder is None:
+            return self._opened(source)
         from machineos.oci.layout.folder import LayoutRepository
 
-        if source.folder is None:
-            raise UsageError(f"{source} names no place")
         return LayoutRepository(source.folder, links=True)
 
+    def _opened(self, source: ImageSource) -> Repository:
+        """Open an archive, or what a container engine of this machine holds."""
+        from machineos.build.foreign.opening import opened
+
+        if source not in self._archives:
+            work = app.home().cache / "machineos" / "archives"
+            work.mkdir(parents=True, exist_ok=True)
+            context = opened(source, work=work, environ=app.environment())
+            self._archives[source] = self._stack.enter_context(context)
+        return self._archives[source]
+
     def image(self, text: str) -> tuple[Repository, str]:
-        """Open ``docker://...`` or ``oci:DIR:TAG``; return the repository and the tag or digest.
+        """Open one of ``SOURCES``; return the repository and what the image is called there.
 
         Raises: DocumentError.
         """
         from machineos.oci.model.reference import ImageSource
 
         source = ImageSource.parse(text)
-        return self.source(source), source.selector
+        repository = self.source(source)
+        return repository, source.selector or str(repository.resolve("").digest)
 
     def convert(
         self, repository: Repository, reference: str, mounts: tuple[Mount, ...] | None

@@ -39,18 +39,15 @@ from machineos.errors import (
     DigestError,
     DocumentError,
     Fault,
-    MachineOSError,
     MissingError,
     UsageError,
 )
 from machineos.oci.layout.listing import list_instead, list_manifest
+from machineos.oci.layout.reader import INDEX_FILE, MARKER, VERSION, LayoutReader
 from machineos.oci.model.documents import (
     INDEX,
-    INDEX_TYPES,
-    MANIFEST_TYPES,
     MAX_ENTRIES,
     MAX_MANIFEST,
-    REF_NAME,
     Descriptor,
     Index,
     Manifest,
@@ -60,26 +57,20 @@ from machineos.oci.model.documents import (
 from machineos.oci.model.reference import check_name, check_tag
 from machineos.oci.model.referrers import (
     fallback_tag,
-    is_fallback_tag,
     referrer,
     with_referrer,
 )
-from machineos.oci.model.stream import CHUNK, Verified, verified
+from machineos.oci.model.stream import CHUNK, verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-MARKER = "oci-layout"
-INDEX_FILE = "index.json"
-VERSION = "1.0.0"
-MAX_REFERRERS = 1000
 _MARKER_LIMIT = 4096
 _WRITE_BACK = 32 << 20
-_SCAN_LIMIT = 64 << 20  # bytes of manifests read to answer one referrers() call
 
 
-class LayoutRepository:
+class LayoutRepository(LayoutReader):
     """One image layout folder. Nothing is created before the first write.
 
     ``check`` says of a regular file with a blob's name whether it is relied on when that blob is to
@@ -113,34 +104,6 @@ class LayoutRepository:
         """The folder."""
         return self._path
 
-    def resolve(self, reference: str) -> Descriptor:
-        """Return the descriptor of a tag or digest. Raises: MissingError, DocumentError."""
-        index = self._index()
-        tagged = [
-            entry for entry in index.manifests if entry.annotations.get(REF_NAME) == reference
-        ]
-        if len({entry.digest for entry in tagged}) > 1:
-            raise DocumentError(
-                self.name, [Fault("", 0, f"gives the tag {reference!r} to two manifests")]
-            )
-        if tagged:
-            return _plain(tagged[0])
-        if reference.startswith(("sha256:", "sha512:")):
-            return self._by_digest(index, Digest.parse(reference))
-        raise MissingError(f"{self.name}: no tag {reference[:128]!r}", hint=_known_tags(index))
-
-    def manifest(self, reference: str) -> tuple[Descriptor, bytes]:
-        """Return descriptor and bytes of a tag or digest.
-
-        Raises: MissingError, DigestError, DocumentError.
-        """
-        descriptor = self.resolve(reference)
-        data = self.blob(descriptor, limit=MAX_MANIFEST)
-        parse_document(
-            data, name=f"{self.name}@{descriptor.digest}", media_type=descriptor.media_type
-        )
-        return descriptor, data
-
     def has_blob(self, digest: Digest) -> bool:
         """Whether a regular file of that name is there; its bytes are checked when it is read."""
         try:
@@ -161,32 +124,6 @@ class LayoutRepository:
         if self._check is not None:
             return self._check(path, descriptor)
         return status.st_size == descriptor.size
-
-    def blob(self, descriptor: Descriptor, *, limit: int) -> bytes:
-        """Return a small blob whole. Raises: MissingError, DigestError, DocumentError."""
-        if descriptor.size > limit:
-            raise DocumentError(
-                self._what(descriptor.digest),
-                [Fault("", 0, f"has {descriptor.size} bytes, at most {limit} are read")],
-            )
-        with self.open_blob(descriptor) as chunks:
-            return b"".join(chunks)
-
-    @contextmanager
-    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Yield the chunks of a blob, the last one only after the digest of the whole matched.
-
-        Raises: MissingError, DigestError.
-        """
-        handle = self._open(descriptor)
-        chunks = Verified(
-            _read_chunks(handle, descriptor.size), descriptor, self._what(descriptor.digest)
-        )
-        try:
-            yield chunks
-        finally:
-            chunks.close()
-            os.close(handle)
 
     def blob_range(self, descriptor: Descriptor, offset: int, size: int) -> bytes:
         """Return a part of a blob, unchecked. Raises: MissingError, DigestError."""
@@ -233,40 +170,6 @@ class LayoutRepository:
         self._list(descriptor, tag, document)
         return descriptor
 
-    def referrers(self, digest: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
-        """Return the manifests whose subject is ``digest``, by digest, at most ``MAX_REFERRERS``.
-
-        An entry that cannot be read as a manifest refers to nothing; ``verify`` reports it.
-        Raises: DocumentError when ``index.json`` is broken or names too much to look through.
-        """
-        found: dict[Digest, Descriptor] = {}
-        budget = _SCAN_LIMIT
-        entries = self.entries()
-        listed = self._listed(entries, fallback_tag(digest))
-        for entry in sorted((*entries, *listed), key=lambda item: item.digest):
-            if entry.digest in found or entry.media_type in INDEX_TYPES:
-                continue
-            budget -= min(entry.size, MAX_MANIFEST)
-            if budget < 0:
-                raise DocumentError(
-                    self.name, [Fault("", 0, "holds too many manifests to look for referrers")]
-                )
-            manifest = self._try_manifest(entry)
-            if manifest is None or manifest.subject is None or manifest.subject.digest != digest:
-                continue
-            kind = manifest.artifact_type or manifest.config.media_type
-            if artifact_type in {"", kind} and len(found) < MAX_REFERRERS:
-                plain = Descriptor(
-                    media_type=manifest.media_type, digest=entry.digest, size=entry.size
-                )
-                found[entry.digest] = referrer(manifest, plain)
-        return tuple(found.values())
-
-    def tags(self) -> tuple[str, ...]:
-        """Return the tags of images, sorted."""
-        names = {entry.annotations.get(REF_NAME) for entry in self.entries()}
-        return tuple(sorted(name for name in names if name and not is_fallback_tag(name)))
-
     def entries(self) -> tuple[Descriptor, ...]:
         """Return the entries of ``index.json`` with their annotations, none without a layout.
 
@@ -282,8 +185,16 @@ class LayoutRepository:
 
     # -- reading
 
-    def _what(self, digest: Digest) -> str:
-        return f"{self.name}: blob {digest}"
+    def _small(self, digest: Digest) -> bytes:
+        return self._read(self.blob_path(digest), MAX_MANIFEST)
+
+    @contextmanager
+    def _chunks(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        handle = self._open(descriptor)
+        try:
+            yield _read_chunks(handle, descriptor.size)
+        finally:
+            os.close(handle)
 
     def _index(self) -> Index:
         self._check_marker()
@@ -308,38 +219,6 @@ class LayoutRepository:
         body = parse_json(data, name=str(path))
         if not isinstance(body, dict) or body.get("imageLayoutVersion") != VERSION:
             raise DocumentError(str(path), [Fault("imageLayoutVersion", 0, f"is not {VERSION!r}")])
-
-    def _by_digest(self, index: Index, digest: Digest) -> Descriptor:
-        for entry in index.manifests:
-            if entry.digest == digest:
-                return _plain(entry)
-        # The platforms of an index need no entry of their own.
-        try:
-            data = self._read(self.blob_path(digest), MAX_MANIFEST)
-        except MissingError as error:
-            raise MissingError(f"{self.name}: no manifest {digest}") from error
-        digest.check(data, self._what(digest))
-        document = parse_document(data, name=f"{self.name}@{digest}")
-        return Descriptor(media_type=document.media_type, digest=digest, size=len(data))
-
-    def _try_manifest(self, entry: Descriptor) -> Manifest | None:
-        try:
-            data = self.blob(entry, limit=MAX_MANIFEST)
-            document = parse_document(data, name=str(entry.digest), media_type=entry.media_type)
-        except MachineOSError:
-            return None
-        return document if isinstance(document, Manifest) else None
-
-    def _listed(self, entries: Iterable[Descriptor], tag: str) -> tuple[Descriptor, ...]:
-        """Return what the index under ``tag`` lists; what is none, or is damaged, lists nothing."""
-        for entry in entries:
-            if entry.annotations.get(REF_NAME) == tag and entry.media_type in INDEX_TYPES:
-                try:
-                    data = self.blob(entry, limit=MAX_MANIFEST)
-                    return parse_index(data, name=tag, media_type=entry.media_type).manifests
-                except MachineOSError:
-                    return ()
-        return ()
 
     def _open(self, descriptor: Descriptor) -> int:
         """Open a blob once, without following a link or waiting on a FIFO, and check its size."""
@@ -451,20 +330,6 @@ class LayoutRegistry:
             links=self._links,
             lists_referrers=True,
         )
-
-
-def _plain(entry: Descriptor) -> Descriptor:
-    """What ``resolve`` returns does not depend on where the manifest was listed."""
-    if entry.media_type and entry.media_type not in MANIFEST_TYPES | INDEX_TYPES:
-        raise DocumentError(
-            str(entry.digest), [Fault("mediaType", 0, f"{entry.media_type!r} is no manifest")]
-        )
-    return Descriptor(media_type=entry.media_type, digest=entry.digest, size=entry.size)
-
-
-def _known_tags(index: Index) -> str:
-    tags = sorted({entry.annotations.get(REF_NAME, "") for entry in index.manifests} - {""})
-    return f"tags there: {', '.join(tags[:20])}" if tags else "it has no tags"
 
 
 def _read_index(folder: Path) -> bytes:

@@ -1,7 +1,7 @@
 """Names of images and registries, as people and manifests write them.
 
 Owns the grammar of repository names and tags (OCI distribution specification 1.1, "Pulling
-manifests") and the spellings ``docker://...``, ``oci:DIR[:TAG]`` and ``host:port/name:tag``.
+manifests") and the spellings of images (``SOURCES``), ``oci:DIR[:TAG]`` and ``host:port/name:tag``.
 Invariant: a value that exists is well formed, so its parts go into URLs and folder names as they
 are; nothing in them can climb out of either.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+Way = Literal["oci-archive", "docker-archive", "docker-daemon", "containers-storage"]
+SOURCES = (
+    "docker://host/name:tag",
+    "oci:DIR:TAG",
+    "oci-archive:FILE[:NAME]",
+    "docker-archive:FILE[:NAME]",
+    "docker-daemon:NAME:TAG",
+    "containers-storage:NAME",
+)
+PREFIXES = ("docker://", "oci:", *(f"{way}:" for way in get_args(Way)))
+_HERE = PREFIXES[1:]
+_ARCHIVES: Final[tuple[Way, ...]] = ("oci-archive", "docker-archive")
+_PROGRAMS: Final[tuple[Way, ...]] = ("docker-daemon", "containers-storage")
 DEFAULT_TAG = "latest"
 _MAX_TEXT = 1024
 _MAX_NAME = 255
@@ -31,6 +44,8 @@ _MAX_REF_NAME = 255
 _REF_PART = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
 _REF_NAME = re.compile(rf"{_REF_PART}(?:/{_REF_PART})*|[a-zA-Z0-9_][a-zA-Z0-9._-]{{0,127}}")
 _USER = re.compile(r"(?:([a-z]+://).*|.*:.*)@(?!(?:sha\d+|md5):)", re.DOTALL)
+_NUMBER = re.compile(r"@[0-9]{1,4}")
+_IMAGE_ID = re.compile(r"@?[0-9a-f]{12,64}")
 _DIGEST_LIKE = re.compile(r"sha(?:256|512):")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
@@ -64,6 +79,18 @@ def check_ref_name(name: str) -> str:
     "Pre-Defined Annotation Keys": ``org.opencontainers.image.ref.name``). Raises: DocumentError."""
     if len(name) > _MAX_REF_NAME or not _REF_NAME.fullmatch(name):
         raise _fault(name, "is not a name that an image in a layout may have")
+    return name
+
+
+def check_local(name: str) -> str:
+    """Return ``name`` if a container engine may know an image by it: ``[host/]name[:tag|@digest]``
+    or the id of the image. Raises: DocumentError."""
+    if name.startswith("["):
+        raise _fault(name, "says which storage to use, which is not supported: leave [...] out")
+    if not _IMAGE_ID.fullmatch(name) and not _DIGEST_LIKE.match(name):
+        return str(Reference.parse(name))
+    if _DIGEST_LIKE.match(name):
+        Digest.parse(name)
     return name
 
 
@@ -143,20 +170,24 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class ImageSource(msgspec.Struct, frozen=True):
-    """Where an image is: in a layout ``folder`` or in a registry (``reference`` with a host).
+    """Where an image is: in a registry (``reference`` with a host), in a layout ``folder``, in an
+    archive (``way`` and ``file``), or with a program of this machine (``way`` alone).
 
-    Exactly one of the two is set; ``selector`` is the tag or digest in it.
+    Exactly one of reference, folder and way is set. ``selector`` is the tag or digest in it; in an
+    archive it may also be ``@N``, or empty for the only image; a program knows the image by it.
     """
 
     selector: str
     folder: Path | None = None
     reference: Reference | None = None
+    way: Way | None = None
+    file: Path | None = None
 
     @classmethod
     def parse(cls, text: str) -> ImageSource:
-        """Read ``oci:DIR:TAG``, ``oci:DIR@DIGEST`` or ``docker://host/name[:tag][@digest]``.
+        """Read one of ``SOURCES``, spelled as in containers-transports(5). Raises: DocumentError.
 
-        Raises: DocumentError.
+        ``oci:DIR@DIGEST`` is a layout's image by digest, too.
         """
         _check_text(text)
         if text.startswith("docker://"):
@@ -164,9 +195,14 @@ class ImageSource(msgspec.Struct, frozen=True):
             if not reference.host:
                 raise _fault(text, "names no registry host: docker://host[:port]/name[:tag]")
             return cls(selector=reference.selector, reference=reference)
-        if text.startswith("oci:"):
+        way, colon, body = text.partition(":")
+        if colon and way == "oci":
             return cls._layout(text)
-        raise _fault(text, "is neither docker://host/name:tag nor oci:DIR:TAG")
+        if colon and way in _ARCHIVES:
+            return cls._archive(text, way, body)
+        if colon and way in _PROGRAMS:
+            return cls(selector=_named(text, lambda: check_local(body)), way=way)
+        raise _fault(text, f"is none of {', '.join(SOURCES)}")
 
     @classmethod
     def _layout(cls, text: str) -> ImageSource:
@@ -186,9 +222,23 @@ class ImageSource(msgspec.Struct, frozen=True):
             raise _fault(text, "names no folder: oci:DIR:TAG")
         return cls(selector=selector, folder=Path(folder))
 
+    @classmethod
+    def _archive(cls, text: str, way: Way, body: str) -> ImageSource:
+        file, colon, selector = body.partition(":")
+        if not file:
+            raise _fault(text, f"names no file: {way}:FILE[:NAME]")
+        if colon and not _NUMBER.fullmatch(selector):
+            check = check_ref_name if way == "oci-archive" else check_local
+            selector = _named(text, lambda: check(selector))
+        return cls(selector=selector, way=way, file=Path(file))
+
     def __str__(self) -> str:
         if self.reference is not None:
             return f"docker://{self.reference}"
+        if self.way is not None and self.file is None:
+            return f"{self.way}:{self.selector}"
+        if self.way is not None:
+            return f"{self.way}:{self.file}" + (f":{self.selector}" if self.selector else "")
         return image_of(f"oci:{self.folder}", self.selector)
 
 
@@ -263,8 +313,9 @@ def _fault(text: str, message: str) -> DocumentError:
 
 def _without_user(text: str) -> str:
     """Return ``text`` with three dots for what stands before an ``@`` that is not a digest's: a
-    user, and perhaps a password, which nobody may see. In names of layouts it is a letter."""
-    match = None if text.startswith("oci:") else _USER.match(text)
+    user, and perhaps a password, which nobody may see. In names of what is on this machine it is a
+    letter."""
+    match = None if text.startswith(_HERE) else _USER.match(text)
     return text if match is None else f"{match[1] or ''}...@{text[match.end() :]}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from machineos.build.foreign.signed import signature_tag
 from machineos.build.publish.plan import Defaults
 from machineos.core import run
 from machineos.document.product import artifacts
@@ -72,14 +73,17 @@ def test_what_is_published_verifies_and_is_complete(world: World) -> None:
 def test_the_artifacts_are_those_of_the_seed(world: World) -> None:
     published = world.publish()
     own = world.registry.repository("machine/install")
-    assert own.tags() == ("1.0.0",)
+    assert own.tags() == ("1.0.0", signature_tag(published.descriptor.digest))
     _, data = own.manifest("1.0.0")
     manifest = parse_manifest(data, name="install")
     assert manifest.artifact_type == "application/vnd.machine.install"
     assert manifest.layers[0].media_type == "application/vnd.machine.install"
     assert manifest.layers[0].annotations == {"org.opencontainers.image.title": "index.json"}
     assert b'"data":"e30="' in data
+    cosign = "application/vnd.dev.cosign.artifact.sig.v1+json"  # test_cosigned.py
     found = own.referrers(published.descriptor.digest)
+    assert len(found) == 3
+    found = tuple(entry for entry in found if entry.artifact_type != cosign)
     titles = {}
     for entry in found:
         _, body = own.manifest(str(entry.digest))
@@ -292,7 +296,7 @@ def test_the_tag_comes_last(world: World) -> None:
             world.publish(registry=registry)
         except FullDiskError:
             own = world.registry.repository("machine/install")
-            assert not (own.path / "index.json").exists() or own.tags() == ()
+            assert not (own.path / "index.json").exists() or "1.0.0" not in own.tags()
             writes += 1
         else:
             break

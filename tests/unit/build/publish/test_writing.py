@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from fakes.repository import MemoryRegistry, MemoryRepository
+from machineos.build.foreign.signed import signature_tag
+from machineos.build.publish.cosigned import cosign
 from machineos.build.publish.plan import prepare
 from machineos.build.publish.publish import Place, Reporting, publish, write
 from machineos.core.digest import Digest
@@ -66,6 +68,7 @@ def test_images_then_proofs_then_the_tag(images: MemoryRepository) -> None:
         "memory/mos None",
         "memory/machine/install None",
         "memory/machine/install None",
+        "memory/machine/install sha256",
         "memory/machine/install 1.0.0",
     ]
     assert said == [
@@ -79,7 +82,7 @@ def test_images_then_proofs_then_the_tag(images: MemoryRepository) -> None:
     assert copied[-1].blobs == copied[-1].blobs_total
     assert registry.repository("mos").tags() == tuple(sorted((zot.hex, other.hex)))
     own = registry.repository("machine/install")
-    assert own.tags() == ("1.0.0",)
+    assert own.tags() == ("1.0.0", signature_tag(published.descriptor.digest))
     assert (published.repository, published.tag) == ("memory/machine/install", "1.0.0")
     assert published.descriptor == own.resolve("1.0.0")
     assert published.created.year == 2025
@@ -90,7 +93,9 @@ def test_images_then_proofs_then_the_tag(images: MemoryRepository) -> None:
 def test_nobody_has_to_listen(images: MemoryRepository) -> None:
     place = Place(MemoryRegistry(), "machine/install", "1.0.0")
     first = publish(publishing(images), place)
-    assert write(prepare(publishing(images)), place, Reporting()) == first
+    plan = prepare(publishing(images))
+    signature = cosign(plan.artifacts.install.descriptor, the_authority().publisher, place.name)
+    assert write(plan, place, Reporting(), signature) == first
 
 
 def test_a_place_is_checked_when_it_is_named() -> None:

@@ -184,7 +184,8 @@ i: {from: {type: scratch}, import: ["http://x/y", "stacker://a/../y", /]}
         "line 12: g.from.packages[0]: 'a_b' is not a Debian package",
         "line 12: g.from.packages[2]: x is given twice",
         "line 12: g.from.snapshot: needs a mirror that keeps archives by date",
-        "line 13: h.from.url: 'host/x' does not start with docker:// or oci:",
+        "line 13: h.from.url: 'host/x' does not start with docker://, oci:, oci-archive:, "
+        "docker-archive:, docker-daemon:, containers-storage:",
         "line 13: h.environment.A=B: is not the name of a variable",
         "line 13: h.working_dir: 'rel' is not an absolute path",
         "line 14: i.import[0]: 'http://x/y' can be changed on its way: write https://",

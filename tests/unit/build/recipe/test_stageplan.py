@@ -174,3 +174,16 @@ def test_an_import_has_its_checksum_when_one_is_given() -> None:
 
 def test_times_end_with_2025_unless_said() -> None:
     assert datetime.fromtimestamp(stageplan.DEFAULT_EPOCH, UTC) == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_files_of_archives_are_beside_the_recipe() -> None:
+    base = Path("/r")
+    for url, seen in {
+        "docker://host/name:v1": "docker://host/name:v1",
+        "docker-archive:a.tar:web:2": "docker-archive:/r/a.tar:web:2",
+        "oci-archive:/b/a.tar": "oci-archive:/b/a.tar",
+        "docker-daemon:web:2": "docker-daemon:web:2",
+    }.items():
+        assert stageplan.image_url(url, base) == seen
+    with pytest.raises(DocumentError):
+        stageplan.image_url("docker-archive:", base)

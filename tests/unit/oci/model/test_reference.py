@@ -15,6 +15,7 @@ from machineos.oci.model.reference import (
     ImageSource,
     Reference,
     RegistryLocation,
+    Way,
     check_name,
     is_loopback,
 )
@@ -44,6 +45,29 @@ def test_what_is_asked_for() -> None:
     assert Reference("a").selector == "latest"
     assert Reference("a", tag="t").selector == "t"
     assert Reference("a", tag="t", digest=DIGEST).selector == str(DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("text", "way", "file", "selector"),
+    [
+        ("oci-archive:a.tar", "oci-archive", "a.tar", ""),
+        ("oci-archive:/a/b.tar:1.0", "oci-archive", "/a/b.tar", "1.0"),
+        ("oci-archive:a.tar:@2", "oci-archive", "a.tar", "@2"),
+        ("docker-archive:a.tar", "docker-archive", "a.tar", ""),
+        ("docker-archive:a.tar:h.x:1/a/b:t", "docker-archive", "a.tar", "h.x:1/a/b:t"),
+        ("docker-archive:a.tar:@0", "docker-archive", "a.tar", "@0"),
+        ("docker-daemon:alpine:3", "docker-daemon", None, "alpine:3"),
+        (f"docker-daemon:{DIGEST}", "docker-daemon", None, str(DIGEST)),
+        ("containers-storage:localhost/a:t", "containers-storage", None, "localhost/a:t"),
+        (f"containers-storage:@{DIGEST.hex}", "containers-storage", None, f"@{DIGEST.hex}"),
+    ],
+)
+def test_images_of_archives_and_engines(
+    text: str, way: Way, file: str | None, selector: str
+) -> None:
+    source = ImageSource.parse(text)
+    assert source == ImageSource(selector, way=way, file=Path(file) if file else None)
+    assert str(source) == text
 
 
 HOSTILE = [

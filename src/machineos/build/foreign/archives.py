@@ -1,0 +1,244 @@
+"""Archives of images: ``oci-archive`` (a layout in a tar) and ``docker-archive`` (``docker save``).
+
+Pure of the outside but for reading the file. The layout's rules are those of ``oci.layout``. Of
+what ``docker save`` writes, ``manifest.json`` counts (moby, image/spec v1.2 "Combined Image JSON");
+newer ones are a layout, too, and can be named as that: there the manifest has its digest of old.
+Names mean what containers-transports(5) says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from machineos.build.foreign.members import index_members
+from machineos.build.foreign.repository import (
+    ArchiveRepository,
+    extent_chunks,
+    read_extent,
+    read_small,
+)
+from machineos.build.recipe.compression import sniff
+from machineos.build.recipe.config import parse_config
+from machineos.core.digest import Digest
+from machineos.core.jsondoc import decode_json, parse_json
+from machineos.document.model.limits import MAX_CONFIG
+from machineos.errors import DocumentError, Fault, MachineOSError, MissingError
+from machineos.oci.layout.reader import INDEX_FILE, MARKER, VERSION, plain
+from machineos.oci.model.documents import (
+    DOCKER_CONFIG,
+    DOCKER_MANIFEST,
+    INDEX,
+    MAX_MANIFEST,
+    REF_NAME,
+    Descriptor,
+    Index,
+    parse_index,
+)
+from machineos.oci.model.reference import DEFAULT_TAG, Reference
+from machineos.oci.registry import hub
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from machineos.build.foreign.members import Extent, Members
+
+_MANIFEST_FILE = "manifest.json"
+_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"  # packed or not: the bytes say it
+_FULL_NAME = "io.containerd.image.name"  # an index entry of Docker's; its ref.name is only the tag
+_SHOWN = 20
+
+
+class _Named(NamedTuple):
+    """An image of an archive: what tells it from the others, and what it is called."""
+
+    identity: str
+    names: list[str]
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    """One image in ``manifest.json``; other keys are of no interest here."""
+
+    config: str = msgspec.field(name="Config")
+    layers: list[str] | None = msgspec.field(name="Layers", default=None)
+    tags: list[str] | None = msgspec.field(name="RepoTags", default=None)
+
+
+def open_oci(file: int, *, name: str, selector: str) -> ArchiveRepository:
+    """Return the images of an ``oci-archive``; ``selector`` says which one is wanted: its name,
+    ``@N``, a digest, or nothing for the only one.
+
+    Raises: ArchiveError, DocumentError, MissingError.
+    """
+    index, blobs = read_layout(file, name=name)
+    listed = [_Named(str(entry.digest), _names(entry)) for entry in index.manifests]
+    wanted = plain(index.manifests[_select(listed, selector, name)])
+    return ArchiveRepository(name, file, blobs, index, wanted=wanted, called=selector)
+
+
+def read_layout(file: int, *, name: str) -> tuple[Index, dict[Digest, Extent]]:
+    """Return the index of a layout in a tar, and where its blobs are.
+
+    Raises: ArchiveError, DocumentError, MissingError.
+    """
+    members = index_members(file, what=name)
+    _require_layout(file, members, name)
+    data = read_small(file, members.find(INDEX_FILE), MAX_MANIFEST, f"{name}: {INDEX_FILE}")
+    index = parse_index(data, name=f"{name}: {INDEX_FILE}", media_type=INDEX)
+    blobs = {
+        digest: extent
+        for path, extent in members.files.items()
+        if (digest := _blob_digest(path)) is not None
+    }
+    return index, blobs
+
+
+def open_docker(file: int, *, name: str, selector: str) -> ArchiveRepository:
+    """Return the image of a ``docker-archive`` that ``selector`` names: ``[host/]name[:tag]``,
+    ``@N``, or nothing for the only one. Its manifest is written here, as skopeo writes it.
+
+    Raises: ArchiveError, DigestError (its configuration is not the one that it is named after),
+    DocumentError, MissingError.
+    """
+    members = index_members(file, what=name)
+    if _MANIFEST_FILE not in members.files and MARKER in members.files:
+        message = f"has no {_MANIFEST_FILE}: it is an OCI layout"
+        raise DocumentError(name, [Fault("", 0, message)], hint="name it as oci-archive:FILE")
+    what = f"{name}: {_MANIFEST_FILE}"
+    data = read_small(file, members.find(_MANIFEST_FILE), MAX_MANIFEST, what)
+    body = parse_json(data, name=what)
+    if not isinstance(body, list):
+        raise DocumentError(what, [Fault("", 0, "is not a list of images")])
+    saved = [decode_json(msgspec.json.encode(item), _Saved, name=what) for item in body]
+    listed = [_Named(one.config, [docker_name(tag) for tag in one.tags or ()]) for one in saved]
+    called = docker_name(selector) if selector and not selector.startswith("@") else selector
+    chosen = saved[_select(listed, called, name)]
+    return _written(file, members, chosen, name, selector)
+
+
+def _written(
+    file: int, members: Members, saved: _Saved, name: str, selector: str
+) -> ArchiveRepository:
+    """Return a repository of one image, with the manifest that ``docker save`` leaves out."""
+    what = f"{name}: configuration {saved.config[:200]!r}"
+    extent = members.find(saved.config)
+    config = read_small(file, extent, MAX_CONFIG, what)
+    named = Digest.of_hex(saved.config.removesuffix(".json").rpartition("/")[2])
+    if named is not None:
+        named.check(config, what)
+    digest = Digest.of(config)
+    layers, diff_ids = saved.layers or [], parse_config(config, name=what)[1]
+    if len(layers) != len(diff_ids):
+        message = f"has {len(diff_ids)} entries for {len(layers)} layers"
+        raise DocumentError(what, [Fault("rootfs.diff_ids", 0, message)])
+    blobs = {digest: extent}
+    described: list[dict[str, Any]] = []
+    for path, diff_id in zip(layers, diff_ids, strict=True):
+        place = members.find(path)
+        layer = _layer_digest(file, place, path, diff_id, name)
+        blobs[layer] = place
+        described.append(_described(_LAYER, layer, place.size))
+    data = msgspec.json.encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": DOCKER_MANIFEST,
+            "config": _described(DOCKER_CONFIG, digest, len(config)),
+            "layers": described,
+        }
+    )
+    wanted = Descriptor(media_type=DOCKER_MANIFEST, digest=Digest.of(data), size=len(data))
+    return ArchiveRepository(
+        name,
+        file,
+        blobs,
+        Index(media_type=INDEX, manifests=(wanted,)),
+        wanted=wanted,
+        called=selector,
+        written={wanted.digest: data},
+    )
+
+
+def docker_name(text: str) -> str:
+    """Return what Docker means by a name: its host, ``library/`` and tag written out.
+
+    Raises: DocumentError.
+    """
+    named = Reference.parse(text)
+    if named.digest is not None:
+        raise DocumentError(repr(text[:200]), [Fault("", 0, "an archive knows no digests of it")])
+    host = named.host or hub.NAMES[0]
+    host = hub.NAMES[0] if host in hub.NAMES else host
+    return f"{host}/{hub.repository(host, named.name)}:{named.tag or DEFAULT_TAG}"
+
+
+def _layer_digest(file: int, place: Extent, path: str, diff_id: Digest, name: str) -> Digest:
+    """Return the digest of a layer as it lies there. Of a plain tar that is the one of the
+    configuration, which is checked when it is read; of a packed one nobody has said it."""
+    named = _blob_digest(path)
+    if named is not None:
+        return named
+    head = read_extent(file, type(place)(place.start, min(place.size, 16)))
+    if not sniff(head, f"{name}: {path[:200]!r}"):
+        return diff_id
+    hasher = diff_id.hasher()
+    for chunk in extent_chunks(file, place):
+        hasher.update(chunk)
+    return Digest(diff_id.algorithm, hasher.hexdigest())
+
+
+def _described(media_type: str, digest: Digest, size: int) -> dict[str, Any]:
+    return {"mediaType": media_type, "size": size, "digest": str(digest)}
+
+
+def _require_layout(file: int, members: Members, name: str) -> None:
+    if MARKER not in members.files:
+        hint = "name it as docker-archive:FILE" if _MANIFEST_FILE in members.files else ""
+        raise MissingError(f"{name} is no OCI layout: it has no file {MARKER}", hint=hint)
+    what = f"{name}: {MARKER}"
+    body = parse_json(read_small(file, members.find(MARKER), 4096, what), name=what)
+    if not isinstance(body, dict) or body.get("imageLayoutVersion") != VERSION:
+        raise DocumentError(what, [Fault("imageLayoutVersion", 0, f"is not {VERSION!r}")])
+
+
+def _blob_digest(path: str) -> Digest | None:
+    """Return the digest that a blob of a layout is named after, None for another file."""
+    parts = path.split("/")
+    if len(parts) != 3 or parts[0] != "blobs":
+        return None
+    try:
+        return Digest(parts[1], parts[2])
+    except MachineOSError:
+        return None
+
+
+def _names(entry: Descriptor) -> list[str]:
+    """Return what the image of an entry is called; what refers to another one has no name here."""
+    names = [entry.annotations.get(REF_NAME, ""), entry.annotations.get(_FULL_NAME, "")]
+    return [name for name in names if name and not name.startswith(("sha256-", "sha512-"))]
+
+
+def _select(listed: Sequence[_Named], selector: str, name: str) -> int:
+    """Return the place of the image that is wanted. Raises: MissingError, DocumentError."""
+    if selector.startswith("@"):
+        place = int(selector[1:])
+        if place >= len(listed):
+            raise MissingError(f"{name}: holds {len(listed)} images, counted from @0")
+        return place
+    places = range(len(listed))
+    if selector:
+        found = [at for at in places if selector in (listed[at].identity, *listed[at].names)]
+        if not found:
+            raise MissingError(f"{name}: holds no image {selector[:128]!r}", hint=_known(listed))
+    else:
+        found = [at for at in places if listed[at].names] or list(places)
+    count = len({listed[at].identity for at in found})
+    if count != 1:
+        message = f"holds {count} images" if count else "holds no image"
+        raise DocumentError(name, [Fault("", 0, message)], hint=_known(listed))
+    return found[0]
+
+
+def _known(listed: Sequence[_Named]) -> str:
+    names = sorted({name for one in listed for name in one.names})
+    return f"say which one, as :NAME: {', '.join(names[:_SHOWN])}" if names else "say which: :@0"
