@@ -80,7 +80,7 @@ def lock(
       mosb manifest lock --project snakeoil:default manifest.yaml
       mosb manifest lock --project snakeoil:default --check manifest.yaml
     """
-    from machineos.build.publish.lock import differences, lock_path, other_tools
+    from machineos.build.publish.lock import lock_path
     from machineos.build.publish.locking import load_lock, make_lock, this_builder, write_lock
     from machineos.build.publish.publish import load_source
 
@@ -91,11 +91,7 @@ def lock(
         raise _missing(path)
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         new = make_lock(targets, opener.source, this_builder(), watch.say)
-    changes: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
-    if old is not None:
-        changes = differences(_without_keyset(old) if skip_bootkit else old, new)
-        tools = other_tools(old.builder, new.builder)
+    changes, tools = _compared(old, new, skip_bootkit=skip_bootkit)
     written = not check and write_lock(path, new)
     if as_json:
         images = [{"source": one.source, "digest": str(one.digest)} for one in new.images]
@@ -168,6 +164,18 @@ def _targets(source: Source, project: str | None, *, skip_bootkit: bool) -> tupl
         )
     keyset, _ = keysets.open_project(project)
     return with_defaults(source.targets, shape.keyset_defaults(keyset))
+
+
+def _compared(
+    old: Lock | None, new: Lock, *, skip_bootkit: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the lines about images that moved, and about other tools."""
+    from machineos.build.publish.lock import differences, other_tools
+
+    if old is None:
+        return (), ()
+    known = _without_keyset(old) if skip_bootkit else old
+    return differences(known, new), other_tools(old.builder, new.builder)
 
 
 def _without_keyset(lock: Lock) -> Lock:
