@@ -122,13 +122,23 @@ def _argv(run: dict[str, object]) -> list[str]:
 
 
 def _base_name(source: ImageSource) -> str:
-    if source.reference is not None:
-        text = source.reference.name.rpartition("/")[2]
-    elif ":" not in source.selector and source.selector != "latest":
-        text = source.selector.rpartition("/")[2]
-    else:
-        text = "" if source.folder is None else source.folder.name
+    name, _ = _called(source)
+    place = source.folder or source.file
+    text = name.rpartition("/")[2] if name not in {"", "latest"} else ""
+    if not text and place is not None:
+        text = place.stem
     return _ODD.sub("-", text.lower()).strip("._-")[:50] or "service"
+
+
+def _called(source: ImageSource) -> tuple[str, str]:
+    """Return name and tag of an image as far as its source says them."""
+    if source.reference is not None:
+        return source.reference.name, source.reference.tag or ""
+    if source.selector.startswith(("@", "sha256:", "sha512:")):
+        return "", ""
+    text = source.selector.partition("@")[0]
+    name, colon, tag = text.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (text, "")
 
 
 def _free_name(name: str, names: set[str]) -> str:
@@ -144,7 +154,7 @@ def _free_name(name: str, names: set[str]) -> str:
 
 def _version(found: Found) -> tuple[str, bool]:
     labels = found.config.run.get("Labels") or {}
-    tag = found.source.reference.tag if found.source.reference is not None else None
+    _, tag = _called(found.source)
     for said in (labels.get(VERSION_LABEL), tag):
         if said and said != "latest" and not Version.problem(said):
             return said, False

@@ -87,13 +87,14 @@ def moved_since(
 ) -> tuple[str, ...]:
     """Return a line for each source that is another image than the lock, which fits, has.
 
-    A layout is asked always; a registry, which costs a request for each, only with ``registries``.
+    What is on this machine is asked always; a registry, which costs a request for each, only with
+    ``registries``.
     Raises: TransferError, DocumentError.
     """
     lines: dict[str, None] = {}  # a set in order
     for target in targets:
         locked = lock.digest_of(target)
-        if locked is None or not (registries or target.source.folder is not None):
+        if locked is None or not (registries or target.source.reference is None):
             continue
         try:
             now = open_source(target.source).resolve(target.source.selector).digest

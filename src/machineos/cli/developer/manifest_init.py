@@ -45,9 +45,9 @@ def init(
 ) -> None:
     """Write a first manifest.yaml: a target for each IMAGE, with what the image asks for.
 
-    IMAGE is docker://host/name:tag or oci:DIR:TAG; without one, all that `mosb image build` left in
-    the folder oci. Ports, volumes, user and command come from the image's configuration; comments
-    marked with ? say what is yours to decide.
+    IMAGE is docker://host/name:tag, oci:DIR:TAG, or another source that a manifest may have;
+    without one, all that `mosb image build` left in the folder oci. Ports, volumes, user and
+    command come from the image's configuration; comments marked with ? say what is yours to decide.
 
     \b
     Examples:
@@ -93,8 +93,8 @@ def _look(opener: Opener, text: str, watch: progress.Watch) -> Found:
 
     source = ImageSource.parse(text)
     watch.say(f"look at {text}")
-    repository = opener.source(source)
-    manifest, _ = read_image(repository, source.selector, MACHINE)
+    repository, reference = opener.image(text)
+    manifest, _ = read_image(repository, reference, MACHINE)
     name = f"configuration of {text}"
     data = repository.blob(manifest.config, limit=MAX_CONFIG)
     check_image_config(data, name=name)

@@ -31,7 +31,7 @@ def lock_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--check-lock", is_flag=True,
-            help="Also ask registries whether a tag has moved since; layouts are asked always.",
+            help="Also ask registries whether a tag has moved since; what is here is asked always.",
         ),
         click.option(
             "--locked", "lock_mode", flag_value="locked",

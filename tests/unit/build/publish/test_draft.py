@@ -89,7 +89,12 @@ def test_an_image_without_a_command_is_not_run() -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("oci:oci:Web_App@1", "web_app-1"),
+        ("oci:oci:Web_App", "web_app"),
+        ("oci:oci:registry.example/team/web:1.2", "web"),
+        ("docker-archive:some/Saved.tar", "saved"),
+        ("docker-archive:some/saved.tar:team/web:1", "web"),
+        ("docker-archive:some/saved.tar:@0", "saved"),
+        ("docker-daemon:team/web:1", "web"),
         ("oci:some/Folder:latest", "folder"),
         (f"oci:x@sha256:{'0' * 64}", "x"),
         ("docker://registry.example/a/modules", "modules-service"),

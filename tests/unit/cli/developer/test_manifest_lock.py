@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,33 @@ def test_services_alone_are_locked_without_a_keyset(mosb: Mosb) -> None:
     assert "keyset:" not in (mosb.home / "manifest.lock").read_text()
     with pytest.raises(ConflictError, match="keyset:hostfs"):
         publish(mosb)
+
+
+def pack(mosb: Mosb) -> None:
+    """Make an archive of the images."""
+    with tarfile.open(mosb.home / "images.tar", "w") as archive:
+        archive.add(mosb.home / "images", arcname=".")
+
+
+def test_an_image_of_an_archive_is_locked_too(mosb: Mosb) -> None:
+    path = mosb.home / "manifest.yaml"
+    archive = f"oci-archive:{mosb.home}/images.tar:zot"
+    path.write_text(path.read_text().replace(f"oci:{mosb.home}/images:zot", archive))
+    pack(mosb)
+    lock(mosb)
+    locked = zot(mosb)
+    move(mosb)
+    pack(mosb)
+    result = publish(mosb, "--json")
+    assert f"{archive} is now sha256:" in result.stderr
+    assert json.loads(result.stdout)["install"]["targets"][0]["digest"] == locked
+    shutil.rmtree(mosb.home / "images")
+    put_image(mosb.home / "images", "zot-new")
+    move(mosb)
+    pack(mosb)
+    with pytest.raises(MissingError, match=r"the image that manifest\.lock has") as caught:
+        publish(mosb)
+    assert "mosb manifest lock" in caught.value.hint
 
 
 TREE = b"".join(
