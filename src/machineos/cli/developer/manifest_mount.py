@@ -12,7 +12,7 @@ import click
 
 from machineos.cli import app, options
 from machineos.cli.developer import manifest_shape as shape
-from machineos.cli.developer import progress
+from machineos.cli.developer import places, progress
 from machineos.cli.developer.opener import Opener
 from machineos.errors import MissingError
 
@@ -30,8 +30,8 @@ _HOW: dict[Way, str] = {
 
 
 @click.command("mount")
-@click.argument("name", metavar="PATH:TAG")
-@click.argument("target")
+@click.argument("name", metavar="PATH:TAG", shell_complete=places.manifests)
+@click.argument("target", shell_complete=places.targets)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--repo",

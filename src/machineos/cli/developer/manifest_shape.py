@@ -14,7 +14,7 @@ from uuid import UUID
 import click
 
 from machineos.cli import options
-from machineos.cli.developer import keysets
+from machineos.cli.developer import keysets, places
 from machineos.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,13 @@ def place(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where a manifest is published."""
     for option in (
         options.registries,
-        click.option("--name", required=True, metavar="PATH:TAG", help="Name of the manifest."),
+        click.option(
+            "--name",
+            required=True,
+            metavar="PATH:TAG",
+            shell_complete=places.manifests,
+            help="Name of the manifest.",
+        ),
         click.option(
             "--repo",
             required=True,

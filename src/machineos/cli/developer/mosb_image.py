@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import image_shape, inspecting, progress
+from machineos.cli.developer import image_shape, inspecting, places, progress
 from machineos.cli.developer.opener import Opener, access
 from machineos.core.clock import SystemClock
 
@@ -200,7 +200,7 @@ def check(
 
 
 @image.command("convert")
-@click.argument("source")
+@click.argument("source", shell_complete=places.images)
 @click.option(
     "--layout", default="oci:oci", show_default=True, metavar="oci:DIR", help="Where it goes."
 )

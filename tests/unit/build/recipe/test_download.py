@@ -155,6 +155,13 @@ def test_what_is_there_is_checked_and_not_fetched(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_no_password_of_a_url_is_told(tmp_path: Path, scheme: str) -> None:
+    with pytest.raises(TransferError) as caught:
+        alone(tmp_path).get(f"{scheme}://me:{'s3cret' * 99}@127.0.0.1:1/hello", SHA)
+    assert caught.value.message.startswith(f"{scheme}://...@127.0.0.1:1/hello: ")
+
+
 def test_nothing_but_https_is_fetched(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="away from https"):
         alone(tmp_path, unpinned=True).get("http://127.0.0.1:1/x", SHA)
