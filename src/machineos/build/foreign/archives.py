@@ -8,6 +8,7 @@ Names mean what containers-transports(5) says.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -124,7 +125,8 @@ def _written(
     what = f"{name}: configuration {saved.config[:200]!r}"
     extent = members.find(saved.config)
     config = read_small(file, extent, MAX_CONFIG, what)
-    named = Digest.of_hex(saved.config.removesuffix(".json").rpartition("/")[2])
+    # <hex>.json of Docker, sha256:<hex> of crane and kaniko, blobs/sha256/<hex>; config.json of jib
+    named = Digest.of_hex(re.split("[/:]", saved.config.removesuffix(".json"))[-1])
     if named is not None:
         named.check(config, what)
     digest = Digest.of(config)
@@ -134,9 +136,10 @@ def _written(
         raise DocumentError(what, [Fault("rootfs.diff_ids", 0, message)])
     blobs = {digest: extent}
     described: list[dict[str, Any]] = []
+    hashed: dict[Extent, Digest] = {}  # a layer may be named as often as there is room for names
     for path, diff_id in zip(layers, diff_ids, strict=True):
         place = members.find(path)
-        layer = _layer_digest(file, place, path, diff_id, name)
+        layer = _blob_digest(path) or _layer_digest(file, place, diff_id, hashed, name)
         blobs[layer] = place
         described.append(_described(_LAYER, layer, place.size))
     data = msgspec.json.encode(
@@ -172,19 +175,21 @@ def docker_name(text: str) -> str:
     return f"{host}/{hub.repository(host, named.name)}:{named.tag or DEFAULT_TAG}"
 
 
-def _layer_digest(file: int, place: Extent, path: str, diff_id: Digest, name: str) -> Digest:
+def _layer_digest(
+    file: int, place: Extent, diff_id: Digest, hashed: dict[Extent, Digest], name: str
+) -> Digest:
     """Return the digest of a layer as it lies there. Of a plain tar that is the one of the
     configuration, which is checked when it is read; of a packed one nobody has said it."""
-    named = _blob_digest(path)
-    if named is not None:
-        return named
     head = read_extent(file, type(place)(place.start, min(place.size, 16)))
-    if not sniff(head, f"{name}: {path[:200]!r}"):
+    if not sniff(head, f"{name}: layer {diff_id}"):
         return diff_id
+    if place in hashed:
+        return hashed[place]
     hasher = diff_id.hasher()
     for chunk in extent_chunks(file, place):
         hasher.update(chunk)
-    return Digest(diff_id.algorithm, hasher.hexdigest())
+    hashed[place] = Digest(diff_id.algorithm, hasher.hexdigest())
+    return hashed[place]
 
 
 def _described(media_type: str, digest: Digest, size: int) -> dict[str, Any]:

@@ -147,6 +147,28 @@ def test_layers_that_are_packed(tmp_path: Path) -> None:
         assert image_of(repository).layers[0].digest == Digest.of(packed)
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_what_crane_and_kaniko_write(tmp_path: Path, right: bool) -> None:
+    """Packed layers, each once, and a configuration that is called by its digest."""
+    packed, body = gzip.compress(LAYERS[0], mtime=0), config(LAYERS[0], LAYERS[0])
+    name = f"sha256:{Digest.of(body if right else b'').hex}"
+    layer = f"{Digest.of(packed).hex}.tar.gz"
+    entry = {"Config": name, "RepoTags": None, "Layers": [layer, layer]}
+    path = tmp_path / "x.tar"
+    path.write_bytes(
+        member(name, body)
+        + member(layer, packed)
+        + member("manifest.json", json.dumps([entry]).encode())
+        + END
+    )
+    if right:
+        with docker(path) as repository:
+            assert contents(repository) == [packed, packed]
+        return
+    with pytest.raises(DigestError, match="configuration"), docker(path):
+        pass
+
+
 def test_what_docker_25_saves(tmp_path: Path) -> None:
     """It is a layout, too; its manifest has its digest of old there."""
     source = layout(tmp_path / "l")

@@ -7,8 +7,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from fakes.archive import pack
 from machineos.cli.developer.mosb_image import image
+from machineos.core.digest import Digest
 from machineos.errors import DocumentError, UsageError
+from unit.build.foreign.test_archives import LAYERS, saved
+from unit.build.images import layout, put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +44,36 @@ def test_build_then_convert(tmp_path: Path) -> None:
     result = run("convert", f"{out}:a", "--layout", other, "--tag", "b", *common)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)[0]["digest"] == built["digest"]
+
+
+@pytest.mark.root
+@pytest.mark.tool("mksquashfs")
+@pytest.mark.tool("veritysetup")
+@pytest.mark.tool("zstd")
+def test_archives_become_the_same_image_as_what_they_were_made_of(tmp_path: Path) -> None:
+    put(layout(tmp_path / "l"), *LAYERS, tag="1")
+    sources = [
+        f"oci:{tmp_path / 'l'}:1",
+        f"oci-archive:{pack(tmp_path / 'l', tmp_path / 'o.tar')}:1",
+        f"docker-archive:{saved(tmp_path / 'd.tar', *LAYERS, body=image_config())}",
+    ]
+    found = set()
+    for source in sources:
+        result = run("convert", source, "--layout", f"oci:{tmp_path / 'out'}", "--tag", "x",
+                     "--cache", tmp_path / "cache", "--json")  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert "packing squashfs" in result.stderr
+        found.add(json.loads(result.stdout)[0]["digest"])
+    assert len(found) == 1
+
+
+def image_config() -> bytes:
+    """What ``put`` says of an image."""
+    rootfs = {"type": "layers", "diff_ids": [str(Digest.of(layer)) for layer in LAYERS]}
+    run_as = {"Entrypoint": ["/bin/x"], "Env": ["A=b"], "User": "7"}
+    return json.dumps(
+        {"architecture": "amd64", "os": "linux", "config": run_as, "rootfs": rootfs}
+    ).encode()
 
 
 @pytest.mark.parametrize(
