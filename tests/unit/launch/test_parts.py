@@ -9,7 +9,6 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fakes.randomness import FixedRandomness
-from machineos.build.publish.plan import VERSION_LABEL
 from machineos.core.run import run
 from machineos.core.secret import Secret
 from machineos.document.rules.images import layers_of
@@ -17,6 +16,7 @@ from machineos.errors import MachineOSError
 from machineos.host.disk.blockdev import volume_label
 from machineos.launch.parts import identity_disk, media_for
 from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import VERSION_LABEL
 from machineos.oci.model.place import Place
 from machineos.trust.keys.keyset import Keyset, add_sudi
 from unit.build import ready

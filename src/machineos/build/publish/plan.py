@@ -36,7 +36,7 @@ from machineos.document.rules.storage import FOLDERS
 from machineos.document.rules.subject import declared
 from machineos.document.verify.layers import require_mountable
 from machineos.document.verify.published import verify_install
-from machineos.errors import ArchiveError, ConflictError, MissingError
+from machineos.errors import ArchiveError, ConflictError, MachineOSError, MissingError
 from machineos.oci.graph.platform import choose
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import (
@@ -341,7 +341,10 @@ class _Resolver:
         """Return what the source names; where there is a lock, what it has: no tag is asked for."""
         locked = None if self._lock is None else self._lock.digest_of(wanted)
         if locked is None:
-            return repository.manifest(wanted.source.selector)
+            try:
+                return repository.manifest(wanted.source.selector)
+            except MachineOSError as error:
+                raise error.about(what) from error
         try:
             return repository.manifest(str(locked))
         except MissingError as error:

@@ -10,7 +10,7 @@ Invariant: the same input gives the same bytes; publishing it again changes noth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from machineos.build.publish.cosigned import cosign
 from machineos.build.publish.plan import prepare
@@ -18,7 +18,7 @@ from machineos.build.publish.source import parse_source
 from machineos.core.files import read_named
 from machineos.document.model.limits import MAX_SOURCE
 from machineos.document.verify.images import REPOSITORY
-from machineos.errors import DigestError
+from machineos.errors import AuthError, DigestError, MachineOSError, TransferError
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.model.reference import check_tag
 
@@ -73,12 +73,42 @@ def load_source(path: Path) -> Source:
     return parse_source(read_named(path, MAX_SOURCE), name=str(path))
 
 
-def publish(publishing: Publishing, place: Place, reporting: Reporting | None = None) -> Published:
-    """Publish: ``prepare``, then ``write``.
+@runtime_checkable
+class Folder(Protocol):
+    """A repository that is a folder here."""
 
-    Raises: whatever these two raise; after an error of ``prepare`` the registry is as it was.
+    def require_place(self) -> None:
+        """Raise ConflictError unless it can be written, or made."""
+        ...
+
+
+def look(place: Place) -> None:
+    """Look whether anything can be written at a place, before there is any work to be lost.
+
+    What a registry says about what it has counts for nothing yet, only that there is one.
+    Raises: ConflictError, TransferError (nobody answers).
+    """
+    for name in (place.name, REPOSITORY):
+        repository = place.registry.repository(name)
+        if isinstance(repository, Folder):
+            repository.require_place()
+            continue
+        try:
+            repository.resolve(place.tag)
+        except TransferError as error:
+            if not error.status and not isinstance(error, AuthError):
+                raise
+        except MachineOSError:
+            continue
+
+
+def publish(publishing: Publishing, place: Place, reporting: Reporting | None = None) -> Published:
+    """Publish: ``look``, ``prepare``, then ``write``.
+
+    Raises: whatever these raise; after an error of ``prepare`` the registry is as it was.
     """
     reporting = reporting or Reporting()
+    look(place)
     plan = prepare(publishing, reporting.say)
     cosigned = cosign(plan.artifacts.install.descriptor, publishing.signer, place.name)
     return write(plan, place, reporting, cosigned)

@@ -21,6 +21,7 @@ from machineos.build.recipe.filesystem import verify_layer
 from machineos.build.recipe.flatten import Flattener
 from machineos.build.recipe.layers import add_file_system
 from machineos.build.recipe.member import Limits, Policy
+from machineos.build.recipe.record import YES
 from machineos.core.files import needing_space
 from machineos.document.product.image import resolve_user
 from machineos.document.rules.layer import layer_name
@@ -33,14 +34,14 @@ from machineos.oci.model.atomfs import layer_type_of, root_hash_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from machineos.build.recipe.record import Record, Statement
+    from machineos.build.recipe.record import Question, Record
     from machineos.core.digest import Digest
     from machineos.document.model.install import Mount
     from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
 
 # Goes up when a rule about the content of layers gets stricter: what is in a record counts no more.
-_RULES = "1"
+RULES = "1"
 _BUFFER = 1 << 20
 
 
@@ -120,7 +121,7 @@ class Inspector:
 
     def knows(self, layer: Descriptor, uses: Sequence[Use]) -> bool:
         """Whether all of it was proved before."""
-        return all(self.record.knows(one) for one in _statements(layer, uses))
+        return all(self.record.answer(one) == YES for one in _questions(layer, uses))
 
     def look(
         self,
@@ -138,11 +139,11 @@ class Inspector:
         what = f"{uses[0].what}: {layer_name(layer)}"
         self.say(f"look into {what}")
         with needing_space(self.work), self._file(repository, layer, chunks) as path:
-            whole, *inside = _statements(layer, uses)
-            if not self.record.knows(whole):
+            whole, *inside = _questions(layer, uses)
+            if self.record.answer(whole) != YES:
                 _require_whole(path, layer, uses[0].what)
                 self.record.note(whole)
-            if not all(self.record.knows(one) for one in inside):
+            if not all(self.record.answer(one) == YES for one in inside):
                 self._inside(path, layer, uses, what)
                 for one in inside:
                     self.record.note(one)
@@ -150,8 +151,8 @@ class Inspector:
     def note_packed(self, manifest: Manifest, *, vetted: bool) -> None:
         """Keep of an image that it was packed here, ``vetted`` of what came in archives."""
         for layer in manifest.layers:
-            statements = _statements(layer, ())
-            for one in statements if vetted else statements[:1]:
+            questions = _questions(layer, ())
+            for one in questions if vetted else questions[:1]:
                 self.record.note(one)
 
     @contextmanager
@@ -200,9 +201,9 @@ def require_runnable(flattener: Flattener, container: Container, name: str) -> N
     resolve_user(container.user, flattener.see_file, image=name)
 
 
-def _statements(layer: Descriptor, uses: Sequence[Use]) -> list[Statement]:
+def _questions(layer: Descriptor, uses: Sequence[Use]) -> list[Question]:
     """Return what is to be proved: that the layer is whole first, then what is inside."""
-    about = (_RULES, layer_type_of(layer).filesystem, str(layer.digest))
+    about = (RULES, layer_type_of(layer).filesystem, str(layer.digest))
     containers = {use.container for use in uses if use.container is not None}
     runs = (
         ("runs", *about, one.user, *sorted(mount.dest for mount in one.mounts))

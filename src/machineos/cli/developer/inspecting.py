@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machineos.cli import app
+from machineos.errors import MachineOSError
 from machineos.oci.model.documents import parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from machineos.build.recipe.inspection import Inspector
+    from machineos.document.model.install import Mount
+    from machineos.oci.layout.folder import LayoutRepository
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
 
@@ -41,3 +44,39 @@ def note_packed(
         _, data = repository.manifest(str(image.digest))
         manifest = parse_manifest(data, name=name, media_type=image.media_type)
         known.note_packed(manifest, vetted=vetted)
+
+
+def converted(
+    cache: LayoutRepository, reference: str, epoch: int, mounts: tuple[Mount, ...] | None
+) -> Descriptor | None:
+    """Return what the same conversion of the same image gave here, where ``cache`` has it yet."""
+    known = inspector(lambda _line: None).record.answer(_conversion(reference, epoch, mounts))
+    if known is None:
+        return None
+    try:
+        descriptor, data = cache.manifest(known)
+    except MachineOSError:
+        return None
+    manifest = parse_manifest(data, name=known, media_type=descriptor.media_type)
+    blobs = (manifest.config, *manifest.layers)
+    return descriptor if all(cache.holds_blob(blob) for blob in blobs) else None
+
+
+def note_converted(
+    reference: str, epoch: int, mounts: tuple[Mount, ...] | None, made: Descriptor
+) -> None:
+    """Keep what a conversion gave."""
+    question = _conversion(reference, epoch, mounts)
+    inspector(lambda _line: None).record.note(question, str(made.digest))
+
+
+def _conversion(reference: str, epoch: int, mounts: tuple[Mount, ...] | None) -> tuple[str, ...]:
+    """Return all that decides what a conversion gives; ``reference`` is a digest."""
+    import msgspec
+
+    from machineos.build.publish.locking import this_builder
+    from machineos.build.recipe.inspection import RULES
+
+    builder = msgspec.json.encode(this_builder()).decode()
+    places = ("mounted",) if mounts is None else ("run", *(mount.dest for mount in mounts))
+    return ("converted", RULES, builder, reference, str(epoch), *places)

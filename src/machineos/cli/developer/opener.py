@@ -107,6 +107,9 @@ class Opener:
         from machineos.build.recipe.convert import convert_image
 
         sink = self._cache()
+        made = inspecting.converted(sink, reference, self.epoch or 0, mounts)
+        if made is not None:
+            return sink, made
         work = Path(self._stack.enter_context(_temporary(sink.path.parent)))
         conversion = Conversion(
             work=work,
@@ -117,6 +120,7 @@ class Opener:
         )
         made = convert_image(repository, reference, sink, conversion)
         inspecting.note_packed(sink, {reference: made}, vetted=True)
+        inspecting.note_converted(reference, self.epoch or 0, mounts, made)
         return sink, made
 
     def _note(self, line: str) -> None:

@@ -36,6 +36,7 @@ from machineos.core.files import (
 )
 from machineos.core.jsondoc import parse_json
 from machineos.errors import (
+    ConflictError,
     DigestError,
     DocumentError,
     Fault,
@@ -182,6 +183,15 @@ class LayoutRepository(LayoutReader):
     def blob_path(self, digest: Digest) -> Path:
         """Return where the blob is or would be."""
         return self._path / "blobs" / digest.algorithm / digest.hex
+
+    def require_place(self) -> None:
+        """Raise ConflictError unless the folder can be written or, where it is not, be made."""
+        wanted = self._path / "blobs" / "sha256"
+        there = next(folder for folder in (wanted, *wanted.parents) if os.path.lexists(folder))
+        if not there.is_dir():
+            raise ConflictError(f"{self.name}: {there} is not a folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise ConflictError(f"{self.name}: {there} may not be written by you")
 
     # -- reading
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from fakes.repository import MemoryRegistry, MemoryRepository
 from machineos.build.foreign.signed import signature_tag
 from machineos.build.publish.plan import Defaults
+from machineos.build.publish.publish import Place, look
 from machineos.core import run
 from machineos.document.product import artifacts
 from machineos.document.verify.images import root_hash_signatures, verify_target
 from machineos.document.verify.published import Fetched, fetch_verified
 from machineos.errors import (
+    AuthError,
+    ConflictError,
     DigestError,
     DocumentError,
     MissingError,
     PolicyError,
+    SeveralError,
     SignatureError,
+    TransferError,
     VerificationError,
 )
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
@@ -27,6 +36,7 @@ from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import INDEX, TITLE, Descriptor, Index, parse_manifest
 from machineos.oci.model.reference import ImageSource
 from machineos.oci.model.repository import Registry, Repository
+from machineos.oci.registry.client import HttpRegistry
 from machineos.trust.verify.roothash import is_signature
 from unit.document.conftest import NOW, PRODUCT, SOURCE, Authority, World, put_image
 from waiting import PATIENCE
@@ -412,3 +422,73 @@ def test_openssl_verifies_the_root_hash_signatures(world: World, tmp_path: Path)
         (tmp_path / "hash").write_text("0" * 64)
         wrong = run.run([*command, "-noverify", "-binary"], timeout=PATIENCE, check=False)
         assert wrong.status != 0
+
+
+# -- where it goes is looked at first
+
+
+class Asked:
+    """Opens sources, and knows whether it was asked to."""
+
+    def __init__(self) -> None:
+        self.sources: list[ImageSource] = []
+
+    def __call__(self, source: ImageSource) -> Repository:
+        self.sources.append(source)
+        raise MissingError("nothing is here")
+
+
+@pytest.mark.parametrize("way", ["registry", "registry/mos", "registry/machine/install/blobs"])
+def test_a_file_in_the_way_is_seen_before_any_image(world: World, tmp_path: Path, way: str) -> None:
+    path = tmp_path / way
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    asked = Asked()
+    with pytest.raises(ConflictError, match=f"{path} is not a folder"):
+        world.publish(open_source=asked)
+    assert asked.sources == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(world: World) -> None:
+    world.root.mkdir(mode=0o500)
+    with pytest.raises(ConflictError, match="may not be written by you"):
+        world.publish()
+
+
+def test_a_registry_that_is_not_there_is_seen_before_any_image(world: World) -> None:
+    asked = Asked()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        host = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with HttpRegistry(host, plain_http=True) as registry, pytest.raises(TransferError):
+            world.publish(open_source=asked, registry=registry)
+    assert asked.sources == []
+
+
+def test_what_a_registry_says_of_what_it_has_not_is_no_reason_to_stop() -> None:
+    """Some refuse to be asked of a repository that does not exist yet; a push makes it."""
+
+    class Refuses(MemoryRepository):
+        def resolve(self, reference: str) -> Descriptor:
+            raise AuthError(f"no {reference}", status=401)
+
+    class Registries(MemoryRegistry):
+        def repository(self, name: str) -> MemoryRepository:
+            return Refuses(name)
+
+    look(Place(Registries(), "machine/install", "1"))
+
+
+def test_all_missing_images_are_told_at_once(world: World) -> None:
+    text = SOURCE.replace("{images}:zot", "{images}:none")
+    index = world.images / "index.json"
+    index.write_text(index.read_text().replace('"hostfs"', '"other"'))
+    with pytest.raises(SeveralError) as caught:
+        world.publish(text)
+    assert caught.value.exit_code == MissingError.exit_code
+    first, second, third = caught.value.message.split("\n")
+    assert first == "2 things are wrong"
+    assert re.fullmatch(r"  target zot \(oci:.*:none\): oci:.*: no tag 'none'", second)
+    assert re.fullmatch(r"  target hostfs \(oci:.*:hostfs\): oci:.*: no tag 'hostfs'", third)
+    assert not world.root.exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -14,6 +14,7 @@ from machineos.build.publish.verify import verify_images
 from machineos.build.recipe.conversion import Conversion
 from machineos.build.recipe.convert import convert_image
 from machineos.build.recipe.inspection import Inspector
+from machineos.build.recipe.member import Policy
 from machineos.build.recipe.record import Record
 from machineos.core.clock import SystemClock
 from machineos.document.model.install import Mount
@@ -229,6 +230,31 @@ def test_an_image_for_another_machine(
     for gate in (bench.publish, bench.verify, lambda: bench.convert(bench.images, "zot", None)):
         with pytest.raises(DocumentError, match="architecture: is 'arm64', not amd64"):
             gate()
+
+
+@pytest.mark.parametrize("kind", ["squashfs", pytest.param("erofs", marks=pytest.mark.root)])
+def test_set_user_id_bits_of_a_ready_layer(bench: Bench, kind: FilesystemKind) -> None:
+    """--setuid is a promise about every image, whatever it was."""
+    tree = ready.tree(bench.folder / "tree")
+    (tree / "bin/x").chmod(0o4755)
+    given = bench.put(tree, kind)
+
+    def convert(setuid: Literal["keep", "strip", "refuse"]) -> Descriptor:
+        sink = LayoutRepository(bench.folder / setuid, writable=True)
+        policy = Policy(setuid=setuid)
+        asked = Conversion(bench.folder, clock=SystemClock(), epoch=0, kind=kind, policy=policy)
+        return convert_image(bench.images, "zot", sink, asked, tag="t")
+
+    assert convert("keep").digest == given.digest
+    with pytest.raises(ArchiveError, match="bin/x' is set-user-id or set-group-id"):
+        convert("refuse")
+    assert convert("strip").digest != given.digest
+    made = LayoutRepository(bench.folder / "strip", writable=True)
+    again = Conversion(
+        bench.folder, clock=SystemClock(), epoch=0, kind=kind, policy=Policy(setuid="refuse")
+    )
+    assert convert_image(made, "t", made, again).digest == made.resolve("t").digest
+    assert bench.publish().verified.install.targets[0].image == given.digest
 
 
 # -- what is known

@@ -14,19 +14,21 @@ from machineos.core.digest import Digest
 from machineos.errors import ConflictError, DocumentError, MissingError, UsageError
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import parse_manifest
+from unit.build import ready
 from unit.build.images import put, put_index
 from unit.build.tarmaker import END, folder, member
 from unit.cli.developer.test_mosb_manifest import NAME, Mosb, mosb, prepared
-from unit.document.conftest import put_image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["mosb", "prepared"]
+pytestmark = [pytest.mark.tool(name) for name in ("mksquashfs", "sqfs2tar", "veritysetup")]
 
 
 def init(mosb: Mosb, *more: str) -> str:
-    put_image(LayoutRepository(mosb.home / "images", writable=True), "zot")
+    images = LayoutRepository(mosb.home / "images", writable=True)
+    ready.put(images, "zot", ready.noted("zot 0"))
     return mosb("init", *more, f"oci:{mosb.home}/images:zot").stdout
 
 

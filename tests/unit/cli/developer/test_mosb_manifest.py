@@ -36,6 +36,8 @@ from machineos.oci.model.atomfs import root_hash_annotations
 from machineos.oci.model.documents import CONFIG, INDEX, MANIFEST, Descriptor, Manifest
 from machineos.trust.keys.keyset import add_project, create_keyset, find_project
 from unit.build import ready
+from unit.build.images import put
+from unit.build.tarmaker import END, folder
 from waiting import PATIENCE
 
 pytestmark = [pytest.mark.tool(name) for name in ("mksquashfs", "sqfs2tar", "veritysetup")]
@@ -320,3 +322,22 @@ def test_a_command_imports_no_http_for_a_layout_and_no_yaml_to_verify(mosb: Mosb
     )
     result = run.run([sys.executable, "-c", code], timeout=PATIENCE, env={"HOME": str(mosb.home)})
     assert result.text.endswith("[]")
+
+
+def test_an_image_of_archives_is_converted_once(mosb: Mosb) -> None:
+    """Of the same bytes for the same mounts, by the same programs: the cache has the rest."""
+    layer = b"".join(folder(f"{name}/") for name in ("dev", "proc", "sys", "var/data")) + END
+    images = LayoutRepository(mosb.home / "images", writable=True)
+    put(images, layer, tag="zot", config={"Cmd": ["/run"]})
+    first, second = publish(mosb), publish(mosb)
+    assert "packing squashfs" in first.stderr
+    assert "packing" not in second.stderr
+    assert "unpacking" not in second.stderr
+    assert first.stdout == second.stdout
+    path = mosb.home / "manifest.yaml"
+    mounted = "    storage: [{dest: /var/data, label: data}]\n"
+    path.write_text(f"{path.read_text()}{mounted}storage: [{{label: data, size: 1}}]\n")
+    assert "packing squashfs" in publish(mosb).stderr
+    (cached,) = (mosb.home / ".cache/machineos").glob("converted")
+    shutil.rmtree(cached)
+    assert "packing squashfs" in publish(mosb).stderr
