@@ -9,6 +9,7 @@ from machineos.errors import (
     DocumentError,
     Fault,
     MachineOSError,
+    SeveralError,
     SignatureError,
     TpmError,
     TransferError,
@@ -32,9 +33,15 @@ def told(error: MachineOSError) -> MachineOSError:
     return again
 
 
-@pytest.mark.parametrize("kind", [one for one in KINDS if one is not DocumentError])
+@pytest.mark.parametrize("kind", [one for one in KINDS if one not in {DocumentError, SeveralError}])
 def test_class_and_hint_are_kept(kind: type[MachineOSError]) -> None:
     assert told(kind("it broke", hint="mend it")).hint == "mend it"
+
+
+def test_several_errors_are_one() -> None:
+    inner = (SignatureError("nobody signed it", hint="sign"), TpmError("no TPM"))
+    again = told(SeveralError(inner))
+    assert (again.hint, again.exit_code) == ("sign", SignatureError.exit_code)
 
 
 def test_the_rule_is_kept() -> None:
