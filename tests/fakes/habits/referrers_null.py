@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from fakes.registry import INDEX
+from fakes.faults import INDEX
 
 if TYPE_CHECKING:
     from fakes.registry import FakeRegistry, Request

@@ -58,7 +58,8 @@ from machineos.oci.model.architecture import architecture
 
 if TYPE_CHECKING:
     from machineos.build.recipe.veritylayer import VerityLayer
-    from machineos.oci.model.documents import Descriptor
+    from machineos.oci.registry.access import Access
+from machineos.oci.model.documents import Descriptor
 
 
 def build_hostfs(keyset: Path, shop: Workshop) -> Descriptor:
@@ -80,7 +81,7 @@ def build_hostfs(keyset: Path, shop: Workshop) -> Descriptor:
         cache=shop.cache / "build",
         clock=shop.clock,
         epoch=shop.epoch,
-        access=shop.access,
+        access=Access(proxies=shop.proxies),
         progress=shop.say,
     )
     return build(recipe, sink, settings)[HOSTFS_TAG]
@@ -153,7 +154,7 @@ def boot_root(shop: Workshop) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     tar = shop.cache / "boot-root.tar"
-    proxies = shop.access.proxies.environment()
+    proxies = shop.proxies.environment()
     tools.build_root(suite, tar, epoch=shop.epoch, temporary=shop.cache, proxies=proxies)
     run(["tar", "-C", temporary, "--numeric-owner", "-xpf", tar], timeout=600.0)
     tar.unlink()

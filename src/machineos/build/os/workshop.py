@@ -15,7 +15,7 @@ from machineos.build.recipe.stageplan import DEFAULT_EPOCH
 from machineos.document.model.hardware import GUEST, Hardware
 from machineos.errors import MissingError, PolicyError
 from machineos.host.pack.mmdebstrap import Suite
-from machineos.oci.registry.access import Access
+from machineos.oci.registry.proxy import DIRECT, Proxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -53,7 +53,7 @@ _BANNER = "DEBUG VARIANT, FOR TESTS ONLY: root shell on the console"
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """Where and how to build; ``cache`` outlives a build, ``variant`` is ORDINARY or DEBUG;
-    ``access`` has the user's proxies."""
+    ``proxies`` are the user's."""
 
     cache: Path
     clock: Clock
@@ -63,7 +63,7 @@ class Workshop:
     policy_version: str = "0001"
     tpm_kind: TpmKind = ""
     hardware: Hardware = GUEST
-    access: Access = field(default_factory=Access)
+    proxies: Proxies = DIRECT
     say: Callable[[str], None] = field(default=lambda _text: None)
 
     @property

@@ -36,7 +36,7 @@ _HOW: dict[Way, str] = {
 @click.option(
     "--repo",
     required=True,
-    metavar="ADDR:PORT|oci:DIR",
+    metavar="HOST[:PORT][/OWNER]|oci:DIR",
     help="Registry, or a folder with one OCI layout per name.",
 )
 @shape.trust

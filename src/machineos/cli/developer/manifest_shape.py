@@ -49,7 +49,7 @@ def place(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--repo",
             required=True,
-            metavar="ADDR:PORT|oci:DIR",
+            metavar="HOST[:PORT][/OWNER]|oci:DIR",
             help="Registry, or a folder with one OCI layout per name.",
         ),
     ):

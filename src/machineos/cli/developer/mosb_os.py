@@ -217,7 +217,7 @@ def _workshop(
         policy_version=policy_version,
         tpm_kind=tpm_kind,
         hardware=hardware or Hardware(),
-        access=access(options.Reach()),
+        proxies=access(options.Reach()).proxies,
         say=watch.say,
     )
 

@@ -206,5 +206,9 @@ def plain(entry: Descriptor) -> Descriptor:
 
 def known_tags(index: Index) -> str:
     """Return a hint with the tags of a layout."""
-    tags = sorted({entry.annotations.get(REF_NAME, "") for entry in index.manifests} - {""})
-    return f"tags there: {', '.join(tags[:20])}" if tags else "it has no tags"
+    named = {entry.annotations.get(REF_NAME, "") for entry in index.manifests} - {""}
+    tags = sorted(name for name in named if not is_fallback_tag(name))
+    if tags:
+        return f"tags there: {', '.join(tags[:20])}"
+    one = next((str(entry.digest) for entry in index.manifests), "")
+    return f"it has no tags: name an image by its digest, as in @{one}" if one else "it is empty"

@@ -55,6 +55,8 @@ from machineos.oci.registry.wire import Limits, PassingError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
+    from urllib3.response import BaseHTTPResponse
+
     from machineos.core.clock import Clock
     from machineos.oci.model.repository import Repository
     from machineos.oci.registry.auth import Credentials
@@ -289,11 +291,7 @@ class HttpRepository:
             answer = self._ask_url("GET", url, self._pull_scope, expect=(200, 404))
             if answer.status == 404:
                 break
-            body = parse_json(answer.body, name=name, limit=MAX_MANIFEST)
-            page = (body.get("tags") or []) if isinstance(body, dict) else None
-            if not isinstance(page, list) or not all(isinstance(tag, str) for tag in page):
-                raise DocumentError(name, [Fault("tags", 0, "is not a list of strings")])
-            tags.update(check_tag(tag) for tag in page)
+            tags.update(_tags_of(answer.body, name))
             if len(tags) > self._transport.limits.tags:
                 raise DocumentError(name, [Fault("tags", 0, "are too many")])
             url = self._next(answer)
@@ -333,13 +331,7 @@ class HttpRepository:
             begin = start if response.status == 206 else 0
             if response.status == 206:
                 _check_range(response.headers, start, descriptor.size, what)
-            packed = is_packed(response, descriptor.size - begin)
-            length = response.headers.get("Content-Length")
-            if not packed and length is not None and length != str(descriptor.size - begin):
-                raise DigestError(
-                    f"{what}: the registry says {length[:20]} bytes, "
-                    f"expected {descriptor.size - begin}"
-                )
+            _check_length(response, descriptor.size - begin, what)
             # A server that ignores Range starts again at 0: what we have is read past; that it is
             # the same is for the digest of the whole to say.
             skip = start - begin
@@ -463,9 +455,25 @@ def _is_index(data: bytes) -> bool:
         return False
 
 
+def _tags_of(data: bytes, name: str) -> list[str]:
+    body = parse_json(data, name=name, limit=MAX_MANIFEST)
+    page = (body.get("tags") or []) if isinstance(body, dict) else None
+    if not isinstance(page, list) or not all(isinstance(tag, str) for tag in page):
+        raise DocumentError(name, [Fault("tags", 0, "is not a list of strings")])
+    return [check_tag(tag) for tag in page]
+
+
 def _told_digest(headers: Mapping[str, str]) -> Digest | None:
     text = headers.get("Docker-Content-Digest", "")
     return Digest.parse(text) if text else None
+
+
+def _check_length(response: BaseHTTPResponse, size: int, what: str) -> None:
+    """Raises: DigestError, when the body is said to be of another size; of one that has to be
+    unpacked it is not said."""
+    length = response.headers.get("Content-Length", str(size))
+    if length != str(size) and not is_packed(response, size):
+        raise DigestError(f"{what}: the registry says {length[:20]} bytes, expected {size}")
 
 
 def _check_range(headers: Mapping[str, str], start: int, size: int, what: str) -> None:

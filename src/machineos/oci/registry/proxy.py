@@ -93,19 +93,25 @@ def _matches(item: str, host: str, port: str) -> bool:
     with suppress(ValueError):
         if "/" in item:
             return address is not None and address in ipaddress.ip_network(item, strict=False)
-    name, wanted = item, ""
-    if item.count(":") == 1 or item.startswith("["):
-        name, _, wanted = item.removeprefix("[").replace("]", "").rpartition(":")
-        if item.endswith("]"):
-            name, wanted = item[1:-1], ""
+    name, wanted = _split(item)
     if not name or wanted not in {"", port}:
         return False
-    if address is not None or _address(name) is not None:
-        return address is not None and address == _address(name)
+    known = _address(name)
+    if address is not None or known is not None:
+        return address is not None and address == known
     domain = name.removeprefix("*")
-    if domain.startswith("."):
-        return host.endswith(domain)
-    return host == domain or host.endswith(f".{domain}")
+    return host.endswith(domain if domain.startswith(".") else f".{domain}") or host == name
+
+
+def _split(item: str) -> tuple[str, str]:
+    """Return the host and the port, if there is one, of an entry of ``no_proxy``."""
+    if item.startswith("["):
+        name, _, rest = item[1:].partition("]")
+        return name, rest.removeprefix(":")
+    if item.count(":") == 1:
+        name, _, port = item.partition(":")
+        return name, port
+    return item, ""
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -273,7 +273,7 @@ class Transport:
             # In slices, because a time limit covers one call to send.
             body=None if body is None else _slices(body),
             what=f"{method} {self.host}",
-            hint="is the registry's CA known? plain HTTP must be asked for",
+            hint="--tls-ca CA.pem names a CA to believe, --plain-http asks for no TLS",
         )
 
     def _check_status(self, response: BaseHTTPResponse, what: str, expect: Collection[int]) -> None:

@@ -76,12 +76,12 @@ def test_a_layout_of_umoci(made: Path, tmp_path: Path) -> None:
 def test_a_layout_of_skopeo_with_another_compression(made: Path, tmp_path: Path) -> None:
     words = ["--insecure-policy", "copy", "-q", "--dest-compress-format", "zstd"]
     run(
-        ["skopeo", *words, f"oci:{made}:1.0", "oci:theirs:docker.io/library/x:1.0"],
+        ["skopeo", *words, f"oci:{made}:1.0", "oci:theirs:registry.example/library/x:1.0"],
         timeout=TIMEOUT,
         cwd=tmp_path,
     )
     theirs = LayoutRepository(tmp_path / "theirs")
-    tree = tree_of(theirs, "docker.io/library/x:1.0", tmp_path)
+    tree = tree_of(theirs, "registry.example/library/x:1.0", tmp_path)
     assert (tree / "opt/one").read_text() + (tree / "opt/two").read_text() == "12"
 
 

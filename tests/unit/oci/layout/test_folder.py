@@ -23,6 +23,7 @@ from machineos.host.kernel.mount import Flag, mount, unmount
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.oci.model.documents import MANIFEST, REF_NAME, Descriptor
+from machineos.oci.model.reference import ImageSource
 from machineos.oci.model.repository import Ranges
 from unit.oci.samples import LAYER, put_artifact, put_bytes, put_image, put_index
 
@@ -140,6 +141,34 @@ def test_missing_tags_are_named(layout: LayoutRepository) -> None:
     with pytest.raises(MissingError) as caught:
         layout.resolve("2.0")
     assert "1.0" in caught.value.hint
+
+
+def test_where_there_is_no_tag_a_digest_is_a_name(layout: LayoutRepository) -> None:
+    image = put_image(layout, None)
+    with pytest.raises(MissingError) as caught:
+        layout.resolve("2.0")
+    assert caught.value.hint == (
+        f"it has no tags: name an image by its digest, as in @{image.root.digest}"
+    )
+    index = layout.path / "index.json"
+    index.write_text('{"schemaVersion":2,"manifests":null}')
+    with pytest.raises(MissingError) as caught:
+        layout.resolve("2.0")
+    assert caught.value.hint == "it is empty"
+
+
+def test_names_of_other_tools_are_names(layout: LayoutRepository) -> None:
+    """skopeo and buildah write whole references there."""
+    image = put_image(layout, "1.0")
+    index = layout.path / "index.json"
+    index.write_text(index.read_text().replace('"1.0"', '"registry.example/library/x:1"'))
+    for text in (
+        f"oci:{layout.path}:registry.example/library/x:1",
+        f"oci:{layout.path}@{image.root.digest}",
+    ):
+        source = ImageSource.parse(text)
+        assert source.folder == layout.path
+        assert layout.resolve(source.selector) == image.root
 
 
 @pytest.mark.parametrize(
