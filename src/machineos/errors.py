@@ -63,17 +63,41 @@ __all__ = [
     "UsageError",
     "VerificationError",
 ]
-# Who and password before the host of a URL (RFC 3986, section 3.2.1), also where the password has a
-# slash in it that should have been quoted. An ``@`` before a digest is none of it.
-_AT = r"@(?!sha\d|md5:)"
-_USERINFO = re.compile(
-    rf"(?<=://)(?:[^\s/@'\"]*:(?!\d{{1,5}}(?:[^\w@]|$))[^\s'\"]*{_AT}|[^\s/'\"]*{_AT})"
-)
+_GAP = re.compile(r"([\s'\"]+)")
+_DIGEST = re.compile(r"@(?:sha\d+|md5):")
+_PORT = re.compile(r"\d{1,5}(?:\W|$)")
 
 
 def without_userinfo(text: str) -> str:
-    """Return ``text`` without the user names and passwords that stand in its URLs."""
-    return _USERINFO.sub("...@", text) if "://" in text else text
+    """Return ``text`` with three dots for the user names and passwords that stand in its URLs (RFC
+    3986, section 3.2.1). It takes time in proportion to its length, whoever wrote it."""
+    if "://" not in text or "@" not in text:
+        return text
+    return "".join(_hidden(word) for word in _GAP.split(text))
+
+
+def _hidden(word: str) -> str:
+    """Return a word without what stands between ``://`` and ``@``."""
+    first, *rest = word.split("://")
+    shown = [first]
+    for part in rest:
+        end = _userinfo_end(part)
+        shown.append(f"...{part[end:]}" if end else part)
+    return "://".join(shown)
+
+
+def _userinfo_end(part: str) -> int:
+    """Return where the ``@`` behind a user is in what follows ``://``, 0 where there is none.
+
+    The ``@`` before a digest is another. A slash ends the host, but for a password that has one and
+    should have been quoted: what looks like a port and is no number is one.
+    """
+    host, slash, _ = part.partition("/")
+    name, colon, port = host.partition(":")
+    whole = bool(slash) and bool(colon) and "@" not in name and _PORT.match(port) is None
+    found = [match.start() for match in re.finditer("@", part if whole else host)]
+    digests = {match.start() for match in _DIGEST.finditer(part)}
+    return max((at for at in found if at not in digests), default=0)
 
 
 class MachineOSError(Exception):

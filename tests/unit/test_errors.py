@@ -82,6 +82,8 @@ def test_it_can_be_told_twice() -> None:
         ("https://h:8443, then", None),
         ("docker://h/a@b", None),
         ("user@host", None),
+        ("https://h/a@b and https://u:p@h", "https://h/a@b and https://...@h"),
+        ("x://u:p@h,y://h:1/z@w", "x://...@h,y://h:1/z@w"),
         ("oci:d:a@b", None),
     ],
 )
@@ -96,3 +98,10 @@ def test_no_error_tells_a_password(text: str, shown: str | None) -> None:
     document = DocumentError(text, [Fault("a", 1, f"{text} is wrong")])
     assert (document.name, document.faults[0].message) == (shown, f"{shown} is wrong")
     assert "secret" not in document.message
+
+
+def test_a_text_of_a_stranger_takes_no_time() -> None:
+    """Each of these is quadratic for somebody who looks from every beginning to the end."""
+    for piece in ("://", "://a:b", "a@", "://@", "@sha256:"):
+        text = piece * 20_000 + "@://"
+        assert errors.without_userinfo(text).endswith("@://")

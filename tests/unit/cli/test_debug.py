@@ -21,14 +21,19 @@ from dataclasses import dataclass
 from machineos.cli import debug
 from machineos.core.clock import SystemClock
 from machineos.core.run import run
-from machineos.core.steps import Runner, Step
+from machineos.core.steps import Runner, Step, ask
+from machineos.core.facts import Facts, Part
 debug.listen(SystemClock())
 run(["cat", "--", "-"], input=b"a secret", env={"SECRET": "another"}, timeout=60)
 sys.audit("machineos.request", "PUT", "https://me:hidden@h/v2/x/blobs/uploads/1?_state=signed#f")
 @dataclass(frozen=True)
 class Write(Step[None]):
     key: str
-Runner(lambda step: None).take(Write("a third"))
+def act(facts):
+    yield from ask(Write("a third"))
+    return Facts()
+part = Part("write it", frozenset(), frozenset({"written"}), act)
+Runner(lambda step: None).run([part], Facts())
 """
 
 
@@ -39,6 +44,7 @@ def test_programs_requests_and_steps_are_shown_without_secrets() -> None:
     assert [text for _, _, text in lines] == [
         "run cat -- -",
         "request PUT https://...@h/v2/x/blobs/uploads/1?...",
+        "phase write it",
         "step Write",
     ]
 
