@@ -197,7 +197,7 @@ def parse_source(data: bytes, *, name: str = "manifest.yaml") -> Source:
         faults += [
             Fault(fault.path, yamldoc.line_of(node, fault.path), fault.message, fault.rule)
             for fault in judge(_declared(document))
-            if not _concerns(fault.path, unreadable)
+            if not _concerns(fault.path, unreadable) and not _follows(fault, unreadable)
         ]
     if faults:
         raise DocumentError(name, sorted(faults, key=lambda fault: fault.line))
@@ -316,6 +316,33 @@ def _without(node: yamldoc.Node, paths: frozenset[str], path: str) -> yamldoc.No
             node.line,
         )
     return node
+
+
+# What the rules say because of what stands in the place of a value that could not be read: by its
+# key, what is said of the same target, or, of what stands in no target, of all.
+_FOLLOWS: dict[str, frozenset[str]] = {
+    "service_name": frozenset({"target-one-hostfs", "mount-group"}),
+    "service_type": frozenset(
+        {"network-own", "network-host-ids", "mount-kind", "target-type-of-name"}
+    ),
+    "network": frozenset({"network-host-ids"}),
+    "type": frozenset({"network-own", "network-host-ids", "address-kind", "ports-kind"}),
+    "nsgroup": frozenset({"network-host-ids", "mount-group"}),
+    "protocol": frozenset({"port-once"}),
+    "storage": frozenset({"mount-known", "mount-group"}),
+    "label": frozenset({"mount-known", "mount-group"}),
+}
+
+
+def _follows(fault: Fault, unreadable: frozenset[str]) -> bool:
+    """Whether a fault may be none once a value that could not be read is mended."""
+    for path in unreadable:
+        target, _, key = path.rpartition(".")
+        beside = fault.path.startswith(f"{path.partition('.')[0]}.")
+        everywhere = not path.startswith("targets[") or fault.rule == "port-once"
+        if fault.rule in _FOLLOWS.get(key or target, ()) and (beside or everywhere):
+            return True
+    return False
 
 
 def _concerns(path: str, unreadable: frozenset[str]) -> bool:

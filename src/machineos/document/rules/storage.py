@@ -132,6 +132,8 @@ def group_problem(label: str, owner: str, group: str) -> str:
 def _mount_group(declaration: Declaration) -> Found:
     owners = {item.label: item.nsgroup for item in declaration.storage}
     for path, target, mount in declaration.mounts():
+        if target.nsgroup and GroupName.problem(target.nsgroup):
+            continue  # which is said where it stands
         problem = group_problem(mount.label, owners.get(mount.label, ""), target.nsgroup)
         if problem:
             yield f"{path}.label", problem

@@ -83,39 +83,37 @@ def volume(name: str, value: object) -> Fault:
 # By the key that each touches: a value that a rule refuses, or one that cannot be read at all.
 FAULTS: dict[str, Fault] = {
     "service_name": key("service_name", "../x"),
-    "service_name unread": key("service_name", 7),
+    "service_name unread": key("service_name", []),
     "source": key("source", "oci:images"),
     "source unread": key("source", {}),
     "version": key("version", "a/b"),
-    "version unread": key("version", 1.5),
+    "version unread": key("version", []),
     "service_type unread": key("service_type", "contianer"),
     "service_type": lambda target, _volume: target.pop("service_type"),
     "nsgroup": key("nsgroup", "a/b"),
-    "nsgroup unread": key("nsgroup", 7),
+    "nsgroup unread": key("nsgroup", []),
     "digest": key("digest", "sha256:0"),
     "digest unread": key("digest", []),
     "size": key("size", 0),
     "size unread": key("size", "big"),
     "type unread": network("type", "bridge"),
     "ipv4": network("ipv4", "10.0.3.9"),
-    "ipv4 unread": network("ipv4", 10),
+    "ipv4 unread": network("ipv4", {}),
     "ipv6": network("ipv6", "fd00::1/64"),
     "host": port("host", 65536),
     "host unread": port("host", "http"),
     "container": port("container", 0),
     "protocol unread": port("protocol", "sctp"),
-    "ports unread": network("ports", 7),
     "dest": mount("dest", "data"),
-    "dest unread": mount("dest", 7),
-    "label of a mount unread": mount("label", 7),
-    "storage unread": key("storage", 7),
+    "dest unread": mount("dest", []),
+    "label of a mount unread": mount("label", []),
     "unknown key": key("netwrok", {}),
     "unknown key of a port": port("udp", True),
     "volume size": volume("size", 0),
     "volume size unread": volume("size", "big"),
     "volume persistent unread": volume("persistent", "true"),
-    "volume nsgroup unread": volume("nsgroup", 7),
-    "volume label unread": volume("label", 7),
+    "volume nsgroup unread": volume("nsgroup", []),
+    "volume label unread": volume("label", []),
     "volume unknown key": volume("sise", 1),
 }
 
@@ -145,7 +143,7 @@ def test_one_fault_is_told_once_and_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_none_hides_another_elsewhere(name: str) -> None:
-    for other in FAULTS:
+    for other in FAULTS.keys() - {name}:  # twice the same is one more, of the same name
         assert faults((name, 0), (other, 1)) == faults((name, 0)) | faults((other, 1)), other
 
 

@@ -177,7 +177,6 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_judged() -> None:
         (5, "storage[0].size", ""),
         (6, "storage[1].label", "storage-label-once"),
         (14, "targets[0].network.type", ""),
-        (15, "targets[0].network.ipv4", "address-kind"),
         (15, "targets[0].network.ipv4", "address-inside"),
         (16, "targets[0].network.ports", ""),
         (17, "targets[1].service_name", "target-name-once"),
