@@ -41,7 +41,9 @@ def tar_box(image: Path, *, size: int, members: int, owners: bool) -> Box:
     script = (
         f"fsck.erofs --extract=/scratch/tree {keep} -d0 /image >&2 || {{ "
         "case $(stat -f -c '%a %d' /scratch) in '0 '*|*' 0') "
-        "echo 'it expands to more than is allowed' >&2;; esac; false; } && "
+        "echo 'it expands to more than is allowed' >&2;; esac; "
+        "grep -q 'special file' /tmp/said && "
+        "echo 'it holds a device, which an image must not hold' >&2; false; } && "
         "tar --directory=/scratch/tree --create --format=gnu --numeric-owner --sort=name ."
     )
     return Box(
@@ -49,7 +51,7 @@ def tar_box(image: Path, *, size: int, members: int, owners: bool) -> Box:
         binds=(Bind(image, "/image"),),
         scratch=(size, members),
         limits=LIMITS,
-        needs=("fsck.erofs", "tar", "stat"),
+        needs=("fsck.erofs", "tar", "stat", "grep"),
     )
 
 
