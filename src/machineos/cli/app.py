@@ -42,16 +42,6 @@ def environment() -> Mapping[str, str]:
     return {"HOME": _recorded_home(), **os.environ} if not os.environ.get("HOME") else os.environ
 
 
-def enter_subordinate_ids(what: str) -> None:
-    """Let an ordinary user's command write files of several owners; before it starts a thread.
-
-    Raises: UsageError, which says how to get subordinate ids.
-    """
-    from machineos.host.pack.caller import enter
-
-    enter(what)
-
-
 def main(group: click.Group) -> NoReturn:
     """Run a command and end the process: the console script of each command."""
     # What is built is for everybody to read and the same for all, as for buildah; what is nobody

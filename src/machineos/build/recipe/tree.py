@@ -176,7 +176,7 @@ class Tree:
             case Kind.WHITEOUT:
                 self._whiteout(member.parts)
             case Kind.OPAQUE:
-                folder = self._folder_of((*member.parts, "its content"), make=False)
+                folder = self._folder_of((*member.parts, "its content"))
                 if folder is not None:
                     self._drop_lower(folder)
             case Kind.FOLDER:
@@ -210,13 +210,19 @@ class Tree:
 
     def _find(self, parts: tuple[str, ...]) -> Entry | None:
         """Return the entry of that name, None if there is none; links above it are followed."""
-        folder = self._folder_of(parts, make=False)
+        folder = self._folder_of(parts)
         if folder is None:
             return None
         return (folder.children or {}).get(parts[-1]) if parts else folder
 
-    def _folder_of(self, parts: tuple[str, ...], *, make: bool) -> Entry | None:
-        """Return the folder that holds ``parts``; where nobody listed it, it is made, or None."""
+    def _folder_of(self, parts: tuple[str, ...]) -> Entry | None:
+        """Return the folder that holds ``parts``, None where nobody listed it."""
+        way = self._way_to(parts, make=False)
+        return None if way is None else way[-1]
+
+    def _way_to(self, parts: tuple[str, ...], *, make: bool) -> list[Entry] | None:
+        """Return the folders from the root to the one that holds ``parts``; where nobody listed
+        one, it is made, or None."""
         done, left, links = [self.top], list(parts[:-1]), 0
         while left:
             part = left.pop(0)
@@ -237,10 +243,7 @@ class Tree:
             target = child.inode.target
             done = [self.top] if target.startswith("/") else done
             left = [part for part in target.split("/") if part not in {"", "."}] + left
-        if make:
-            for folder in done:
-                folder.newest = self._layer
-        return done[-1]
+        return done
 
     def _step(self, folder: Entry, part: str, *, make: bool) -> Entry | None:
         """Return the folder or the link of that name; None, or a new folder, where there is none
@@ -258,10 +261,12 @@ class Tree:
 
     def _parent(self, parts: tuple[str, ...]) -> dict[str, Entry]:
         """The folder that will hold ``parts``, made where nobody listed it."""
-        folder = self._folder_of(parts, make=True)
-        assert folder is not None  # noqa: S101 (for the type checker: it was made)
-        assert folder.children is not None  # noqa: S101
-        return folder.children
+        way = self._way_to(parts, make=True)
+        assert way is not None  # noqa: S101 (for the type checker: it was made)
+        for folder in way:
+            folder.newest = self._layer
+        assert way[-1].children is not None  # noqa: S101 (for the type checker: it is a folder)
+        return way[-1].children
 
     def _folder(self, member: Member) -> None:
         inode = Inode(*_meta(member))
@@ -280,7 +285,7 @@ class Tree:
         self._parent(member.parts)[member.parts[-1]] = Entry(inode, self._layer)
 
     def _whiteout(self, parts: tuple[str, ...]) -> None:
-        folder = self._folder_of(parts, make=False)
+        folder = self._folder_of(parts)
         if folder is None or folder.children is None:
             return
         entry = folder.children.get(parts[-1])

@@ -123,13 +123,14 @@ def build(
     from machineos.build.recipe.build import build as build_recipe
     from machineos.build.recipe.load import load_recipe
     from machineos.build.recipe.stageplan import DEFAULT_EPOCH
+    from machineos.host.pack.caller import enter
     from machineos.oci.layout.folder import LayoutRepository
 
     sink_folder = image_shape.layout_folder(layout)
     values = _values(substitute, substitute_file, sink_folder)
     recipe = load_recipe(recipe_path, substitutions=values, allowed=allowed)
     work = cache or app.home().cache / "machineos" / "image"
-    app.enter_subordinate_ids("building images")
+    enter("building images")  # before there are threads
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         settings = Settings(
             base=recipe_path.resolve().parent,
@@ -259,13 +260,14 @@ def convert(
     from machineos.build.recipe.convert import convert_image
     from machineos.build.recipe.member import Policy
     from machineos.build.recipe.stageplan import DEFAULT_EPOCH
+    from machineos.host.pack.caller import enter
     from machineos.oci.layout.folder import LayoutRepository
 
     wanted = image_shape.platform_pair(platform)
     work = (cache or app.home().cache / "machineos" / "image") / "convert"
     work.mkdir(parents=True, exist_ok=True)
     if layer_type == "erofs":
-        app.enter_subordinate_ids("packing erofs")
+        enter("packing erofs")  # before there are threads
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         repository, reference = opener.image(source)
         conversion = Conversion(

@@ -203,9 +203,11 @@ def _hardware(manifest: Path | None) -> Hardware:
 
 def _cache(given: dict[str, Any], what: str) -> Path:
     """Return the folder for what is built, for a process that may write files of several owners."""
+    from machineos.host.pack.caller import enter
+
     cache: Path = given["cache"] or app.home().cache / "machineos"
     cache.mkdir(parents=True, exist_ok=True)
-    app.enter_subordinate_ids(what)
+    enter(what)  # before there are threads
     return cache
 
 

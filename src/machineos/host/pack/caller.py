@@ -46,8 +46,11 @@ def enter(what: str) -> None:
     ids = container_ids(what)
     if ids.enter is None:
         return
+    uids, gids = ids.enter
+    assert uids is not None  # noqa: S101 (for the type checker)
+    assert gids is not None  # noqa: S101
     try:
-        confine.enter(*ids.enter, ids.count)
+        confine.enter(uids, gids, ids.count, ids.uid)
     except OSError as error:
         raise subids.refused(error, _switches(), what) from error
 

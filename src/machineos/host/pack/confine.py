@@ -25,8 +25,6 @@ import subprocess  # noqa: TID251 (nothing of the package is there when this run
 import sys
 from typing import Any, NoReturn
 
-ENTERED = 2_000_000_000  # where subordinate ids begin in the namespace of ``enter``
-ALONE = (-1, -1)  # in the place of subordinate ids: none are entered
 DEVICES = ("null", "zero", "full", "random", "urandom")
 _LINKS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 # What a program needs besides itself; on Debian all but the first are links into it.
@@ -55,10 +53,10 @@ _CLOUD = "169.254.0.0/16"  # where a cloud tells its machines secrets
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def enter(uids: int, gids: int, count: int) -> None:
+def enter(uids: int, gids: int, count: int, place: int) -> None:
     """Move this process into a user namespace, with all capabilities there, for what it starts too.
 
-    There are ``count`` ids from ``ENTERED`` on, the caller's subordinate ones from ``uids`` and
+    There are ``count`` ids from ``place`` on, the caller's subordinate ones from ``uids`` and
     ``gids`` on, and the caller, who stays what he is. The process must have one thread. Raises:
     OSError, with what the kernel or newuidmap said.
     """
@@ -67,7 +65,7 @@ def enter(uids: int, gids: int, count: int) -> None:
     helper = os.fork()
     if helper == 0:
         os.close(go[1])
-        maps = ((uids, count, user), (gids, count, group))
+        maps = ((user, user, 1, place, uids, count), (group, group, 1, place, gids, count))
         os._exit(_write_own_maps(go[0], answer[1], me, maps))
     os.close(go[0])
     os.close(answer[1])
@@ -93,15 +91,12 @@ def _enter_alone() -> None:
     _write("/proc/self/gid_map", f"{group} {group} 1")
 
 
-def _write_own_maps(
-    go: int, answer: int, process: int, maps: tuple[tuple[int, int, int], ...]
-) -> int:
+def _write_own_maps(go: int, answer: int, process: int, maps: tuple[tuple[int, ...], ...]) -> int:
     """Have the set-user-id programs of the package uidmap write what only they may."""
     if not os.read(go, 1):
         return 1
-    for program, (first, count, own) in zip(("newuidmap", "newgidmap"), maps, strict=True):
-        numbers = (process, own, own, 1, ENTERED, first, count)
-        argv = [program, *(str(number) for number in numbers)]
+    for program, numbers in zip(("newuidmap", "newgidmap"), maps, strict=True):
+        argv = [program, *(str(number) for number in (process, *numbers))]
         try:
             done = subprocess.run(
                 argv, stdin=subprocess.DEVNULL, stdout=answer, stderr=answer, env=_PATH, check=False
@@ -130,10 +125,10 @@ def main(text: str) -> int:
     plan: dict[str, Any] = json.loads(text)
     if plan["enter"]:
         uids, gids = plan["enter"]
-        if (uids, gids) == ALONE:
+        if uids is None:
             _enter_alone()
         else:
-            enter(uids, gids, plan["count"])
+            enter(uids, gids, plan["count"], plan["ids"][0])
     ready, go = os.pipe(), os.pipe()
     second = os.fork()
     if second == 0:

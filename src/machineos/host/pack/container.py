@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENTERED = 2_000_000_000  # where subordinate ids begin for who has entered them
+ALONE = (None, None)  # in the place of subordinate ids: none are entered
 # A file of a container's own, where slirp4netns answers names as the machine itself does.
 RESOLVER = "nameserver 10.0.2.3\n"
 # For programs that read what strangers packed: more than the largest of it needs, in bytes.
@@ -38,7 +40,7 @@ class Ids:
     gid: int
     count: int
     base: int
-    enter: tuple[int, int] | None = None
+    enter: tuple[int, int] | tuple[None, None] | None = None
 
     def capability(self, value: bytes) -> bytes:
         """Return what makes ``value`` of ``security.capability`` count in the container: its root

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from machineos.errors import UsageError
-from machineos.host.pack.confine import ALONE, ENTERED
-from machineos.host.pack.container import Ids
+from machineos.host.pack.container import ALONE, ENTERED, Ids
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
