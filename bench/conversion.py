@@ -46,8 +46,8 @@ def convert(bench: Bench) -> Row:
 
     def peer() -> Sample:
         image = bench.fresh("convert-peer")
-        command = squashfs.make_command(tree, image, epoch=_EPOCH, keep_times=True)
-        packed = timed(command.argv, log=bench.log)
+        pack = squashfs.argv_make(tree, image, epoch=_EPOCH, keep_times=True, owners=True)
+        packed = timed(pack, log=bench.log)
         whole = round_up(image.stat().st_size)
         command = verity.format_command(image, data_size=whole, salt=_SALT, uuid=_UUID)
         return packed.then(timed(command.argv, log=bench.log))

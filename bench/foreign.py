@@ -151,8 +151,9 @@ def _peer(bench: Bench, image: Origin, packing: list[float]) -> Sample:
     bundle, packed = bench.fresh("origin-bundle"), bench.fresh("origin-image")
     unpack = ["umoci", "unpack", "--image", f"{image.plain}:{TAG}", str(bundle)]
     first = timed(unpack, log=bench.log)
-    make = squashfs.make_command(bundle / "rootfs", packed, epoch=_EPOCH, keep_times=True)
-    second = timed(make.argv, log=bench.log, settle=False)
+    root = bundle / "rootfs"
+    make = squashfs.argv_make(root, packed, epoch=_EPOCH, keep_times=True, owners=True)
+    second = timed(make, log=bench.log, settle=False)
     packing.append(second.memory)
     whole = round_up(packed.stat().st_size)
     tree = verity.format_command(packed, data_size=whole, salt=_SALT, uuid=_UUID)

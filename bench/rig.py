@@ -15,6 +15,7 @@ from machineos.core.run import find, perform, run
 from machineos.errors import MissingError, MissingToolError
 from machineos.host.disk import sfdisk
 from machineos.host.pack import mmdebstrap, squashfs, tools
+from machineos.host.pack.caller import own_ids
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import parse_manifest
 from machineos.trust.keys import efi
@@ -70,7 +71,7 @@ def archive(bench: Bench, name: str, packages: Sequence[str]) -> Path:
         work = bench.fresh(f"{name}-work")
         work.mkdir()
         suite = mmdebstrap.Suite(name="trixie", variant="minbase", packages=tuple(packages))
-        tools.build_root(suite, work / path.name, epoch=EPOCH, temporary=work)
+        tools.build_root(suite, work / path.name, epoch=EPOCH, ids=own_ids("the peers"))
         (work / path.name).rename(path)
         shutil.rmtree(work)
     return path
@@ -113,7 +114,7 @@ def unpack_root(keyset: Keyset, root: Path) -> None:
     image = LayoutRepository(hostfs_layout(keyset.root, "ordinary"))
     descriptor, data = image.manifest("hostfs")
     layer = parse_manifest(data, name="hostfs", media_type=descriptor.media_type).layers[0]
-    perform(squashfs.unpack_command(image.blob_path(layer.digest), root))
+    perform(squashfs.view_command(image.blob_path(layer.digest), root))
 
 
 def furnish(root: Path, debian: Path, kernel: str, ready: str) -> None:

@@ -20,7 +20,7 @@ from machineos.build.os import bootimage, initrd
 from machineos.build.os.appliance import boot_root
 from machineos.build.os.workshop import Workshop
 from machineos.core.clock import SystemClock
-from machineos.core.run import perform, run
+from machineos.core.run import run
 from machineos.host.pack import squashfs, tools
 from machineos.trust.keys.signer import FileSigner
 
@@ -184,7 +184,8 @@ def _root(keyset: Keyset, debian: Path, kernel: str, folder: Path, image: Path) 
     rig.furnish(root, debian, kernel, _READY)
     (root / "etc/fstab").write_text(_FSTAB)
     (root / "config").mkdir(exist_ok=True)
-    perform(squashfs.make_command(root, image, epoch=rig.EPOCH))
+    pack = squashfs.argv_make(root, image, epoch=rig.EPOCH, keep_times=False, owners=True)
+    run(pack, timeout=rig.TIMEOUT)
     shutil.rmtree(root)
     size = image.stat().st_size
     root_hash = tools.format_verity(image, data_size=size, salt=_SALT, uuid=_VERITY)

@@ -253,7 +253,7 @@ def _start(
             cwd=cwd,
             env=environment(env),
             pass_fds=tuple(pass_fds),
-            process_group=0,
+            start_new_session=True,
         )
     except FileNotFoundError as error:
         raise _missing(args[0], cwd) from error

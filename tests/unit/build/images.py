@@ -29,6 +29,12 @@ def compress(data: bytes, kind: str) -> bytes:
     return data
 
 
+def unpack(image: Path, tree: Path) -> None:
+    """Write the files of a squashfs of ours into the new folder ``tree``."""
+    flags = ("-no-progress", "-quiet", "-strict-errors", "-no-wildcards", "-dest", tree)
+    run(["unsquashfs", *flags, image], timeout=PATIENCE)
+
+
 def put(
     repository: LayoutRepository,
     *layers: bytes,

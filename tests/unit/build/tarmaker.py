@@ -19,6 +19,7 @@ class Fields(TypedDict, total=False):
     gid: int
     mtime: int
     prefix: bytes
+    device: tuple[int, int]
 
 
 class FolderFields(TypedDict, total=False):
@@ -40,6 +41,7 @@ def header(
     gid: int | None = None,
     mtime: int = 1000,
     prefix: bytes = b"",
+    device: tuple[int, int] = (0, 0),
 ) -> bytes:
     """One header block with a correct checksum."""
     raw = os.fsencode(name)
@@ -56,6 +58,8 @@ def header(
     block[156:157] = kind
     block[157 : 157 + len(target)] = target
     block[257:265] = b"ustar\x0000"
+    if kind in {b"3", b"4"}:
+        block[329:337], block[337:345] = (b"%07o\0" % number for number in device)
     block[345 : 345 + len(prefix)] = prefix
     assert len(block) == BLOCK
     return sealed(bytes(block))

@@ -53,6 +53,7 @@ from machineos.core.files import locked, write_atomic
 from machineos.core.run import run
 from machineos.document.model.hardware import HARDWARE_LABEL
 from machineos.host.pack import tools
+from machineos.host.pack.caller import own_ids
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.architecture import architecture
 
@@ -155,7 +156,7 @@ def boot_root(shop: Workshop) -> Path:
     temporary.mkdir(parents=True)
     tar = shop.cache / "boot-root.tar"
     proxies = shop.proxies.environment()
-    tools.build_root(suite, tar, epoch=shop.epoch, temporary=shop.cache, proxies=proxies)
+    tools.build_root(suite, tar, epoch=shop.epoch, ids=own_ids("the bootkit"), proxies=proxies)
     run(["tar", "-C", temporary, "--numeric-owner", "-xpf", tar], timeout=600.0)
     tar.unlink()
     for name in ("bin", "sbin", "lib", "lib64"):  # a tree that was only unpacked has no links yet

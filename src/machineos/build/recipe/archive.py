@@ -7,14 +7,17 @@ here touches a file system; what a member may be is decided in ``member``. Follo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from machineos.build.recipe.member import (
     Header,
+    Kind,
     Limits,
     Member,
     Policy,
     encode,
+    from_overlay,
     refusal,
     sparse,
     vet,
@@ -93,19 +96,22 @@ def read_headers(stream: Reads, *, what: str, members: int) -> Iterator[Header]:
 
 
 def read_members(
-    stream: Stream, *, what: str, limits: Limits, policy: Policy
+    stream: Stream, *, what: str, limits: Limits, policy: Policy, overlay: bool = False
 ) -> Iterator[tuple[Member, Iterator[memoryview]]]:
     """Yield each member with the pieces of its content, in the order of the archive.
 
     The stream is read to its end, so that a digest over it gets checked. ``what`` names the
-    archive. Raises: ArchiveError.
+    archive; ``overlay``: its whiteouts are those of overlayfs. Raises: ArchiveError.
     """
     for header in read_headers(stream, what=what, members=limits.members):
+        opaque = overlay and from_overlay(header)
         member = vet(header, what, policy)
         body = _body(stream, member, what)
         yield member, body
         for _rest in body:
             pass
+        if opaque:
+            yield replace(member, kind=Kind.OPAQUE), iter(())
         stream.read(-member.size % BLOCK)
     _finish(stream, what)
 
@@ -183,6 +189,7 @@ class _Reader:
             mtime=self._number(block[136:148], "time", name),
             link=block[157:257].split(b"\0", 1)[0],
             xattrs={},
+            device=block[329:345].strip(b"0 \0") != b"",
         )
 
     def _number(self, raw: bytes, what: str, name: bytes = b"") -> int:

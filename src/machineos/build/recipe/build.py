@@ -8,6 +8,7 @@ theirs to choose: none in the image is later than the epoch).
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import tempfile
@@ -29,7 +30,8 @@ from machineos.build.recipe.image import put_image
 from machineos.build.recipe.inputsfile import keep_inputs
 from machineos.build.recipe.layers import uncompressed
 from machineos.build.recipe.member import Limits, Policy
-from machineos.build.recipe.sandbox import require_programs, require_root, run_script
+from machineos.build.recipe.placement import resolve_in
+from machineos.build.recipe.sandbox import require_programs, run_script
 from machineos.build.recipe.script import Script
 from machineos.build.recipe.stage import (
     BuiltBase,
@@ -59,6 +61,7 @@ from machineos.core.run import run
 from machineos.document.rules.programs import STACK
 from machineos.errors import DocumentError, Fault, MissingError
 from machineos.host.pack import mmdebstrap, tools
+from machineos.host.pack.caller import own_ids
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.architecture import architecture
 from machineos.oci.registry.access import Access
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from machineos.build.recipe.recipe import Recipe
     from machineos.build.recipe.veritylayer import VerityLayer
     from machineos.core.clock import Clock
+    from machineos.host.pack.container import Ids
     from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
@@ -87,7 +91,8 @@ class Settings:
 
     ``base`` is the recipe's folder, ``cache`` is kept between builds. ``open_image`` gives the
     repository and what the image is called in it, for what ``ImageSource`` reads. ``access`` has
-    the certificates and proxies for everything else on the network.
+    the certificates and proxies for everything else on the network. ``allowed`` are folders that
+    the recipe may read besides its own.
     """
 
     base: Path
@@ -100,6 +105,7 @@ class Settings:
     access: Access = field(default_factory=Access)
     progress: Callable[[str], None] = field(default=lambda _line: None)
     limits: Limits = field(default_factory=Limits)
+    allowed: tuple[Path, ...] = ()
 
 
 def build(
@@ -110,15 +116,16 @@ def build(
 
     Stages that are ``build_only`` are not published. The tag in ``sink`` is the stage's name.
     Raises: DocumentError, MissingError, VerificationError and below, TransferError, SpaceError,
-    ToolError, UsageError when not root.
+    ToolError, UsageError for a caller without subordinate ids, or who has not entered them
+    (``host.pack.caller``).
     """
-    require_root("building images")
+    ids = own_ids("building images")
     chosen = recipe.closure(stages)
     check_machine(chosen, architecture(platform.machine()), recipe=recipe.name)
     settings.cache.mkdir(parents=True, exist_ok=True)
     result: dict[str, Descriptor] = {}
     with locked(settings.cache / "lock", what=f"the build cache {settings.cache}", wait=True):
-        builder = _Builder(recipe, settings)
+        builder = _Builder(recipe, settings, ids)
         for stage in chosen:
             folder = builder.stage(stage)
             if not stage.build_only:
@@ -127,10 +134,12 @@ def build(
 
 
 class _Builder:
-    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+    def __init__(self, recipe: Recipe, settings: Settings, ids: Ids) -> None:
         self._recipe = recipe
         self._settings = settings
-        self._stages = settings.cache / "stages"
+        self._ids = ids
+        # Trees of other ids would be packed with other owners.
+        self._stages = settings.cache / f"stages-{ids.base}"
         self._stages.mkdir(exist_ok=True)
         self._done: dict[str, Path] = {}
         self._inputs: dict[str, recording.Inputs] = {}
@@ -167,10 +176,15 @@ class _Builder:
             work.mkdir()  # for the context manager to remove
         return folder
 
+    @property
+    def _allowed(self) -> tuple[Path, ...]:
+        return (self._settings.base, *self._settings.allowed)
+
     def _gather(self, stage: Stage, item: Import) -> tuple[Path, str]:
         return importing.gather(
             item,
             base=self._settings.base / stage.folder,
+            allowed=self._allowed,
             download=self._downloads.get,
             stage_tree=lambda name: self._done[name] / "tree",
         )
@@ -192,7 +206,7 @@ class _Builder:
         """Return what a stage that is done is made of, with all below it."""
         below = [self._made_of(one) for one in self._recipe.stages if one.name in stage.needs]
         tree = self._done[stage.name] / "tree"
-        status = importing.resolve_in(tree, recording.STATUS)
+        status = resolve_in(tree, recording.STATUS)
         listed = b""
         if status.is_file():
             listed = read_bounded(status, recording.MAX_STATUS)
@@ -211,6 +225,7 @@ class _Builder:
             kind=self._settings.kind,
             epoch=self._settings.epoch,
             keep_times=True,
+            ids=self._ids,
         )
         write_atomic(meta_path, msgspec.json.encode(LayerMeta.of(layer)))
         return layer
@@ -222,9 +237,9 @@ class _Builder:
         (seen / "imports").mkdir(parents=True)
         for item, source in zip(stage.imports, sources, strict=True):
             if item.dest:
-                importing.place(source, item, tree, epoch=epoch)
+                importing.place(source, item, tree, epoch=epoch, ids=self._ids)
             else:
-                importing.show(source, item.name, seen, epoch=epoch)
+                importing.show(source, item.name, seen, epoch=epoch, ids=self._ids)
         if stage.run:
             self._say(stage, "running its script")
             script = Script(
@@ -233,9 +248,12 @@ class _Builder:
             log = self._settings.cache / f"{stage.name}.log"
             environment = script_environment(stage, base)
             proxies = self._settings.access.proxies.environment()
-            run_script(script, tree, seen, environment=environment, proxies=proxies, log=log)
+            run_script(
+                script, tree, seen,
+                environment=environment, proxies=proxies, log=log, ids=self._ids,
+            )  # fmt: skip
         volumes = configure(stage, base).run.get("Volumes", {})
-        add_mount_points(tree, volumes, epoch=epoch)
+        add_mount_points(tree, volumes, epoch=epoch, ids=self._ids)
         clamp(tree, epoch)
 
     def _say(self, stage: Stage, text: str) -> None:
@@ -261,6 +279,7 @@ class _Builder:
 
     def _scratch(self, work: Path) -> ImageConfig:
         (work / "tree").mkdir(mode=0o755)
+        os.chown(work / "tree", self._ids.uid, self._ids.gid)
         return new_config(platform.machine())
 
     def _copy(self, parent: Path, work: Path) -> ImageConfig:
@@ -285,7 +304,7 @@ class _Builder:
             suite,
             tar,
             epoch=self._settings.epoch,
-            temporary=work,
+            ids=self._ids,
             archives=archives,
             proxies=self._settings.access.proxies.environment(),
         )
@@ -312,7 +331,7 @@ class _Builder:
                 chunks = iter(lambda: file.read(_CHUNK), b"")
                 with uncompressed(chunks, work=work, what=what) as (_, plain):
                     flattener.add(plain, what=what)
-            flattener.write(work / "tree")
+            flattener.write(work / "tree", self._ids)
 
     def _image(self, stage: Stage, base: ImageBase) -> _Source:
         repository, reference = self._open(stage, base)
@@ -325,7 +344,7 @@ class _Builder:
                 limits=self._settings.limits,
                 progress=lambda line: self._say(stage, line),
             )
-            return unpack_image(repository, manifest, work / "tree", unpacking)
+            return unpack_image(repository, manifest, work / "tree", unpacking, ids=self._ids)
 
         return _Source(f"image {Digest.of(data)}", make)
 
@@ -342,7 +361,8 @@ class _Builder:
                 image_url(base.url, self._settings.base / stage.folder)
             )
         folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
-        return LayoutRepository(self._settings.base / stage.folder / folder, links=True), tag
+        place = importing.beneath(self._settings.base / stage.folder, folder, self._allowed)
+        return LayoutRepository(place, links=True), tag
 
 
 @dataclass(frozen=True, slots=True)

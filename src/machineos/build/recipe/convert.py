@@ -28,13 +28,13 @@ from machineos.build.recipe.image import put_image
 from machineos.build.recipe.inspection import Container, require_runnable
 from machineos.build.recipe.layers import add_file_system, add_layers
 from machineos.build.recipe.mountpoints import mount_points
-from machineos.build.recipe.sandbox import require_root
 from machineos.core.files import needing_space
 from machineos.core.printable import counted
 from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.image import check_image_config, parse_image_config
 from machineos.document.rules.programs import STACK
 from machineos.document.rules.storage import KERNEL_FOLDERS
+from machineos.host.pack.caller import ids_to_look, own_ids
 from machineos.oci.graph.platform import choose
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import Index, parse_document, parse_manifest
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from machineos.build.recipe.veritylayer import VerityLayer
     from machineos.document.model.image import Platform
     from machineos.document.model.install import Mount
+    from machineos.host.pack.container import Ids
     from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
@@ -66,9 +67,9 @@ def convert_image(
 
     ``tag`` names the result in ``sink``. Returns the descriptor of its manifest.
     Raises: ArchiveError, VerificationError, DocumentError, MissingError, TransferError, SpaceError,
-    ToolError, UsageError when not root, for EROFS, layers that are file systems, times in the
-    future, and a root folder that is not 0:0 or has attributes: there, files are written with their
-    owners.
+    ToolError, UsageError for EROFS, times in the future, and a root folder that is not 0:0 or has
+    attributes, unless the caller may give files to others (``host.pack.caller``): there, files are
+    written with their owners.
     """
     manifest, data = read_image(source, reference, conversion.platform)
     image = image_of(source.name, reference)
@@ -89,7 +90,7 @@ def convert_image(
         path = _checked(source, manifest.layers[0], kind, work)
         what = f"{image}: layer {manifest.layers[0].digest}"
         with _spooled(conversion, work) as flattener:
-            add_file_system(flattener, path, kind, work=work, what=what)
+            add_file_system(flattener, path, kind, what=what, ids=ids_to_look())
             STACK.require(flattener.programs(), f"image {image}")
             if not _must_change(flattener, conversion.mounts):
                 _require_mounts(making, flattener, body, name)
@@ -99,7 +100,7 @@ def convert_image(
             if kind == "squashfs":
                 _tell_stripped(flattener, image, conversion)
                 return _made(making, config, flattener)
-        # Of an EROFS the owners are seen only by root.
+        # Of an EROFS the owners are seen only with subordinate ids.
         with flattened(source, manifest, conversion, work=work, image=image) as (config, flattener):
             return _made(making, config, flattener)
 
@@ -148,15 +149,15 @@ def read_image(source: Repository, reference: str, platform: Platform) -> tuple[
 
 
 def unpack_image(
-    source: Repository, manifest: Manifest, tree: Path, unpacking: Unpacking
+    source: Repository, manifest: Manifest, tree: Path, unpacking: Unpacking, *, ids: Ids
 ) -> ImageConfig:
-    """Write all layers of an image into the new folder ``tree``; return its configuration.
+    """Write all layers of an image into the new folder ``tree``, its owners those of a container
+    with ``ids``; return its configuration.
 
     Raises: as ``convert_image``.
     """
-    require_root(f"{source.name}: unpacking an image")
     with flattened(source, manifest, unpacking) as (config, flattener):
-        flattener.write(tree)
+        flattener.write(tree, ids)
     return config
 
 
@@ -219,9 +220,9 @@ def _pack(flattener: Flattener, name: str, work: Path, conversion: Conversion) -
     why = why_not_streamed(kind, root, newest=newest, now=conversion.clock.now().timestamp())
     if not why:
         return make_streamed_layer(flattener.stream, output, mode=root.mode, newest=newest)
-    require_root(f"{name}: {why}")
-    flattener.write(work / "tree")
-    return make_layer(work / "tree", output, kind=kind, epoch=epoch, keep_times=True)
+    ids = own_ids(f"{name}: {why}")
+    flattener.write(work / "tree", ids)
+    return make_layer(work / "tree", output, kind=kind, epoch=epoch, keep_times=True, ids=ids)
 
 
 def _checked(source: Repository, layer: Descriptor, kind: FilesystemKind, work: Path) -> Path:

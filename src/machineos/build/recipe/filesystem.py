@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Final
 from machineos.build.recipe.veritylayer import VerityLayer, salt_and_uuid
 from machineos.core.digest import Digest
 from machineos.core.files import fsync_folder
-from machineos.core.run import perform
+from machineos.core.run import perform, run
 from machineos.errors import SpaceError, ToolError
 from machineos.host.kernel import superblock
 from machineos.host.pack import erofs, squashfs, tools
+from machineos.host.pack.caller import run_boxed
+from machineos.host.pack.container import Bind, Box
 from machineos.oci.model.atomfs import FilesystemKind, layer_media_type
 
 if TYPE_CHECKING:
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from machineos.core.word import RootHash
+    from machineos.host.pack.container import Ids
 
 TOOLS: Final[Mapping[FilesystemKind, ModuleType]] = {"squashfs": squashfs, "erofs": erofs}
 _CHUNK = 1 << 20
+# Where the container sees what it packs, and puts what it made.
+_TREE, _OUTPUT = Path("/tree"), Path("/output")
 
 
 def make_layer(
@@ -38,20 +43,36 @@ def make_layer(
     kind: FilesystemKind = "squashfs",
     epoch: int,
     keep_times: bool = False,
+    ids: Ids | None = None,
 ) -> VerityLayer:
     """Pack the folder ``tree`` into the new or replaced file ``output``.
 
-    Owners, modes, links, devices and extended attributes are kept; every time becomes ``epoch``
-    seconds, or with ``keep_times`` stays what it is in the tree (squashfs only: mkfs.erofs has no
-    way to keep times and yet give the same bytes twice). ``output`` appears only when it is whole.
-    Raises: ToolError, MissingToolError, SpaceError.
+    Modes, links, devices and extended attributes are kept; every time becomes ``epoch`` seconds, or
+    with ``keep_times`` stays what it is in the tree (squashfs only: mkfs.erofs has no way to keep
+    times and yet give the same bytes twice). Owners are those that a container with ``ids`` sees,
+    and it is packed there; without, it is a tree of our own and all of it is root's. ``output``
+    appears only when it is whole. Raises: ToolError, MissingToolError, SpaceError.
     """
 
-    def pack(image: Path) -> None:
+    def argv(source: Path, image: Path) -> list[str]:
+        owners = ids is not None
         if kind == "squashfs":
-            perform(squashfs.make_command(tree, image, epoch=epoch, keep_times=keep_times))
-        else:
-            perform(erofs.make_command(tree, image, epoch=epoch))
+            return squashfs.argv_make(
+                source, image, epoch=epoch, keep_times=keep_times, owners=owners
+            )
+        return erofs.argv_make(source, image, epoch=epoch, owners=owners)
+
+    def pack(image: Path) -> None:
+        if ids is None:
+            run(argv(tree, image), timeout=TOOLS[kind].TIMEOUT)
+            return
+        os.chown(image.parent, ids.uid, ids.gid)
+        box = Box(
+            tuple(argv(_TREE, _OUTPUT / image.name)),
+            binds=(Bind(tree, str(_TREE)), Bind(image.parent, str(_OUTPUT), writable=True)),
+        )
+        run_boxed(box, ids, timeout=TOOLS[kind].TIMEOUT)
+        os.chown(image, os.geteuid(), os.getegid())
 
     return _make(pack, output, kind)
 

@@ -19,9 +19,9 @@ from machineos.build.recipe.member import Limits
 from machineos.build.recipe.program import read_program
 from machineos.build.recipe.tarstream import TarWriter, copy
 from machineos.build.recipe.tree import Tree
-from machineos.build.recipe.unpacked import folder_members
 from machineos.document.model.image import Sight
 from machineos.document.model.limits import MAX_INSIDE
+from machineos.errors import ArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from machineos.build.recipe.tarheader import Facts
     from machineos.build.recipe.tree import Entry, Inode
     from machineos.document.rules.programs import Program
+    from machineos.host.pack.container import Ids
 
 
 class Flattener:
@@ -44,25 +45,28 @@ class Flattener:
         self._limits = limits
         self._policy = policy
         self._expanded = 0
-        self.tree = Tree(spool.write)
+        self.tree = Tree(spool.write, most=limits.members)
 
-    def add(self, chunks: Iterable[bytes], *, what: str) -> None:
+    def add(self, chunks: Iterable[bytes], *, what: str, overlay: bool = False) -> None:
         """Apply one uncompressed layer, named ``what`` in messages. Reads ``chunks`` to the end.
 
-        Raises: ArchiveError, and what ``chunks`` raises.
+        ``overlay``: it is the content of a file system, with overlayfs's own whiteouts. Raises:
+        ArchiveError, and what ``chunks`` raises.
         """
-        stream = Stream(chunks, limit=self._limits.expanded - self._expanded, what=what)
-        members = read_members(stream, what=what, limits=self._left(), policy=self._policy)
+        stream = Stream(chunks, limit=self.left.expanded, what=what)
+        members = read_members(
+            stream, what=what, limits=self.left, policy=self._policy, overlay=overlay
+        )
         self.tree.add_layer(members, what=what)
         self._expanded += stream.seen
 
-    def add_folder(self, folder: Path, *, what: str) -> None:
-        """Apply one layer that was unpacked from a file system image into ``folder``.
-
-        Raises: ArchiveError.
-        """
-        members = folder_members(folder, what=what, limits=self._left(), policy=self._policy)
-        self.tree.add_layer(members, what=what)
+    @property
+    def left(self) -> Limits:
+        """How much more may come."""
+        return Limits(
+            expanded=self._limits.expanded - self._expanded,
+            members=self._limits.members - self.tree.members,
+        )
 
     @property
     def stripped(self) -> list[str]:
@@ -107,8 +111,9 @@ class Flattener:
         _stream(writer, "", self.tree.top, {})
         writer.finish()
 
-    def write(self, folder: Path) -> None:
-        """Write the tree into the new folder ``folder``, owners included, so as root."""
+    def write(self, folder: Path, ids: Ids) -> None:
+        """Write the tree into the new folder ``folder``, its owners those of a container with
+        ``ids``. Raises: ArchiveError for an owner that a container cannot have."""
         self._spool.flush()
         folder.mkdir(mode=0o700)
         with (
@@ -116,10 +121,7 @@ class Flattener:
             _opened(folder) as top,
             _opened(Path(shared)) as links,
         ):
-            _Writer(self._spool.fileno(), links).folder(top, self.tree.top)
-
-    def _left(self) -> Limits:
-        return Limits(members=self._limits.members - self.tree.members)
+            _Writer(self._spool.fileno(), links, ids).folder(top, self.tree.top)
 
 
 def _stream(writer: TarWriter, above: str, entry: Entry, seen: dict[int, str]) -> None:
@@ -142,9 +144,10 @@ class _Writer:
     """Writes entries below descriptors of folders that it made itself; ``links`` is a folder for
     the files with several names."""
 
-    def __init__(self, spool: int, links: int) -> None:
+    def __init__(self, spool: int, links: int, ids: Ids) -> None:
         self._spool = spool
         self._links = links
+        self._ids = ids
         self._linked: set[int] = set()
 
     def folder(self, descriptor: int, entry: Entry) -> None:
@@ -157,7 +160,7 @@ class _Writer:
                 self._symlink(descriptor, name, child.inode)
             else:
                 self._file(descriptor, name, child.inode)
-        _set_metadata(descriptor, entry.inode)
+        self._set_metadata(descriptor, entry.inode)
 
     def _file(self, descriptor: int, name: str, inode: Inode) -> None:
         if inode.links == 1:
@@ -174,23 +177,32 @@ class _Writer:
         descriptor = os.open(name, flags, 0o600, dir_fd=folder)
         try:
             copy(self._spool, inode.start, inode.size, descriptor)
-            _set_metadata(descriptor, inode)
+            self._set_metadata(descriptor, inode)
         finally:
             os.close(descriptor)
 
     def _symlink(self, descriptor: int, name: str, inode: Inode) -> None:
         os.symlink(inode.target, name, dir_fd=descriptor)
-        os.chown(name, inode.uid, inode.gid, dir_fd=descriptor, follow_symlinks=False)
+        os.chown(name, *self._owner(inode), dir_fd=descriptor, follow_symlinks=False)
         times = (inode.mtime, inode.mtime)
         os.utime(name, times, dir_fd=descriptor, follow_symlinks=False)
 
+    def _set_metadata(self, descriptor: int, inode: Inode) -> None:
+        os.fchown(descriptor, *self._owner(inode))
+        os.fchmod(descriptor, inode.mode)  # after the owner: a change of owner clears set-user-id
+        for key, value in inode.xattrs.items():
+            capability = key == "security.capability"
+            os.setxattr(descriptor, key, self._ids.capability(value) if capability else value)
+        os.utime(descriptor, (inode.mtime, inode.mtime))
 
-def _set_metadata(descriptor: int, inode: Inode) -> None:
-    os.fchown(descriptor, inode.uid, inode.gid)
-    os.fchmod(descriptor, inode.mode)  # after the owner: a change of owner clears set-user-id
-    for key, value in inode.xattrs.items():
-        os.setxattr(descriptor, key, value)
-    os.utime(descriptor, (inode.mtime, inode.mtime))
+    def _owner(self, inode: Inode) -> tuple[int, int]:
+        if max(inode.uid, inode.gid) >= self._ids.count:
+            raise ArchiveError(
+                f"a file belongs to {inode.uid}:{inode.gid}, and a tree of files can hold owners "
+                f"up to {self._ids.count - 1} here",
+                hint="give the user more subordinate ids (subuid(5), subgid(5)), or run it as root",
+            )
+        return self._ids.uid + inode.uid, self._ids.gid + inode.gid
 
 
 @contextmanager

@@ -13,18 +13,19 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from machineos.build.recipe.placement import Placement, resolve_in
 from machineos.build.recipe.stage import path_in_stage
 from machineos.build.recipe.stageplan import check_import
-from machineos.errors import MissingError, VerificationError
+from machineos.errors import MissingError, PolicyError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from machineos.build.recipe.stage import Import
+    from machineos.host.pack.container import Ids
 
 _CHUNK = 1 << 20
-_MAX_LINKS = 40
 _OURS = {"imports", "run"}  # what else a script has at /stacker
 
 
@@ -32,21 +33,23 @@ def gather(
     item: Import,
     *,
     base: Path,
+    allowed: Sequence[Path] = (),
     download: Callable[[str, str], tuple[Path, str]],
     stage_tree: Callable[[str], Path],
 ) -> tuple[Path, str]:
     """Return where the file or folder of ``item`` is now, and its digest.
 
-    ``base`` is the folder of the recipe, ``download`` gets a URL with the checksum that the recipe
-    gives, ``stage_tree`` gives the tree of a stage that was built. Raises: MissingError,
-    DigestError, VerificationError for a device, FIFO or socket, and what ``download`` raises.
+    ``base`` is the folder of the recipe, ``allowed`` are others that it may read; ``download`` gets
+    a URL with the checksum that the recipe gives, ``stage_tree`` gives the tree of a stage that was
+    built. Raises: MissingError, PolicyError (see ``beneath``), DigestError, VerificationError for a
+    device, FIFO or socket, and what ``download`` raises.
     """
     if item.path.startswith("https://"):
         return download(item.path, item.sha256)
     if item.stage:
         path = resolve_in(stage_tree(item.stage), path_in_stage(item.path))
     else:
-        path = (base / item.path).resolve()
+        path = beneath(base, item.path, allowed)
     if not path.exists():
         raise MissingError(f"import {item.path} does not exist", hint=f"looked for {path}")
     digest = digest_of(path)
@@ -77,16 +80,13 @@ def digest_of(path: Path) -> str:
     return hasher.hexdigest()
 
 
-def copy(source: Path, target: Path, *, epoch: int) -> None:
-    """Copy a file or folder, links as links, modes kept, owned by root, all times ``epoch``."""
-    if source.is_dir() and not source.is_symlink():
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-    else:
-        shutil.copy2(source, target, follow_symlinks=False)
-    _own(target, epoch)
+def copy(source: Path, target: Path, *, epoch: int, ids: Ids) -> None:
+    """Copy a file or folder into a folder of ours, links as links, modes kept, owned by the root of
+    a container with ``ids``, all times ``epoch``."""
+    Placement(target.parent, (ids.uid, ids.gid), epoch).put(source, f"/{target.name}")
 
 
-def show(source: Path, name: str, seen: Path, *, epoch: int) -> None:
+def show(source: Path, name: str, seen: Path, *, epoch: int, ids: Ids) -> None:
     """Have a script see an import: at ``imports/NAME`` and ``NAME`` of the folder ``seen``, which
     it has at ``/stacker``.
 
@@ -94,7 +94,7 @@ def show(source: Path, name: str, seen: Path, *, epoch: int) -> None:
     is one of ours there, it stays ours.
     """
     target = seen / "imports" / name
-    copy(source, target, epoch=epoch)
+    copy(source, target, epoch=epoch, ids=ids)
     if name in _OURS:
         return
     if target.is_dir():
@@ -103,7 +103,7 @@ def show(source: Path, name: str, seen: Path, *, epoch: int) -> None:
         (seen / name).hardlink_to(target)
 
 
-def place(source: Path, item: Import, tree: Path, *, epoch: int) -> None:
+def place(source: Path, item: Import, tree: Path, *, epoch: int, ids: Ids) -> None:
     """Copy an import to its ``dest`` in the folder ``tree``, with its owner and mode.
 
     Links in the tree are followed as the image itself would, never out of it. Raises:
@@ -112,58 +112,33 @@ def place(source: Path, item: Import, tree: Path, *, epoch: int) -> None:
     if item.contents and source.is_dir():
         for child in sorted(source.iterdir()):
             inner = replace(item, path=child.name, dest=f"{item.dest.rstrip('/')}/")
-            place(child, inner, tree, epoch=epoch)
+            place(child, inner, tree, epoch=epoch, ids=ids)
         return
+    placement = Placement(tree, (ids.uid, ids.gid), epoch)
     wanted = item.dest + item.name if item.dest.endswith("/") else item.dest
-    parent, _, name = wanted.rpartition("/")
-    folder = tree
-    for part in parent.split("/"):
-        folder = resolve_in(tree, "/" + os.path.relpath(folder / part, tree)) if part else folder
-        if not folder.exists():
-            folder.mkdir(mode=0o755)
-        if not folder.is_dir():
-            raise VerificationError(f"import {item.path}: /{folder.relative_to(tree)} is no folder")
-    target = folder / name
-    if target.is_symlink() or target.is_file():
-        target.unlink()
-    copy(source, target, epoch=epoch)
-    os.chown(target, item.uid, item.gid, follow_symlinks=False)
-    if item.mode is not None:
-        target.chmod(item.mode)
+    if not source.is_dir() and placement.is_folder(wanted):
+        wanted = f"{wanted.rstrip('/')}/{item.name}"  # as cp does
+    placement.put(source, wanted)
+    placement.mark(wanted, (ids.uid + item.uid, ids.gid + item.gid), item.mode)
 
 
-def resolve_in(tree: Path, path: str) -> Path:
-    """Return where ``path`` leads when ``tree`` is the root: links and ``..`` stay inside.
+def beneath(base: Path, path: str, allowed: Sequence[Path] = ()) -> Path:
+    """Return the file or folder that a recipe in the folder ``base`` calls ``path``.
 
-    The result need not exist; it has no symbolic link in it. Raises: VerificationError for a circle
-    of links.
+    A recipe may be a stranger's, and its scripts may send anywhere what it names. So that has to be
+    in ``base``, or in a folder that the caller ``allowed``, when every link was followed. Raises:
+    PolicyError, MissingError.
     """
-    left = [part for part in path.split("/") if part not in {"", "."}]
-    done: list[str] = []
-    links = 0
-    while left:
-        part = left.pop(0)
-        if part == "..":
-            done = done[:-1]
-            continue
-        here = tree.joinpath(*done, part)
-        if not here.is_symlink():
-            done.append(part)
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            raise VerificationError(f"{path}: too many symbolic links")
-        target = os.fspath(here.readlink())
-        if target.startswith("/"):
-            done = []
-        left = [part for part in target.split("/") if part not in {"", "."}] + left
-    return tree.joinpath(*done)
-
-
-def _own(target: Path, epoch: int) -> None:
-    paths = [target]
-    if target.is_dir() and not target.is_symlink():
-        paths += target.rglob("*")
-    for path in reversed(paths):
-        os.chown(path, 0, 0, follow_symlinks=False)
-        os.utime(path, (epoch, epoch), follow_symlinks=False)
+    try:
+        found = (base / path).resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # the second: a circle of links, before Python 3.13
+        raise MissingError(
+            f"import {path} does not exist", hint=f"looked for {base / path}"
+        ) from error
+    if not any(found.is_relative_to(folder.resolve()) for folder in (base, *allowed)):
+        folder = found if found.is_dir() else found.parent
+        raise PolicyError(
+            f"import {path} leads out of the recipe's folder, to {found}",
+            hint=f"if the recipe may read what is there: --allow-folder {folder}",
+        )
+    return found

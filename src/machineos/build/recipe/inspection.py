@@ -11,6 +11,7 @@ about, and not asked again.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from machineos.document.rules.programs import STACK
 from machineos.document.rules.storage import FOLDERS, Tree
 from machineos.document.verify.layers import require_seen, see
 from machineos.host.kernel.superblock import BLOCK
+from machineos.host.pack.caller import ids_to_look
 from machineos.oci.model.atomfs import layer_type_of, root_hash_of
 
 if TYPE_CHECKING:
@@ -169,6 +171,7 @@ class Inspector:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
+            os.fchmod(file.fileno(), 0o644)  # for the ids that take it apart
             yield Path(file.name)
 
     def _inside(self, path: Path, layer: Descriptor, uses: Sequence[Use], what: str) -> None:
@@ -176,7 +179,7 @@ class Inspector:
         with tempfile.TemporaryFile(dir=self.work, buffering=_BUFFER) as spool:
             # Its set-user-id bits stay: it is not changed here, and mounted without their effect.
             flattener = Flattener(spool, limits=self.limits, policy=Policy(setuid="keep"))
-            add_file_system(flattener, path, kind, work=self.work, what=what)
+            add_file_system(flattener, path, kind, what=what, ids=ids_to_look())
             STACK.require(flattener.programs(), what)
             for use in uses:
                 if use.container is not None:

@@ -7,6 +7,7 @@ the configuration's ``diff_id``, before ``Flattener`` writes any of it.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,18 +15,9 @@ from typing import TYPE_CHECKING
 
 from machineos.build.recipe.compression import TAR_TYPES, checked, gunzip, identified, unpacked
 from machineos.build.recipe.filesystem import verify_layer
-from machineos.build.recipe.sandbox import require_root
-from machineos.core.run import perform
-from machineos.errors import (
-    ArchiveError,
-    DocumentError,
-    Fault,
-    MissingToolError,
-    ToolError,
-    UsageError,
-)
+from machineos.errors import DocumentError, Fault
 from machineos.host.pack import erofs, squashfs, zstd
-from machineos.host.pack.pipe import piped
+from machineos.host.pack.caller import boxed_output, container_ids, ids_to_look
 from machineos.oci.model.atomfs import parse_layer_type, root_hash_of
 
 if TYPE_CHECKING:
@@ -34,6 +26,7 @@ if TYPE_CHECKING:
     from machineos.build.recipe.compression import Compression
     from machineos.build.recipe.flatten import Flattener
     from machineos.core.digest import Digest
+    from machineos.host.pack.container import Ids
     from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
@@ -53,7 +46,7 @@ def add_layers(
 
     ``work`` is a folder for temporary files. Raises: ArchiveError, VerificationError, DigestError,
     DocumentError for an unknown media type, TransferError, ToolError,
-    UsageError (a file system without root: its owners would be lost).
+    UsageError (an EROFS, for a caller without subordinate ids: its owners would be lost).
     """
     for index, layer in enumerate(layers):
         what = f"{image or source.name}: layer {layer.digest}"
@@ -92,29 +85,34 @@ def uncompressed(
 
 
 def add_file_system(
-    flattener: Flattener, image: Path, kind: FilesystemKind, *, work: Path, what: str
+    flattener: Flattener,
+    image: Path,
+    kind: FilesystemKind,
+    *,
+    what: str,
+    ids: Ids,
+    overlay: bool = False,
 ) -> None:
-    """Add what is in the file system ``image``, the only layer: nothing in it takes anything away.
+    """Add what is in the file system ``image``, named ``what`` in messages; ``overlay``: there are
+    layers below, from which its whiteouts take something away.
 
-    As any user; but of an EROFS owners and attributes are not seen, and only root reads what its
-    owner may not. Raises: ArchiveError, MissingToolError, UsageError.
+    It is taken apart in a container with ``ids``, which has no network and sees only the image. In
+    one with a single id, of an EROFS the owners are not seen. Raises: ArchiveError,
+    MissingToolError.
     """
-    if kind == "squashfs":
-        problem = f"{what}: is not a whole squashfs"
-        with piped(squashfs.tar_command(image), problem=problem) as chunks:
-            flattener.add(chunks, what=what)
-        return
-    with tempfile.TemporaryDirectory(dir=work, prefix="layer-") as name:
-        tree = Path(name) / "tree"
-        try:
-            perform(erofs.unpack_command(image, tree, owners=False))
-            flattener.add_folder(tree, what=what)
-        except MissingToolError:
-            raise
-        except ToolError as error:
-            raise ArchiveError(f"{what}: cannot be unpacked: {error.message}") from error
-        except PermissionError as error:
-            raise UsageError(f"{what}: holds what only root may read: {error.filename}") from error
+    left = flattener.left
+    box = (
+        squashfs.tar_box(image)
+        if kind == "squashfs"
+        else erofs.tar_box(
+            image,
+            size=min(left.expanded, _memory()),
+            members=left.members,
+            owners=ids.count > 1,
+        )
+    )
+    with boxed_output(box, ids, problem=f"{what}: is not a whole {kind}") as plain:
+        flattener.add(plain, what=what, overlay=overlay)
 
 
 def _add_filesystem(
@@ -126,13 +124,19 @@ def _add_filesystem(
             what, [Fault("mediaType", 0, f"{layer.media_type[:120]!r} cannot be unpacked")]
         )
     root_hash = root_hash_of(layer)
-    require_root(f"{what}: unpacking a file system")
-    with tempfile.TemporaryDirectory(dir=work, prefix="layer-") as name:
-        path, tree = Path(name) / "image", Path(name) / "tree"
-        with source.open_blob(layer) as chunks, path.open("wb") as file:
+    # Of a squashfs everything is seen without.
+    ids = ids_to_look() if kind.filesystem == "squashfs" else container_ids(f"{what}: unpacking it")
+    with tempfile.NamedTemporaryFile(dir=work, prefix="layer-") as file:
+        with source.open_blob(layer) as chunks:
             for chunk in chunks:
                 file.write(chunk)
+        file.flush()
+        os.fchmod(file.fileno(), 0o644)  # for the ids that take it apart
+        path = Path(file.name)
         verify_layer(path, kind.filesystem, root_hash=root_hash, what=what)
-        tool = squashfs if kind.filesystem == "squashfs" else erofs
-        perform(tool.unpack_command(path, tree))
-        flattener.add_folder(tree, what=what)
+        add_file_system(flattener, path, kind.filesystem, what=what, ids=ids, overlay=True)
+
+
+def _memory() -> int:
+    """How much of a machine's memory what is unpacked there may take."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

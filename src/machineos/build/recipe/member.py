@@ -95,6 +95,7 @@ class Header:
     mtime: int
     link: bytes
     xattrs: dict[str, bytes]
+    device: bool = False  # a device number that is not 0:0
 
 
 _KINDS = {
@@ -130,6 +131,16 @@ def encode(text: str) -> bytes:
 def decode(raw: bytes) -> str:
     """Return a name as text; ``encode`` gives the same bytes again."""
     return raw.decode("utf-8", "surrogateescape")
+
+
+def from_overlay(header: Header) -> bool:
+    """Make overlayfs's whiteout, a character device 0:0, one of the image specification; return
+    whether it hides what lower layers have in a folder, which overlayfs says with an attribute."""
+    if header.kind == b"3" and not header.device:
+        parent, slash, last = header.name.rpartition(b"/")
+        header.kind, header.name = b"0", parent + slash + encode(WHITEOUT) + last
+    said = [header.xattrs.pop(f"{space}.overlay.opaque", b"") for space in ("trusted", "user")]
+    return b"y" in said and header.kind == b"5"
 
 
 def vet(header: Header, what: str, policy: Policy) -> Member:

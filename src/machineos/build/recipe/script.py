@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.core.command import Command
 from machineos.errors import ToolError
-from machineos.host.pack.unshare import argv_isolated
+from machineos.host.pack.container import PATH, Bind, Box
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 # The folders of the root that something is mounted on.
 MOUNT_POINTS = ("proc", "dev", "stacker")
 RESOLVER = "/etc/resolv.conf"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _INHERITED = (*_PROXIES, *(name.upper() for name in _PROXIES))
 _TIMEOUT = 4 * 3600.0
+# A script may use the whole machine, but not make it unusable for everybody else.
+_LIMITS = (("NPROC", 16384), ("CORE", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +43,30 @@ class Script:
         return self.text if self.text.endswith("\n") else f"{self.text}\n"
 
 
-def sandbox_command(
+def script_box(
     script: Script,
-    program: Sequence[str],
     root: Path,
-    binds: Sequence[tuple[str, str]],
+    imports: Path,
     environment: Mapping[str, str],
-) -> Command:
-    """Return the command that runs ``script`` with ``root`` as its root.
+    *,
+    resolver: bool,
+) -> Box:
+    """Return what ``script`` gets: ``root`` as its root, ``imports`` at ``/stacker``, read-only.
 
-    ``program`` starts ``host.pack.confine``; ``binds`` are places of the host and where the script
-    sees them, read-only. The environment is the recipe's over ours, and the user's proxies, which
-    go past here: in an argument everybody could read their passwords.
+    The environment is the recipe's over ours, and the user's proxies, which go past here: in an
+    argument everybody could read their passwords. ``resolver``: there is a file to mount a
+    resolv.conf over.
     """
-    plan = {
-        "root": str(root),
-        "binds": binds,
-        "argv": script.argv,
-        "inherit": _INHERITED if script.network else (),
-        "environment": {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", **environment},
-    }
-    inner = [*program, json.dumps(plan)]
-    return Command(
-        tuple(argv_isolated(inner, network=script.network)), script.timeout, success=None
+    settings = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **environment}
+    return Box(
+        tuple(script.argv),
+        root=root,
+        binds=(Bind(imports, "/stacker"),),
+        network="user" if script.network else "none",
+        environment=tuple(settings.items()),
+        inherit=_INHERITED if script.network else (),
+        resolver=resolver,
+        limits=_LIMITS,
     )
 
 

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from machineos.document.rules.programs import Program
+    from machineos.host.pack.container import Ids
 
 
-def add_mount_points(tree: Path, volumes: Iterable[str], *, epoch: int) -> None:
-    """Make the missing folders in ``tree``; ``volumes`` are those that the image declares.
+def add_mount_points(tree: Path, volumes: Iterable[str], *, epoch: int, ids: Ids) -> None:
+    """Make the missing folders in ``tree``, owned by the root of a container with ``ids``;
+    ``volumes`` are those that the image declares.
 
     Links are not followed: where one is in the way, nothing is made.
     """
@@ -32,6 +34,7 @@ def add_mount_points(tree: Path, volumes: Iterable[str], *, epoch: int) -> None:
                 before = parent.stat()
                 folder.mkdir()
                 folder.chmod(0o755)
+                os.chown(folder, ids.uid, ids.gid)
                 os.utime(folder, (epoch, epoch))
                 # The time of the folder above would say when this ran, and so change the image.
                 os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -47,23 +47,26 @@ class Inode:
 
 @dataclass(slots=True)
 class Entry:
-    """A name in a folder. ``layer`` gave it; ``implied``: a parent that no layer listed."""
+    """A name in a folder. ``newest`` is the last layer that gave it or anything below it, so that
+    nobody has to look there; ``cleared`` the last one that took away what was below."""
 
     inode: Inode
-    layer: int
+    newest: int
     children: dict[str, Entry] | None = None
-    implied: bool = False
+    cleared: int = -1
 
 
 class Tree:
     """Takes the members of layers, lowest first, and is the tree that they make.
 
-    ``store`` is told to keep pieces of contents, one behind the other.
+    ``store`` is told to keep pieces of contents, one behind the other; ``most`` is how many members
+    it takes, folders that no layer listed included.
     """
 
-    def __init__(self, store: Callable[[memoryview], object]) -> None:
+    def __init__(self, store: Callable[[memoryview], object], *, most: int) -> None:
         self._store_piece = store
-        self.top = Entry(Inode(0o755, 0, 0, 0), -1, {}, implied=True)
+        self._most = most
+        self.top = Entry(Inode(0o755, 0, 0, 0), -1, {})
         self._layer = -1
         self._stored = 0
         self.members = 0
@@ -76,8 +79,8 @@ class Tree:
         """
         self._layer += 1
         for member, body in members:
-            self.members += 1
             try:
+                self._count()
                 self._apply(member, body)
             except _Refusal as error:
                 raise ArchiveError(f"{what}: member {member.name[:200]!r} {error}") from error
@@ -173,7 +176,7 @@ class Tree:
             case Kind.WHITEOUT:
                 self._whiteout(member.parts)
             case Kind.OPAQUE:
-                folder = self._folder_of((*member.parts, "its content"), make=False)
+                folder = self._folder_of((*member.parts, "its content"))
                 if folder is not None:
                     self._drop_lower(folder)
             case Kind.FOLDER:
@@ -193,6 +196,11 @@ class Tree:
                 self._put(member, entry.inode)
                 entry.inode.links += 1
 
+    def _count(self) -> None:
+        self.members += 1
+        if self.members > self._most:
+            raise _Refusal(f"is one too many: the image has more than {self._most} members")
+
     def _store(self, body: Iterator[memoryview]) -> int:
         start = self._stored
         for piece in body:
@@ -202,13 +210,19 @@ class Tree:
 
     def _find(self, parts: tuple[str, ...]) -> Entry | None:
         """Return the entry of that name, None if there is none; links above it are followed."""
-        folder = self._folder_of(parts, make=False)
+        folder = self._folder_of(parts)
         if folder is None:
             return None
         return (folder.children or {}).get(parts[-1]) if parts else folder
 
-    def _folder_of(self, parts: tuple[str, ...], *, make: bool) -> Entry | None:
-        """Return the folder that holds ``parts``; where nobody listed it, it is made, or None."""
+    def _folder_of(self, parts: tuple[str, ...]) -> Entry | None:
+        """Return the folder that holds ``parts``, None where nobody listed it."""
+        way = self._way_to(parts, make=False)
+        return None if way is None else way[-1]
+
+    def _way_to(self, parts: tuple[str, ...], *, make: bool) -> list[Entry] | None:
+        """Return the folders from the root to the one that holds ``parts``; where nobody listed
+        one, it is made, or None."""
         done, left, links = [self.top], list(parts[:-1]), 0
         while left:
             part = left.pop(0)
@@ -229,7 +243,7 @@ class Tree:
             target = child.inode.target
             done = [self.top] if target.startswith("/") else done
             left = [part for part in target.split("/") if part not in {"", "."}] + left
-        return done[-1]
+        return done
 
     def _step(self, folder: Entry, part: str, *, make: bool) -> Entry | None:
         """Return the folder or the link of that name; None, or a new folder, where there is none
@@ -237,9 +251,8 @@ class Tree:
         assert folder.children is not None  # noqa: S101 (for the type checker: it is a folder)
         child = folder.children.get(part)
         if child is None and make:
-            child = folder.children[part] = Entry(
-                Inode(0o755, 0, 0, 0), self._layer, {}, implied=True
-            )
+            self._count()
+            child = folder.children[part] = Entry(Inode(0o755, 0, 0, 0), self._layer, {})
         if child is None or child.children is not None or child.inode.target:
             return child
         if make:
@@ -248,10 +261,12 @@ class Tree:
 
     def _parent(self, parts: tuple[str, ...]) -> dict[str, Entry]:
         """The folder that will hold ``parts``, made where nobody listed it."""
-        folder = self._folder_of(parts, make=True)
-        assert folder is not None  # noqa: S101 (for the type checker: it was made)
-        assert folder.children is not None  # noqa: S101
-        return folder.children
+        way = self._way_to(parts, make=True)
+        assert way is not None  # noqa: S101 (for the type checker: it was made)
+        for folder in way:
+            folder.newest = self._layer
+        assert way[-1].children is not None  # noqa: S101 (for the type checker: it is a folder)
+        return way[-1].children
 
     def _folder(self, member: Member) -> None:
         inode = Inode(*_meta(member))
@@ -261,25 +276,22 @@ class Tree:
         siblings = self._parent(member.parts)
         old = siblings.get(member.parts[-1])
         children = old.children if old is not None else None
-        siblings[member.parts[-1]] = Entry(inode, self._layer, {} if children is None else children)
+        cleared = -1 if old is None else old.cleared
+        children = {} if children is None else children
+        siblings[member.parts[-1]] = Entry(inode, self._layer, children, cleared)
 
     def _put(self, member: Member, inode: Inode) -> None:
         """Give the name to ``inode``; of two members of one name the last one counts."""
         self._parent(member.parts)[member.parts[-1]] = Entry(inode, self._layer)
 
-    def _is_new(self, entry: Entry) -> bool:
-        """Whether this layer gave the entry or anything below it."""
-        below = (entry.children or {}).values()
-        return entry.layer == self._layer or any(self._is_new(child) for child in below)
-
     def _whiteout(self, parts: tuple[str, ...]) -> None:
-        folder = self._folder_of(parts, make=False)
+        folder = self._folder_of(parts)
         if folder is None or folder.children is None:
             return
         entry = folder.children.get(parts[-1])
         if entry is None:
             return
-        if self._is_new(entry):
+        if entry.newest == self._layer:
             if entry.children is not None:
                 self._drop_lower(entry)
         else:
@@ -287,9 +299,12 @@ class Tree:
 
     def _drop_lower(self, folder: Entry) -> None:
         """Remove what lower layers put below ``folder``; whiteouts never hide their own layer."""
+        if folder.cleared == self._layer:
+            return  # all that is there is this layer's
+        folder.cleared = self._layer
         children = folder.children or {}
         for name, entry in list(children.items()):
-            if not self._is_new(entry):
+            if entry.newest != self._layer:
                 del children[name]
             elif entry.children is not None:
                 self._drop_lower(entry)

@@ -104,9 +104,12 @@ def build(
     reach: options.Reach,
     as_json: bool,
 ) -> None:
-    """Build the stages of a recipe into an OCI layout. Needs root.
+    """Build the stages of a recipe into an OCI layout.
 
-    Stages that have not changed are taken from the cache. Of the recipes under
+    As root, or as a user with subordinate ids (/etc/subuid, /etc/subgid). Scripts run in a
+    container that sees nothing of this machine but what the recipe imports, and a recipe reads no
+    file that is not below its own folder, unless --allow-folder names another. Stages that have
+    not changed are taken from the cache. Of the recipes under
     config.prerequisites, the stages are built that are needed.
 
     \b
@@ -120,15 +123,18 @@ def build(
     from machineos.build.recipe.build import build as build_recipe
     from machineos.build.recipe.load import load_recipe
     from machineos.build.recipe.stageplan import DEFAULT_EPOCH
+    from machineos.host.pack.caller import enter
     from machineos.oci.layout.folder import LayoutRepository
 
     sink_folder = image_shape.layout_folder(layout)
     values = _values(substitute, substitute_file, sink_folder)
     recipe = load_recipe(recipe_path, substitutions=values, allowed=allowed)
+    work = cache or app.home().cache / "machineos" / "image"
+    enter("building images")  # before there are threads
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         settings = Settings(
             base=recipe_path.resolve().parent,
-            cache=cache or app.home().cache / "machineos" / "image",
+            cache=work,
             clock=SystemClock(),
             epoch=DEFAULT_EPOCH if epoch is None else epoch,
             kind=layer_type,
@@ -136,6 +142,7 @@ def build(
             open_image=opener.image,
             access=access(reach),
             progress=watch.say,
+            allowed=allowed,
         )
         sink = LayoutRepository(sink_folder, writable=True)
         built = build_recipe(recipe, sink, settings, stages=stages or None)
@@ -240,8 +247,9 @@ def convert(
     SOURCE is docker://host/name:tag, oci:DIR:TAG, an archive (oci-archive:FILE[:NAME],
     docker-archive:FILE[:NAME]), or what Docker or podman of this machine hold
     (docker-daemon:NAME:TAG, containers-storage:NAME). Every member of its archives is vetted first.
-    Tar layers become squashfs as any user; --layer-type erofs, layers that are file systems, times
-    in the future, and a root folder that is not 0:0 or has attributes need root.
+    Layers become squashfs as any user; --layer-type erofs and layers that are EROFS need
+    subordinate ids (/etc/subuid, /etc/subgid) or root; times in the future, and a root folder that
+    is not 0:0 or has attributes need root.
 
     \b
     Examples:
@@ -252,11 +260,14 @@ def convert(
     from machineos.build.recipe.convert import convert_image
     from machineos.build.recipe.member import Policy
     from machineos.build.recipe.stageplan import DEFAULT_EPOCH
+    from machineos.host.pack.caller import enter
     from machineos.oci.layout.folder import LayoutRepository
 
     wanted = image_shape.platform_pair(platform)
     work = (cache or app.home().cache / "machineos" / "image") / "convert"
     work.mkdir(parents=True, exist_ok=True)
+    if layer_type == "erofs":
+        enter("packing erofs")  # before there are threads
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
         repository, reference = opener.image(source)
         conversion = Conversion(

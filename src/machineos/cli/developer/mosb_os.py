@@ -51,7 +51,9 @@ def hostfs() -> None:
 @hostfs.command("build")
 @_common
 def hostfs_build(*, keyset_name: str, as_json: bool, **given: Any) -> None:  # noqa: ANN401
-    """Build the root from Debian's packages (needs root).
+    """Build the root from Debian's packages.
+
+    As root, or as a user with subordinate ids (/etc/subuid, /etc/subgid).
 
     \b
     Example:
@@ -61,8 +63,9 @@ def hostfs_build(*, keyset_name: str, as_json: bool, **given: Any) -> None:  # n
     from machineos.oci.layout.folder import LayoutRepository
 
     keyset = keysets.open_keyset(keyset_name)
+    cache = _cache(given, "building the root")
     with progress.shown(plain=as_json) as watch:
-        shop = _workshop(given, watch)
+        shop = _workshop(given, watch, cache)
         descriptor = appliance.build_hostfs(keyset.root, shop)
     layout = workshop.hostfs_layout(keyset.root, shop.variant)
     inspecting.note_packed(LayoutRepository(layout), {"hostfs": descriptor})
@@ -112,7 +115,9 @@ def bootkit_build(
     as_json: bool,
     **given: Any,  # noqa: ANN401
 ) -> None:
-    """Build shim, kernel images with their TPM policies, and the bootkit image (needs root).
+    """Build shim, kernel images with their TPM policies, and the bootkit image.
+
+    As root, or as a user with subordinate ids (/etc/subuid, /etc/subgid).
 
     \b
     Examples:
@@ -127,10 +132,11 @@ def bootkit_build(
     keyset = keysets.open_keyset(keyset_name)
     anchored = Anchored(keyset, app.read_passphrase(given["passphrase_file"]))
     hardware = _hardware(manifest).changed(kernel, firmware, microcode)
+    cache = _cache(given, "building the bootkit")
     with progress.shown(plain=as_json) as watch:
         shop = _workshop(
-            given, watch, policy_version=policy_version, tpm_kind=tpm_kind, hardware=hardware
-        )
+            given, watch, cache, policy_version=policy_version, tpm_kind=tpm_kind, hardware=hardware
+        )  # fmt: skip
         descriptor = appliance.build_bootkit(anchored, shop)
     folder = workshop.bootkit_folder(keyset.root, shop.variant)
     inspecting.note_packed(LayoutRepository(folder / "oci"), {"bootkit": descriptor})
@@ -195,9 +201,20 @@ def _hardware(manifest: Path | None) -> Hardware:
     return said or Hardware()
 
 
+def _cache(given: dict[str, Any], what: str) -> Path:
+    """Return the folder for what is built, for a process that may write files of several owners."""
+    from machineos.host.pack.caller import enter
+
+    cache: Path = given["cache"] or app.home().cache / "machineos"
+    cache.mkdir(parents=True, exist_ok=True)
+    enter(what)  # before there are threads
+    return cache
+
+
 def _workshop(
     given: dict[str, Any],
     watch: progress.Watch,
+    cache: Path,
     *,
     policy_version: str = "0001",
     tpm_kind: TpmKind = "",
@@ -208,8 +225,6 @@ def _workshop(
     from machineos.core.clock import SystemClock
     from machineos.document.model.hardware import Hardware
 
-    cache = given["cache"] or app.home().cache / "machineos"
-    cache.mkdir(parents=True, exist_ok=True)
     return Workshop(
         cache=cache,
         clock=SystemClock(),

@@ -1,8 +1,8 @@
 """Debian roots as tar archives, made by ``mmdebstrap``.
 
-The mirror is mmdebstrap's own default unless one is given. Invariant: nothing of the run is left
-behind, also when it is killed: it lives in its own mount and process namespaces, and its temporary
-files in a folder of the caller.
+The mirror is mmdebstrap's own default unless one is given. It runs in a container, where it is root
+over subordinate ids: the scripts of packages are never root of this machine. Invariant: nothing of
+the run is left behind, also when it is killed, but temporary files in a folder of the caller.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machineos.core.command import Command
-from machineos.host.pack.unshare import argv_isolated
+from machineos.host.pack.container import PATH, Bind, Box
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = "mmdebstrap"
-_TIMEOUT = 3600.0
+TIMEOUT = 3600.0
+# Where the container sees the folders of a run: in folders that every machine has.
+_WORK = "/tmp"  # noqa: S108 (the container's own)
+_ARCHIVES = "/mnt"
+OUTPUT = "root.tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,10 @@ class Suite:
     components: tuple[str, ...] = ()
 
 
-def argv_build(suite: Suite, output: Path, *, archives: Path | None = None) -> list[str]:
-    """Return the command that writes the root of ``suite`` as the tar file ``output``.
+def argv_build(suite: Suite, *, archives: bool = False) -> list[str]:
+    """Return the command that writes the root of ``suite`` as ``OUTPUT`` of its work folder.
 
-    ``archives`` keeps the downloaded packages between runs. Device nodes are left out: every user
+    ``archives``: keep the downloaded packages between runs. Device nodes are left out: every user
     of the root mounts its own ``/dev``.
     """
     argv = [
@@ -58,39 +61,47 @@ def argv_build(suite: Suite, output: Path, *, archives: Path | None = None) -> l
         argv.append(f"--components={','.join(suite.components)}")
     if suite.keyring:
         argv.append(f"--keyring={suite.keyring}")
-    if archives is not None:
-        argv += _keep_archives(archives)
+    if archives:
+        argv += _keep_archives(_ARCHIVES)
     if suite.snapshot:
         argv.append('--aptopt=Acquire::Check-Valid-Until "false"')
-    argv += [suite.name, str(output)]
+    argv += [suite.name, f"{_WORK}/{OUTPUT}"]
     if suite.mirror:
         path = f"{suite.mirror.rstrip('/')}/{suite.snapshot}".rstrip("/")
         argv.append(path)
     return argv
 
 
-def build_command(
-    suite: Suite, output: Path, *, epoch: int, temporary: Path, archives: Path | None = None
-) -> Command:
-    """Return the command that writes the root of ``suite`` to ``output``, all times at most
-    ``epoch``, in namespaces of its own. Needs root.
+def build_box(suite: Suite, *, epoch: int, temporary: Path, archives: Path | None = None) -> Box:
+    """Return the run that writes the root of ``suite`` to ``OUTPUT`` in the folder ``temporary``,
+    all times at most ``epoch``.
 
-    ``temporary`` is a folder for the files of the run; for ``archives`` see ``argv_build``.
+    ``archives`` keeps the downloaded packages between runs. Both folders are the container's own.
     """
-    return Command(
-        tuple(argv_isolated(argv_build(suite, output, archives=archives))),
-        _TIMEOUT,
-        env=(("SOURCE_DATE_EPOCH", str(epoch)), ("TMPDIR", str(temporary))),
-        cwd=temporary,
+    binds = [Bind(temporary, _WORK, writable=True)]
+    if archives is not None:
+        binds.append(Bind(archives, _ARCHIVES, writable=True))
+    environment = {
+        "PATH": PATH, "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/nonexistent", "TMPDIR": _WORK,
+        "SOURCE_DATE_EPOCH": str(epoch),
+    }  # fmt: skip
+    return Box(
+        tuple(argv_build(suite, archives=archives is not None)),
+        root="host",
+        binds=tuple(binds),
+        network="host",
+        environment=tuple(environment.items()),
+        folder=_WORK,
+        inherit=("http_proxy", "https_proxy", "no_proxy"),
     )
 
 
-def _keep_archives(archives: Path) -> list[str]:
+def _keep_archives(archives: str) -> list[str]:
     """Hooks that bring packages of earlier runs in, and take those of this run out.
 
     apt checks each against the signed index before it uses it, so the folder need not be trusted.
     """
-    here = shlex.quote(str(archives))
+    here = shlex.quote(archives)
     inside = '"$1"/var/cache/apt/archives'
     save = f"cp -n {inside}/*.deb {here}/ 2>/dev/null || true"
     return [

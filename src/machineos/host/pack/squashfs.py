@@ -9,26 +9,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from machineos.core.command import Command
+from machineos.host.pack.container import LIMITS, Bind, Box, speaking
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 COMPRESSION = "zstd"
-_TIMEOUT = 3600.0
+TIMEOUT = 3600.0
 _OPTIONS = (
     "-noappend", "-comp", COMPRESSION, "-xattrs", "-no-exports", "-no-progress", "-quiet",
     "-exit-on-error",
 )  # fmt: skip
 
 
-def make_command(tree: Path, output: Path, *, epoch: int, keep_times: bool = False) -> Command:
-    """Return the command that packs the folder ``tree`` into the new file ``output``.
+def argv_make(tree: Path, output: Path, *, epoch: int, keep_times: bool, owners: bool) -> list[str]:
+    """Return the arguments that pack the folder ``tree`` into the new file ``output``.
 
-    All times become ``epoch`` seconds, unless ``keep_times``.
+    All times become ``epoch`` seconds, unless ``keep_times``; all owners root, unless ``owners``.
     """
     times = () if keep_times else ("-all-time", str(epoch))
-    argv = ("mksquashfs", str(tree), str(output), *_OPTIONS, *times, "-mkfs-time", str(epoch))
-    return Command(argv, _TIMEOUT)
+    root = () if owners else ("-all-root",)
+    argv = ("mksquashfs", str(tree), str(output), *_OPTIONS, *times, *root)
+    return [*argv, "-mkfs-time", str(epoch)]
 
 
 def make_from_tar_command(output: Path, *, mode: int, newest: int) -> Command:
@@ -39,20 +41,14 @@ def make_from_tar_command(output: Path, *, mode: int, newest: int) -> Command:
     that of the run: its -root-uid, -root-gid and -root-time do nothing for a tar archive.
     """
     argv = ("mksquashfs", "-", str(output), "-tar", *_OPTIONS, "-root-mode", f"{mode:o}")
-    return Command(argv, _TIMEOUT, env=(("SOURCE_DATE_EPOCH", str(newest)),))
+    return Command(argv, TIMEOUT, env=(("SOURCE_DATE_EPOCH", str(newest)),))
 
 
-def unpack_command(image: Path, tree: Path) -> Command:
-    """Return the command that writes the files of ``image``, verified before, into the new folder
-    ``tree``."""
-    flags = ("-no-progress", "-quiet", "-strict-errors", "-no-wildcards", "-dest", str(tree))
-    return Command(("unsquashfs", *flags, str(image)), _TIMEOUT)
-
-
-def tar_command(image: Path) -> tuple[str, ...]:
-    """Return the program (squashfs-tools-ng) that writes all that is in ``image``, a stranger's, to
-    its standard output as a tar archive: owners, devices and attributes too, as any user."""
-    return ("sqfs2tar", "--no-skip", "--root-becomes", ".", str(image))
+def tar_box(image: Path) -> Box:
+    """Return the run that writes the content of ``image`` as a tar archive to standard output:
+    owners, attributes, device nodes; the root folder is its first member."""
+    script = "sqfs2tar --no-skip --root-becomes . /image"
+    return Box(speaking(script), binds=(Bind(image, "/image"),), limits=LIMITS, needs=("sqfs2tar",))
 
 
 def view_command(image: Path, tree: Path) -> Command:
@@ -62,7 +58,7 @@ def view_command(image: Path, tree: Path) -> Command:
     unsquashfs 4.5 calls what it may not make an error, though not a fatal one: exit code 2.
     """
     argv = ("unsquashfs", "-no-progress", "-quiet", "-no-xattrs", "-no-wildcards", "-force")
-    return Command((*argv, "-dest", str(tree), str(image)), _TIMEOUT, success=(0, 2))
+    return Command((*argv, "-dest", str(tree), str(image)), TIMEOUT, success=(0, 2))
 
 
 def version_command() -> Command:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machineos.core.run import find, perform
-from machineos.errors import MissingError, MissingToolError
+from machineos.core.run import perform
+from machineos.errors import MissingError
 from machineos.host.kernel.superblock import VERITY, round_up
 from machineos.host.pack import depmod, elf, fat, mmdebstrap, verity, xorriso
+from machineos.host.pack.caller import run_boxed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from machineos.core.word import RootHash
     from machineos.host.kernel.superblock import Superblock
+    from machineos.host.pack.container import Ids
 
 
 def build_root(
@@ -22,24 +26,23 @@ def build_root(
     output: Path,
     *,
     epoch: int,
-    temporary: Path,
+    ids: Ids,
     archives: Path | None = None,
     proxies: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a Debian root as the tar archive ``output``; for the arguments see
-    ``mmdebstrap.build_command``; ``proxies`` are variables for apt.
+    """Write a Debian root as the tar archive ``output``, in a container with ``ids``.
 
-    Raises: ToolError, MissingToolError, ToolTimeoutError.
+    Temporary files go beside it; ``proxies`` are variables for apt; for the rest see
+    ``mmdebstrap.build_box``. Raises: ToolError, MissingToolError, ToolTimeoutError.
     """
-    if find(mmdebstrap.PROGRAM) is None:  # what starts it would say that itself is there
-        raise MissingToolError(
-            f"{mmdebstrap.PROGRAM} is not installed",
-            hint="scripts/setup installs every tool that is used",
-        )
-    command = mmdebstrap.build_command(
-        suite, output, epoch=epoch, temporary=temporary, archives=archives
-    )
-    perform(command, more=proxies)
+    with tempfile.TemporaryDirectory(prefix="debian-", dir=output.parent) as name:
+        work = Path(name)
+        for folder in (work,) if archives is None else (work, archives):
+            os.chown(folder, ids.uid, ids.gid)
+        box = mmdebstrap.build_box(suite, epoch=epoch, temporary=work, archives=archives)
+        run_boxed(box, ids, timeout=mmdebstrap.TIMEOUT, more=proxies)
+        (work / mmdebstrap.OUTPUT).rename(output)
+    os.chown(output, os.geteuid(), os.getegid())
 
 
 def make_fat(

@@ -14,20 +14,20 @@ from machineos.build.recipe.mountpoints import ALWAYS
 from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.core.jsondoc import parse_json
-from machineos.core.run import find, perform
+from machineos.core.run import find
 from machineos.errors import (
     ArchiveError,
     DigestError,
     DocumentError,
     MissingError,
+    PolicyError,
     ToolError,
 )
-from machineos.host.pack import squashfs
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.documents import Descriptor, parse_manifest
 from machineos.oci.model.repository import Repository
 from unit.build.elf import program
-from unit.build.images import EPOCH, layout, put
+from unit.build.images import EPOCH, layout, put, unpack
 from unit.build.tarmaker import END, folder, member, symlink
 
 pytestmark = [
@@ -109,7 +109,7 @@ def image(base: Path, descriptor: Descriptor, out: str = "out") -> tuple[Path, d
     config = parse_json(repository.blob(manifest.config, limit=1 << 20), name="c")
     tree = base.parent / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    perform(squashfs.unpack_command(repository.blob_path(manifest.layers[0].digest), tree))
+    unpack(repository.blob_path(manifest.layers[0].digest), tree)
     return tree, config
 
 
@@ -194,6 +194,23 @@ def test_what_changed_is_built_again(base: Path, change: str) -> None:
     assert second["child"].digest != first["child"].digest
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{type: tar, url: '../out.tar'}",
+        "{type: tar, url: link.tar}",
+        "{type: oci, url: '../oci:t'}",
+    ],
+)
+def test_a_base_that_is_not_in_the_recipes_folder_is_not_read(base: Path, source: str) -> None:
+    shutil.copy(base / "base.tar", base.parent / "out.tar")
+    (base / "link.tar").symlink_to("../out.tar")
+    put(layout(base.parent / "oci"), folder("d/") + END)
+    with pytest.raises(PolicyError, match="leads out of the recipe's folder") as caught:
+        run_build(base, f"a: {{from: {source}}}\n")
+    assert "--allow-folder" in caught.value.hint
+
+
 def test_only_what_was_asked_for_is_built(base: Path) -> None:
     text = "a: {from: {type: scratch}}\nb: {from: {type: tar, url: none.tar}}\n"
     built, _ = run_build(base, text, stages=("a",))
@@ -208,7 +225,7 @@ def test_a_failed_script_leaves_no_stage(base: Path) -> None:
     text = "a:\n  from: {type: tar, url: base.tar}\n  run: 'echo x > /made; exit 3'\n"
     with pytest.raises(ToolError, match=r"stacker\.yaml: a: the script ended with status 3"):
         run_build(base, text)
-    assert list((base.parent / "cache/stages").iterdir()) == []
+    assert list((base.parent / "cache").glob("stages-*/*")) == []
     assert not (base.parent / "out").exists()
 
 

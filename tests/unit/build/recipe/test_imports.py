@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.recipe.imports import copy, digest_of, gather, place, resolve_in, show
+from machineos.build.recipe.imports import copy, digest_of, gather, place, show
+from machineos.build.recipe.placement import resolve_in
 from machineos.build.recipe.stage import Import
-from machineos.errors import DigestError, MissingError, VerificationError
+from machineos.errors import DigestError, MissingError, PolicyError, VerificationError
+from machineos.host.pack.container import Ids
 
+AS_IT_IS = Ids(0, 0, 65536, 0)
 SHA = hashlib.sha256(b"hello").hexdigest()
 
 
@@ -102,15 +105,15 @@ def test_place_follows_links_of_the_image_only_inside_it(tmp_path: Path) -> None
     (tree / "out").symlink_to("/etc")
     (tmp_path / "f").write_text("x")
     item = Import("f", dest="/bin/", mode=0o751, uid=3, gid=4)
-    place(tmp_path / "f", item, tree, epoch=77)
+    place(tmp_path / "f", item, tree, epoch=77, ids=AS_IT_IS)
     status = (tree / "usr/bin/f").stat()
     assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o751, 3, 4)
     assert status.st_mtime == 77
-    place(tmp_path / "f", Import("f", dest="/out/made/g"), tree, epoch=77)
+    place(tmp_path / "f", Import("f", dest="/out/made/g"), tree, epoch=77, ids=AS_IT_IS)
     assert (tree / "etc/made/g").read_text() == "x"
     assert not Path("/etc/made").exists()
-    with pytest.raises(VerificationError, match="/usr/bin/f is no folder"):
-        place(tmp_path / "f", Import("f", dest="/usr/bin/f/g"), tree, epoch=77)
+    with pytest.raises(VerificationError, match="/usr/bin/f: f is no folder"):
+        place(tmp_path / "f", Import("f", dest="/usr/bin/f/g"), tree, epoch=77, ids=AS_IT_IS)
 
 
 @pytest.mark.root
@@ -119,7 +122,7 @@ def test_copies_are_owned_by_root_and_have_the_epoch(tmp_path: Path) -> None:
     (tmp_path / "d/f").write_text("x")
     os.chown(tmp_path / "d/f", 1000, 1000)
     (tmp_path / "d/l").symlink_to("f")
-    copy(tmp_path / "d", tmp_path / "e", epoch=5)
+    copy(tmp_path / "d", tmp_path / "e", epoch=5, ids=AS_IT_IS)
     assert (tmp_path / "e/f").stat().st_uid == 0
     assert (tmp_path / "e/l").readlink() == Path("f")
     assert {path.lstat().st_mtime for path in (tmp_path / "e").rglob("*")} == {5.0}
@@ -134,7 +137,7 @@ def test_a_script_sees_an_import_under_the_old_name_too(tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     (seen / "imports").mkdir(parents=True)
     for name in ("f", "d"):
-        show(tmp_path / name, name, seen, epoch=5)
+        show(tmp_path / name, name, seen, epoch=5, ids=AS_IT_IS)
     for place_ in (seen, seen / "imports"):
         assert (place_ / "f").read_text() == "x"
         assert (place_ / "d/s/g").read_text() == "y"
@@ -149,7 +152,7 @@ def test_a_name_of_ours_stays_ours(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("x")
     seen = tmp_path / "seen"
     (seen / "imports").mkdir(parents=True)
-    show(tmp_path / name, name, seen, epoch=5)
+    show(tmp_path / name, name, seen, epoch=5, ids=AS_IT_IS)
     assert (seen / "imports" / name).read_text() == "x"
     assert not (seen / name).is_file()
 
@@ -165,9 +168,86 @@ def test_the_contents_of_a_folder_are_put_in_place_beside_what_is_there(tmp_path
     (tree / "old").write_text("old")
     os.chown(tree / "old", 7, 7)
     for dest in ("/", "/a", "/b/"):
-        place(tmp_path / "d", Import("d/", dest=dest), tree, epoch=5)
+        place(tmp_path / "d", Import("d/", dest=dest), tree, epoch=5, ids=AS_IT_IS)
     for name in ("", "a/", "b/"):
         assert (tree / f"{name}f").read_text() == "x"
         assert (tree / f"{name}s/g").read_text() == "y"
         assert (tree / f"{name}l").readlink() == Path("/etc/passwd")
     assert (tree.stat().st_mode & 0o777, (tree / "old").stat().st_uid) == (0o700, 7)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("link", ["{outside}", "/../../{outside}"])
+def test_place_never_writes_through_a_link_in_what_is_there(tmp_path: Path, link: str) -> None:
+    """An image may have a link where a folder, or a file in a folder, of ours is put."""
+    outside, tree, ours = tmp_path / "outside", tmp_path / "tree", tmp_path / "ours"
+    for made in (outside, tree / "opt/app", ours / "conf.d"):
+        made.mkdir(parents=True)
+    (outside / "job").write_text("the host's")
+    (ours / "conf.d/job").write_text("an attacker's")
+    (ours / "note").write_text("an attacker's")
+    (tree / "opt/app/conf.d").symlink_to(link.format(outside=outside))
+    (tree / "opt/app/note").symlink_to(link.format(outside=outside / "job"))
+    (tree / "opt/folder").mkdir()
+    (tree / "opt/folder/note").symlink_to(link.format(outside=outside / "job"))
+    place(ours, Import("ours", dest="/opt/app"), tree, epoch=77, ids=AS_IT_IS)
+    place(ours / "note", Import("note", dest="/opt/folder"), tree, epoch=77, ids=AS_IT_IS)
+    assert (outside / "job").read_text() == "the host's"
+    assert [path.name for path in outside.iterdir()] == ["job"]
+    assert (tree / "opt/folder/note").read_text() == "an attacker's"
+    # Where the link leads when the tree is the root.
+    assert (tree / str(outside).lstrip("/") / "job").read_text() == "an attacker's"
+    assert not (tree / "opt/app/note").is_symlink()
+
+
+@pytest.mark.root
+def test_place_refuses_a_folder_where_a_file_should_be(tmp_path: Path) -> None:
+    (tmp_path / "tree/etc/f").mkdir(parents=True)
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours/f").write_text("x")
+    item = Import("ours", dest="/etc")
+    with pytest.raises(VerificationError, match="/etc/f is a folder, and a file should be there"):
+        place(tmp_path / "ours", item, tmp_path / "tree", epoch=77, ids=AS_IT_IS)
+
+
+@pytest.mark.parametrize("path", ["{out}/secret", "../out/secret", "link", "folder/secret", "up/x"])
+def test_what_is_not_in_the_recipes_folder_is_not_read(tmp_path: Path, path: str) -> None:
+    """Its scripts could send it away: a private key, a password file."""
+    base, out = tmp_path / "base", tmp_path / "out"
+    for folder in (base, out):
+        folder.mkdir()
+    (out / "secret").write_bytes(b"hello")
+    (out / "x").write_bytes(b"hello")
+    (base / "link").symlink_to(out / "secret")
+    (base / "folder").symlink_to("../out")
+    (base / "up").symlink_to(out)
+    name = path.format(out=out)
+    with pytest.raises(PolicyError, match="leads out of the recipe's folder, to ") as caught:
+        take(Import(name), base)
+    assert caught.value.hint == f"if the recipe may read what is there: --allow-folder {out}"
+    allowed = gather(
+        Import(name), base=base, allowed=(out,), download=fetched, stage_tree=lambda name: base
+    )
+    assert allowed[1] == SHA
+
+
+def test_paths_that_stay_in_the_recipes_folder_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "f").write_bytes(b"hello")
+    (tmp_path / "a/link").symlink_to("../f")
+    for name in ("a/../f", "a/link", str(tmp_path / "f")):
+        assert take(Import(name), tmp_path) == (tmp_path / "f", SHA)
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(MissingError, match="import circle does not exist"):
+        take(Import("circle"), tmp_path)
+
+
+def test_links_in_a_folder_are_taken_as_links(tmp_path: Path) -> None:
+    """So that nothing is read through them."""
+    (tmp_path / "base/d").mkdir(parents=True)
+    (tmp_path / "secret").write_bytes(b"hello")
+    (tmp_path / "base/d/l").symlink_to("../../secret")
+    found, _ = take(Import("d"), tmp_path / "base")
+    ids = Ids(os.getuid(), os.getgid(), 1, 0)
+    copy(found, tmp_path / "copied", epoch=5, ids=ids)
+    assert (tmp_path / "copied/l").readlink() == Path("../../secret")

@@ -1,17 +1,15 @@
-"""What the sandbox is told of a script."""
+"""What a script gets in its sandbox."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from machineos.build.recipe import script
 from machineos.build.recipe.script import Script
-from machineos.core.command import Command
 from machineos.errors import ToolError
-from machineos.host.pack.unshare import argv_isolated
+from machineos.host.pack.container import Bind, Box
 
 
 def test_the_first_line_chooses_the_interpreter() -> None:
@@ -24,45 +22,39 @@ def test_a_script_ends_with_a_line_end() -> None:
     assert Script("make\n", "s").content == "make\n"
 
 
-PROXIES = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 @pytest.mark.parametrize("network", [True, False])
-def test_the_command_has_all_that_the_script_sees(network: bool) -> None:
+def test_the_box_has_all_that_the_script_sees(network: bool) -> None:
     one = Script("make", "s", network=network, timeout=90.0)
-    command = script.sandbox_command(
-        one, ["python", "confine"], Path("/root"), [("/i", "/stacker")], {"A": "b", "PATH": "/p"}
+    box = script.script_box(
+        one, Path("/root"), Path("/i"), {"A": "b", "PATH": "/p"}, resolver=network
     )
-    plan = {
-        "root": "/root",
-        "binds": [("/i", "/stacker")],
-        "argv": ["/bin/sh", "-ex", "/stacker/run"],
-        "inherit": PROXIES if network else [],
-        "environment": {"PATH": "/p", "HOME": "/root", "LANG": "C.UTF-8", "A": "b"},
-    }
-    inner = ["python", "confine", json.dumps(plan)]
-    assert command == Command(tuple(argv_isolated(inner, network=network)), 90.0, success=None)
+    assert box == Box(
+        ("/bin/sh", "-ex", "/stacker/run"),
+        root=Path("/root"),
+        binds=(Bind(Path("/i"), "/stacker", writable=False),),
+        network="user" if network else "none",
+        environment=(("PATH", "/p"), ("HOME", "/root"), ("LANG", "C.UTF-8"), ("A", "b")),
+        inherit=PROXIES if network else (),
+        resolver=network,
+        limits=(("NPROC", 16384), ("CORE", 0)),
+    )
 
 
 def test_the_environment_is_ours_unless_the_recipe_says_otherwise() -> None:
-    command = script.sandbox_command(Script("x", "s"), [], Path("/r"), [], {})
-    assert json.loads(command.argv[-1])["environment"] == {
+    box = script.script_box(Script("x", "s"), Path("/r"), Path("/i"), {}, resolver=False)
+    assert dict(box.environment) == {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
         "LANG": "C.UTF-8",
     }
-    assert command.timeout == 4 * 3600.0
+    assert Script("x", "s").timeout == 4 * 3600.0
     assert (script.MOUNT_POINTS, script.RESOLVER) == (
         ("proc", "dev", "stacker"),
         "/etc/resolv.conf",
     )
-
-
-def test_namespaces_of_its_own() -> None:
-    flags = ["--mount-proc", "--propagation=private", "--uts", "--ipc", "--pid", "--fork"]
-    flags.append("--kill-child")
-    assert argv_isolated(["x", "y"]) == ["unshare", *flags, "--", "x", "y"]
-    assert argv_isolated(["x"], network=False) == ["unshare", *flags, "--net", "--", "x"]
 
 
 def test_a_script_that_fails_says_where_its_words_are() -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 from machineos.build.recipe.mountpoints import ALWAYS
 from machineos.build.recipe.stagetree import add_mount_points, clamp, programs
 from machineos.document.rules.programs import Program
+from machineos.host.pack.container import Ids
 from unit.build.elf import program
+
+ME = Ids(os.getuid(), os.getgid(), 1, 0)
 
 
 def test_no_time_of_today_stays(tmp_path: Path) -> None:
@@ -14,7 +17,7 @@ def test_no_time_of_today_stays(tmp_path: Path) -> None:
     (tmp_path / "tree/var").mkdir(parents=True)
     for folder, when in (("tree/var", 1000), ("tree", 2000)):
         os.utime(tmp_path / folder, (when, when))
-    add_mount_points(tmp_path / "tree", ["/srv/data/deep", "/var/lib/x"], epoch=7)
+    add_mount_points(tmp_path / "tree", ["/srv/data/deep", "/var/lib/x"], epoch=7, ids=ME)
     times = {
         str(path.relative_to(tmp_path)): path.stat().st_mtime
         for path in [tmp_path / "tree", *(tmp_path / "tree").rglob("*")]
@@ -31,7 +34,7 @@ def test_links_are_not_followed_and_what_is_there_stays(tmp_path: Path) -> None:
     (tree / "var").symlink_to(outside)
     (tree / "srv").symlink_to(outside)
     (tree / "etc").write_text("a file")
-    add_mount_points(tree, ["/srv/x", "/../escape", "/a/../../b"], epoch=7)
+    add_mount_points(tree, ["/srv/x", "/../escape", "/a/../../b"], epoch=7, ids=ME)
     assert list(outside.iterdir()) == []
     assert (tree / "etc").read_text() == "a file"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "tree"]

@@ -17,6 +17,7 @@ from machineos.build.recipe.tarstream import TarWriter, copy
 from machineos.core.run import perform
 from machineos.errors import ToolError
 from machineos.host.pack import squashfs
+from unit.build.images import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +136,7 @@ def test_the_program_packs_what_was_written(tmp_path: Path) -> None:
         os.write(output, data)
 
     perform(squashfs.make_from_tar_command(image, mode=0o1775, newest=NEWEST), feed=feed)
-    perform(squashfs.unpack_command(image, tree))
+    unpack(image, tree)
     seen = {}
     for path in (tree, tree / "d", tree / "d" / odd):
         status = path.lstat()

@@ -41,7 +41,7 @@ def tree_of(source: Repository, tag: str, folder: Path) -> Path:
     out = layout(folder / "out")
     found = convert_image(source, tag, out, conversion, tag="t")
     (layer,) = parse_manifest(out.manifest(str(found.digest))[1], name="m").layers
-    perform(squashfs.unpack_command(out.blob_path(layer.digest), folder / "tree"))
+    perform(squashfs.view_command(out.blob_path(layer.digest), folder / "tree"))
     return folder / "tree"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from machineos.build.recipe.archive import Stream, read_members
@@ -16,9 +18,9 @@ from unit.build.tarmaker import END, folder, hardlink, member, symlink
 class Spool:
     """Where contents go."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1000) -> None:
         self.data = bytearray()
-        self.tree = Tree(self.data.extend)
+        self.tree = Tree(self.data.extend, most=most)
 
     def add(self, layer: bytes, what: str) -> None:
         stream = Stream((layer + END,), limit=1 << 30, what=what)
@@ -283,3 +285,36 @@ def test_a_file_is_found_if_it_is_small_enough() -> None:
     assert spool.data[found.start : found.start + found.size] == b"four"
     assert spool.tree.find_file("/etc/f", limit=3) == Sight("/etc/f is larger than 3 bytes")
     assert isinstance(spool.tree.find_file("/top", limit=4), Inode)
+
+
+def test_folders_that_no_layer_lists_count_as_members() -> None:
+    """A name of 2 KiB makes a thousand of them."""
+    spool = Spool(most=10)
+    with pytest.raises(ArchiveError, match="is one too many: the image has more than 10 members"):
+        spool.add(member("a/b/c/d/e/f/g/h/i/j/k", b""), "layer")
+    spool = Spool(most=11)
+    spool.add(member("a/b/c/d/e/f/g/h/i/j/k", b""), "layer")
+    assert spool.tree.members == 11
+
+
+class Counting(dict[str, Entry]):
+    """The children of a folder, and how often somebody went through all of them."""
+
+    walks = 0
+
+    def items(self) -> Any:  # noqa: ANN401 (what a dict gives)
+        """Go through all."""
+        Counting.walks += 1
+        return super().items()
+
+
+@pytest.mark.parametrize("mark", ["d/.wh..wh..opq", ".wh.d"])
+def test_many_whiteouts_of_one_folder_cost_what_one_costs(mark: str) -> None:
+    spool = Spool(most=10_000)
+    spool.add(folder("d/") + b"".join(member(f"d/{n}", b"") for n in range(100)), "lower")
+    top = spool.tree.top.children or {}
+    top["d"].children = Counting(top["d"].children or {})
+    Counting.walks = 0
+    spool.add(member("d/new", b"") + member(mark, b"") * 500, "upper")
+    assert list(top["d"].children or {}) == ["new"]
+    assert Counting.walks == 1

@@ -10,6 +10,7 @@ from fakes.proxy import fake_proxy
 from fakes.registry import fake_registry
 from machineos.errors import ToolError
 from machineos.host.pack import tools
+from machineos.host.pack.caller import container_ids
 from machineos.host.pack.mmdebstrap import Suite
 from machineos.oci.registry.proxy import Proxies
 
@@ -28,7 +29,11 @@ def test_apt_asks_through_the_users_proxy(tmp_path: Path) -> None:
         proxies = Proxies(http=f"http://me:hush@{proxy.host}").environment()
         with pytest.raises(ToolError) as caught:
             tools.build_root(
-                suite, tmp_path / "out.tar", epoch=0, temporary=tmp_path, proxies=proxies
+                suite,
+                tmp_path / "out.tar",
+                epoch=0,
+                ids=container_ids("a test"),
+                proxies=proxies,
             )
     assert proxy.seen[0] == "GET http://mirror.invalid/debian/dists/trixie/InRelease"
     assert mirror.seen[0].path == "/debian/dists/trixie/InRelease"
