@@ -311,6 +311,15 @@ class _Decoder:
             return None
         return model(**values)
 
+    def _boolean(self, node: Scalar, path: str) -> bool | None:
+        text = node.text
+        known = text in _BOOLEANS
+        if known and not node.quoted:
+            return _BOOLEANS[text]
+        quoted = " in quotes is a text, and" if known else " is"
+        self.fault(node, path, f"{text[:60]!r}{quoted} neither true nor false")
+        return None
+
     def _scalar(self, node: Node, model: Any, path: str) -> Any:  # noqa: ANN401
         if not isinstance(node, Scalar):
             self.fault(node, path, "must be a single value")
@@ -319,11 +328,7 @@ class _Decoder:
         if model is str:
             return "" if node.is_null else text
         if model is bool:
-            if text in _BOOLEANS and not node.quoted:
-                return _BOOLEANS[text]
-            quoted = " in quotes is a text, and" if node.quoted and text in _BOOLEANS else " is"
-            self.fault(node, path, f"{text[:60]!r}{quoted} neither true nor false")
-            return None
+            return self._boolean(node, path)
         if model is int:
             if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 19:
                 return int(text)
