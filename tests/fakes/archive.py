@@ -6,6 +6,7 @@ For the contract of ``Repository``: each read packs the folder and looks into th
 from __future__ import annotations
 
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,10 @@ class Archived:
             (self._folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
             empty = Index(media_type=INDEX, manifests=())
             (self._folder / "index.json").write_bytes(empty.to_bytes())
-        with pack(self._folder, self._folder.with_suffix(".tar")).open("rb") as file:
+        # One for each reading: copies read in several threads.
+        with tempfile.TemporaryDirectory() as place:
+            file = pack(self._folder, Path(place) / "x.tar").open("rb")
+        with file:
             index, blobs = read_layout(file.fileno(), name=self.name)
             yield ArchiveRepository(
                 self.name, file.fileno(), blobs, index, wanted=NOTHING, called="\0"

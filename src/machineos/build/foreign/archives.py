@@ -8,11 +8,13 @@ Names mean what containers-transports(5) says.
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from machineos.build.foreign.choosing import Named, blob_digest, docker_name, names_of, select
 from machineos.build.foreign.members import index_members
 from machineos.build.foreign.repository import (
     ArchiveRepository,
@@ -25,37 +27,23 @@ from machineos.build.recipe.config import parse_config
 from machineos.core.digest import Digest
 from machineos.core.jsondoc import decode_json, parse_json
 from machineos.document.model.limits import MAX_CONFIG
-from machineos.errors import DocumentError, Fault, MachineOSError, MissingError
+from machineos.errors import DocumentError, Fault, MissingError
 from machineos.oci.layout.reader import INDEX_FILE, MARKER, VERSION, plain
 from machineos.oci.model.documents import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
     INDEX,
     MAX_MANIFEST,
-    REF_NAME,
     Descriptor,
     Index,
     parse_index,
 )
-from machineos.oci.model.reference import DEFAULT_TAG, Reference
-from machineos.oci.registry import hub
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from machineos.build.foreign.members import Extent, Members
 
 _MANIFEST_FILE = "manifest.json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"  # packed or not: the bytes say it
-_FULL_NAME = "io.containerd.image.name"  # an index entry of Docker's; its ref.name is only the tag
-_SHOWN = 20
-
-
-class _Named(NamedTuple):
-    """An image of an archive: what tells it from the others, and what it is called."""
-
-    identity: str
-    names: list[str]
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -73,8 +61,8 @@ def open_oci(file: int, *, name: str, selector: str) -> ArchiveRepository:
     Raises: ArchiveError, DocumentError, MissingError.
     """
     index, blobs = read_layout(file, name=name)
-    listed = [_Named(str(entry.digest), _names(entry)) for entry in index.manifests]
-    wanted = plain(index.manifests[_select(listed, selector, name)])
+    listed = [Named(str(entry.digest), names_of(entry)) for entry in index.manifests]
+    wanted = plain(index.manifests[select(listed, selector, name)])
     return ArchiveRepository(name, file, blobs, index, wanted=wanted, called=selector)
 
 
@@ -83,14 +71,16 @@ def read_layout(file: int, *, name: str) -> tuple[Index, dict[Digest, Extent]]:
 
     Raises: ArchiveError, DocumentError, MissingError.
     """
-    members = index_members(file, what=name)
+    members = index_members(
+        lambda size, at: os.pread(file, size, at), os.fstat(file).st_size, what=name
+    )
     _require_layout(file, members, name)
     data = read_small(file, members.find(INDEX_FILE), MAX_MANIFEST, f"{name}: {INDEX_FILE}")
     index = parse_index(data, name=f"{name}: {INDEX_FILE}", media_type=INDEX)
     blobs = {
         digest: extent
         for path, extent in members.files.items()
-        if (digest := _blob_digest(path)) is not None
+        if (digest := blob_digest(path)) is not None
     }
     return index, blobs
 
@@ -102,7 +92,9 @@ def open_docker(file: int, *, name: str, selector: str) -> ArchiveRepository:
     Raises: ArchiveError, DigestError (its configuration is not the one that it is named after),
     DocumentError, MissingError.
     """
-    members = index_members(file, what=name)
+    members = index_members(
+        lambda size, at: os.pread(file, size, at), os.fstat(file).st_size, what=name
+    )
     if _MANIFEST_FILE not in members.files and MARKER in members.files:
         message = f"has no {_MANIFEST_FILE}: it is an OCI layout"
         raise DocumentError(name, [Fault("", 0, message)], hint="name it as oci-archive:FILE")
@@ -112,9 +104,9 @@ def open_docker(file: int, *, name: str, selector: str) -> ArchiveRepository:
     if not isinstance(body, list):
         raise DocumentError(what, [Fault("", 0, "is not a list of images")])
     saved = [decode_json(msgspec.json.encode(item), _Saved, name=what) for item in body]
-    listed = [_Named(one.config, [docker_name(tag) for tag in one.tags or ()]) for one in saved]
+    listed = [Named(one.config, [docker_name(tag) for tag in one.tags or ()]) for one in saved]
     called = docker_name(selector) if selector and not selector.startswith("@") else selector
-    chosen = saved[_select(listed, called, name)]
+    chosen = saved[select(listed, called, name)]
     return _written(file, members, chosen, name, selector)
 
 
@@ -139,7 +131,7 @@ def _written(
     hashed: dict[Extent, Digest] = {}  # a layer may be named as often as there is room for names
     for path, diff_id in zip(layers, diff_ids, strict=True):
         place = members.find(path)
-        layer = _blob_digest(path) or _layer_digest(file, place, diff_id, hashed, name)
+        layer = blob_digest(path) or _layer_digest(file, place, diff_id, hashed, name)
         blobs[layer] = place
         described.append(_described(_LAYER, layer, place.size))
     data = msgspec.json.encode(
@@ -160,19 +152,6 @@ def _written(
         called=selector,
         written={wanted.digest: data},
     )
-
-
-def docker_name(text: str) -> str:
-    """Return what Docker means by a name: its host, ``library/`` and tag written out.
-
-    Raises: DocumentError.
-    """
-    named = Reference.parse(text)
-    if named.digest is not None:
-        raise DocumentError(repr(text[:200]), [Fault("", 0, "an archive knows no digests of it")])
-    host = named.host or hub.NAMES[0]
-    host = hub.NAMES[0] if host in hub.NAMES else host
-    return f"{host}/{hub.repository(host, named.name)}:{named.tag or DEFAULT_TAG}"
 
 
 def _layer_digest(
@@ -204,46 +183,3 @@ def _require_layout(file: int, members: Members, name: str) -> None:
     body = parse_json(read_small(file, members.find(MARKER), 4096, what), name=what)
     if not isinstance(body, dict) or body.get("imageLayoutVersion") != VERSION:
         raise DocumentError(what, [Fault("imageLayoutVersion", 0, f"is not {VERSION!r}")])
-
-
-def _blob_digest(path: str) -> Digest | None:
-    """Return the digest that a blob of a layout is named after, None for another file."""
-    parts = path.split("/")
-    if len(parts) != 3 or parts[0] != "blobs":
-        return None
-    try:
-        return Digest(parts[1], parts[2])
-    except MachineOSError:
-        return None
-
-
-def _names(entry: Descriptor) -> list[str]:
-    """Return what the image of an entry is called; what refers to another one has no name here."""
-    names = [entry.annotations.get(REF_NAME, ""), entry.annotations.get(_FULL_NAME, "")]
-    return [name for name in names if name and not name.startswith(("sha256-", "sha512-"))]
-
-
-def _select(listed: Sequence[_Named], selector: str, name: str) -> int:
-    """Return the place of the image that is wanted. Raises: MissingError, DocumentError."""
-    if selector.startswith("@"):
-        place = int(selector[1:])
-        if place >= len(listed):
-            raise MissingError(f"{name}: holds {len(listed)} images, counted from @0")
-        return place
-    places = range(len(listed))
-    if selector:
-        found = [at for at in places if selector in (listed[at].identity, *listed[at].names)]
-        if not found:
-            raise MissingError(f"{name}: holds no image {selector[:128]!r}", hint=_known(listed))
-    else:
-        found = [at for at in places if listed[at].names] or list(places)
-    count = len({listed[at].identity for at in found})
-    if count != 1:
-        message = f"holds {count} images" if count else "holds no image"
-        raise DocumentError(name, [Fault("", 0, message)], hint=_known(listed))
-    return found[0]
-
-
-def _known(listed: Sequence[_Named]) -> str:
-    names = sorted({name for one in listed for name in one.names})
-    return f"say which one, as :NAME: {', '.join(names[:_SHOWN])}" if names else "say which: :@0"

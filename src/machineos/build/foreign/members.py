@@ -6,7 +6,6 @@ the same archive and nowhere else. Follows POSIX.1-2017 "pax Interchange Format"
 
 from __future__ import annotations
 
-import os
 import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,9 +14,11 @@ from machineos.build.recipe.archive import BLOCK, read_headers
 from machineos.errors import ArchiveError, MissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from machineos.build.recipe.member import Header
+
+    ReadAt = Callable[[int, int], bytes]  # so many bytes from there on, fewer at the end
 
 MAX_MEMBERS = 100_000
 _MAX_NAMES = 16 << 20  # bytes of all names together
@@ -57,13 +58,12 @@ class Members:
         raise ArchiveError(f"{self.what}: {name[:200]!r} is a link of too many links")
 
 
-def index_members(file: int, *, what: str) -> Members:
-    """Return the members of the archive in the regular file ``file``; ``what`` names it.
+def index_members(read: ReadAt, end: int, *, what: str) -> Members:
+    """Return the members of the archive that ``read`` reads, of ``end`` bytes; ``what`` names it.
 
     Raises: ArchiveError (damaged, cut off, too many members, a file that is there twice).
     """
-    end = os.fstat(file).st_size
-    cursor = _Cursor(file)
+    cursor = _Cursor(read)
     files: dict[str, Extent] = {}
     links: dict[str, str] = {}
     room = _MAX_NAMES
@@ -115,13 +115,13 @@ def _text(name: bytes) -> str:
 
 
 class _Cursor:
-    """Reads a file from ``position`` on."""
+    """Reads from ``position`` on."""
 
-    def __init__(self, file: int) -> None:
-        self._file = file
+    def __init__(self, read: ReadAt) -> None:
+        self._read = read
         self.position = 0
 
     def read(self, size: int) -> bytes:
-        data = os.pread(self._file, size, self.position)
+        data = self._read(size, self.position)
         self.position += len(data)
         return data

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 class ArchiveRepository(LayoutReader):
     """The images of an archive: ``blobs`` are parts of ``file``, ``written`` is what we wrote of it
-    ourselves, ``index`` names the images.
+    ourselves, ``index`` names the images, also those that are written.
 
     ``called`` is what the user calls the one that is wanted, ``wanted``, whatever its tag is.
     """
@@ -109,8 +109,6 @@ class ArchiveRepository(LayoutReader):
         return self._images
 
     def _small(self, digest: Digest) -> bytes:
-        if digest in self._written:
-            return self._written[digest]
         if digest not in self._blobs:
             raise MissingError(f"{self._what(digest)} is not there")
         return read_small(self._file, self._blobs[digest], MAX_MANIFEST, self._what(digest))

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fakes.archive import pack
-from machineos.build.foreign.archives import docker_name, open_docker, open_oci
+from machineos.build.foreign.archives import open_docker, open_oci
+from machineos.build.foreign.choosing import docker_name
 from machineos.build.foreign.members import MAX_MEMBERS, index_members, inside
 from machineos.build.foreign.repository import ArchiveRepository
 from machineos.core.digest import Digest
@@ -109,6 +110,7 @@ def test_what_docker_saves(tmp_path: Path) -> None:
         assert repository.blob_range(image.layers[1], len(LAYERS[1]) - 1, 9) == b"\0"
         (listed,) = repository.entries()
         assert repository.resolve(str(listed.digest)) == listed
+        assert repository.manifest(str(listed.digest)) == repository.manifest("")
         assert repository.has_blob(listed.digest)
         assert repository.has_blob(image.config.digest)
         assert repository.blob_range(listed, 1, 15) == b'"schemaVersion"'
@@ -223,6 +225,29 @@ def test_an_index_for_several_platforms(tmp_path: Path) -> None:
         assert contents(repository, str(two.digest)) == [LAYERS[1]]
 
 
+def test_documents_of_a_layout_that_are_not_what_they_should_be(tmp_path: Path) -> None:
+    kept = put(layout(tmp_path / "l"), *LAYERS, tag="1")
+    path = tmp_path / "x.tar"
+    (tmp_path / "l/oci-layout").write_text('{"imageLayoutVersion":"2"}')
+    with pytest.raises(DocumentError, match=r"is not '1\.0\.0'"), oci(pack(tmp_path / "l", path)):
+        pass
+    (tmp_path / "l/oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    large = b" " * ((4 << 20) + 1)
+    for name in (Digest.of(large).hex, "no-digest"):
+        (tmp_path / "l/blobs/sha256" / name).write_bytes(large)
+    with oci(pack(tmp_path / "l", path)) as repository:
+        assert repository.resolve("1") == kept
+        with pytest.raises(DocumentError, match="is larger than"):
+            repository.manifest(str(Digest.of(large)))
+        with pytest.raises(MissingError, match="no manifest"):
+            repository.manifest(str(Digest.of(b"other")))
+        with pytest.raises(MissingError, match="no tag"):
+            repository.manifest("2")
+    (tmp_path / "l/index.json").write_bytes(large)
+    with pytest.raises(DocumentError, match="is larger than"), oci(pack(tmp_path / "l", path)):
+        pass
+
+
 def test_nothing_is_written(tmp_path: Path) -> None:
     with docker(saved(tmp_path / "x.tar", *LAYERS)) as repository:
         blob = Descriptor(media_type="x", digest=Digest.of(b"x"), size=1)
@@ -321,24 +346,19 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
         pass
 
 
-def test_how_many_members_there_may_be(tmp_path: Path) -> None:
-    path = tmp_path / "x.tar"
-    block = folder("d/")
-    with path.open("wb") as file:
-        for _ in range(MAX_MEMBERS // 1000):
-            file.write(block * 1000)
-        file.write(block)
-    with path.open("rb") as file, pytest.raises(ArchiveError, match="more than 100000 members"):
-        index_members(file.fileno(), what="x")
+def test_how_many_members_there_may_be() -> None:
+    block = folder("d/")  # again and again
+    end = (MAX_MEMBERS + 1) * len(block)
+    with pytest.raises(ArchiveError, match="more than 100000 members"):
+        index_members(lambda size, at: block[:size], end, what="x")
 
 
-def test_how_long_the_names_may_be(tmp_path: Path) -> None:
-    path = tmp_path / "x.tar"
+def test_how_long_the_names_may_be() -> None:
     name = b"n" * 4000
     long = header("././@LongLink", kind=b"L", size=len(name)) + name + bytes(-len(name) % 512)
-    path.write_bytes((long + folder("d/")) * 5000)
-    with path.open("rb") as file, pytest.raises(ArchiveError, match="names of more than"):
-        index_members(file.fileno(), what="x")
+    data = (long + folder("d/")) * 5000
+    with pytest.raises(ArchiveError, match="names of more than"):
+        index_members(lambda size, at: data[at : at + size], len(data), what="x")
 
 
 def test_names_as_seen_from_the_root() -> None:

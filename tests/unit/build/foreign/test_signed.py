@@ -94,6 +94,12 @@ def test_the_signature_of_the_index_or_of_what_was_chosen() -> None:
         require_signed(repository, digests, key, what="x")
 
 
+def test_layers_of_another_kind_are_passed_over() -> None:
+    repository = MemoryRepository()
+    put_signed(repository, "p256 bundle", tag=signature_tag(DIGEST))  # an image, as it happens
+    require_signed(repository, (DIGEST,), key_of("p256 bundle"), what="x")
+
+
 def put_simple(
     repository: MemoryRepository | LayoutRepository, *layers: tuple[bytes, str], **more: str
 ) -> None:

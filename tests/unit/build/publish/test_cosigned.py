@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fakes.repository import MemoryRepository
 from machineos.build.foreign.signed import require_signed, signature_tag
 from machineos.build.publish.cosigned import Cosigned, cosign
+from machineos.build.publish.verify import require_beside
 from machineos.core.digest import Digest
 from machineos.core.run import run
-from machineos.errors import SignatureError, TransferError
+from machineos.errors import SignatureError, TransferError, VerificationError
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.model.documents import (
     EMPTY_DESCRIPTOR,
@@ -131,6 +132,18 @@ def put_subject(repository: Repository) -> Descriptor:
         layers=(EMPTY_DESCRIPTOR,),
     )
     return repository.put_manifest(artifact.to_bytes(), media_type=MANIFEST, tag="1")
+
+
+def test_a_deep_look_reads_it_where_it_is(world: World) -> None:
+    published = world.publish().descriptor.digest
+    own = world.registry.repository("machine/install")
+    require_beside(own, published)
+    require_beside(own, Digest.of(b"what an older builder published"))
+    (layer,) = stored(own, own.resolve("1.0.0")).layers
+    path = own.blob_path(layer.digest)
+    path.write_bytes(path.read_bytes().replace(b"critical", b"Critical"))
+    with pytest.raises(VerificationError, match="the signature for cosign is damaged"):
+        require_beside(own, published)
 
 
 class Counting(MemoryRepository):
