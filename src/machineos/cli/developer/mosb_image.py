@@ -142,7 +142,7 @@ def build(
             open_image=opener.image,
             access=access(reach),
             progress=watch.say,
-            allowed=allowed,
+            allowed=(*allowed, sink_folder),  # which ${{STACKER_OCI_DIR}} is
         )
         sink = LayoutRepository(sink_folder, writable=True)
         built = build_recipe(recipe, sink, settings, stages=stages or None)

@@ -76,6 +76,19 @@ def image_config() -> bytes:
     ).encode()
 
 
+@pytest.mark.root
+@pytest.mark.tool("mksquashfs")
+@pytest.mark.tool("veritysetup")
+def test_a_recipe_goes_on_from_what_is_in_the_layout(tmp_path: Path) -> None:
+    out = f"oci:{tmp_path / 'out'}"
+    for name, base in (("a", "type: scratch"), ("b", "type: oci, url: '${{STACKER_OCI_DIR}}:a'")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stacker.yaml").write_text(f"{name}: {{from: {{{base}}}}}\n")
+        recipe = tmp_path / name / "stacker.yaml"
+        result = run("build", "-f", recipe, "--layout", out, "--cache", tmp_path / "cache")
+        assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
