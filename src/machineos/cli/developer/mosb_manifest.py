@@ -148,7 +148,11 @@ def publish(
 @manifest.command()
 @shape.place
 @shape.trust
-@click.option("--deep", is_flag=True, help="Also read every layer and check its digest.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also read every byte: each block by its root hash, and what is inside.",
+)
 @options.as_json
 def verify(
     repo: str,
