@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
-from machineos.build.recipe.inspection import Use
+from machineos.build.recipe.use import Use
 from machineos.core.digest import Digest
 from machineos.document.verify.layers import require_seen, see
 from machineos.host.kernel.superblock import BLOCK, EROFS_HEADER, VERITY, round_up, tree_size

@@ -18,7 +18,7 @@ from machineos.build.foreign.signed import require_signed
 from machineos.build.publish.lock import require_fit
 from machineos.build.publish.source import ImageTarget
 from machineos.build.publish.together import each
-from machineos.build.recipe.inspection import Container, Use
+from machineos.build.recipe.use import Container, Use
 from machineos.core.jsondoc import parse_json
 from machineos.document.model.hardware import HARDWARE_LABEL
 from machineos.document.model.image import MACHINE
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from machineos.build.publish.lock import Lock
     from machineos.build.publish.source import SignedBy, Source
-    from machineos.build.recipe.inspection import Inspects
+    from machineos.build.recipe.use import Inspects
     from machineos.core.digest import Digest
     from machineos.core.word import RootHash
     from machineos.document.model.hardware import Hardware

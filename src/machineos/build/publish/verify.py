@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from machineos.build.foreign.signed import signature_tag
 from machineos.build.publish.together import each, raise_all
-from machineos.build.recipe.inspection import Container, Use
+from machineos.build.recipe.use import Container, Use
 from machineos.document.rules.product import BOOTS
 from machineos.document.rules.subject import declared
 from machineos.document.verify.images import REPOSITORY, check_config, read_config, verify_image
@@ -28,7 +28,7 @@ from machineos.oci.model.atomfs import root_hash_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from machineos.build.recipe.inspection import Inspects
+    from machineos.build.recipe.use import Inspects
     from machineos.core.digest import Digest
     from machineos.document.model.install import Target
     from machineos.document.verify.images import VerifiedImage

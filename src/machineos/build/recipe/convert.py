@@ -25,9 +25,10 @@ from machineos.build.recipe.conversion import (
 from machineos.build.recipe.filesystem import make_layer, make_streamed_layer, verify_layer
 from machineos.build.recipe.flatten import Flattener
 from machineos.build.recipe.image import put_image
-from machineos.build.recipe.inspection import Container, require_runnable
+from machineos.build.recipe.inspection import require_runnable
 from machineos.build.recipe.layers import add_file_system, add_layers
 from machineos.build.recipe.mountpoints import mount_points
+from machineos.build.recipe.use import Container
 from machineos.core.files import needing_space
 from machineos.core.printable import counted
 from machineos.document.model.limits import MAX_CONFIG

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from machineos.build.recipe.record import Question, Record
+    from machineos.build.recipe.use import Container, Use
     from machineos.core.digest import Digest
-    from machineos.document.model.install import Mount
     from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
 
@@ -53,46 +53,6 @@ class Files(Protocol):
 
     def blob_path(self, digest: Digest) -> Path:
         """Return where the blob is."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """What a container will have mounted, and who it runs as."""
-
-    mounts: tuple[Mount, ...]
-    user: str
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """The image of the service ``name``, called ``what`` in messages, has the layer; ``container``
-    None is one that is not run."""
-
-    name: str
-    what: str
-    container: Container | None = None
-
-
-class Inspects(Protocol):
-    """Looks into layers that are ready made. Raises: see ``Inspector``."""
-
-    def inspect(self, repository: Repository, manifest: Manifest, use: Use) -> None:
-        """Look at every layer of an image."""
-        ...
-
-    def inspect_layer(self, repository: Repository, layer: Descriptor, uses: Sequence[Use]) -> None:
-        """Look at one layer, for all its uses."""
-        ...
-
-    def look(
-        self,
-        repository: Repository,
-        layer: Descriptor,
-        chunks: Iterator[bytes],
-        uses: Sequence[Use],
-    ) -> None:
-        """The same of a layer that is being read."""
         ...
 
 
