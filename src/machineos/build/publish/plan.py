@@ -264,6 +264,8 @@ class _Resolver:
             _check_hardware(self._hardware, document, what)
         if not converted:
             self._judged(found)
+        elif document.config.media_type in {CONFIG, DOCKER_CONFIG}:
+            self._config(found)  # before it takes the time of a conversion
         return found
 
     def image(self, found: _Found) -> Image:
@@ -324,9 +326,14 @@ class _Resolver:
         """
         wanted, document, what = found.wanted, found.document, found.what
         images.check_image(document, what, wanted.service_name)
-        images.CONFIG_SIZE.require(document, what)
         near = wanted.source.reference is None and not found.converted
         require_mountable(found.repository, document, what, tree=near)
+        return self._config(found)
+
+    def _config(self, found: _Found) -> object:
+        """Return the configuration of an image that a machine can use."""
+        wanted, document, what = found.wanted, found.document, found.what
+        images.CONFIG_SIZE.require(document, what)
         config = found.repository.blob(document.config, limit=MAX_CONFIG)
         name = f"configuration of {what}"
         if wanted.service_type == "container":
