@@ -358,11 +358,13 @@ class _Builder:
                     stage, "'insecure' opens nothing: HTTP is spoken where --plain-http says so"
                 )
             return self._settings.open_image(
-                image_url(base.url, self._settings.base / stage.folder)
+                image_url(base.url, lambda path: self._beneath(stage, path))
             )
         folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
-        place = importing.beneath(self._settings.base / stage.folder, folder, self._allowed)
-        return LayoutRepository(place, links=True), tag
+        return LayoutRepository(self._beneath(stage, folder), links=True), tag
+
+    def _beneath(self, stage: Stage, path: str) -> Path:
+        return importing.beneath(self._settings.base / stage.folder, path, self._allowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from machineos.oci.model.architecture import architecture
 from machineos.oci.model.reference import ImageSource
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from machineos.build.recipe.stage import Stage
@@ -133,15 +133,15 @@ def configure(stage: Stage, base: ImageConfig) -> ImageConfig:
     return msgspec.structs.replace(base, run=settings)
 
 
-def image_url(url: str, base: Path) -> str:
-    """Return the ``url`` of ``from: docker``, a file in it as seen from the recipe's folder
-    ``base``. Raises: DocumentError."""
+def image_url(url: str, place: Callable[[str], Path]) -> str:
+    """Return the ``url`` of ``from: docker``, a file in it where ``place`` says that the recipe has
+    it. Raises: DocumentError, and what ``place`` raises."""
     if url.startswith("docker://"):
         return url
     source = ImageSource.parse(url)
     if source.file is None:
         return url
-    return str(msgspec.structs.replace(source, file=base / source.file))
+    return str(msgspec.structs.replace(source, file=place(str(source.file))))
 
 
 def layout_image(url: str, *, recipe: str, stage: str) -> tuple[str, str]:

@@ -200,14 +200,23 @@ def test_what_changed_is_built_again(base: Path, change: str) -> None:
         "{type: tar, url: '../out.tar'}",
         "{type: tar, url: link.tar}",
         "{type: oci, url: '../oci:t'}",
+        "{type: docker, url: 'docker-archive:../out.tar'}",
+        "{type: docker, url: 'oci-archive:link.tar:t'}",
     ],
 )
 def test_a_base_that_is_not_in_the_recipes_folder_is_not_read(base: Path, source: str) -> None:
     shutil.copy(base / "base.tar", base.parent / "out.tar")
     (base / "link.tar").symlink_to("../out.tar")
+    opened: list[str] = []
+
+    def open_image(url: str) -> tuple[Repository, str]:
+        opened.append(url)
+        return layout(base), "t"
+
     put(layout(base.parent / "oci"), folder("d/") + END)
     with pytest.raises(PolicyError, match="leads out of the recipe's folder") as caught:
-        run_build(base, f"a: {{from: {source}}}\n")
+        run_build(base, f"a: {{from: {source}}}\n", open_image=open_image)
+    assert opened == []
     assert "--allow-folder" in caught.value.hint
 
 

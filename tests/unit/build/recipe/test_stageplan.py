@@ -184,6 +184,6 @@ def test_files_of_archives_are_beside_the_recipe() -> None:
         "oci-archive:/b/a.tar": "oci-archive:/b/a.tar",
         "docker-daemon:web:2": "docker-daemon:web:2",
     }.items():
-        assert stageplan.image_url(url, base) == seen
+        assert stageplan.image_url(url, lambda path: base / path) == seen
     with pytest.raises(DocumentError):
-        stageplan.image_url("docker-archive:", base)
+        stageplan.image_url("docker-archive:", Path)
