@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def open_registry(place: Place, access: Access) -> Registry:
     """Return the registry as this host sees it. Raises: TransferError."""
     if place.at.folder is not None:
-        return LayoutRegistry(place.at.folder)
+        return LayoutRegistry(place.at.folder, links=True)
     host = seen_from_here(place.at.host)
     return replace(access, plain_http=place.plain_http).registry(host)
 
