@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 COMPRESSION = "lz4hc"
 TIMEOUT = 3600.0
+_EXTRACT = "fsck.erofs -d0 /image --extract=/scratch/tree"
+_BITS = "--no-preserve-owner --preserve-perms"
 _FIXED_UUID = "6d6f7300-0000-4000-8000-65726f667300"
 
 
@@ -35,11 +37,17 @@ def tar_box(image: Path, *, size: int, members: int, owners: bool) -> Box:
 
     ``fsck.erofs`` only writes files: they go to memory, at most ``size`` bytes and ``members``
     files of them; without ``owners``, for a container that has only one, all is root's. Extended
-    attributes are lost: before 1.8 it cannot write them.
+    attributes are lost: before 1.8 it cannot write them. It gives a file its mode before its owner,
+    which takes the set-user-id bit away: these are seen in a first run without owners.
     """
-    keep = "--preserve" if owners else "--no-preserve-owner --preserve-perms"
+    bits = (
+        f"{_EXTRACT} {_BITS} >&2 && "
+        "(cd /scratch/tree && find . -perm /6000 -printf '%m\\0%p\\0') >/tmp/bits && "
+        f"rm -rf /scratch/tree && {_EXTRACT} --preserve >&2 && "
+        "(cd /scratch/tree && xargs -0 -r -n 2 chmod </tmp/bits)"
+    )
     script = (
-        f"fsck.erofs --extract=/scratch/tree {keep} -d0 /image >&2 || {{ "
+        f"{{ {bits if owners else f'{_EXTRACT} {_BITS} >&2'}; }} || {{ "
         "case $(stat -f -c '%a %d' /scratch) in '0 '*|*' 0') "
         "echo 'it expands to more than is allowed' >&2;; esac; "
         "grep -q 'special file' /tmp/said && "
@@ -51,7 +59,7 @@ def tar_box(image: Path, *, size: int, members: int, owners: bool) -> Box:
         binds=(Bind(image, "/image"),),
         scratch=(size, members),
         limits=LIMITS,
-        needs=("fsck.erofs", "tar", "stat", "grep"),
+        needs=("fsck.erofs", "tar", "stat", "grep", "find", "xargs", "chmod", "rm"),
     )
 
 
