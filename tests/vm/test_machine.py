@@ -624,8 +624,9 @@ def test_faults_on_the_command_line(machine: Command) -> None:
 
 
 def test_init_without_a_file(machine: Command) -> None:
-    assert machine("init").returncode == 0
-    assert machine("init", "-m", "1.0-insecure").returncode == 0
+    assert machine("init").returncode == 2  # no name
+    assert machine("init", "vm1").returncode == 0
+    assert machine("init", "vm2", "-m", "1.0-insecure").returncode == 0
     assert json.loads(machine("info", "vm1", "--json").stdout)["config"]["secure-boot"] is True
     assert json.loads(machine("info", "vm2", "--json").stdout)["config"]["secure-boot"] is False
     refused = machine("start", "vm1", "--accelerator", "tcg")

@@ -56,11 +56,11 @@ from machineos.host.pack import tools
 from machineos.host.pack.caller import own_ids
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.architecture import architecture
+from machineos.oci.registry.access import Access
 
 if TYPE_CHECKING:
     from machineos.build.recipe.veritylayer import VerityLayer
-    from machineos.oci.registry.access import Access
-from machineos.oci.model.documents import Descriptor
+    from machineos.oci.model.documents import Descriptor
 
 
 def build_hostfs(keyset: Path, shop: Workshop) -> Descriptor:

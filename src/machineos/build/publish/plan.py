@@ -121,11 +121,13 @@ class Publishing:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image of one target, ready to be copied, and the signature of its layer."""
+    """The image of one target, ready to be copied, and the signature of its layer. ``blobs`` are
+    all that its manifest names."""
 
     target: Target
     repository: Repository
     descriptor: Descriptor
+    blobs: tuple[Descriptor, ...]
     created: datetime | None
     signatures: Artifact
 
@@ -216,7 +218,7 @@ def with_defaults(
 @dataclass(frozen=True, slots=True)
 class _Found:
     """An image; ``before`` is when the one at the source was made, ``converted`` whether it has to
-    be, or was, converted."""
+    be, or was, converted, ``body`` the configuration of one that was judged, else None."""
 
     wanted: ImageTarget
     what: str
@@ -225,6 +227,7 @@ class _Found:
     document: Manifest
     before: datetime | None
     converted: bool
+    body: object = None
 
 
 class _Resolver:
@@ -239,6 +242,7 @@ class _Resolver:
         self._lock = publishing.lock
         self._say = say
         self._read_beside = publishing.read_beside
+        self._configs: dict[Digest, bytes] = {}
 
     def find(self, wanted: ImageTarget) -> _Found:
         """Return the image that is at the source of a target, judged by its documents.
@@ -263,8 +267,8 @@ class _Resolver:
         if wanted.service_name == "bootkit" and self._hardware is not None:
             _check_hardware(self._hardware, document, what)
         if not converted:
-            self._judged(found)
-        elif document.config.media_type in {CONFIG, DOCKER_CONFIG}:
+            return replace(found, body=self._judged(found))
+        if document.config.media_type in {CONFIG, DOCKER_CONFIG}:
             self._config(found)  # before it takes the time of a conversion
         return found
 
@@ -272,7 +276,7 @@ class _Resolver:
         """Return the image that the signed document will name. Raises: see ``prepare``."""
         ready = self._ready(found)
         wanted, document = ready.wanted, ready.document
-        body = self._judged(ready)
+        body = ready.body or self._judged(ready)
         target = Target(
             service_name=wanted.service_name,
             version=wanted.version or _version(document, body, ready.what),
@@ -285,7 +289,8 @@ class _Resolver:
         )
         signatures = root_hash_artifact(ready.descriptor, tuple(self._signed(document.layers)))
         created = max((t for t in (ready.before, _created(document, body)) if t), default=None)
-        return Image(target, ready.repository, ready.descriptor, created, signatures)
+        blobs = (document.config, *document.layers)
+        return Image(target, ready.repository, ready.descriptor, blobs, created, signatures)
 
     def _ready(self, found: _Found) -> _Found:
         """Return the image as it can be mounted, converted where it cannot be as it is."""
@@ -294,7 +299,7 @@ class _Resolver:
             return self._convert(found)
         user = None
         if wanted.service_type == "container":
-            config = found.repository.blob(manifest.config, limit=MAX_CONFIG)
+            config = self._blob(found.repository, manifest.config)
             user = parse_image_config(config, name=f"configuration of {found.what}").user
         container = None if user is None else Container(wanted.storage, user)
         use = Use(wanted.service_name, found.what, container)
@@ -317,7 +322,10 @@ class _Resolver:
         )
         descriptor, data = repository.manifest(str(made.digest))
         document = parse_manifest(data, name=found.what, media_type=descriptor.media_type)
-        return replace(found, repository=repository, descriptor=descriptor, document=document)
+        return replace(
+            found, repository=repository, descriptor=descriptor, document=document,
+            converted=True, body=None,
+        )  # fmt: skip
 
     def _judged(self, found: _Found) -> object:
         """Return the configuration of an image that a machine mounts, by all that is cheap to see.
@@ -334,7 +342,7 @@ class _Resolver:
         """Return the configuration of an image that a machine can use."""
         wanted, document, what = found.wanted, found.document, found.what
         images.CONFIG_SIZE.require(document, what)
-        config = found.repository.blob(document.config, limit=MAX_CONFIG)
+        config = self._blob(found.repository, document.config)
         name = f"configuration of {what}"
         if wanted.service_type == "container":
             parse_image_config(config, name=name)
@@ -380,8 +388,14 @@ class _Resolver:
         if document.config.media_type not in {CONFIG, DOCKER_CONFIG}:
             return None
         images.CONFIG_SIZE.require(document, what)
-        data = repository.blob(document.config, limit=MAX_CONFIG)
+        data = self._blob(repository, document.config)
         return _created(document, parse_json(data, name=f"configuration of {what}"))
+
+    def _blob(self, repository: Repository, config: Descriptor) -> bytes:
+        """Return a configuration, asked for once."""
+        if config.digest not in self._configs:
+            self._configs[config.digest] = repository.blob(config, limit=MAX_CONFIG)
+        return self._configs[config.digest]
 
     def _needs_conversion(self, document: Manifest, what: str, service: str) -> bool:
         """Whether the image has to be converted. Raises: VerificationError (nobody can)."""

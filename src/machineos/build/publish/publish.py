@@ -17,9 +17,10 @@ from machineos.build.publish.plan import prepare
 from machineos.build.publish.source import parse_source
 from machineos.core.files import read_named
 from machineos.document.model.limits import MAX_SOURCE
+from machineos.document.product.artifacts import CERTIFICATE, ROOT_HASH_SIGNATURE, SIGNATURE
 from machineos.document.verify.images import REPOSITORY
 from machineos.errors import AuthError, DigestError, MachineOSError, TransferError
-from machineos.oci.graph.copy import copy_graph
+from machineos.oci.graph.copy import copy_graph, holds
 from machineos.oci.model.reference import check_tag
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.build.publish.cosigned import Cosigned
-    from machineos.build.publish.plan import Plan, Publishing
+    from machineos.build.publish.plan import Image, Plan, Publishing
     from machineos.build.publish.source import Source
+    from machineos.document.product.artifacts import Artifact
     from machineos.document.verify.published import VerifiedInstall
     from machineos.oci.graph.copy import Progress
     from machineos.oci.model.documents import Descriptor
-    from machineos.oci.model.repository import Registry
+    from machineos.oci.model.repository import Registry, Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +122,45 @@ def write(plan: Plan, place: Place, reporting: Reporting, cosigned: Cosigned) ->
     store = place.registry.repository(REPOSITORY)
     for image in plan.images:
         digest = image.descriptor.digest
+        if _there(store, image):
+            reporting.say(f"{image.target.service_name} is at {store.name}:{digest.short}")
+            continue
         reporting.say(f"copy {image.target.service_name} to {store.name}:{digest.short}")
         copy_graph(image.repository, store, str(digest), tag=digest.hex, progress=reporting.copying)
         image.signatures.store(store)
     reporting.say(f"publish {own.name}:{place.tag}")
-    plan.artifacts.certificate.store(own)
-    plan.artifacts.signature.store(own)
+    beside = ((plan.artifacts.certificate, CERTIFICATE), (plan.artifacts.signature, SIGNATURE))
+    for artifact, kind in beside:
+        if not _refers(own, artifact, kind):
+            artifact.store(own)
     cosigned.store(own)
     descriptor = plan.artifacts.install.store(own, tag=place.tag)
     if descriptor.digest != plan.artifacts.install.descriptor.digest:
         raise DigestError(f"{own.name}: stored the manifest as {descriptor.digest}")
     return Published(own.name, place.tag, descriptor, plan.verified, plan.created)
+
+
+def _there(store: Repository, image: Image) -> bool:
+    """Whether the image is there under its name with every blob, and our signatures of it: what
+    lacks one of these, or cannot be asked about, is written as what is not there."""
+    wanted = image.descriptor.digest
+    try:
+        if store.resolve(wanted.hex).digest != wanted:
+            return False
+        if not all(holds(store, blob) for blob in image.blobs):
+            return False
+    except MachineOSError:
+        return False
+    return _refers(store, image.signatures, ROOT_HASH_SIGNATURE)
+
+
+def _refers(store: Repository, artifact: Artifact, kind: str) -> bool:
+    """Whether an artifact is there, and listed with what it refers to: a list can name what a
+    registry has thrown away since."""
+    own, subject = artifact.descriptor.digest, artifact.manifest.subject
+    assert subject is not None  # noqa: S101 (for the type checker)
+    try:
+        listed = store.referrers(subject.digest, artifact_type=kind)
+        return own in {entry.digest for entry in listed} and store.resolve(str(own)).digest == own
+    except MachineOSError:
+        return False

@@ -71,6 +71,11 @@ class Holds(Protocol):
         ...
 
 
+def holds(sink: Repository, blob: Descriptor) -> bool:
+    """Whether a repository has a blob, and relies on it where it can say that."""
+    return sink.holds_blob(blob) if isinstance(sink, Holds) else sink.has_blob(blob.digest)
+
+
 def copy_graph(
     source: Repository,
     sink: Repository,
@@ -186,15 +191,10 @@ class _Copy:
                 self._source, graph.root.descriptor.digest, f"does not refer to {subject}"
             )
 
-    def _holds(self, blob: Descriptor) -> bool:
-        if isinstance(self._sink, Holds):
-            return self._sink.holds_blob(blob)
-        return self._sink.has_blob(blob.digest)
-
     def _blob(self, blob: Descriptor) -> None:
         if self._stop.is_set():
             raise _Stopped("stopped")
-        if self._holds(blob):
+        if holds(self._sink, blob):
             self._note(blobs=1, bytes=blob.size, current=str(blob.digest))
             return
         if isinstance(self._sink, Mounts) and self._sink.mount_blob(blob, self._source):
