@@ -37,6 +37,10 @@ _OTHERS = {
     "application/vnd.cncf.notary.signature": "a signature of Notation is not supported",
 }
 _CERTIFICATE = "dev.sigstore.cosign/certificate"
+_MADE_ANEW = (
+    "what Docker or podman hand over has lost the manifest that was signed: name the image in its "
+    "registry, in a layout, or as oci-archive:FILE"
+)
 _MOST = 64  # signatures that are looked at for one digest
 _SHOWN = 8
 
@@ -57,10 +61,12 @@ def require_signed(
     *,
     bundle: bytes | None = None,
     what: str,
+    kept: bool = True,
 ) -> None:
     """Return when ``key`` has signed one of ``digests``: an index or the manifest chosen from it.
 
-    ``bundle`` is a signature that is not in the repository; ``what`` names the image.
+    ``bundle`` is a signature that is not in the repository; ``what`` names the image; ``kept`` is
+    whether its manifest is the one that was pushed.
     Raises: SignatureError, with what was found instead; TransferError.
     """
     search = _Search(repository, key)
@@ -72,7 +78,9 @@ def require_signed(
     raise SignatureError(
         f"{what}: is not signed by {key.name}" + "".join(f"\n  {why}" for why in reasons),
         hint=f"cosign sign --key KEY IMAGE@{digests[0]} signs it; a signature in a file is named "
-        "by signed-by: {key: KEY.pub, bundle: FILE}",
+        "by signed-by: {key: KEY.pub, bundle: FILE}"
+        if kept
+        else _MADE_ANEW,
     )
 
 

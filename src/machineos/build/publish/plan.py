@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from machineos.build.publish.lock import Lock
-    from machineos.build.publish.source import SignedBy, Source
+    from machineos.build.publish.source import Source
     from machineos.build.recipe.use import Inspects
     from machineos.core.digest import Digest
     from machineos.core.word import RootHash
@@ -259,8 +259,7 @@ class _Resolver:
         if isinstance(document, Index):
             descriptor, data = repository.manifest(str(choose(document, MACHINE, what).digest))
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
-        if wanted.signed_by is not None:
-            self._require_signed(wanted.signed_by, repository, (root, descriptor.digest), what)
+        self._require_signed(wanted, repository, (root, descriptor.digest), what)
         before = self._created(repository, document, what)
         converted = self._needs_conversion(document, what, wanted.service_name)
         found = _Found(wanted, what, repository, descriptor, document, before, converted)
@@ -369,14 +368,19 @@ class _Resolver:
             ) from error
 
     def _require_signed(
-        self, signed_by: SignedBy, repository: Repository, digests: tuple[Digest, ...], what: str
+        self, wanted: ImageTarget, repository: Repository, digests: tuple[Digest, ...], what: str
     ) -> None:
-        """Refuse an image that the key of ``signed_by`` has not signed: the index, or the manifest
-        that was chosen from it. Raises: SignatureError, MissingError, TransferError."""
+        """Refuse an image that the key of ``signed-by`` has not signed, if there is one: the index,
+        or the manifest that was chosen from it. Raises: SignatureError, MissingError,
+        TransferError."""
+        signed_by = wanted.signed_by
+        if signed_by is None:
+            return
         self._say(f"check that {signed_by.key} has signed {what}")
         key = parse_key(self._read(signed_by.key), name=signed_by.key)
         bundle = self._read(signed_by.bundle) if signed_by.bundle else None
-        require_signed(repository, digests, key, bundle=bundle, what=what)
+        kept = wanted.source.keeps_manifest
+        require_signed(repository, digests, key, bundle=bundle, what=what, kept=kept)
 
     def _read(self, name: str) -> bytes:
         if self._read_beside is None:

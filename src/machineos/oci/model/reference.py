@@ -204,6 +204,12 @@ class ImageSource(msgspec.Struct, frozen=True):
             return cls(selector=_named(text, lambda: check_local(body)), way=way)
         raise _fault(text, f"is none of {', '.join(SOURCES)}")
 
+    @property
+    def keeps_manifest(self) -> bool:
+        """Whether the manifest is the one that was pushed, with its digest: what comes by way of
+        Docker's form has one that is made anew."""
+        return self.way in {None, "oci-archive"}
+
     @classmethod
     def _layout(cls, text: str) -> ImageSource:
         body = text.removeprefix("oci:")

@@ -9,6 +9,7 @@ from machineos.build.publish.plan import prepare
 from machineos.build.publish.source import ImageTarget, SignedBy, parse_source
 from machineos.errors import DocumentError, MissingError, SignatureError
 from machineos.oci.model.documents import INDEX, MANIFEST, Descriptor, Index
+from machineos.oci.model.reference import ImageSource
 from unit.build.publish.test_plan import publishing, wanted
 from vectors.cosign import BUNDLE_FILE, DIGEST, IMAGE, KEYS, put_signed
 
@@ -106,6 +107,21 @@ def test_a_bundle_beside_the_manifest() -> None:
         prepared(repository, target(bundle="b.json"))
     with pytest.raises(SignatureError, match=r"target a .*: is not signed by k"):
         prepared(repository, target())
+
+
+@pytest.mark.parametrize("way", ["docker-archive:a.tar", "docker-daemon:a:1", "oci-archive:a.tar"])
+def test_dockers_form_has_lost_what_was_signed(way: str) -> None:
+    repository = MemoryRepository()
+    put_signed(repository, tag="a")
+    source = ImageSource.parse(way)
+
+    class Called(MemoryRepository):
+        def manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+            return repository.manifest("a")
+
+    with pytest.raises(SignatureError) as caught:
+        prepared(Called(), wanted("a", source=source, signed_by=SignedBy("k.pub")))
+    assert ("has lost the manifest" in caught.value.hint) == (source.way != "oci-archive")
 
 
 def test_what_is_refused_before_anything_is_converted() -> None:
