@@ -37,9 +37,20 @@ def tar_box(image: Path, *, size: int, members: int, owners: bool) -> Box:
     files of them; without ``owners``, for a container that has only one, all is root's. Extended
     attributes are lost: before 1.8 it cannot write them.
     """
-    keep = "--preserve" if owners else "--no-preserve-owner --preserve-perms"
+    keep = "--no-preserve-owner --preserve-perms"
+    extract = f"fsck.erofs --extract=/scratch/tree {keep} -d0 /image >&2"
+    if owners:
+        # It gives each file its owner last, and so takes the set-user-id bit away (chown(2)): the
+        # first pass is for the bits alone.
+        extract = (
+            f"{extract} && cd /scratch/tree && "
+            "find . -type f -perm /6000 -printf '%m\\0%p\\0' >/tmp/bits && "
+            "cd / && rm -rf /scratch/tree && "
+            "fsck.erofs --extract=/scratch/tree --preserve -d0 /image >&2 && "
+            "cd /scratch/tree && xargs -0 -r -n2 chmod </tmp/bits"
+        )
     script = (
-        f"fsck.erofs --extract=/scratch/tree {keep} -d0 /image >&2 || {{ "
+        f"{extract} || {{ "
         "case $(stat -f -c '%a %d' /scratch) in '0 '*|*' 0') "
         "echo 'it expands to more than is allowed' >&2;; esac; "
         "grep -q 'special file' /tmp/said && "
@@ -51,7 +62,7 @@ def tar_box(image: Path, *, size: int, members: int, owners: bool) -> Box:
         binds=(Bind(image, "/image"),),
         scratch=(size, members),
         limits=LIMITS,
-        needs=("fsck.erofs", "tar", "stat", "grep"),
+        needs=("fsck.erofs", "tar", "stat", "grep", "find", "xargs", "rm", "chmod"),
     )
 
 
