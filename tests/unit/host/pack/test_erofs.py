@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -68,3 +69,21 @@ def test_more_than_was_allowed_is_not_unpacked(tmp_path: Path) -> None:
         ArchiveError, match=r"(?s)x cannot be unpacked: .*it expands to more than is allowed"
     ):
         unpacked(image, size=1 << 20)
+
+
+@pytest.mark.system
+@pytest.mark.tool("mkfs.erofs")
+@pytest.mark.tool("fsck.erofs")
+def test_set_user_id_bits_are_seen_beside_owners(tmp_path: Path) -> None:
+    """fsck.erofs gives owners after modes, which takes the bits away."""
+    tree = tmp_path / "tree"
+    (tree / "bin").mkdir(parents=True)
+    (tree / "bin/a b").write_text("x")
+    os.chown(tree / "bin/a b", 5, 6)
+    (tree / "bin/a b").chmod(0o4755)
+    argv = erofs.argv_make(tree, tmp_path / "image", epoch=7, owners=True)
+    run(argv, timeout=PATIENCE)
+    plain = unpacked(tmp_path / "image", size=1 << 20)
+    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
+        member = archive.getmember("./bin/a b")
+    assert (member.mode, member.uid, member.gid) == (0o4755, 5, 6)
