@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ import pytest
 from fakes import repository as fakes
 from fakes.layers import AnyLayer, layer_content
 from machineos.build.publish.plan import Defaults, Publishing, with_defaults
-from machineos.build.publish.publish import Place, Published, publish
+from machineos.build.publish.publish import Place, Published, Reporting, publish
 from machineos.build.publish.source import parse_source
 from machineos.core.digest import Checker, Digest
 from machineos.core.word import RootHash
@@ -226,13 +226,14 @@ class World:
         return text.replace("{images}", str(self.images))
 
     def publish(self, text: str = SOURCE, **changes: object) -> Published:
-        """Publish ``text``; ``changes`` are of the publishing or of its place."""
+        """Publish ``text``; ``changes`` are of the publishing, of its place, or who is told."""
         place: dict[str, Any] = {
             "registry": self.registry,
             "name": "machine/install",
             "tag": "1.0.0",
         }
         place |= {key: changes.pop(key) for key in list(changes) if key in place}
+        say = cast("Callable[[str], None]", changes.pop("say", lambda _line: None))
         arguments: dict[str, Any] = {
             "signer": self.authority.publisher,
             "ca_pem": self.authority.pem,
@@ -244,7 +245,7 @@ class World:
             **changes,
         }
         source = parse_source(self.source(text).encode())
-        return publish(Publishing(source, **arguments), Place(**place))
+        return publish(Publishing(source, **arguments), Place(**place), Reporting(say))
 
     def publish_carelessly(
         self, text: str = SOURCE, *, tag: str = "1.0.0", boots: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from machineos.build.foreign.signed import signature_tag
 from machineos.build.publish.plan import Defaults
 from machineos.build.publish.publish import Place, look
 from machineos.core import run
+from machineos.core.digest import Digest
 from machineos.document.product import artifacts
 from machineos.document.verify.images import root_hash_signatures, verify_target
 from machineos.document.verify.published import Fetched, fetch_verified
@@ -297,10 +299,33 @@ class FullDiskError(Exception):
     pass
 
 
+def test_what_is_there_is_not_written_again_and_what_is_lost_is(world: World) -> None:
+    first = world.publish()
+    store, own = (world.registry.repository(name) for name in ("mos", "machine/install"))
+    index, said = (store.path / "index.json").read_bytes(), list[str]()
+    again = world.publish(say=said.append)
+    assert again.descriptor == first.descriptor
+    assert (store.path / "index.json").read_bytes() == index
+    assert any(line.startswith("zot is at ") for line in said), said
+    target = first.verified.install.targets[0]
+    for lost in (store.referrers(target.image)[0].digest, layers_of(store, target.image)[0]):
+        store.blob_path(lost).unlink()
+        world.publish()
+        assert store.blob_path(lost).is_file()
+    assert fetch(world).verified.install.targets == first.verified.install.targets
+    assert own.tags()
+
+
+def layers_of(store: LayoutRepository, image: Digest) -> list[Digest]:
+    document = parse_manifest(store.manifest(str(image))[1], name="image")
+    return [layer.digest for layer in document.layers]
+
+
 def test_the_tag_comes_last(world: World) -> None:
     """Cut the publishing at every write: the tag never names what is not complete."""
     writes = 0
     while True:
+        shutil.rmtree(world.root, ignore_errors=True)  # what is there is not written again
         registry = Cut(world.registry, writes)
         try:
             world.publish(registry=registry)
