@@ -247,6 +247,11 @@ class World:
         source = parse_source(self.source(text).encode())
         return publish(Publishing(source, **arguments), Place(**place), Reporting(say))
 
+    def fetch(self) -> Fetched:
+        """Return what is published as a machine does."""
+        own = self.registry.repository("machine/install")
+        return fetch_verified(own, "1.0.0", ca_pem=self.authority.pem, at=NOW, product=PRODUCT)
+
     def publish_carelessly(
         self, text: str = SOURCE, *, tag: str = "1.0.0", boots: bool = True
     ) -> Descriptor:

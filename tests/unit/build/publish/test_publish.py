@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +15,9 @@ from machineos.build.foreign.signed import signature_tag
 from machineos.build.publish.plan import Defaults
 from machineos.build.publish.publish import Place, look
 from machineos.core import run
-from machineos.core.digest import Digest
 from machineos.document.product import artifacts
 from machineos.document.verify.images import root_hash_signatures, verify_target
-from machineos.document.verify.published import Fetched, fetch_verified
+from machineos.document.verify.published import fetch_verified
 from machineos.errors import (
     AuthError,
     ConflictError,
@@ -37,7 +34,7 @@ from machineos.oci.layout.folder import LayoutRegistry, LayoutRepository
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import INDEX, TITLE, Descriptor, Index, parse_manifest
 from machineos.oci.model.reference import ImageSource
-from machineos.oci.model.repository import Registry, Repository
+from machineos.oci.model.repository import Repository
 from machineos.oci.registry.client import HttpRegistry
 from machineos.trust.verify.roothash import is_signature
 from unit.document.conftest import NOW, PRODUCT, SOURCE, Authority, World, put_image
@@ -55,14 +52,9 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def fetch(world: World) -> Fetched:
-    repository = world.registry.repository("machine/install")
-    return fetch_verified(repository, "1.0.0", ca_pem=world.authority.pem, at=NOW, product=PRODUCT)
-
-
 def test_what_is_published_verifies_and_is_complete(world: World) -> None:
     published = world.publish()
-    fetched = fetch(world)
+    fetched = world.fetch()
     verified = fetched.verified
     assert fetched.verified == published.verified
     assert fetched.descriptor.digest == published.descriptor.digest
@@ -129,7 +121,7 @@ def test_the_time_is_that_of_the_newest_image_or_as_told(world: World) -> None:
     told = datetime(2024, 2, 3, tzinfo=UTC)
     published = world.publish(created=told)
     assert published.created == told
-    assert fetch(world).verified == published.verified
+    assert world.fetch().verified == published.verified
 
 
 def test_an_image_that_does_not_say_when_it_was_made(world: World) -> None:
@@ -141,7 +133,7 @@ def test_an_image_that_does_not_say_when_it_was_made(world: World) -> None:
 def test_a_newer_manifest_takes_the_tag_and_the_older_stays_by_digest(world: World) -> None:
     old = world.publish()
     new = world.publish(SOURCE.replace("1.0.0", "1.0.1"))
-    assert fetch(world).verified == new.verified
+    assert world.fetch().verified == new.verified
     by_digest = fetch_verified(
         world.registry.repository("machine/install"),
         str(old.descriptor.digest),
@@ -293,91 +285,6 @@ def test_a_bad_tag_publishes_nothing(world: World, tag: str) -> None:
     with pytest.raises(DocumentError):
         world.publish(tag=tag)
     assert not world.root.exists()
-
-
-class FullDiskError(Exception):
-    pass
-
-
-def test_what_is_there_is_not_written_again_and_what_is_lost_is(world: World) -> None:
-    first = world.publish()
-    store, own = (world.registry.repository(name) for name in ("mos", "machine/install"))
-    index, said = (store.path / "index.json").read_bytes(), list[str]()
-    again = world.publish(say=said.append)
-    assert again.descriptor == first.descriptor
-    assert (store.path / "index.json").read_bytes() == index
-    assert any(line.startswith("zot is at ") for line in said), said
-    target = first.verified.install.targets[0]
-    for lost in (store.referrers(target.image)[0].digest, layers_of(store, target.image)[0]):
-        store.blob_path(lost).unlink()
-        world.publish()
-        assert store.blob_path(lost).is_file()
-    assert fetch(world).verified.install.targets == first.verified.install.targets
-    assert own.tags()
-
-
-def layers_of(store: LayoutRepository, image: Digest) -> list[Digest]:
-    document = parse_manifest(store.manifest(str(image))[1], name="image")
-    return [layer.digest for layer in document.layers]
-
-
-def test_the_tag_comes_last(world: World) -> None:
-    """Cut the publishing at every write: the tag never names what is not complete."""
-    writes = 0
-    while True:
-        shutil.rmtree(world.root, ignore_errors=True)  # what is there is not written again
-        registry = Cut(world.registry, writes)
-        try:
-            world.publish(registry=registry)
-        except FullDiskError:
-            own = world.registry.repository("machine/install")
-            assert not (own.path / "index.json").exists() or "1.0.0" not in own.tags()
-            writes += 1
-        else:
-            break
-    assert writes > 10
-    assert fetch(world).verified.install.targets
-
-
-class Cut:
-    """A registry in which every write after the first few fails."""
-
-    def __init__(self, registry: Registry, writes: int) -> None:
-        self.registry = registry
-        self.left = [writes]
-        self.name = registry.name
-
-    def repository(self, name: str) -> CutRepository:
-        return CutRepository(self.registry.repository(name), self.left)
-
-
-class CutRepository:
-    """One of its repositories; ``left`` is how many writes still succeed in all of them."""
-
-    def __init__(self, inner: Repository, left: list[int]) -> None:
-        self._inner = inner
-        self._left = left
-        self.name = inner.name
-        self.resolve = inner.resolve
-        self.manifest = inner.manifest
-        self.has_blob = inner.has_blob
-        self.blob = inner.blob
-        self.open_blob = inner.open_blob
-        self.referrers = inner.referrers
-        self.tags = inner.tags
-
-    def _count(self) -> None:
-        if self._left[0] == 0:
-            raise FullDiskError
-        self._left[0] -= 1
-
-    def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
-        self._count()
-        self._inner.put_blob(descriptor, chunks)
-
-    def put_manifest(self, data: bytes, *, media_type: str, tag: str | None = None) -> Descriptor:
-        self._count()
-        return self._inner.put_manifest(data, media_type=media_type, tag=tag)
 
 
 @pytest.mark.tool("openssl")

@@ -25,7 +25,6 @@ from machineos.errors import (
 from machineos.host.kernel.mount import is_mounted
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import FilesystemKind
-from unit.build.publish.test_publish import fetch
 from unit.document.conftest import World
 
 pytestmark = [
@@ -154,7 +153,7 @@ def test_one_wrong_block_shows_nothing(world: World, tmp_path: Path, way: Way) -
 
 
 def carelessly(world: World) -> tuple[LayoutRepository, VerifiedImage]:
-    verified = fetch(world).verified
+    verified = world.fetch().verified
     registry = world.registry.repository("mos")
     assert isinstance(registry, LayoutRepository)
     return registry, verify_image(registry, verified.install.targets[0], verified.publisher)

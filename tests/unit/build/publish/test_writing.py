@@ -1,126 +1,97 @@
-"""Writing a plan: in which order, what is said, and what is checked of the registry."""
+"""Writing what was planned: what is there already, and what is cut off."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 
-import pytest
-
-from fakes.repository import MemoryRegistry, MemoryRepository
-from machineos.build.foreign.signed import signature_tag
-from machineos.build.publish.cosigned import cosign
-from machineos.build.publish.plan import prepare
-from machineos.build.publish.publish import Place, Reporting, publish, write
 from machineos.core.digest import Digest
-from machineos.document.verify.published import fetch_verified
-from machineos.errors import DigestError, DocumentError
-from machineos.oci.graph.copy import Progress
-from machineos.oci.model.documents import Descriptor
-from unit.build.publish.test_plan import image, publishing, wanted
-from unit.document.conftest import NOW, PRODUCT, the_authority
+from machineos.oci.layout.folder import LayoutRepository
+from machineos.oci.model.documents import Descriptor, parse_manifest
+from machineos.oci.model.repository import Registry, Repository
+from unit.document.conftest import World
 
 
-@pytest.fixture
-def images() -> MemoryRepository:
-    made = MemoryRepository("images")
-    image(made, "zot")
-    image(made, "other", b"other")
-    return made
+class FullDiskError(Exception):
+    pass
 
 
-class Recording(MemoryRegistry):
-    """Remembers which manifests were stored where, and how many blobs were there before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.order: list[str] = []
-
-    def repository(self, name: str) -> MemoryRepository:
-        registry = self
-
-        class Recorded(MemoryRepository):
-            def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
-                super().put_blob(descriptor, chunks)
-
-            def put_manifest(
-                self, data: bytes, *, media_type: str, tag: str | None = None
-            ) -> Descriptor:
-                registry.order.append(f"{self.name} {tag and tag[:6]}")
-                return super().put_manifest(data, media_type=media_type, tag=tag)
-
-        return self._repositories.setdefault(name, Recorded(f"memory/{name}"))
+def test_what_is_there_is_not_written_again_and_what_is_lost_is(world: World) -> None:
+    first = world.publish()
+    store, own = (world.registry.repository(name) for name in ("mos", "machine/install"))
+    index, said = (store.path / "index.json").read_bytes(), list[str]()
+    again = world.publish(say=said.append)
+    assert again.descriptor == first.descriptor
+    assert (store.path / "index.json").read_bytes() == index
+    assert any(line.startswith("zot is at ") for line in said), said
+    target = first.verified.install.targets[0]
+    for lost in (store.referrers(target.image)[0].digest, layers_of(store, target.image)[0]):
+        store.blob_path(lost).unlink()
+        world.publish()
+        assert store.blob_path(lost).is_file()
+    assert world.fetch().verified.install.targets == first.verified.install.targets
+    assert own.tags()
 
 
-def test_images_then_proofs_then_the_tag(images: MemoryRepository) -> None:
-    registry = Recording()
-    said: list[str] = []
-    copied: list[Progress] = []
-    published = publish(
-        publishing(images, wanted(), wanted("other")),
-        Place(registry, "machine/install", "1.0.0"),
-        Reporting(said.append, copied.append),
-    )
-    zot, other = images.resolve("zot").digest, images.resolve("other").digest
-    assert registry.order == [
-        f"memory/mos {zot.hex[:6]}",
-        "memory/mos None",
-        f"memory/mos {other.hex[:6]}",
-        "memory/mos None",
-        "memory/machine/install None",
-        "memory/machine/install None",
-        "memory/machine/install sha256",
-        "memory/machine/install 1.0.0",
-    ]
-    assert said == [
-        "find zot at oci:images:zot",
-        "find other at oci:images:other",
-        "sign the manifest",
-        f"copy zot to memory/mos:{zot.short}",
-        f"copy other to memory/mos:{other.short}",
-        "publish memory/machine/install:1.0.0",
-    ]
-    assert copied[-1].blobs == copied[-1].blobs_total
-    assert registry.repository("mos").tags() == tuple(sorted((zot.hex, other.hex)))
-    own = registry.repository("machine/install")
-    assert own.tags() == ("1.0.0", signature_tag(published.descriptor.digest))
-    assert (published.repository, published.tag) == ("memory/machine/install", "1.0.0")
-    assert published.descriptor == own.resolve("1.0.0")
-    assert published.created.year == 2025
-    fetched = fetch_verified(own, "1.0.0", ca_pem=the_authority().pem, at=NOW, product=PRODUCT)
-    assert fetched.verified == published.verified
+def layers_of(store: LayoutRepository, image: Digest) -> list[Digest]:
+    document = parse_manifest(store.manifest(str(image))[1], name="image")
+    return [layer.digest for layer in document.layers]
 
 
-def test_nobody_has_to_listen(images: MemoryRepository) -> None:
-    place = Place(MemoryRegistry(), "machine/install", "1.0.0")
-    first = publish(publishing(images), place)
-    plan = prepare(publishing(images))
-    signature = cosign(plan.artifacts.install.descriptor, the_authority().publisher, place.name)
-    assert write(plan, place, Reporting(), signature) == first
+def test_the_tag_comes_last(world: World) -> None:
+    """Cut the publishing at every write: the tag never names what is not complete."""
+    writes = 0
+    while True:
+        shutil.rmtree(world.root, ignore_errors=True)  # what is there is not written again
+        registry = Cut(world.registry, writes)
+        try:
+            world.publish(registry=registry)
+        except FullDiskError:
+            own = world.registry.repository("machine/install")
+            assert not (own.path / "index.json").exists() or "1.0.0" not in own.tags()
+            writes += 1
+        else:
+            break
+    assert writes > 10
+    assert world.fetch().verified.install.targets
 
 
-def test_a_place_is_checked_when_it_is_named() -> None:
-    for name, tag in (("../x", "1"), ("a", "-"), ("", "1"), ("a", "")):
-        with pytest.raises(DocumentError):
-            Place(MemoryRegistry(), name, tag)
+class Cut:
+    """A registry in which every write after the first few fails."""
+
+    def __init__(self, registry: Registry, writes: int) -> None:
+        self.registry = registry
+        self.left = [writes]
+        self.name = registry.name
+
+    def repository(self, name: str) -> CutRepository:
+        return CutRepository(self.registry.repository(name), self.left)
 
 
-def test_a_registry_that_stores_something_else(images: MemoryRepository) -> None:
-    class Changes(MemoryRegistry):
-        def repository(self, name: str) -> MemoryRepository:
-            class Changed(MemoryRepository):
-                def put_manifest(
-                    self, data: bytes, *, media_type: str, tag: str | None = None
-                ) -> Descriptor:
-                    found = super().put_manifest(data, media_type=media_type, tag=tag)
-                    if tag != "1.0.0":
-                        return found
-                    digest = Digest.of(b"other")
-                    return Descriptor(media_type=media_type, digest=digest, size=found.size)
+class CutRepository:
+    """One of its repositories; ``left`` is how many writes still succeed in all of them."""
 
-            return self._repositories.setdefault(name, Changed(f"memory/{name}"))
+    def __init__(self, inner: Repository, left: list[int]) -> None:
+        self._inner = inner
+        self._left = left
+        self.name = inner.name
+        self.resolve = inner.resolve
+        self.manifest = inner.manifest
+        self.has_blob = inner.has_blob
+        self.blob = inner.blob
+        self.open_blob = inner.open_blob
+        self.referrers = inner.referrers
+        self.tags = inner.tags
 
-    with pytest.raises(DigestError) as caught:
-        publish(publishing(images), Place(Changes(), "machine/install", "1.0.0"))
-    assert caught.value.message == (
-        f"memory/machine/install: stored the manifest as {Digest.of(b'other')}"
-    )
+    def _count(self) -> None:
+        if self._left[0] == 0:
+            raise FullDiskError
+        self._left[0] -= 1
+
+    def put_blob(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+        self._count()
+        self._inner.put_blob(descriptor, chunks)
+
+    def put_manifest(self, data: bytes, *, media_type: str, tag: str | None = None) -> Descriptor:
+        self._count()
+        return self._inner.put_manifest(data, media_type=media_type, tag=tag)
