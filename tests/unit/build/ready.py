@@ -15,6 +15,7 @@ from machineos.build.recipe.filesystem import make_layer
 from machineos.core.digest import Digest
 from machineos.core.run import run
 from machineos.core.word import RootHash
+from machineos.document.rules.bootable import needed
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import FilesystemKind, root_hash_annotations
 from machineos.oci.model.documents import CONFIG, MANIFEST, Descriptor, Manifest
@@ -54,10 +55,18 @@ def packed(folder: Path, kind: FilesystemKind = "squashfs") -> Packed:
 
 @functools.cache
 def noted(note: str) -> Packed:
-    """Return a good layer that differs from those of other notes."""
+    """Return a layer that is good for everything, and differs from those of other notes."""
     with tempfile.TemporaryDirectory() as name:
         folder = tree(Path(name) / "tree")
         (folder / "bin/note").write_text(note)
+        for name, part in (("hostfs", 0), ("bootkit", 0), ("bootkit", 1)):
+            for one in needed(name, part):
+                path = folder / one.path.removeprefix("/")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if one.kind == "folder":
+                    path.mkdir(exist_ok=True)
+                else:
+                    path.write_bytes(b"")
         return packed(folder)
 
 

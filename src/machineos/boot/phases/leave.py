@@ -18,9 +18,8 @@ from machineos.boot.facts import (
 )
 from machineos.boot.steps import IsProgram, Move, Say, SwitchRoot
 from machineos.core.steps import Talk, ask
-from machineos.errors import BootError
+from machineos.document.rules.bootable import INIT, Part, require_root_part
 
-INIT = "/usr/lib/systemd/systemd"
 _KERNEL = (Path("/dev"), Path("/proc"), Path("/sys"), Path("/run"))
 
 
@@ -30,8 +29,8 @@ class _Phase(Phase, frozen=True):
         for source in departure.mounts:
             yield from ask(Move(source, SYSROOT / source.relative_to("/")))
         yield from ask(Say(departure.text))
-        if not (yield from ask(IsProgram(SYSROOT / INIT.removeprefix("/")))):
-            raise BootError(f"the root file system has no {INIT}")
+        there = yield from ask(IsProgram(SYSROOT / INIT.removeprefix("/")))
+        require_root_part(Part("file", INIT), there=there)
         for source in _KERNEL:
             yield from ask(Move(source, SYSROOT / source.relative_to("/")))
         yield from ask(SwitchRoot(SYSROOT, INIT, departure.arguments))

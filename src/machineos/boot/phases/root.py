@@ -26,6 +26,7 @@ from machineos.boot.facts import (
 )
 from machineos.boot.steps import Bind, IsFolder, LoadModules, MakeFolder, MountImage
 from machineos.core.steps import Talk, ask
+from machineos.document.rules.bootable import SHOWN, Part, require_root_part
 from machineos.errors import BootError, MachineOSError
 from machineos.oci.model.atomfs import parse_layer_type
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from machineos.oci.model.atomfs import Layer
 
 MODULES = RUN / "modules"
-# In the volume, and the mount points in the root. The kernel looks for firmware below PID 1's root.
-SHOWN = ("usr/lib/modules", "usr/lib/firmware")
 
 
 def blob_path(store: Path, layer: Layer) -> Path:
@@ -59,9 +58,10 @@ class _Phase(Phase, frozen=True):
         yield from ask(MakeFolder(MODULES))
         yield from _mount(store, bootkit, MODULES)
         for name in SHOWN:
-            if not (yield from ask(IsFolder(SYSROOT / name))):
-                raise BootError(f"the root file system has no folder /{name}")
-            yield from ask(Bind(MODULES / name, SYSROOT / name))
+            inside = name.removeprefix("/")
+            there = yield from ask(IsFolder(SYSROOT / inside))
+            require_root_part(Part("folder", name), there=there)
+            yield from ask(Bind(MODULES / inside, SYSROOT / inside))
         return Facts()
 
 

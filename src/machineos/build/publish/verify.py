@@ -6,6 +6,7 @@ further than a machine does before it stores something: every blob is read to it
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from machineos.build.foreign.signed import signature_tag
@@ -133,8 +134,8 @@ def _uses(
     """Return who has the blob as a layer: images may name it with another type or root hash."""
     found: dict[tuple[str, str], tuple[Descriptor, list[Use]]] = {}
     for image, use in images:
-        for layer in image.layers:
+        for number, layer in enumerate(image.layers):
             if layer.digest == blob:
                 key = layer.media_type, root_hash_of(layer)
-                found.setdefault(key, (layer, []))[1].append(use)
+                found.setdefault(key, (layer, []))[1].append(replace(use, part=number))
     return list(found.values())

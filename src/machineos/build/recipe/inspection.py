@@ -12,9 +12,10 @@ about, and not asked again.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -24,7 +25,9 @@ from machineos.build.recipe.layers import add_file_system
 from machineos.build.recipe.member import Limits, Policy
 from machineos.build.recipe.record import YES
 from machineos.core.files import needing_space
+from machineos.document.model.image import Sight
 from machineos.document.product.image import resolve_user
+from machineos.document.rules.bootable import BOOTABLE, needed
 from machineos.document.rules.layer import layer_name
 from machineos.document.rules.programs import STACK
 from machineos.document.rules.storage import FOLDERS, Tree
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from machineos.build.recipe.record import Question, Record
     from machineos.build.recipe.use import Container, Use
     from machineos.core.digest import Digest
+    from machineos.document.rules.bootable import Part
     from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
 
@@ -72,8 +76,8 @@ class Inspector:
         (what is inside), DocumentError (no such user), DigestError, TransferError, SpaceError,
         MissingToolError.
         """
-        for layer in manifest.layers:
-            self.inspect_layer(repository, layer, (use,))
+        for number, layer in enumerate(manifest.layers):
+            self.inspect_layer(repository, layer, (replace(use, part=number),))
 
     def inspect_layer(self, repository: Repository, layer: Descriptor, uses: Sequence[Use]) -> None:
         """The same of one layer, for all its uses."""
@@ -142,6 +146,8 @@ class Inspector:
             add_file_system(flattener, path, kind, what=what, ids=ids_to_look())
             STACK.require(flattener.programs(), what)
             for use in uses:
+                needs = needed(use.name, use.part)
+                BOOTABLE.require([one for one in needs if not _has(flattener, one)], what)
                 if use.container is not None:
                     require_runnable(flattener, use.container, use.name)
 
@@ -152,6 +158,12 @@ def _require_whole(path: Path, layer: Descriptor, name: str) -> None:
     require_seen(head, name)
     kind, what = layer_type_of(layer).filesystem, f"{name}: {layer_name(layer)}"
     verify_layer(path, kind, root_hash=root_hash_of(layer), what=what)
+
+
+def _has(flattener: Flattener, part: Part) -> bool:
+    if part.kind == "folder":
+        return not flattener.tree.see_folder(part.path).problem
+    return not isinstance(flattener.tree.find_file(part.path, limit=sys.maxsize), Sight)
 
 
 def require_runnable(flattener: Flattener, container: Container, name: str) -> None:
@@ -168,8 +180,10 @@ def _questions(layer: Descriptor, uses: Sequence[Use]) -> list[Question]:
     """Return what is to be proved: that the layer is whole first, then what is inside."""
     about = (RULES, layer_type_of(layer).filesystem, str(layer.digest))
     containers = {use.container for use in uses if use.container is not None}
-    runs = (
+    runs = [
         ("runs", *about, one.user, *sorted(mount.dest for mount in one.mounts))
         for one in containers
-    )
+    ]
+    boots = {(use.name, str(use.part)) for use in uses if needed(use.name, use.part)}
+    runs += [("boots", *about, *one) for one in sorted(boots)]
     return [("whole", *about, str(root_hash_of(layer))), ("vetted", *about), *runs]

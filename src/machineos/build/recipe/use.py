@@ -26,12 +26,13 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The image of the service ``name``, called ``what`` in messages, has the layer; ``container``
-    None is one that is not run."""
+    """The image of the service ``name``, called ``what`` in messages, has the layer as the one of
+    number ``part``; ``container`` None is one that is not run."""
 
     name: str
     what: str
     container: Container | None = None
+    part: int = 0
 
 
 class Inspects(Protocol):

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from machineos.document.rules import (
+    bootable,
     configs,
     handover,
     images,
@@ -53,6 +54,7 @@ RULES: tuple[Rule[Any], ...] = (
     roothash.SIGNED,
     storage.FOLDERS,
     programs.STACK,
+    bootable.BOOTABLE,
     *system.RULES,
     system.FREE,
     system.GIVEN,

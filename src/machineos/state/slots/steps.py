@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from machineos.core.digest import Digest
 from machineos.core.steps import Step
+from machineos.document.rules.bootable import KERNEL, SHIM
 from machineos.errors import BootError, UsageError
 from machineos.host.efi.efibootmgr import BootEntry
 
@@ -28,7 +29,7 @@ STORED, CONFIGURED = "images stored", "configuration stored"
 READ_BACK = "boot files read back"
 PREFIX = "machineos-"
 _SLOT = re.compile(rf"{PREFIX}[a-z0-9]{{1,64}}")
-_SHIM, _KERNEL = "bootkit/shim.efi", "bootkit/kernel.efi"
+_SHIM, _KERNEL = SHIM.removeprefix("/"), KERNEL.removeprefix("/")
 _NEXT = "grubx64.efi"
 
 

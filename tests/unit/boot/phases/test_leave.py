@@ -207,7 +207,7 @@ def test_a_root_without_init() -> None:
                                             "usr/lib/firmware",
                                             "atomfs-store", "proc", "sys", "run"))  # fmt: skip
     made = machine(disks=[system_disk(what=publish_content(hostfs=bare))])
-    assert refusal(made) == "the root file system has no /usr/lib/systemd/systemd"
+    assert refusal(made) == "the root file system: has no file /usr/lib/systemd/systemd"
 
 
 def test_what_comes_along() -> None:

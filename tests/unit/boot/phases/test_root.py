@@ -334,7 +334,7 @@ def test_a_root_without_a_place_for_them(missing: str) -> None:
     places = {"etc", "var", "usr/lib/modules", "usr/lib/firmware"} - {missing}
     bare = image_content("usr/lib/systemd/systemd", folders=tuple(sorted(places)))
     made = machine(disks=[system_disk(what=publish_content(hostfs=bare))])
-    assert refusal(made) == f"the root file system has no folder /{missing}"
+    assert refusal(made) == f"the root file system: has no folder /{missing}"
 
 
 def test_modules_and_firmware_are_seen_in_the_root() -> None:

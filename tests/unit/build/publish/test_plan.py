@@ -495,17 +495,3 @@ def test_an_image_of_another_kind_of_configuration(images: MemoryRepository) -> 
     )
     made = plan(images, converter=Converter(images))
     assert made.created == datetime(2025, 9, 9, tzinfo=UTC)
-
-
-def test_what_cannot_run_is_not_converted_first(images: MemoryRepository) -> None:
-    """A conversion takes minutes; that there is nothing to run is known before."""
-    image(images, "zot", b"tar", kind=TAR, run={"Entrypoint": None})
-
-    class Never:
-        def convert(
-            self, _repository: Repository, reference: str, _mounts: tuple[Mount, ...] | None
-        ) -> tuple[Repository, Descriptor]:
-            raise AssertionError(reference)
-
-    with pytest.raises(DocumentError, match="nothing to run"):
-        plan(images, converter=Never())

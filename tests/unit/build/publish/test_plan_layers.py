@@ -7,9 +7,11 @@ import pytest
 from fakes.layers import head_of, tree_of
 from fakes.repository import MemoryRepository
 from machineos.core.digest import Digest
-from machineos.errors import VerificationError
+from machineos.document.model.install import Mount
+from machineos.errors import DocumentError, VerificationError
 from machineos.oci.model.documents import Descriptor, parse_manifest
 from machineos.oci.model.reference import ImageSource
+from machineos.oci.model.repository import Repository
 from unit.build.publish.test_plan import TAR, Converter, image, plan, wanted
 
 BAD_TREE = head_of(1).ljust(4096, b"\0") + tree_of(2)[:4096]
@@ -69,3 +71,17 @@ def test_of_what_was_converted_the_head_is_judged(images: MemoryRepository) -> N
     assert len(plan(images, converter=Converter(images, layer=BAD_TREE)).images) == 1
     with pytest.raises(VerificationError, match="is not a squashfs image"):
         plan(images, converter=Converter(images, layer=b"hsqs, and no more"))
+
+
+def test_what_cannot_run_is_not_converted_first(images: MemoryRepository) -> None:
+    """A conversion takes minutes; that there is nothing to run is known before."""
+    image(images, "zot", b"tar", kind=TAR, run={"Entrypoint": None})
+
+    class Never:
+        def convert(
+            self, _repository: Repository, reference: str, _mounts: tuple[Mount, ...] | None
+        ) -> tuple[Repository, Descriptor]:
+            raise AssertionError(reference)
+
+    with pytest.raises(DocumentError, match="nothing to run"):
+        plan(images, converter=Never())

@@ -16,13 +16,14 @@ from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.core.word import RootHash
 from machineos.document.model.install import Mount
+from machineos.document.rules.bootable import SHOWN, Part, require_root_part
 from machineos.document.rules.rule import DOCUMENT, Gate
 from machineos.document.rules.storage import KERNEL_FOLDERS
 from machineos.document.state.system import merge, system_file
 from machineos.document.verify.images import verify_target
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import root_hash_annotations
-from machineos.oci.model.documents import MANIFEST, Descriptor, parse_manifest
+from machineos.oci.model.documents import MANIFEST, VERSION_LABEL, Descriptor, parse_manifest
 from machineos.oci.model.repository import Repository
 from unit.build import images, ready
 from unit.build.elf import program
@@ -331,6 +332,23 @@ def looked_into(spoil: Callable[[Path], object], **run: object) -> Attack:
         ready.put(scene.images, "zot", ready.packed(tree), run=run)
 
     return after(put, gates.publish_carelessly, gates.verify_deeply)
+
+
+def no_modules(scene: Scene) -> None:
+    """A root in which the kernel's modules cannot be shown."""
+    tree = ready.tree(scene.folder / "tree", "usr")
+    ready.put(scene.images, "hostfs", ready.packed(tree), run={"Labels": {VERSION_LABEL: "1"}})
+
+
+def publish_looking(scene: Scene) -> None:
+    """The publisher, who looks into every image."""
+    scene.options["inspector"] = gates.inspector(scene)
+    gates.publish_image(scene)
+
+
+def boot_without_modules(_scene: Scene) -> None:
+    """The initrd has mounted such a root."""
+    require_root_part(Part("folder", SHOWN[0]), there=False)
 
 
 def link_data(tree: Path) -> None:

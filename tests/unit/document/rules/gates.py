@@ -169,10 +169,14 @@ def verify_signed(scene: Scene) -> None:
     verify_images(scene.world.registry, fetch(scene).verified, deep=None)
 
 
+def inspector(scene: Scene) -> Inspector:
+    """Return who looks into images."""
+    return Inspector(scene.folder, Record(scene.folder / "proved"))
+
+
 def verify_deeply(scene: Scene) -> None:
     """``mosb manifest verify --deep`` of what is in the registry already."""
-    inspector = Inspector(scene.folder, Record(scene.folder / "proved"))
-    verify_images(scene.world.registry, fetch(scene).verified, deep=inspector)
+    verify_images(scene.world.registry, fetch(scene).verified, deep=inspector(scene))
 
 
 def install(scene: Scene, document: Json) -> None:

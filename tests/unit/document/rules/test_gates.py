@@ -22,9 +22,19 @@ pytestmark = pytest.mark.early
 
 TOOLS = [pytest.mark.tool(name) for name in ("mksquashfs", "sqfs2tar", "veritysetup")]
 # What somebody has to look into an image for that is ready made.
-INSIDE = {"image-folders", "image-stack", "config-user-files", "config-user-known"}
+INSIDE = {
+    "image-folders",
+    "image-stack",
+    "config-user-files",
+    "config-user-known",
+    "image-bootable",
+}
 EVERYTHING = [
-    pytest.param(gate, rule.name, marks=TOOLS if gate == "verify" and rule.name in INSIDE else ())
+    pytest.param(
+        gate,
+        rule.name,
+        marks=TOOLS if gate in {"publish", "verify"} and rule.name in INSIDE else (),
+    )
     for rule in RULES
     for gate in rule.gates
 ]
