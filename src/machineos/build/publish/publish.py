@@ -9,6 +9,7 @@ Invariant: the same input gives the same bytes; publishing it again changes noth
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -20,7 +21,7 @@ from machineos.document.model.limits import MAX_SOURCE
 from machineos.document.product.artifacts import CERTIFICATE, ROOT_HASH_SIGNATURE, SIGNATURE
 from machineos.document.verify.images import REPOSITORY
 from machineos.errors import AuthError, DigestError, MachineOSError, TransferError
-from machineos.oci.graph.copy import copy_graph, holds
+from machineos.oci.graph.copy import WORKERS, copy_graph, holds
 from machineos.oci.model.reference import check_tag
 
 if TYPE_CHECKING:
@@ -120,9 +121,11 @@ def write(plan: Plan, place: Place, reporting: Reporting, cosigned: Cosigned) ->
     """Write all of a plan; the tag moves last. Raises: TransferError, DigestError, SpaceError."""
     own = place.registry.repository(place.name)
     store = place.registry.repository(REPOSITORY)
-    for image in plan.images:
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="publish") as pool:
+        there = list(pool.map(lambda image: _there(store, image), plan.images))
+    for image, is_there in zip(plan.images, there, strict=True):
         digest = image.descriptor.digest
-        if _there(store, image):
+        if is_there:
             reporting.say(f"{image.target.service_name} is at {store.name}:{digest.short}")
             continue
         reporting.say(f"copy {image.target.service_name} to {store.name}:{digest.short}")
