@@ -53,6 +53,10 @@ class AnyLayer:
     def __init__(self) -> None:
         self.known: set[tuple[Digest, Use]] = set()
 
+    def packed(self, manifest: Manifest) -> bool:
+        """Nothing is packed again."""
+        return bool(manifest.layers)
+
     def inspect(self, repository: Repository, manifest: Manifest, use: Use) -> None:
         """Look at no layer: what is near was looked at."""
         self.known.update((layer.digest, use) for layer in manifest.layers)

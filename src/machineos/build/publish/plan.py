@@ -31,7 +31,7 @@ from machineos.document.product.artifacts import (
 )
 from machineos.document.product.image import check_image_config, parse_image_config
 from machineos.document.rules import images, publisher
-from machineos.document.rules.product import BOOTS
+from machineos.document.rules.product import BOOTS, NEEDED
 from machineos.document.rules.storage import FOLDERS
 from machineos.document.rules.subject import declared
 from machineos.document.verify.layers import require_mountable
@@ -294,7 +294,7 @@ class _Resolver:
     def _ready(self, found: _Found) -> _Found:
         """Return the image as it can be mounted, converted where it cannot be as it is."""
         wanted, manifest = found.wanted, found.document
-        if found.converted:
+        if found.converted or (self._converter is not None and self._is_foreign(found)):
             return self._convert(found)
         user = None
         if wanted.service_type == "container":
@@ -309,6 +309,12 @@ class _Resolver:
                 raise
             return self._convert(found)  # which makes the folders that every container needs
         return found
+
+    def _is_foreign(self, found: _Found) -> bool:
+        """Whether somebody else packed what a machine's kernel would parse; root and boot files
+        are the product's own."""
+        ours = self._inspector.packed(found.document)
+        return found.wanted.service_name not in NEEDED and not ours
 
     def _convert(self, found: _Found) -> _Found:
         wanted = found.wanted

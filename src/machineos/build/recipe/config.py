@@ -51,10 +51,13 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(body)
 
 
-def parse_config(data: bytes, *, name: str) -> tuple[ImageConfig, tuple[Digest, ...]]:
+def parse_config(
+    data: bytes, *, name: str, ready: bool = False
+) -> tuple[ImageConfig, tuple[Digest, ...]]:
     """Return the configuration in ``data`` and its ``diff_ids``: the digest of each layer unpacked.
 
-    Raises: DocumentError.
+    A ``ready`` image has a layer that its root hash says all of, and needs none. Raises:
+    DocumentError.
     """
     body = parse_json(data, name=name, limit=MAX_CONFIG)
     if not isinstance(body, dict):
@@ -71,6 +74,8 @@ def parse_config(data: bytes, *, name: str) -> tuple[ImageConfig, tuple[Digest, 
     run = _read_run(body.get("config"), faults)
     rootfs = body.get("rootfs")
     ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if ids is None and ready:
+        ids = []
     if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
         faults.append(Fault("rootfs.diff_ids", 0, "is missing or not a list of digests"))
     config = ImageConfig(

@@ -39,7 +39,8 @@ class Conversion(Unpacking):
     """What to make of an image.
 
     ``clock`` tells which times are in the future; ``mounts`` is what a container of it will have
-    mounted, for which there must be folders (None: nothing is known of them).
+    mounted, for which there must be folders (None: nothing is known of them). ``packed`` says of a
+    ready image that we packed it ourselves: a file system of anybody else is packed again.
     """
 
     clock: Clock = field(kw_only=True)
@@ -47,6 +48,7 @@ class Conversion(Unpacking):
     platform: Platform = field(default=MACHINE, kw_only=True)
     kind: FilesystemKind = field(default="squashfs", kw_only=True)
     mounts: tuple[Mount, ...] | None = field(default=None, kw_only=True)
+    packed: Callable[[Manifest], bool] = field(default=lambda _: False, kw_only=True)
 
 
 def require_image(manifest: Manifest, name: str) -> None:

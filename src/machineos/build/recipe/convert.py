@@ -1,10 +1,11 @@
 """Any OCI image becomes one with a single layer that the kernel can check block by block.
 
 Invariant: the same image, epoch and kind give the same digest (docs/adr/0003 has the one
-exception: times in the future). An image that already is one verity layer comes out as it went in,
-byte for byte, after every block and every member of it was checked, unless it breaks what is
-promised of all (set-user-id bits) or lacks the folders that a container needs: then it is packed
-again. Why one layer: docs/adr/0003; what becomes of ready ones: 0032.
+exception: times in the future). An image that already is one verity layer and was packed here comes
+out as it went in, byte for byte, after every block and every member of it was checked, unless it
+breaks what is promised of all (set-user-id bits) or lacks the folders that a container needs. Of
+anybody else it is packed again: no kernel parses what a stranger wrote. Why one layer:
+docs/adr/0003; what becomes of ready ones: 0032, 0034.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from machineos.build.recipe.config import ImageConfig, parse_config
 from machineos.build.recipe.conversion import (
@@ -35,7 +38,7 @@ from machineos.document.model.limits import MAX_CONFIG
 from machineos.document.product.image import check_image_config, parse_image_config
 from machineos.document.rules.programs import STACK
 from machineos.document.rules.storage import KERNEL_FOLDERS
-from machineos.host.pack.caller import ids_to_look, own_ids
+from machineos.host.pack.caller import container_ids, ids_to_look, own_ids
 from machineos.oci.graph.platform import choose
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import Index, parse_document, parse_manifest
@@ -93,17 +96,27 @@ def convert_image(
         with _spooled(conversion, work) as flattener:
             add_file_system(flattener, path, kind, what=what, ids=ids_to_look())
             STACK.require(flattener.programs(), f"image {image}")
-            if not _must_change(flattener, conversion.mounts):
+            if conversion.packed(manifest) and not _must_change(flattener, conversion.mounts):
                 _require_mounts(making, flattener, body, name)
                 return _copied(making, manifest, data, body, path)
-            config, diff_ids = parse_config(body, name=name)
-            require_usable(config, diff_ids, manifest, name)
             if kind == "squashfs":
                 _tell_stripped(flattener, image, conversion)
-                return _made(making, config, flattener)
+                return _made(making, _ready_config(body, name, conversion), flattener)
         # Of an EROFS the owners are seen only with subordinate ids.
-        with flattened(source, manifest, conversion, work=work, image=image) as (config, flattener):
-            return _made(making, config, flattener)
+        with _spooled(conversion, work) as flattener:
+            ids = container_ids(f"{image}: packing its EROFS again")
+            add_file_system(flattener, path, kind, what=what, ids=ids, owners=True)
+            _tell_stripped(flattener, image, conversion)
+            return _made(making, _ready_config(body, name, conversion), flattener)
+
+
+def _ready_config(body: bytes, name: str, conversion: Conversion) -> ImageConfig:
+    """Return the configuration of an image that may say little of itself."""
+    config, _ = parse_config(body, name=name, ready=True)
+    system, architecture = conversion.platform
+    return msgspec.structs.replace(
+        config, os=config.os or system, architecture=config.architecture or architecture
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,12 +114,18 @@ class Inspector:
                 for one in inside:
                     self.record.note(one)
 
+    def packed(self, manifest: Manifest) -> bool:
+        """Whether all layers of an image were packed here, by our own record: what a kernel parses
+        of them was written by nobody else (docs/adr/0034)."""
+        return all(self.record.answer(packing(layer)) == YES for layer in manifest.layers)
+
     def note_packed(self, manifest: Manifest, *, vetted: bool) -> None:
         """Keep of an image that it was packed here, ``vetted`` of what came in archives."""
         for layer in manifest.layers:
             questions = _questions(layer, ())
             for one in questions if vetted else questions[:1]:
                 self.record.note(one)
+            self.record.note(packing(layer))
 
     @contextmanager
     def _file(
@@ -174,6 +180,11 @@ def require_runnable(flattener: Flattener, container: Container, name: str) -> N
     tree = Tree(lambda path: flattener.tree.see_folder(path).problem, container.mounts)
     FOLDERS.require(tree, f"image {name}")
     resolve_user(container.user, flattener.see_file, image=name)
+
+
+def packing(layer: Descriptor) -> Question:
+    """Return the question whether a layer was packed here."""
+    return ("packed", str(layer.digest), str(root_hash_of(layer)))
 
 
 def _questions(layer: Descriptor, uses: Sequence[Use]) -> list[Question]:

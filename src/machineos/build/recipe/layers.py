@@ -91,13 +91,15 @@ def add_file_system(
     *,
     what: str,
     ids: Ids,
+    owners: bool = False,
     overlay: bool = False,
 ) -> None:
     """Add what is in the file system ``image``, named ``what`` in messages; ``overlay``: there are
     layers below, from which its whiteouts take something away.
 
-    It is taken apart in a container with ``ids``, which has no network and sees only the image. In
-    one with a single id, of an EROFS the owners are not seen. Raises: ArchiveError,
+    It is taken apart in a container with ``ids``, which has no network and sees only the image. Of
+    an EROFS the ``owners`` are seen only when asked for, which takes more than one id, and then not
+    the set-user-id bits: fsck.erofs 1.5 sets both in the wrong order. Raises: ArchiveError,
     MissingToolError.
     """
     left = flattener.left
@@ -108,7 +110,7 @@ def add_file_system(
             image,
             size=min(left.expanded, _memory()),
             members=left.members,
-            owners=ids.count > 1,
+            owners=owners,
         )
     )
     with boxed_output(box, ids, problem=f"{what}: is not a whole {kind}") as plain:
@@ -134,7 +136,9 @@ def _add_filesystem(
         os.fchmod(file.fileno(), 0o644)  # for the ids that take it apart
         path = Path(file.name)
         verify_layer(path, kind.filesystem, root_hash=root_hash, what=what)
-        add_file_system(flattener, path, kind.filesystem, what=what, ids=ids, overlay=True)
+        add_file_system(
+            flattener, path, kind.filesystem, what=what, ids=ids, owners=True, overlay=True
+        )
 
 
 def _memory() -> int:

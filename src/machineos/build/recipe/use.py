@@ -38,6 +38,10 @@ class Use:
 class Inspects(Protocol):
     """Looks into layers that are ready made. Raises: see ``Inspector``."""
 
+    def packed(self, manifest: Manifest) -> bool:
+        """Whether all layers of an image were packed here."""
+        ...
+
     def inspect(self, repository: Repository, manifest: Manifest, use: Use) -> None:
         """Look at every layer of an image."""
         ...

@@ -277,6 +277,7 @@ def convert(
             platform=wanted,
             kind=layer_type,
             policy=Policy(setuid=setuid),
+            packed=inspecting.inspector(watch.say).packed,
             progress=watch.say,
         )
         sink = LayoutRepository(image_shape.layout_folder(layout), writable=True)

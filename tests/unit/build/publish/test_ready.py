@@ -17,6 +17,7 @@ from machineos.build.recipe.inspection import Inspector
 from machineos.build.recipe.member import Policy
 from machineos.build.recipe.record import Record
 from machineos.core.clock import SystemClock
+from machineos.core.digest import Digest
 from machineos.document.model.install import Mount
 from machineos.document.verify.images import VerifiedImage
 from machineos.errors import (
@@ -72,7 +73,13 @@ class Bench:
     ) -> tuple[LayoutRepository, Descriptor]:
         """Convert as publishing does."""
         sink = LayoutRepository(self.folder / "converted", writable=True)
-        asked = Conversion(self.folder, clock=SystemClock(), epoch=0, mounts=mounts)
+        asked = Conversion(
+            self.folder,
+            clock=SystemClock(),
+            epoch=0,
+            mounts=mounts,
+            packed=self.inspector.packed,
+        )
         return sink, convert_image(repository, reference, sink, asked)
 
     def publish(self, text: str = PARTIAL, **more: object) -> Published:
@@ -100,13 +107,32 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> dict[FilesystemKind, rea
 
 
 @pytest.mark.parametrize("kind", ready.KINDS)
-def test_a_good_one_passes_byte_for_byte(
+def test_a_good_one_of_ours_passes_byte_for_byte(
     bench: Bench, layers: dict[FilesystemKind, ready.Packed], kind: FilesystemKind
 ) -> None:
     made = ready.put(bench.images, "zot", layers[kind])
-    assert bench.publish().verified.install.targets[0].image == made.digest
+    _, data = bench.images.manifest(str(made.digest))
+    manifest = parse_manifest(data, name="m", media_type=made.media_type)
+    bench.inspector.note_packed(manifest, vetted=False)
+    assert bench.publish(converter=bench).verified.install.targets[0].image == made.digest
     assert bench.convert(bench.images, "zot", None)[1].digest == made.digest
     assert len(bench.verify()) == 1
+
+
+@pytest.mark.parametrize("kind", ["squashfs", pytest.param("erofs", marks=pytest.mark.root)])
+def test_a_file_system_of_anybody_else_is_packed_again(
+    bench: Bench, layers: dict[FilesystemKind, ready.Packed], kind: FilesystemKind
+) -> None:
+    """A machine's kernel parses what we wrote; what an image says of itself counts for nothing."""
+    given = ready.put(bench.images, "zot", layers[kind])
+    published = bench.publish(converter=bench).verified.install.targets[0].image
+    assert published != given.digest
+    converted, made = bench.convert(bench.images, "zot", None)
+    assert published == made.digest
+    _, data = converted.manifest(str(made.digest))
+    (layer,) = parse_manifest(data, name="m", media_type=made.media_type).layers
+    assert layer.digest != Digest.of(layers[kind].content)
+    assert bench.publish(converter=bench).verified.install.targets[0].image == made.digest
 
 
 @pytest.mark.parametrize(("kind", "name"), ready.VARIANTS)
@@ -242,7 +268,14 @@ def test_set_user_id_bits_of_a_ready_layer(bench: Bench, kind: FilesystemKind) -
     def convert(setuid: Literal["keep", "strip", "refuse"]) -> Descriptor:
         sink = LayoutRepository(bench.folder / setuid, writable=True)
         policy = Policy(setuid=setuid)
-        asked = Conversion(bench.folder, clock=SystemClock(), epoch=0, kind=kind, policy=policy)
+        asked = Conversion(
+            bench.folder,
+            clock=SystemClock(),
+            epoch=0,
+            kind=kind,
+            policy=policy,
+            packed=lambda _: True,
+        )
         return convert_image(bench.images, "zot", sink, asked, tag="t")
 
     assert convert("keep").digest == given.digest
@@ -251,7 +284,12 @@ def test_set_user_id_bits_of_a_ready_layer(bench: Bench, kind: FilesystemKind) -
     assert convert("strip").digest != given.digest
     made = LayoutRepository(bench.folder / "strip", writable=True)
     again = Conversion(
-        bench.folder, clock=SystemClock(), epoch=0, kind=kind, policy=Policy(setuid="refuse")
+        bench.folder,
+        clock=SystemClock(),
+        epoch=0,
+        kind=kind,
+        policy=Policy(setuid="refuse"),
+        packed=lambda _: True,
     )
     assert convert_image(made, "t", made, again).digest == made.resolve("t").digest
     assert bench.publish().verified.install.targets[0].image == given.digest

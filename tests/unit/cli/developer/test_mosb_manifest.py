@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 from fakes.randomness import FixedRandomness
 from machineos.build.publish.schema import schema, schema_bytes
 from machineos.build.publish.source import SourceTarget, _Document
+from machineos.build.recipe.inspection import packing
+from machineos.build.recipe.record import Record
 from machineos.cli.developer.mosb_manifest import manifest
 from machineos.core import run
 from machineos.core.clock import SystemClock
@@ -33,7 +35,14 @@ from machineos.errors import (
 )
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import root_hash_annotations
-from machineos.oci.model.documents import CONFIG, INDEX, MANIFEST, Descriptor, Manifest
+from machineos.oci.model.documents import (
+    CONFIG,
+    INDEX,
+    MANIFEST,
+    Descriptor,
+    Manifest,
+    parse_manifest,
+)
 from machineos.trust.keys.keyset import add_project, create_keyset, find_project
 from unit.build import ready
 from unit.build.images import put
@@ -105,6 +114,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put_image(keyset.root / "hostfs/oci", "hostfs", "v0.1.0")
     put_image(keyset.root / "bootkit/oci", "bootkit-squashfs")
     put_image(home / "images", "zot")
+    images = LayoutRepository(home / "images", writable=True)
+    _, data = images.manifest("zot")
+    for layer in parse_manifest(data, name="zot").layers:  # as if this user had built it
+        Record(home / ".cache/machineos/proved").note(packing(layer))
     return home
 
 
