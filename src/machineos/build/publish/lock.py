@@ -41,13 +41,14 @@ class Builder(msgspec.Struct, frozen=True):
 
 
 class LockedImage(msgspec.Struct, frozen=True):
-    """What one ``source`` was: the digest of its manifest or index, and what it was built of where
-    that is known."""
+    """What one ``source`` was: the digest of its manifest or index, whether whoever locked it had
+    ``packed`` it, and what it was built of where that is known."""
 
     source: str
     digest: Digest
     inputs: tuple[Input, ...] = ()
     packages: tuple[str, ...] = ()
+    packed: bool = False
 
 
 class Lock(msgspec.Struct, frozen=True):
@@ -62,8 +63,13 @@ class Lock(msgspec.Struct, frozen=True):
 
     def digest_of(self, target: ImageTarget) -> Digest | None:
         """Return which image the source of ``target`` was, None for one that is not in the lock."""
+        found = self.image_of(target)
+        return None if found is None else found.digest
+
+    def image_of(self, target: ImageTarget) -> LockedImage | None:
+        """Return what the lock has of the source of ``target``, None for nothing."""
         name = name_of(target)
-        return next((image.digest for image in self.images if image.source == name), None)
+        return next((image for image in self.images if image.source == name), None)
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -144,7 +150,7 @@ def _differences(old: Lock, new: Lock) -> Iterator[str]:
         elif before.digest != image.digest:
             yield moved(image.source, before.digest, image.digest)
         elif before != image:
-            yield f"{image.source} is the same image, but its record of inputs is another"
+            yield f"{image.source} is the same image, but what is known of it is not the same"
     for source in known:
         yield f"{source} is in the lock, but not in the manifest"
 
@@ -185,6 +191,8 @@ def _lines(lock: Lock) -> Iterator[str]:
     for image in lock.images:
         yield f"  - source: {_text(image.source)}"
         yield f"    digest: {_text(str(image.digest))}"
+        if image.packed:
+            yield "    packed: true"
         if image.inputs:
             yield "    inputs:"
         for item in image.inputs:

@@ -20,8 +20,10 @@ from machineos.build.publish.lock import (
 from machineos.build.recipe.inputsfile import read_inputs
 from machineos.core.files import read_named, write_atomic
 from machineos.core.run import perform
+from machineos.document.rules.publisher import has_tar_layers
 from machineos.errors import MissingError, MissingToolError
 from machineos.host.pack import squashfs, verity
+from machineos.oci.model.documents import Manifest, parse_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,10 +61,15 @@ def make_lock(
     open_source: Callable[[ImageSource], Repository],
     builder: Builder,
     say: Callable[[str], None] = lambda _line: None,
+    *,
+    packed: Callable[[Manifest], bool],
+    old: Lock | None = None,
 ) -> Lock:
     """Return the lock of ``targets`` as their sources answer now, each source once.
 
     What an image was built of is looked for where ``mosb image build`` leaves it, in a layout.
+    ``packed`` says of an image whether it was packed here; what an ``old`` lock says of the same
+    image stays, since not every machine knows it.
     Raises: MissingError, TransferError, DocumentError, VerificationError.
     """
     found: dict[str, LockedImage] = {}
@@ -72,9 +79,16 @@ def make_lock(
             continue
         say(f"find {target.service_name} at {target.source}")
         repository = open_source(target.source)
-        descriptor, _ = repository.manifest(target.source.selector)
+        descriptor, data = repository.manifest(target.source.selector)
+        document = parse_document(data, name=name, media_type=descriptor.media_type)
+        ours = isinstance(document, Manifest) and not has_tar_layers(document) and packed(document)
+        before = None if old is None else old.image_of(target)
+        if before is not None and before.digest == descriptor.digest:
+            ours = ours or before.packed
         made_of = read_inputs(repository, descriptor.digest)
-        found[name] = LockedImage(name, descriptor.digest, made_of.inputs, made_of.packages)
+        found[name] = LockedImage(
+            name, descriptor.digest, made_of.inputs, made_of.packages, packed=ours
+        )
     return Lock(builder, tuple(found.values()))
 
 

@@ -312,8 +312,9 @@ class _Resolver:
 
     def _is_foreign(self, found: _Found) -> bool:
         """Whether somebody else packed what a machine's kernel would parse; root and boot files
-        are the product's own."""
-        ours = self._inspector.packed(found.document)
+        are the product's own. Where there is a lock it says so, the same on every machine."""
+        locked = None if self._lock is None else self._lock.image_of(found.wanted)
+        ours = self._inspector.packed(found.document) if locked is None else locked.packed
         return found.wanted.service_name not in NEEDED and not ours
 
     def _convert(self, found: _Found) -> _Found:

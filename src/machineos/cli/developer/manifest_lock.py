@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from machineos.cli import app, options
-from machineos.cli.developer import keysets, progress
+from machineos.cli.developer import inspecting, keysets, progress
 from machineos.cli.developer import manifest_shape as shape
 from machineos.cli.developer.opener import Opener
 from machineos.errors import ConflictError, MissingError, UsageError
@@ -90,7 +90,10 @@ def lock(
     if check and old is None:
         raise _missing(path)
     with progress.shown(plain=as_json) as watch, Opener(reach, watch.say) as opener:
-        new = make_lock(targets, opener.source, this_builder(), watch.say)
+        new = make_lock(
+            targets, opener.source, this_builder(), watch.say,
+            packed=inspecting.inspector(watch.say).packed, old=old,
+        )  # fmt: skip
     changes, tools = _compared(old, new, skip_bootkit=skip_bootkit)
     written = not check and write_lock(path, new)
     if as_json:
@@ -132,7 +135,10 @@ def for_publish(
     path = lock_path(file)
     old = None if mode == "off" else load_lock(path)
     if mode == "update":
-        new = make_lock(targets, opener.source, this_builder(), say)
+        new = make_lock(
+            targets, opener.source, this_builder(), say,
+            packed=inspecting.inspector(say).packed, old=old,
+        )  # fmt: skip
         lines = differences(old, new) if old is not None else ()
         write_lock(path, new)
         _say_all(say, lines)

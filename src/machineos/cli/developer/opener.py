@@ -117,7 +117,6 @@ class Opener:
             epoch=self.epoch or 0,
             progress=self.say,
             mounts=mounts,
-            packed=inspecting.inspector(self.say).packed,
         )
         made = convert_image(repository, reference, sink, conversion)
         inspecting.note_packed(sink, {reference: made}, vetted=True)

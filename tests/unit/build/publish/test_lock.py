@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from machineos.build.publish.lock import (
     Builder,
@@ -27,7 +28,7 @@ from machineos.build.recipe.inputsfile import keep_inputs
 from machineos.core.digest import Digest
 from machineos.errors import ConflictError, DocumentError, MachineOSError, MissingError
 from machineos.oci.layout.folder import LayoutRepository
-from machineos.oci.model.documents import Descriptor
+from machineos.oci.model.documents import Descriptor, Manifest
 from machineos.oci.model.reference import ImageSource
 from machineos.oci.model.repository import Repository
 from unit.document.conftest import SOURCE, World, open_layout, put_image
@@ -66,7 +67,7 @@ def test_no_bytes_get_past_the_reader_but_as_a_fault(data: bytes) -> None:
 
 def test_a_lock_is_one_fact_a_line() -> None:
     made = (Input("web", "import", "app.py", TWO), Input("base", "debian", "trixie 20260101"))
-    image = LockedImage("oci:out:web", ONE, made, ("bash 5.2", "zlib1g 1:1.3"))
+    image = LockedImage("oci:out:web", ONE, made, ("bash 5.2", "zlib1g 1:1.3"), packed=True)
     assert (
         Lock(BUILDER, (image,)).to_bytes().decode()
         == f"""\
@@ -79,6 +80,7 @@ builder:
 images:
   - source: "oci:out:web"
     digest: "{ONE}"
+    packed: true
     inputs:
       - {{stage: "web", kind: import, name: "app.py", digest: "{TWO}"}}
       - {{stage: "base", kind: debian, name: "trixie 20260101"}}
@@ -146,7 +148,7 @@ def test_differences_name_what_moved() -> None:
     assert differences(old, old) == ()
     assert differences(old, new) == (
         f"a is now {TWO}, the lock has {ONE}",
-        "c is the same image, but its record of inputs is another",
+        "c is the same image, but what is known of it is not the same",
         "d is not in the lock",
         "b is in the lock, but not in the manifest",
     )
@@ -166,8 +168,12 @@ def targets(world: World, text: str = SOURCE) -> tuple[ImageTarget, ...]:
     return with_defaults(parse_source(world.source(text).encode()).targets, world.defaults)
 
 
+def nothing(_manifest: Manifest) -> bool:
+    return False
+
+
 def lock(world: World) -> Lock:
-    return make_lock(targets(world), open_layout, BUILDER)
+    return make_lock(targets(world), open_layout, BUILDER, packed=nothing)
 
 
 def test_a_lock_names_no_place_of_this_machine_for_the_keyset(world: World) -> None:
@@ -178,6 +184,16 @@ def test_a_lock_names_no_place_of_this_machine_for_the_keyset(world: World) -> N
     for image, tag in zip(made.images, ("zot", "hostfs", "bootkit"), strict=True):
         assert image.digest == repository.resolve(tag).digest
     assert name_of(targets(world)[0]) == names[0]
+
+
+def test_who_packed_an_image_stays_in_the_lock(world: World) -> None:
+    first = make_lock(targets(world), open_layout, BUILDER, packed=lambda _: True)
+    assert all(image.packed for image in first.images)
+    assert not any(image.packed for image in lock(world).images)
+    again = make_lock(targets(world), open_layout, BUILDER, packed=nothing, old=first)
+    assert again == first
+    other = Lock(BUILDER, tuple(replace(image, digest=ONE) for image in first.images))
+    assert make_lock(targets(world), open_layout, BUILDER, packed=nothing, old=other) == lock(world)
 
 
 def test_a_source_that_two_targets_have_is_asked_once(world: World) -> None:
@@ -191,7 +207,7 @@ def test_a_source_that_two_targets_have_is_asked_once(world: World) -> None:
         opened.append(str(source))
         return LayoutRepository(world.images)
 
-    made = make_lock(targets(world, text), counting, BUILDER)
+    made = make_lock(targets(world, text), counting, BUILDER, packed=nothing)
     assert len(made.images) == 3
     assert len(opened) == 3
 
@@ -274,7 +290,7 @@ def test_a_registry_is_asked_for_no_tag_unless_somebody_wants_to_know(world: Wor
         return open_layout(source) if source.folder else cast("Repository", asked)
 
     wanted = targets(world, text)
-    made = make_lock(wanted, opened, BUILDER)
+    made = make_lock(wanted, opened, BUILDER, packed=nothing)
     assert made.images[0].source == "docker://registry.example/zot:1"
     assert asked.references == ["1"]
     asked.references.clear()

@@ -209,3 +209,50 @@ def test_two_machines_publish_the_same_bytes(mosb: Mosb, tmp_path: Path) -> None
     indexes = [sorted((place / "registry").rglob("index.json")) for place in places]
     for one, two in zip(*indexes, strict=True):
         assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.system
+@pytest.mark.root
+@pytest.mark.tool("mksquashfs")
+@pytest.mark.tool("veritysetup")
+@pytest.mark.tool("sqfs2tar")
+def test_who_packed_an_image_is_in_the_lock(mosb: Mosb, tmp_path: Path) -> None:
+    """Only one of two machines has the record that it packed the image: both publish the same."""
+    homes, places = [mosb.home, tmp_path / "somebody"], [tmp_path / "a", tmp_path / "b"]
+    shutil.copytree(mosb.home, homes[1])
+    places[0].mkdir()
+    text = (mosb.home / "manifest.yaml").read_text()
+    (places[0] / "manifest.yaml").write_text(
+        text.replace(f"oci:{mosb.home}/images", "oci:images").replace("images:zot", "images:own")
+    )
+    (places[0] / "stacker.yaml").write_text(
+        "own:\n  from: {type: scratch}\n  imports: [{path: manifest.yaml, dest: /etc/x}]\n"
+        "  entrypoint: [/etc/x]\n"
+    )
+
+    def at(place: Path, home: Path, *words: str) -> str:
+        argv = [sys.executable, "-c", CODE, *words]
+        return run(argv, timeout=PATIENCE, cwd=place, env={"HOME": str(home)}).text
+
+    at(places[0], homes[0], "image", "build", "--layout", "oci:images")
+    at(places[0], homes[0], "manifest", "lock", *PROJECT, "manifest.yaml")
+    locked = (places[0] / "manifest.lock").read_text()
+    assert locked.count("    packed: true\n") == 1
+    shutil.copytree(places[0], places[1])
+    built = str(LayoutRepository(places[0] / "images").resolve("own").digest)
+
+    def images() -> set[str]:
+        return {
+            json.loads(publish_elsewhere(place, home, umask=0o022, zone="UTC", cache=""))[
+                "install"
+            ]["targets"][0]["digest"]
+            for place, home in zip(places, homes, strict=True)
+        }
+
+    assert images() == {built}
+    at(places[1], homes[1], "manifest", "lock", *PROJECT, "manifest.yaml")
+    assert (places[1] / "manifest.lock").read_text() == locked  # though it does not know it itself
+    for place in places:
+        (place / "manifest.lock").write_text(locked.replace("    packed: true\n", ""))
+    (again,) = images()
+    assert again != built
