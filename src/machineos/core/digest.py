@@ -117,3 +117,8 @@ class Checker:
             self.update(chunk)
             yield chunk
         self.finish()
+
+
+def is_digest(text: str) -> bool:
+    """Whether a reference names what it means by its digest: no tag may look so."""
+    return text.startswith(("sha256:", "sha512:"))

@@ -16,7 +16,13 @@ from machineos.document.verify.images import (
 )
 from machineos.document.verify.layers import require_mountable
 from machineos.document.verify.published import Fetched, fetch_verified
-from machineos.errors import AuthError, MachineOSError, MissingError, VerificationError
+from machineos.errors import (
+    DocumentError,
+    MachineOSError,
+    SpaceError,
+    StalledError,
+    VerificationError,
+)
 from machineos.install.steps import Inspected, Signatures
 from machineos.oci.graph.copy import copy_graph
 from machineos.oci.model.atomfs import root_hash_of
@@ -108,7 +114,9 @@ def _first_good(
     for name in image_places(place.name):
         try:
             found = read(registry.repository(name))
-        except (MissingError, AuthError, VerificationError) as error:
+        except (StalledError, SpaceError):
+            raise
+        except MachineOSError as error:  # whatever is wrong at one place hides nothing of another
             refusals.append(error)
         else:
             if is_good(found):
@@ -116,5 +124,5 @@ def _first_good(
             others.append(found)
     if others:
         return others[0]  # for the caller to refuse
-    there = [error for error in refusals if isinstance(error, VerificationError)]
+    there = [error for error in refusals if isinstance(error, VerificationError | DocumentError)]
     raise (there or refusals)[0]

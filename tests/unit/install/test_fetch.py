@@ -9,6 +9,7 @@ import pytest
 from fakes.repository import MemoryRegistry
 from machineos.build.publish.verify import verify_images
 from machineos.document.verify.published import fetch_verified
+from machineos.errors import AuthError, DocumentError, Fault, TransferError
 from machineos.install import fetch
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.place import Place
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machineos.document.verify.published import Fetched
+    from machineos.errors import MachineOSError
     from machineos.oci.model.repository import Registry
     from unit.document.conftest import World
 
@@ -90,6 +92,39 @@ def test_an_image_that_somebody_else_signed_elsewhere_hides_nothing(world: World
     stranger = Place.parse("h.example/other/install:1.0.0", plain_http=False)
     found = fetch.inspect_image(registry, stranger, seen.install.targets[0], seen.publisher)
     assert found.signatures == ()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransferError("HTTP 400: NAME_INVALID", status=400),
+        TransferError("HTTP 500", status=500),
+        AuthError("HTTP 403", status=403),
+        DocumentError("referrers", [Fault("manifests", 0, "is no list")]),
+    ],
+)
+def test_what_is_wrong_with_the_top_hides_nothing(world: World, error: MachineOSError) -> None:
+    registry = MemoryRegistry()
+    world.publish(registry=Below(registry, "acme"), name="install")
+    place = Place.parse("h.example/acme/install:1.0.0", plain_http=False)
+    seen = fetched(registry, place.name, world).verified
+    for target in seen.install.targets:
+        found = fetch.inspect_image(Broken(registry, error), place, target, seen.publisher)
+        assert found.signatures
+
+
+class Broken:
+    """A registry that answers with an error about what is at its top."""
+
+    def __init__(self, registry: Registry, error: MachineOSError) -> None:
+        self._registry = registry
+        self._error = error
+        self.name = registry.name
+
+    def repository(self, name: str) -> Repository:
+        if name == "mos":
+            raise self._error
+        return self._registry.repository(name)
 
 
 def test_where_images_are_looked_for() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from machineos.core.digest import Digest
+from machineos.core.digest import Digest, is_digest
 from machineos.errors import DocumentError, Fault, MachineOSError, MissingError
 from machineos.oci.model.documents import REF_NAME
 from machineos.oci.model.reference import DEFAULT_TAG, Reference
@@ -45,6 +45,8 @@ def _meant(listed: Sequence[Named], selector: str) -> list[int]:
     places = range(len(listed))
     if selector.startswith("@"):
         return [at for at in places if at == int(selector[1:])]
+    if is_digest(selector):  # and no name, whatever the archive says
+        return [at for at in places if listed[at].identity == selector]
     if selector:
         return [at for at in places if selector in (listed[at].identity, *listed[at].names)]
     return [at for at in places if listed[at].names] or list(places)

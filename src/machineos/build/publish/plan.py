@@ -36,7 +36,13 @@ from machineos.document.rules.storage import FOLDERS
 from machineos.document.rules.subject import declared
 from machineos.document.verify.layers import require_mountable
 from machineos.document.verify.published import verify_install
-from machineos.errors import ArchiveError, ConflictError, MachineOSError, MissingError
+from machineos.errors import (
+    ArchiveError,
+    ConflictError,
+    DigestError,
+    MachineOSError,
+    MissingError,
+)
 from machineos.oci.graph.platform import choose
 from machineos.oci.model.atomfs import root_hash_of
 from machineos.oci.model.documents import (
@@ -257,7 +263,7 @@ class _Resolver:
         root = descriptor.digest
         document = parse_document(data, name=what, media_type=descriptor.media_type)
         if isinstance(document, Index):
-            descriptor, data = repository.manifest(str(choose(document, MACHINE, what).digest))
+            descriptor, data = _exactly(repository, choose(document, MACHINE, what).digest, what)
             document = parse_manifest(data, name=what, media_type=descriptor.media_type)
         self._require_signed(wanted, repository, (root, descriptor.digest), what)
         before = self._created(repository, document, what)
@@ -367,7 +373,7 @@ class _Resolver:
             except MachineOSError as error:
                 raise error.about(what) from error
         try:
-            return repository.manifest(str(locked))
+            return _exactly(repository, locked, what)
         except MissingError as error:
             raise MissingError(
                 f"{what}: the image that manifest.lock has is not there: {error.message}",
@@ -421,6 +427,19 @@ class _Resolver:
         for layer in layers:
             root_hash = root_hash_of(layer)
             yield layer.digest, root_hash, self._signer.sign_root_hash(root_hash)
+
+
+def _exactly(repository: Repository, digest: Digest, what: str) -> tuple[Descriptor, bytes]:
+    """Return the manifest with that digest, on which a signature or a lock relies.
+
+    Raises: what the repository raises; DigestError (it answers with another one).
+    """
+    descriptor, data = repository.manifest(str(digest))
+    if descriptor.digest != digest:
+        raise DigestError(
+            f"{what}: asked for {digest}, {repository.name} gives {descriptor.digest}"
+        )
+    return descriptor, data
 
 
 def _check_hardware(wanted: Hardware, document: Manifest, what: str) -> None:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from machineos.core.digest import Digest
+from machineos.core.digest import Digest, is_digest
 from machineos.errors import DocumentError, Fault, MachineOSError, MissingError
 from machineos.oci.model.documents import (
     INDEX_TYPES,
@@ -75,8 +75,11 @@ class LayoutReader(ABC):
         more. Raises: MissingError, DigestError."""
 
     def resolve(self, reference: str) -> Descriptor:
-        """Return the descriptor of a tag or digest. Raises: MissingError, DocumentError."""
+        """Return the descriptor of a tag or digest: what looks like a digest is one, whatever an
+        index calls its entries. Raises: MissingError, DocumentError."""
         index = self._index()
+        if is_digest(reference):
+            return self._by_digest(index, Digest.parse(reference))
         tagged = [
             entry for entry in index.manifests if entry.annotations.get(REF_NAME) == reference
         ]
@@ -86,8 +89,6 @@ class LayoutReader(ABC):
             )
         if tagged:
             return plain(tagged[0])
-        if reference.startswith(("sha256:", "sha512:")):
-            return self._by_digest(index, Digest.parse(reference))
         raise MissingError(f"{self.name}: no tag {reference[:128]!r}", hint=known_tags(index))
 
     def manifest(self, reference: str) -> tuple[Descriptor, bytes]:

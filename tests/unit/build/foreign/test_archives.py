@@ -207,6 +207,10 @@ def test_the_images_of_a_layout(tmp_path: Path) -> None:
     }.items():
         with oci(path, selector) as repository:
             assert repository.resolve(selector) == wanted
+    index = tmp_path / "l/index.json"
+    index.write_text(index.read_text().replace('"b"', f'"{first.digest}"'))
+    with oci(pack(tmp_path / "l", tmp_path / "evil.tar"), str(first.digest)) as repository:
+        assert repository.resolve(str(first.digest)) == first
     with pytest.raises(DocumentError, match="holds 2 images") as caught, oci(path):
         pass
     assert caught.value.hint == "say which one, as :NAME: a, again, b"

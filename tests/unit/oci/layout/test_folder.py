@@ -171,6 +171,16 @@ def test_names_of_other_tools_are_names(layout: LayoutRepository) -> None:
         assert layout.resolve(source.selector) == image.root
 
 
+def test_what_looks_like_a_digest_is_no_name(layout: LayoutRepository) -> None:
+    """Whoever wrote the layout could else give another image for the one that was signed."""
+    good, evil = put_image(layout, "good"), put_image(layout, "evil", (b"evil",))
+    index = layout.path / "index.json"
+    index.write_text(index.read_text().replace('"evil"', f'"{good.root.digest}"'))
+    assert layout.resolve(str(good.root.digest)).digest == good.root.digest
+    assert layout.manifest(str(good.root.digest))[0].digest == good.root.digest
+    assert evil.root.digest != good.root.digest
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
