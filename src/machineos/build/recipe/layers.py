@@ -98,9 +98,8 @@ def add_file_system(
     layers below, from which its whiteouts take something away.
 
     It is taken apart in a container with ``ids``, which has no network and sees only the image. Of
-    an EROFS the ``owners`` are seen only when asked for, which takes more than one id, and then not
-    the set-user-id bits: fsck.erofs 1.5 sets both in the wrong order. Raises: ArchiveError,
-    MissingToolError.
+    an EROFS the ``owners`` are seen only when asked for, which takes more than one id. Raises:
+    ArchiveError, MissingToolError.
     """
     left = flattener.left
     box = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -76,6 +77,22 @@ def test_a_user_builds_what_root_builds(tmp_path: Path, kind: str) -> None:
     assert {path.stat().st_uid for path in blobs.iterdir()} == {54321}
     (tree,) = (tmp_path / "home/.cache/machineos/image").glob("stages-700000/*/tree/a")
     assert (tree.stat().st_uid, tree.stat().st_gid) == (700033, 700034)
+
+
+def test_a_squashfs_of_anybody_is_packed_again_without_subordinate_ids(tmp_path: Path) -> None:
+    """It is taken apart in a container with one id, which is enough to see all of it."""
+    (tmp_path / "root").mkdir()
+    prepare(tmp_path / "root")
+    digest_as_root(tmp_path / "root")
+    home = user(tmp_path, subuid="nobody:1:65536")
+    shutil.copytree(tmp_path / "root/oci", home / "a")
+    as_user(tmp_path, *mosb("image", "convert", "oci:a:web", "--tag", "t", "--layout", "oci:b"))
+    listed = as_user(
+        tmp_path, "sh", "-c", "sqfs2tar $(ls -S b/blobs/sha256/* | head -n 1) | tar -tvf -"
+    )
+    rows = [line.split() for line in listed.text.splitlines()]
+    owners = {row[-1]: row[1] for row in rows}
+    assert (owners["a"], owners["b"], owners["etc/other"]) == ("33/34", "1000/65534", "7/8")
 
 
 def test_converting_what_takes_a_folder_of_files(tmp_path: Path) -> None:
