@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from machineos.document.verify.published import Fetched
     from machineos.errors import MachineOSError
-    from machineos.oci.model.repository import Registry
+    from machineos.oci.model.repository import Registry, Repository
     from unit.document.conftest import World
 
 
