@@ -320,8 +320,13 @@ class _Resolver:
         """Whether somebody else packed what a machine's kernel would parse; root and boot files
         are the product's own. Where there is a lock it says so, the same on every machine."""
         locked = None if self._lock is None else self._lock.image_of(found.wanted)
-        ours = self._inspector.packed(found.document) if locked is None else locked.packed
-        return found.wanted.service_name not in NEEDED and not ours
+        if found.wanted.service_name in NEEDED:
+            return False
+        ours = self._inspector.packed(found.document)
+        if locked is not None and locked.packed and not ours:
+            name = found.wanted.service_name
+            self._say(f"take {name} as it is: manifest.lock says that who wrote it packed it")
+        return not (ours if locked is None else locked.packed)
 
     def _convert(self, found: _Found) -> _Found:
         wanted = found.wanted

@@ -159,15 +159,18 @@ TREE = b"".join(
 CODE = "from machineos.cli.developer.mosb import main; main()"
 
 
-def publish_elsewhere(place: Path, home: Path, *, umask: int, zone: str, cache: str) -> str:
-    """Publish on what may as well be another machine; return what was printed."""
+def publish_elsewhere(
+    place: Path, home: Path, *, umask: int, zone: str, cache: str, told: bool = False
+) -> str:
+    """Publish on what may as well be another machine; return what was printed, or ``told``."""
     command = f'umask {umask:03o}; cd "$1"; shift; exec "$@"'
     environ = {"HOME": str(home), "TZ": zone, "XDG_CACHE_HOME": cache, "LANG": "C"}
     argv = [
         "sh", "-c", command, "sh", str(place), sys.executable, "-c", CODE, "manifest", "publish",
         "--json", *PROJECT, "--repo", "oci:registry", *NAME, "--locked", "manifest.yaml",
     ]  # fmt: skip
-    return run(argv, timeout=PATIENCE, env=environ).text
+    ended = run(argv, timeout=PATIENCE, env=environ)
+    return ended.stderr.decode() if told else ended.text
 
 
 @pytest.mark.system
@@ -250,6 +253,8 @@ def test_who_packed_an_image_is_in_the_lock(mosb: Mosb, tmp_path: Path) -> None:
         }
 
     assert images() == {built}
+    said = publish_elsewhere(places[1], homes[1], umask=0o022, zone="UTC", cache="", told=True)
+    assert "manifest.lock says that who wrote it packed it" in said
     at(places[1], homes[1], "manifest", "lock", *PROJECT, "manifest.yaml")
     assert (places[1] / "manifest.lock").read_text() == locked  # though it does not know it itself
     for place in places:
