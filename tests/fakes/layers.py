@@ -64,11 +64,10 @@ class AnyLayer:
     def inspect_layer(self, repository: Repository, layer: Descriptor, uses: Sequence[Use]) -> None:
         """Look at one layer."""
         with repository.open_blob(layer) as chunks:
-            self.look(repository, layer, chunks, uses)
+            self.look(layer, chunks, uses)
 
     def look(
         self,
-        repository: Repository,
         layer: Descriptor,
         chunks: Iterator[bytes],
         uses: Sequence[Use],

@@ -115,7 +115,7 @@ def _require_whole(
                 if number:
                     inspector.inspect_layer(store, layer, uses)
                 else:
-                    inspector.look(store, layer, chunks, uses)
+                    inspector.look(layer, chunks, uses)
             except (DigestError, TransferError):
                 raise  # it is damaged, which is said of the blob
             except MachineOSError as error:

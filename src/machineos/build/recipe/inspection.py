@@ -17,7 +17,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from machineos.build.recipe.filesystem import verify_layer
 from machineos.build.recipe.flatten import Flattener
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from machineos.build.recipe.record import Question, Record
     from machineos.build.recipe.use import Container, Use
-    from machineos.core.digest import Digest
     from machineos.document.rules.bootable import Part
     from machineos.oci.model.documents import Descriptor, Manifest
     from machineos.oci.model.repository import Repository
@@ -49,15 +48,6 @@ if TYPE_CHECKING:
 # Goes up when a rule about the content of layers gets stricter: what is in a record counts no more.
 RULES = "1"
 _BUFFER = 1 << 20
-
-
-@runtime_checkable
-class Files(Protocol):
-    """A repository whose blobs are files here."""
-
-    def blob_path(self, digest: Digest) -> Path:
-        """Return where the blob is."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +73,7 @@ class Inspector:
         """The same of one layer, for all its uses."""
         if not self.knows(layer, uses):
             with repository.open_blob(layer) as chunks:
-                self.look(repository, layer, chunks, uses)
+                self.look(layer, chunks, uses)
 
     def knows(self, layer: Descriptor, uses: Sequence[Use]) -> bool:
         """Whether all of it was proved before."""
@@ -91,12 +81,11 @@ class Inspector:
 
     def look(
         self,
-        repository: Repository,
         layer: Descriptor,
         chunks: Iterator[bytes],
         uses: Sequence[Use],
     ) -> None:
-        """Look at a layer whose bytes are ``chunks``, opened in ``repository``, for all its uses.
+        """Look at a layer whose bytes are ``chunks``, for all its uses.
 
         What is known is not read. Raises: see ``inspect``.
         """
@@ -104,7 +93,7 @@ class Inspector:
             return
         what = f"{uses[0].what}: {layer_name(layer)}"
         self.say(f"look into {what}")
-        with needing_space(self.work), self._file(repository, layer, chunks) as path:
+        with needing_space(self.work), self._file(chunks) as path:
             whole, *inside = _questions(layer, uses)
             if self.record.answer(whole) != YES:
                 _require_whole(path, layer, uses[0].what)
@@ -128,15 +117,9 @@ class Inspector:
             self.record.note(packing(layer))
 
     @contextmanager
-    def _file(
-        self, repository: Repository, layer: Descriptor, chunks: Iterable[bytes]
-    ) -> Iterator[Path]:
-        """Yield a file with the bytes of a layer, all of them checked against its digest."""
-        if isinstance(repository, Files):
-            for _ in chunks:
-                pass
-            yield repository.blob_path(layer.digest)
-            return
+    def _file(self, chunks: Iterable[bytes]) -> Iterator[Path]:
+        """Yield a file of our own with the bytes of a layer: what lies in somebody's layout may be
+        a link, unreadable for other ids, or change."""
         with tempfile.NamedTemporaryFile(dir=self.work, prefix="layer-") as file:
             for chunk in chunks:
                 file.write(chunk)

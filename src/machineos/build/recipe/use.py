@@ -52,7 +52,6 @@ class Inspects(Protocol):
 
     def look(
         self,
-        repository: Repository,
         layer: Descriptor,
         chunks: Iterator[bytes],
         uses: Sequence[Use],

@@ -16,6 +16,7 @@ from machineos.build.recipe.convert import convert_image
 from machineos.build.recipe.inspection import Inspector
 from machineos.build.recipe.member import Policy
 from machineos.build.recipe.record import Record
+from machineos.build.recipe.use import Use
 from machineos.core.clock import SystemClock
 from machineos.core.digest import Digest
 from machineos.document.model.install import Mount
@@ -117,6 +118,23 @@ def test_a_good_one_of_ours_passes_byte_for_byte(
     assert bench.publish(converter=bench).verified.install.targets[0].image == made.digest
     assert bench.convert(bench.images, "zot", None)[1].digest == made.digest
     assert len(bench.verify()) == 1
+
+
+@pytest.mark.parametrize("kind", ready.KINDS)
+def test_a_layer_that_is_a_link_or_for_its_owner_alone_is_looked_into(
+    bench: Bench, layers: dict[FilesystemKind, ready.Packed], kind: FilesystemKind
+) -> None:
+    """Bazel writes the first, a strict umask the second."""
+    made = ready.put(bench.images, "zot", layers[kind])
+    _, data = bench.images.manifest(str(made.digest))
+    (layer,) = parse_manifest(data, name="m", media_type=made.media_type).layers
+    blob = bench.images.blob_path(layer.digest)
+    blob.rename(bench.folder / "real")
+    (bench.folder / "real").chmod(0o600)
+    blob.symlink_to(bench.folder / "real")
+    linked = LayoutRepository(bench.world.images, links=True)
+    bench.inspector.inspect_layer(linked, layer, [Use("zot", "image zot")])
+    assert bench.inspector.knows(layer, [Use("zot", "image zot")])
 
 
 @pytest.mark.parametrize("kind", ["squashfs", pytest.param("erofs", marks=pytest.mark.root)])
