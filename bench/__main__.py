@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bench import answers, boot, conversion, copies, demo, foreign
+from bench import answers, boot, conversion, copies, demo, foreign, recipes
 from bench.report import Row, markdown, raw
 from bench.workspace import TOP, Bench, facts, load
 from machineos.core.clock import SystemClock
@@ -25,10 +25,22 @@ _SINGLE: dict[str, Callable[[Bench], Row]] = {
     "again": foreign.again,
     "convert": conversion.convert,
     "origins": foreign.origin,
+    "user": recipes.user,
     "cli": answers.cli,
     "demo": demo.demo,
 }
-NAMES = ("publish", "pull", "push", "again", "convert", "origins", *boot.ROWS, "cli", "demo")
+NAMES = (
+    "publish",
+    "pull",
+    "push",
+    "again",
+    "convert",
+    "origins",
+    "user",
+    *boot.ROWS,
+    "cli",
+    "demo",
+)
 _LONG = ("demo",)
 
 

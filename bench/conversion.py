@@ -32,7 +32,7 @@ _SALT, _UUID = "5a" * 32, "5a5a5a5a-5a5a-4a5a-9a5a-5a5a5a5a5a5a"
 
 def convert(bench: Bench) -> Row:
     """Convert a Debian root: one tar layer, not compressed."""
-    archive, tree = _small(bench) if bench.quick else (debian.archive(bench), debian.tree(bench))
+    archive, tree = small(bench) if bench.quick else (debian.archive(bench), debian.tree(bench))
     layout = _image(bench, archive)
     size = archive.stat().st_size / 1e6
 
@@ -94,7 +94,7 @@ def _image(bench: Bench, archive: Path) -> Path:
     return folder
 
 
-def _small(bench: Bench) -> tuple[Path, Path]:
+def small(bench: Bench) -> tuple[Path, Path]:
     """Return an archive of our own source, and the tree in it."""
     tree, archive = bench.fresh("small"), bench.fresh("small.tar")
     tree.mkdir()
