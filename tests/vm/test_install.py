@@ -23,6 +23,7 @@ from machineos.document.between.medium import (
     CA_CERTIFICATE,
     CA_KEY,
     CA_SIGNATURE,
+    INDEX_FILE,
     INSTALL_KEY,
     INTEGRITY_KEY,
 )
@@ -111,28 +112,31 @@ def secrets(bench: Bench, device: bytes) -> dict[str, str]:
 
 
 @pytest.fixture
-def installer(live: Guest, bench: Bench) -> Installer:
-    """Run the installer's command on the spare disk, and expect that it refuses."""
+def installer(live: Guest, bench: Bench) -> Iterator[Installer]:
+    """Run the installer's command on the spare disk, and expect that it refuses. What the initrd of
+    an install medium leaves is put there, the medium's own file too."""
+    live.must("mkdir -p /run/machineos/medium")
+    live.put(b"{}", f"/run/machineos/medium/{INDEX_FILE}")
     live.put(SERVICE, "/run/installer.py")
     device = live.must("cat /run/machineos/trust/device.pem").encode()
     live.put(json.dumps(secrets(bench, device)).encode(), "/run/secrets.json")
     unit = "systemd-run --quiet --pipe --wait -p KeyringMode=shared"
 
     def refuses(source: str, disk: str = "vdb") -> list[str]:
-        where = f"--disk {disk}" if disk else ""
-        line = f"{unit} python3 /run/installer.py install --plain-http {where} {source} 2>&1"
+        line = f"{unit} python3 /run/installer.py install --plain-http --disk {disk} {source} 2>&1"
         done = live.sh(line, timeout=BOOT)
         assert done.status not in {0, 1, 126, 127}, done.output
         assert "Traceback" not in done.output
         assert "writing to disk" not in done.output
-        if disk:
+        if disk != "vda":
             assert (
                 live.must(f"od -An -v -tx1 -N 4194304 /dev/{disk} | tr -d ' 0\\n' | wc -c") == "0"
             )
         live.sh("umount /run/machineos/stage")
         return done.output.splitlines()
 
-    return refuses
+    yield refuses
+    live.must("rm -r /run/machineos/medium")
 
 
 def place(registry: FakeRegistry, name: str = NAME) -> str:
@@ -262,5 +266,5 @@ def test_a_disk_that_is_too_small(installer: Installer, registry: FakeRegistry) 
     assert "are needed" in installer(place(registry), "vdc")[-1]
 
 
-def test_which_disk_has_to_be_said(installer: Installer, registry: FakeRegistry) -> None:
-    assert "several disks" in " ".join(installer(place(registry), "")[-2:])
+def test_the_disk_of_the_running_system(installer: Installer, registry: FakeRegistry) -> None:
+    assert "disk vda is in use" in " ".join(installer(place(registry), "vda")[-2:])
