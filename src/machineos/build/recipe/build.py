@@ -67,7 +67,7 @@ from machineos.oci.model.architecture import architecture
 from machineos.oci.registry.access import Access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from machineos.build.recipe.recipe import Recipe
     from machineos.build.recipe.veritylayer import VerityLayer
@@ -166,7 +166,7 @@ class _Builder:
         with tempfile.TemporaryDirectory(dir=self._settings.cache, prefix="stage-") as name:
             work = Path(name)
             base = source.make(work)
-            self._fill(stage, work, [item[0] for item in gathered], base)
+            self._fill(stage, work, gathered, base)
             meta = Meta(config=configure(stage, base))
             write_atomic(work / "stage.json", msgspec.json.encode(meta))
             shutil.rmtree(work / "run", ignore_errors=True)
@@ -230,16 +230,23 @@ class _Builder:
         write_atomic(meta_path, msgspec.json.encode(LayerMeta.of(layer)))
         return layer
 
-    def _fill(self, stage: Stage, work: Path, sources: list[Path], base: ImageConfig) -> None:
+    def _fill(
+        self, stage: Stage, work: Path, gathered: list[tuple[Path, str]], base: ImageConfig
+    ) -> None:
         tree = work / "tree"
         epoch = self._settings.epoch
         seen = work / "run"
         (seen / "imports").mkdir(parents=True)
-        for item, source in zip(stage.imports, sources, strict=True):
+        taken = work / "taken"
+        taken.mkdir()
+        for number, (item, (path, digest)) in enumerate(zip(stage.imports, gathered, strict=True)):
+            source = taken / str(number)
+            importing.take(path, digest, source, epoch=epoch, ids=self._ids)
             if item.dest:
                 importing.place(source, item, tree, epoch=epoch, ids=self._ids)
             else:
                 importing.show(source, item.name, seen, epoch=epoch, ids=self._ids)
+        shutil.rmtree(taken)
         if stage.run:
             self._say(stage, "running its script")
             script = Script(
@@ -319,18 +326,24 @@ class _Builder:
             raise MissingError(f"archive {base.url} is not a file", hint=f"looked at {path}")
 
         def make(work: Path) -> ImageConfig:
-            self._unpack(path, base.url, work, policy=Policy())
+            self._unpack(path, base.url, work, policy=Policy(), digest=digest)
             return new_config(platform.machine())
 
         return _Source(f"tar {digest}", make)
 
-    def _unpack(self, path: Path, what: str, work: Path, *, policy: Policy) -> None:
+    def _unpack(
+        self, path: Path, what: str, work: Path, *, policy: Policy, digest: str = ""
+    ) -> None:
         with tempfile.TemporaryFile(dir=work, buffering=1 << 20) as spool:
             flattener = Flattener(spool, limits=self._settings.limits, policy=policy)
             with path.open("rb") as file:
-                chunks = iter(lambda: file.read(_CHUNK), b"")
+                chunks: Iterator[bytes] = iter(lambda: file.read(_CHUNK), b"")
+                if digest:
+                    chunks = importing.unchanged(chunks, digest, path)
                 with uncompressed(chunks, work=work, what=what) as (_, plain):
                     flattener.add(plain, what=what)
+                for _rest in chunks:  # to the end, where the digest is checked
+                    pass
             flattener.write(work / "tree", self._ids)
 
     def _image(self, stage: Stage, base: ImageBase) -> _Source:

@@ -1,7 +1,8 @@
 """``import`` of a recipe: files beside it, files from the web, files of other stages.
 
-Invariant: what a script sees at ``/stacker`` is exactly what its digests, and so the key of
-the stage in the cache, were computed from.
+Invariant: what a script sees at ``/stacker``, and what is put in place, is exactly what its
+digests, and so the key of the stage in the cache, were computed from: what is used is a copy of
+ours (``take``), or a stream that is hashed again (``unchanged``).
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING
 from machineos.build.recipe.placement import Placement, resolve_in
 from machineos.build.recipe.stage import path_in_stage
 from machineos.build.recipe.stageplan import check_import
-from machineos.errors import MissingError, PolicyError, VerificationError
+from machineos.errors import DigestError, MissingError, PolicyError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from machineos.build.recipe.stage import Import
@@ -78,6 +79,27 @@ def digest_of(path: Path) -> str:
     else:
         raise VerificationError(f"{path} is neither a file nor a folder")
     return hasher.hexdigest()
+
+
+def take(path: Path, digest: str, target: Path, *, epoch: int, ids: Ids) -> None:
+    """Copy what was gathered at ``path`` with ``digest`` to ``target``, in a folder of ours; from
+    there it is used. Raises: DigestError, when it is not the same any more."""
+    copy(path, target, epoch=epoch, ids=ids)
+    if digest_of(target) != digest:
+        raise _changed(path)
+
+
+def unchanged(chunks: Iterable[bytes], digest: str, path: Path) -> Iterator[bytes]:
+    """Yield ``chunks`` of the file that was gathered at ``path`` with the sha256 ``digest``.
+
+    Raises at their end: DigestError, when it is not the same any more.
+    """
+    hasher = hashlib.sha256()
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
+    if hasher.hexdigest() != digest:
+        raise _changed(path)
 
 
 def copy(source: Path, target: Path, *, epoch: int, ids: Ids) -> None:
@@ -142,3 +164,9 @@ def beneath(base: Path, path: str, allowed: Sequence[Path] = ()) -> Path:
             hint=f"if the recipe may read what is there: --allow-folder {folder}",
         )
     return found
+
+
+def _changed(path: Path) -> DigestError:
+    return DigestError(
+        f"{path} changed while the recipe was built", hint="build again when nobody writes it"
+    )

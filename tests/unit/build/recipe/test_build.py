@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -245,6 +246,24 @@ def test_an_archive_is_vetted_and_its_checksum_checked(base: Path) -> None:
     text = f"a: {{from: {{type: tar, url: base.tar, hash: '{'1' * 64}'}}}}\n"
     with pytest.raises(DigestError, match=r"base\.tar: sha256 is \w+, the recipe says 1111"):
         run_build(base, text)
+
+
+def test_what_changes_between_its_check_and_its_use_is_not_used(base: Path) -> None:
+    """Opening the base stands for the minutes that it takes."""
+    put(layout(base / "images"), member("f", b"1") + END, tag="v1")
+    digest = hashlib.sha256((base / "hello").read_bytes()).hexdigest()
+
+    def open_image(_url: str) -> tuple[Repository, str]:
+        (base / "hello").write_text("evil")
+        return layout(base / "images"), "v1"
+
+    for more in ("", ", dest: /got"):
+        (base / "hello").write_text("hi ")
+        item = f"{{path: hello, hash: {digest}{more}}}"
+        text = f"a:\n  from: {{type: docker, url: 'docker://h/n:v1'}}\n  import: [{item}]\n"
+        with pytest.raises(DigestError, match="/hello changed while the recipe was built"):
+            run_build(base, text, open_image=open_image)
+        assert list((base.parent / "cache").glob("stages-*/*")) == []
 
 
 def test_an_image_as_base_brings_its_configuration(base: Path) -> None:

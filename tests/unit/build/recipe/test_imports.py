@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.recipe.imports import copy, digest_of, gather, place, show
+from machineos.build.recipe.imports import (
+    copy,
+    digest_of,
+    gather,
+    place,
+    show,
+    take,
+    unchanged,
+)
 from machineos.build.recipe.placement import resolve_in
 from machineos.build.recipe.stage import Import
 from machineos.errors import DigestError, MissingError, PolicyError, VerificationError
@@ -16,7 +24,7 @@ AS_IT_IS = Ids(0, 0, 65536, 0)
 SHA = hashlib.sha256(b"hello").hexdigest()
 
 
-def take(item: Import, base: Path) -> tuple[Path, str]:
+def find(item: Import, base: Path) -> tuple[Path, str]:
     return gather(item, base=base, download=fetched, stage_tree=lambda name: base / name)
 
 
@@ -26,12 +34,12 @@ def fetched(url: str, sha256: str) -> tuple[Path, str]:
 
 def test_files_and_folders_beside_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"hello")
-    assert take(Import("f"), tmp_path) == (tmp_path / "f", SHA)
-    assert take(Import("f", sha256=SHA), tmp_path)[1] == SHA
+    assert find(Import("f"), tmp_path) == (tmp_path / "f", SHA)
+    assert find(Import("f", sha256=SHA), tmp_path)[1] == SHA
     with pytest.raises(DigestError, match=f"import f: sha256 is {SHA}, the recipe says 1111"):
-        take(Import("f", sha256="1" * 64), tmp_path)
+        find(Import("f", sha256="1" * 64), tmp_path)
     with pytest.raises(MissingError, match="import g does not exist"):
-        take(Import("g"), tmp_path)
+        find(Import("g"), tmp_path)
 
 
 def test_files_of_other_stages_never_lead_out_of_them(tmp_path: Path) -> None:
@@ -39,9 +47,9 @@ def test_files_of_other_stages_never_lead_out_of_them(tmp_path: Path) -> None:
     (tmp_path / "stage/usr/f").write_bytes(b"hello")
     (tmp_path / "stage/bin").symlink_to("/usr")
     (tmp_path / "stage/out").symlink_to("../../../../etc")
-    assert take(Import("stacker://stage/bin/f"), tmp_path) == (tmp_path / "stage/usr/f", SHA)
+    assert find(Import("stacker://stage/bin/f"), tmp_path) == (tmp_path / "stage/usr/f", SHA)
     with pytest.raises(MissingError):
-        take(Import("stacker://stage/out/passwd"), tmp_path)
+        find(Import("stacker://stage/out/passwd"), tmp_path)
 
 
 def test_the_digest_of_a_folder_is_over_names_modes_and_contents(tmp_path: Path) -> None:
@@ -66,7 +74,7 @@ def test_the_digest_of_a_folder_is_over_names_modes_and_contents(tmp_path: Path)
 
 def test_files_of_the_web_are_somebody_elses_work(tmp_path: Path) -> None:
     item = Import("https://host/f", sha256=SHA)
-    assert take(item, tmp_path) == (Path("https://host/f"), SHA)
+    assert find(item, tmp_path) == (Path("https://host/f"), SHA)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +231,7 @@ def test_what_is_not_in_the_recipes_folder_is_not_read(tmp_path: Path, path: str
     (base / "up").symlink_to(out)
     name = path.format(out=out)
     with pytest.raises(PolicyError, match="leads out of the recipe's folder, to ") as caught:
-        take(Import(name), base)
+        find(Import(name), base)
     assert caught.value.hint == f"if the recipe may read what is there: --allow-folder {out}"
     allowed = gather(
         Import(name), base=base, allowed=(out,), download=fetched, stage_tree=lambda name: base
@@ -236,10 +244,10 @@ def test_paths_that_stay_in_the_recipes_folder_are_read(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"hello")
     (tmp_path / "a/link").symlink_to("../f")
     for name in ("a/../f", "a/link", str(tmp_path / "f")):
-        assert take(Import(name), tmp_path) == (tmp_path / "f", SHA)
+        assert find(Import(name), tmp_path) == (tmp_path / "f", SHA)
     (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(MissingError, match="import circle does not exist"):
-        take(Import("circle"), tmp_path)
+        find(Import("circle"), tmp_path)
 
 
 def test_links_in_a_folder_are_taken_as_links(tmp_path: Path) -> None:
@@ -247,7 +255,28 @@ def test_links_in_a_folder_are_taken_as_links(tmp_path: Path) -> None:
     (tmp_path / "base/d").mkdir(parents=True)
     (tmp_path / "secret").write_bytes(b"hello")
     (tmp_path / "base/d/l").symlink_to("../../secret")
-    found, _ = take(Import("d"), tmp_path / "base")
+    found, _ = find(Import("d"), tmp_path / "base")
     ids = Ids(os.getuid(), os.getgid(), 1, 0)
     copy(found, tmp_path / "copied", epoch=5, ids=ids)
     assert (tmp_path / "copied/l").readlink() == Path("../../secret")
+
+
+@pytest.mark.parametrize("name", ["f", "d"])
+def test_what_changed_since_it_was_gathered_is_not_taken(tmp_path: Path, name: str) -> None:
+    (tmp_path / "d").mkdir()
+    for path in (tmp_path / "f", tmp_path / "d/f"):
+        path.write_bytes(b"hello")
+    path, digest = find(Import(name), tmp_path)
+    ids = Ids(os.getuid(), os.getgid(), 1, 0)
+    take(path, digest, tmp_path / "same", epoch=5, ids=ids)
+    assert digest_of(tmp_path / "same") == digest
+    for changed in (tmp_path / "f", tmp_path / "d/f"):
+        changed.write_bytes(b"other")
+    with pytest.raises(DigestError, match=f"/{name} changed while the recipe was built"):
+        take(path, digest, tmp_path / "other", epoch=5, ids=ids)
+
+
+def test_a_stream_ends_well_only_when_it_is_what_was_gathered(tmp_path: Path) -> None:
+    assert b"".join(unchanged([b"he", b"llo"], SHA, tmp_path / "f")) == b"hello"
+    with pytest.raises(DigestError, match="/f changed while the recipe was built"):
+        list(unchanged([b"hell"], SHA, tmp_path / "f"))
