@@ -68,6 +68,7 @@ from machineos.oci.registry.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from machineos.build.recipe.recipe import Recipe
     from machineos.build.recipe.veritylayer import VerityLayer
@@ -76,6 +77,8 @@ if TYPE_CHECKING:
     from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
+
+    _Gathered: TypeAlias = tuple[Path, importing.Content]
 
 M = TypeVar("M", bound=msgspec.Struct)
 _CHUNK = 1 << 20
@@ -155,11 +158,14 @@ class _Builder:
         """Return the cache folder of ``stage``, building it when nothing fits."""
         gathered = [self._gather(stage, item) for item in stage.imports]
         source = self._source(stage)
-        digests = [digest for _, digest in gathered]
+        contents = [content for _, content in gathered]
         epoch = self._settings.epoch
-        folder = self._stages / stage_key(stage, source.identity, digests, epoch=epoch)
+        key = stage_key(stage, source.identity, [str(one) for one in contents], epoch=epoch)
+        folder = self._stages / key
         self._done[stage.name] = folder
-        self._inputs[stage.name] = recording.of_stage(stage, source.identity, digests)
+        self._inputs[stage.name] = recording.of_stage(
+            stage, source.identity, [content.digest for content in contents]
+        )
         if (folder / "stage.json").is_file():
             self._say(stage, "unchanged")
             return folder
@@ -180,7 +186,7 @@ class _Builder:
     def _allowed(self) -> tuple[Path, ...]:
         return (self._settings.base, *self._settings.allowed)
 
-    def _gather(self, stage: Stage, item: Import) -> tuple[Path, str]:
+    def _gather(self, stage: Stage, item: Import) -> _Gathered:
         return importing.gather(
             item,
             base=self._settings.base / stage.folder,
@@ -230,18 +236,16 @@ class _Builder:
         write_atomic(meta_path, msgspec.json.encode(LayerMeta.of(layer)))
         return layer
 
-    def _fill(
-        self, stage: Stage, work: Path, gathered: list[tuple[Path, str]], base: ImageConfig
-    ) -> None:
+    def _fill(self, stage: Stage, work: Path, gathered: list[_Gathered], base: ImageConfig) -> None:
         tree = work / "tree"
         epoch = self._settings.epoch
         seen = work / "run"
         (seen / "imports").mkdir(parents=True)
         taken = work / "taken"
         taken.mkdir()
-        for number, (item, (path, digest)) in enumerate(zip(stage.imports, gathered, strict=True)):
+        for number, (item, (path, content)) in enumerate(zip(stage.imports, gathered, strict=True)):
             source = taken / str(number)
-            importing.take(path, digest, source, epoch=epoch, ids=self._ids)
+            importing.take(path, content, source, epoch=epoch, ids=self._ids)
             if item.dest:
                 importing.place(source, item, tree, epoch=epoch, ids=self._ids)
             else:
@@ -321,15 +325,15 @@ class _Builder:
 
     def _tar(self, stage: Stage, base: TarBase) -> _Source:
         item = Import(base.url, sha256=base.sha256)
-        path, digest = self._gather(stage, item)
+        path, content = self._gather(stage, item)
         if not path.is_file():
             raise MissingError(f"archive {base.url} is not a file", hint=f"looked at {path}")
 
         def make(work: Path) -> ImageConfig:
-            self._unpack(path, base.url, work, policy=Policy(), digest=digest)
+            self._unpack(path, base.url, work, policy=Policy(), digest=content.digest)
             return new_config(platform.machine())
 
-        return _Source(f"tar {digest}", make)
+        return _Source(f"tar {content.digest}", make)
 
     def _unpack(
         self, path: Path, what: str, work: Path, *, policy: Policy, digest: str = ""

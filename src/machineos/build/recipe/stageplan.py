@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from machineos.build.recipe.stage import Stage
 
 DEFAULT_EPOCH = 1_767_225_600  # 2026-01-01, so that a build needs no clock
-_FORMAT = "2"  # part of every key: raise it when the same recipe comes to mean something else
+_FORMAT = "3"  # part of every key: raise it when the same recipe comes to mean something else
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -69,11 +69,11 @@ class LayerMeta(msgspec.Struct, frozen=True):
         )
 
 
-def stage_key(stage: Stage, base: str, digests: Sequence[str], *, epoch: int) -> str:
-    """Return the key of a stage on top of what ``base`` identifies, its imports having
-    ``digests``."""
+def stage_key(stage: Stage, base: str, imports: Sequence[str], *, epoch: int) -> str:
+    """Return the key of a stage on top of what ``base`` identifies; ``imports`` identify what is
+    imported, with its kind and mode."""
     parts = msgspec.json.encode(
-        [_FORMAT, epoch, base, list(digests), content_of(stage)], order="deterministic"
+        [_FORMAT, epoch, base, list(imports), content_of(stage)], order="deterministic"
     )
     return hashlib.sha256(parts).hexdigest()
 
@@ -166,6 +166,6 @@ def check_download(url: str, wanted: str, found: str, *, allow_unpinned: bool) -
 
 
 def check_import(path: str, wanted: str, found: str) -> None:
-    """Refuse a local import with another sha256 than the recipe says. Raises: DigestError."""
+    """Refuse a local import with another digest than the recipe says. Raises: DigestError."""
     if wanted and found != wanted:
         raise DigestError(f"import {path}: sha256 is {found}, the recipe says {wanted}")

@@ -248,6 +248,16 @@ def test_an_archive_is_vetted_and_its_checksum_checked(base: Path) -> None:
         run_build(base, text)
 
 
+def test_an_import_with_another_mode_is_not_what_the_cache_has(base: Path) -> None:
+    text = "a:\n  from: {type: scratch}\n  import: [{path: hello, dest: /bin/tool}]\n"
+    for mode in (0o644, 0o755):
+        (base / "hello").chmod(mode)
+        built, said = run_build(base, text)
+        tree, _ = image(base, built["a"])
+        assert (tree / "bin/tool").stat().st_mode & 0o7777 == mode
+        assert "a: unchanged" not in said
+
+
 def test_what_changes_between_its_check_and_its_use_is_not_used(base: Path) -> None:
     """Opening the base stands for the minutes that it takes."""
     put(layout(base / "images"), member("f", b"1") + END, tag="v1")
