@@ -95,7 +95,8 @@ class Settings:
     ``base`` is the recipe's folder, ``cache`` is kept between builds. ``open_image`` gives the
     repository and what the image is called in it, for what ``ImageSource`` reads. ``access`` has
     the certificates and proxies for everything else on the network. ``allowed`` are folders that
-    the recipe may read besides its own.
+    the recipe may read besides its own, ``allow_engines`` is whether it may read what container
+    engines hold.
     """
 
     base: Path
@@ -104,6 +105,7 @@ class Settings:
     epoch: int = DEFAULT_EPOCH
     kind: FilesystemKind = "squashfs"
     allow_unpinned: bool = False
+    allow_engines: bool = False
     open_image: Callable[[str], tuple[Repository, str]] | None = None
     access: Access = field(default_factory=Access)
     progress: Callable[[str], None] = field(default=lambda _line: None)
@@ -375,7 +377,11 @@ class _Builder:
                     stage, "'insecure' opens nothing: HTTP is spoken where --plain-http says so"
                 )
             return self._settings.open_image(
-                image_url(base.url, lambda path: self._beneath(stage, path))
+                image_url(
+                    base.url,
+                    lambda path: self._beneath(stage, path),
+                    allow_engines=self._settings.allow_engines,
+                )
             )
         folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
         return LayoutRepository(self._beneath(stage, folder), links=True), tag

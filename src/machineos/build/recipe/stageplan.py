@@ -133,12 +133,22 @@ def configure(stage: Stage, base: ImageConfig) -> ImageConfig:
     return msgspec.structs.replace(base, run=settings)
 
 
-def image_url(url: str, place: Callable[[str], Path]) -> str:
+def image_url(url: str, place: Callable[[str], Path], *, allow_engines: bool) -> str:
     """Return the ``url`` of ``from: docker``, a file in it where ``place`` says that the recipe has
-    it. Raises: DocumentError, and what ``place`` raises."""
+    it.
+
+    A recipe may be a stranger's, and its scripts may send anywhere what it starts from. So what
+    container engines hold for the user is for recipes of whom he trusts, ``allow_engines``. Raises:
+    DocumentError, PolicyError, and what ``place`` raises.
+    """
     if url.startswith("docker://"):
         return url
     source = ImageSource.parse(url)
+    if source.way is not None and source.file is None and not allow_engines:
+        raise PolicyError(
+            f"{url} is an image of this machine's container engines, which a recipe may send away",
+            hint="if the recipe may read what they hold: --allow-engines",
+        )
     if source.file is None:
         return url
     return str(msgspec.structs.replace(source, file=place(str(source.file))))

@@ -84,6 +84,7 @@ def run_build(
     stages: tuple[str, ...] | None = None,
     open_image: Callable[[str], tuple[Repository, str]] | None = None,
     allowed: tuple[Path, ...] = (),
+    allow_engines: bool = False,
 ) -> tuple[dict[str, Descriptor], list[str]]:
     said: list[str] = []
     (base / "stacker.yaml").write_text(text)
@@ -95,6 +96,7 @@ def run_build(
         epoch=epoch,
         progress=said.append,
         open_image=open_image,
+        allow_engines=allow_engines,
     )
     try:
         built = build(recipe, layout(base.parent / out), settings, stages=stages)
@@ -219,6 +221,22 @@ def test_a_base_that_is_not_in_the_recipes_folder_is_not_read(base: Path, source
         run_build(base, f"a: {{from: {source}}}\n", open_image=open_image)
     assert opened == []
     assert "--allow-folder" in caught.value.hint
+
+
+def test_what_container_engines_hold_is_read_only_when_allowed(base: Path) -> None:
+    opened: list[str] = []
+
+    def open_image(url: str) -> tuple[Repository, str]:
+        opened.append(url)
+        return layout(base / "images"), "t"
+
+    put(layout(base / "images"), member("f", b"1") + END, tag="t")
+    text = "a: {from: {type: docker, url: 'docker-daemon:web:2'}}\n"
+    with pytest.raises(PolicyError):
+        run_build(base, text, open_image=open_image)
+    assert opened == []
+    run_build(base, text, open_image=open_image, allow_engines=True)
+    assert opened == ["docker-daemon:web:2"]
 
 
 def test_only_what_was_asked_for_is_built(base: Path) -> None:
