@@ -67,7 +67,8 @@ from machineos.oci.model.architecture import architecture
 from machineos.oci.registry.access import Access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from machineos.build.recipe.recipe import Recipe
     from machineos.build.recipe.veritylayer import VerityLayer
@@ -76,6 +77,8 @@ if TYPE_CHECKING:
     from machineos.oci.model.atomfs import FilesystemKind
     from machineos.oci.model.documents import Descriptor
     from machineos.oci.model.repository import Repository
+
+    _Gathered: TypeAlias = tuple[Path, importing.Content]
 
 M = TypeVar("M", bound=msgspec.Struct)
 _CHUNK = 1 << 20
@@ -92,7 +95,8 @@ class Settings:
     ``base`` is the recipe's folder, ``cache`` is kept between builds. ``open_image`` gives the
     repository and what the image is called in it, for what ``ImageSource`` reads. ``access`` has
     the certificates and proxies for everything else on the network. ``allowed`` are folders that
-    the recipe may read besides its own.
+    the recipe may read besides its own, ``allow_engines`` is whether it may read what container
+    engines hold.
     """
 
     base: Path
@@ -101,6 +105,7 @@ class Settings:
     epoch: int = DEFAULT_EPOCH
     kind: FilesystemKind = "squashfs"
     allow_unpinned: bool = False
+    allow_engines: bool = False
     open_image: Callable[[str], tuple[Repository, str]] | None = None
     access: Access = field(default_factory=Access)
     progress: Callable[[str], None] = field(default=lambda _line: None)
@@ -155,18 +160,21 @@ class _Builder:
         """Return the cache folder of ``stage``, building it when nothing fits."""
         gathered = [self._gather(stage, item) for item in stage.imports]
         source = self._source(stage)
-        digests = [digest for _, digest in gathered]
+        contents = [content for _, content in gathered]
         epoch = self._settings.epoch
-        folder = self._stages / stage_key(stage, source.identity, digests, epoch=epoch)
+        key = stage_key(stage, source.identity, [str(one) for one in contents], epoch=epoch)
+        folder = self._stages / key
         self._done[stage.name] = folder
-        self._inputs[stage.name] = recording.of_stage(stage, source.identity, digests)
+        self._inputs[stage.name] = recording.of_stage(
+            stage, source.identity, [content.digest for content in contents]
+        )
         if (folder / "stage.json").is_file():
             self._say(stage, "unchanged")
             return folder
         with tempfile.TemporaryDirectory(dir=self._settings.cache, prefix="stage-") as name:
             work = Path(name)
             base = source.make(work)
-            self._fill(stage, work, [item[0] for item in gathered], base)
+            self._fill(stage, work, gathered, base)
             meta = Meta(config=configure(stage, base))
             write_atomic(work / "stage.json", msgspec.json.encode(meta))
             shutil.rmtree(work / "run", ignore_errors=True)
@@ -180,7 +188,7 @@ class _Builder:
     def _allowed(self) -> tuple[Path, ...]:
         return (self._settings.base, *self._settings.allowed)
 
-    def _gather(self, stage: Stage, item: Import) -> tuple[Path, str]:
+    def _gather(self, stage: Stage, item: Import) -> _Gathered:
         return importing.gather(
             item,
             base=self._settings.base / stage.folder,
@@ -230,16 +238,21 @@ class _Builder:
         write_atomic(meta_path, msgspec.json.encode(LayerMeta.of(layer)))
         return layer
 
-    def _fill(self, stage: Stage, work: Path, sources: list[Path], base: ImageConfig) -> None:
+    def _fill(self, stage: Stage, work: Path, gathered: list[_Gathered], base: ImageConfig) -> None:
         tree = work / "tree"
         epoch = self._settings.epoch
         seen = work / "run"
         (seen / "imports").mkdir(parents=True)
-        for item, source in zip(stage.imports, sources, strict=True):
+        taken = work / "taken"
+        taken.mkdir()
+        for number, (item, (path, content)) in enumerate(zip(stage.imports, gathered, strict=True)):
+            source = taken / str(number)
+            importing.take(path, content, source, epoch=epoch, ids=self._ids)
             if item.dest:
                 importing.place(source, item, tree, epoch=epoch, ids=self._ids)
             else:
                 importing.show(source, item.name, seen, epoch=epoch, ids=self._ids)
+        shutil.rmtree(taken)
         if stage.run:
             self._say(stage, "running its script")
             script = Script(
@@ -314,23 +327,29 @@ class _Builder:
 
     def _tar(self, stage: Stage, base: TarBase) -> _Source:
         item = Import(base.url, sha256=base.sha256)
-        path, digest = self._gather(stage, item)
+        path, content = self._gather(stage, item)
         if not path.is_file():
             raise MissingError(f"archive {base.url} is not a file", hint=f"looked at {path}")
 
         def make(work: Path) -> ImageConfig:
-            self._unpack(path, base.url, work, policy=Policy())
+            self._unpack(path, base.url, work, policy=Policy(), digest=content.digest)
             return new_config(platform.machine())
 
-        return _Source(f"tar {digest}", make)
+        return _Source(f"tar {content.digest}", make)
 
-    def _unpack(self, path: Path, what: str, work: Path, *, policy: Policy) -> None:
+    def _unpack(
+        self, path: Path, what: str, work: Path, *, policy: Policy, digest: str = ""
+    ) -> None:
         with tempfile.TemporaryFile(dir=work, buffering=1 << 20) as spool:
             flattener = Flattener(spool, limits=self._settings.limits, policy=policy)
             with path.open("rb") as file:
-                chunks = iter(lambda: file.read(_CHUNK), b"")
+                chunks: Iterator[bytes] = iter(lambda: file.read(_CHUNK), b"")
+                if digest:
+                    chunks = importing.unchanged(chunks, digest, path)
                 with uncompressed(chunks, work=work, what=what) as (_, plain):
                     flattener.add(plain, what=what)
+                for _rest in chunks:  # to the end, where the digest is checked
+                    pass
             flattener.write(work / "tree", self._ids)
 
     def _image(self, stage: Stage, base: ImageBase) -> _Source:
@@ -358,7 +377,11 @@ class _Builder:
                     stage, "'insecure' opens nothing: HTTP is spoken where --plain-http says so"
                 )
             return self._settings.open_image(
-                image_url(base.url, lambda path: self._beneath(stage, path))
+                image_url(
+                    base.url,
+                    lambda path: self._beneath(stage, path),
+                    allow_engines=self._settings.allow_engines,
+                )
             )
         folder, tag = layout_image(base.url, recipe=self._recipe.name, stage=stage.name)
         return LayoutRepository(self._beneath(stage, folder), links=True), tag

@@ -1,7 +1,8 @@
 """``import`` of a recipe: files beside it, files from the web, files of other stages.
 
-Invariant: what a script sees at ``/stacker`` is exactly what its digests, and so the key of
-the stage in the cache, were computed from.
+Invariant: what a script sees at ``/stacker``, and what is put in place, is exactly what its
+digests, and so the key of the stage in the cache, were computed from: what is used is a copy of
+ours (``take``), or a stream that is hashed again (``unchanged``).
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ import hashlib
 import os
 import shutil
 import stat
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from machineos.build.recipe.placement import Placement, resolve_in
 from machineos.build.recipe.stage import path_in_stage
 from machineos.build.recipe.stageplan import check_import
-from machineos.errors import MissingError, PolicyError, VerificationError
+from machineos.errors import DigestError, MissingError, PolicyError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from machineos.build.recipe.stage import Import
@@ -29,6 +30,19 @@ _CHUNK = 1 << 20
 _OURS = {"imports", "run"}  # what else a script has at /stacker
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is imported: ``file``, ``folder`` or ``link``, its mode, and the digest of what is in
+    it, in hex, which a recipe may give: of a file its sha256, of a folder one that no file has."""
+
+    kind: str
+    mode: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.mode:o} {self.digest}"
+
+
 def gather(
     item: Import,
     *,
@@ -36,8 +50,8 @@ def gather(
     allowed: Sequence[Path] = (),
     download: Callable[[str, str], tuple[Path, str]],
     stage_tree: Callable[[str], Path],
-) -> tuple[Path, str]:
-    """Return where the file or folder of ``item`` is now, and its digest.
+) -> tuple[Path, Content]:
+    """Return where the file or folder of ``item`` is now, and what it is.
 
     ``base`` is the folder of the recipe, ``allowed`` are others that it may read; ``download`` gets
     a URL with the checksum that the recipe gives, ``stage_tree`` gives the tree of a stage that was
@@ -45,39 +59,71 @@ def gather(
     device, FIFO or socket, and what ``download`` raises.
     """
     if item.path.startswith("https://"):
-        return download(item.path, item.sha256)
+        path, digest = download(item.path, item.sha256)
+        return path, Content("file", stat.S_IMODE(path.stat().st_mode), digest)
     if item.stage:
         path = resolve_in(stage_tree(item.stage), path_in_stage(item.path))
     else:
         path = beneath(base, item.path, allowed)
     if not path.exists():
         raise MissingError(f"import {item.path} does not exist", hint=f"looked for {path}")
-    digest = digest_of(path)
-    check_import(item.path, item.sha256, digest)
-    return path, digest
+    content = content_at(path)
+    check_import(item.path, item.sha256, content.digest)
+    return path, content
+
+
+def content_at(path: Path) -> Content:
+    """Look at a file, folder or symbolic link. The digest of a folder is over kinds, modes,
+    contents and names of what is in it.
+
+    Each kind is hashed in its own way, so that none is taken for another. Raises:
+    VerificationError for anything else.
+    """
+    mode = path.lstat().st_mode
+    if stat.S_ISREG(mode):
+        kind, digest = "file", digest_of(path)
+    elif stat.S_ISLNK(mode):
+        kind = "link"
+        digest = _hasher(kind, os.fsencode(path.readlink())).hexdigest()
+    elif stat.S_ISDIR(mode):
+        kind = "folder"
+        hasher = _hasher(kind)
+        for child in sorted(path.iterdir()):
+            hasher.update(f"{content_at(child)} ".encode() + os.fsencode(child.name) + b"\0")
+        digest = hasher.hexdigest()
+    else:
+        raise VerificationError(f"{path} is neither a file nor a folder")
+    return Content(kind, stat.S_IMODE(mode), digest)
 
 
 def digest_of(path: Path) -> str:
-    """Return the sha256 of a file, or one over names, modes and contents of a folder.
+    """Return the sha256 of a file, in hex."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()
 
-    Raises: VerificationError for anything that is neither file, folder nor symbolic link.
+
+def take(path: Path, content: Content, target: Path, *, epoch: int, ids: Ids) -> None:
+    """Copy what was gathered at ``path``, with its ``content``, to ``target`` in a folder of ours;
+    from there it is used. Raises: DigestError, when it is not the same any more."""
+    copy(path, target, epoch=epoch, ids=ids)
+    if content_at(target) != content:
+        raise _changed(path)
+
+
+def unchanged(chunks: Iterable[bytes], digest: str, path: Path) -> Iterator[bytes]:
+    """Yield ``chunks`` of the file that was gathered at ``path`` with the sha256 ``digest``.
+
+    Raises at their end: DigestError, when it is not the same any more.
     """
     hasher = hashlib.sha256()
-    mode = path.lstat().st_mode
-    if stat.S_ISREG(mode):
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                hasher.update(chunk)
-    elif stat.S_ISLNK(mode):
-        hasher.update(b"link\0" + os.fsencode(path.readlink()))
-    elif stat.S_ISDIR(mode):
-        for child in sorted(path.iterdir()):
-            permissions = stat.S_IMODE(child.lstat().st_mode)
-            hasher.update(f"{permissions:o} {digest_of(child)} ".encode())
-            hasher.update(os.fsencode(child.name) + b"\0")
-    else:
-        raise VerificationError(f"{path} is neither a file nor a folder")
-    return hasher.hexdigest()
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
+    if hasher.hexdigest() != digest:
+        raise _changed(path)
 
 
 def copy(source: Path, target: Path, *, epoch: int, ids: Ids) -> None:
@@ -142,3 +188,14 @@ def beneath(base: Path, path: str, allowed: Sequence[Path] = ()) -> Path:
             hint=f"if the recipe may read what is there: --allow-folder {folder}",
         )
     return found
+
+
+def _hasher(kind: str, data: bytes = b"") -> hashlib.blake2s:
+    """What hashes a kind whose digest may not be that of a file, which is a sha256."""
+    return hashlib.blake2s(data, person=kind.encode())
+
+
+def _changed(path: Path) -> DigestError:
+    return DigestError(
+        f"{path} changed while the recipe was built", hint="build again when nobody writes it"
+    )

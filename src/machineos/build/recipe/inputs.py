@@ -76,7 +76,7 @@ def of_stage(stage: Stage, base: str, imports: Sequence[str]) -> Inputs:
     """Return what a stage itself is made of: not what its parents are.
 
     ``base`` is the identity of what it starts from (``tar <hex>``, ``image sha256:<hex>``),
-    ``imports`` the sha256 of each import, hex.
+    ``imports`` the digest of each import, hex (of a folder the one that its ``hash`` would be).
     """
     body = content_of(stage)
     del body["build_environment"]  # where secrets are: a digest of a short one gives it away

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from machineos.build.recipe.stage import Stage
 
 DEFAULT_EPOCH = 1_767_225_600  # 2026-01-01, so that a build needs no clock
-_FORMAT = "2"  # part of every key: raise it when the same recipe comes to mean something else
+_FORMAT = "3"  # part of every key: raise it when the same recipe comes to mean something else
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -69,11 +69,11 @@ class LayerMeta(msgspec.Struct, frozen=True):
         )
 
 
-def stage_key(stage: Stage, base: str, digests: Sequence[str], *, epoch: int) -> str:
-    """Return the key of a stage on top of what ``base`` identifies, its imports having
-    ``digests``."""
+def stage_key(stage: Stage, base: str, imports: Sequence[str], *, epoch: int) -> str:
+    """Return the key of a stage on top of what ``base`` identifies; ``imports`` identify what is
+    imported, with its kind and mode."""
     parts = msgspec.json.encode(
-        [_FORMAT, epoch, base, list(digests), content_of(stage)], order="deterministic"
+        [_FORMAT, epoch, base, list(imports), content_of(stage)], order="deterministic"
     )
     return hashlib.sha256(parts).hexdigest()
 
@@ -133,12 +133,22 @@ def configure(stage: Stage, base: ImageConfig) -> ImageConfig:
     return msgspec.structs.replace(base, run=settings)
 
 
-def image_url(url: str, place: Callable[[str], Path]) -> str:
+def image_url(url: str, place: Callable[[str], Path], *, allow_engines: bool) -> str:
     """Return the ``url`` of ``from: docker``, a file in it where ``place`` says that the recipe has
-    it. Raises: DocumentError, and what ``place`` raises."""
+    it.
+
+    A recipe may be a stranger's, and its scripts may send anywhere what it starts from. So what
+    container engines hold for the user is for recipes of whom he trusts, ``allow_engines``. Raises:
+    DocumentError, PolicyError, and what ``place`` raises.
+    """
     if url.startswith("docker://"):
         return url
     source = ImageSource.parse(url)
+    if source.way is not None and source.file is None and not allow_engines:
+        raise PolicyError(
+            f"{url} is an image of this machine's container engines, which a recipe may send away",
+            hint="if the recipe may read what they hold: --allow-engines",
+        )
     if source.file is None:
         return url
     return str(msgspec.structs.replace(source, file=place(str(source.file))))
@@ -166,6 +176,6 @@ def check_download(url: str, wanted: str, found: str, *, allow_unpinned: bool) -
 
 
 def check_import(path: str, wanted: str, found: str) -> None:
-    """Refuse a local import with another sha256 than the recipe says. Raises: DigestError."""
+    """Refuse a local import with another digest than the recipe says. Raises: DigestError."""
     if wanted and found != wanted:
         raise DigestError(f"import {path}: sha256 is {found}, the recipe says {wanted}")

@@ -85,6 +85,11 @@ def image() -> None:
     is_flag=True,
     help="Use https:// imports that have no checksum in the recipe.",
 )
+@click.option(
+    "--allow-engines",
+    is_flag=True,
+    help="Let the recipe start from images that Docker or podman of this machine hold.",
+)
 @_LAYER_TYPE
 @_EPOCH
 @options.cache
@@ -98,6 +103,7 @@ def build(
     substitute_file: Path | None,
     allowed: tuple[Path, ...],
     allow_unpinned: bool,
+    allow_engines: bool,
     layer_type: FilesystemKind,
     epoch: int | None,
     cache: Path | None,
@@ -108,9 +114,9 @@ def build(
 
     As root, or as a user with subordinate ids (/etc/subuid, /etc/subgid). Scripts run in a
     container that sees nothing of this machine but what the recipe imports, and a recipe reads no
-    file that is not below its own folder, unless --allow-folder names another. Stages that have
-    not changed are taken from the cache. Of the recipes under
-    config.prerequisites, the stages are built that are needed.
+    file that is not below its own folder, unless --allow-folder names another, and no image that
+    Docker or podman hold for you without --allow-engines. Stages that have not changed are taken
+    from the cache. Of the recipes under config.prerequisites, the stages are built that are needed.
 
     \b
     Examples:
@@ -139,6 +145,7 @@ def build(
             epoch=DEFAULT_EPOCH if epoch is None else epoch,
             kind=layer_type,
             allow_unpinned=allow_unpinned,
+            allow_engines=allow_engines,
             open_image=opener.image,
             access=access(reach),
             progress=watch.say,

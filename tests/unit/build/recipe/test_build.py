@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,7 @@ def run_build(
     stages: tuple[str, ...] | None = None,
     open_image: Callable[[str], tuple[Repository, str]] | None = None,
     allowed: tuple[Path, ...] = (),
+    allow_engines: bool = False,
 ) -> tuple[dict[str, Descriptor], list[str]]:
     said: list[str] = []
     (base / "stacker.yaml").write_text(text)
@@ -94,6 +96,7 @@ def run_build(
         epoch=epoch,
         progress=said.append,
         open_image=open_image,
+        allow_engines=allow_engines,
     )
     try:
         built = build(recipe, layout(base.parent / out), settings, stages=stages)
@@ -220,6 +223,22 @@ def test_a_base_that_is_not_in_the_recipes_folder_is_not_read(base: Path, source
     assert "--allow-folder" in caught.value.hint
 
 
+def test_what_container_engines_hold_is_read_only_when_allowed(base: Path) -> None:
+    opened: list[str] = []
+
+    def open_image(url: str) -> tuple[Repository, str]:
+        opened.append(url)
+        return layout(base / "images"), "t"
+
+    put(layout(base / "images"), member("f", b"1") + END, tag="t")
+    text = "a: {from: {type: docker, url: 'docker-daemon:web:2'}}\n"
+    with pytest.raises(PolicyError):
+        run_build(base, text, open_image=open_image)
+    assert opened == []
+    run_build(base, text, open_image=open_image, allow_engines=True)
+    assert opened == ["docker-daemon:web:2"]
+
+
 def test_only_what_was_asked_for_is_built(base: Path) -> None:
     text = "a: {from: {type: scratch}}\nb: {from: {type: tar, url: none.tar}}\n"
     built, _ = run_build(base, text, stages=("a",))
@@ -245,6 +264,34 @@ def test_an_archive_is_vetted_and_its_checksum_checked(base: Path) -> None:
     text = f"a: {{from: {{type: tar, url: base.tar, hash: '{'1' * 64}'}}}}\n"
     with pytest.raises(DigestError, match=r"base\.tar: sha256 is \w+, the recipe says 1111"):
         run_build(base, text)
+
+
+def test_an_import_with_another_mode_is_not_what_the_cache_has(base: Path) -> None:
+    text = "a:\n  from: {type: scratch}\n  import: [{path: hello, dest: /bin/tool}]\n"
+    for mode in (0o644, 0o755):
+        (base / "hello").chmod(mode)
+        built, said = run_build(base, text)
+        tree, _ = image(base, built["a"])
+        assert (tree / "bin/tool").stat().st_mode & 0o7777 == mode
+        assert "a: unchanged" not in said
+
+
+def test_what_changes_between_its_check_and_its_use_is_not_used(base: Path) -> None:
+    """Opening the base stands for the minutes that it takes."""
+    put(layout(base / "images"), member("f", b"1") + END, tag="v1")
+    digest = hashlib.sha256((base / "hello").read_bytes()).hexdigest()
+
+    def open_image(_url: str) -> tuple[Repository, str]:
+        (base / "hello").write_text("evil")
+        return layout(base / "images"), "v1"
+
+    for more in ("", ", dest: /got"):
+        (base / "hello").write_text("hi ")
+        item = f"{{path: hello, hash: {digest}{more}}}"
+        text = f"a:\n  from: {{type: docker, url: 'docker://h/n:v1'}}\n  import: [{item}]\n"
+        with pytest.raises(DigestError, match="/hello changed while the recipe was built"):
+            run_build(base, text, open_image=open_image)
+        assert list((base.parent / "cache").glob("stages-*/*")) == []
 
 
 def test_an_image_as_base_brings_its_configuration(base: Path) -> None:

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from machineos.build.recipe.imports import copy, digest_of, gather, place, show
+from machineos.build.recipe.imports import (
+    Content,
+    content_at,
+    copy,
+    gather,
+    place,
+    show,
+    take,
+    unchanged,
+)
 from machineos.build.recipe.placement import resolve_in
 from machineos.build.recipe.stage import Import
 from machineos.errors import DigestError, MissingError, PolicyError, VerificationError
@@ -14,9 +23,10 @@ from machineos.host.pack.container import Ids
 
 AS_IT_IS = Ids(0, 0, 65536, 0)
 SHA = hashlib.sha256(b"hello").hexdigest()
+HELLO = Content("file", 0o644, SHA)
 
 
-def take(item: Import, base: Path) -> tuple[Path, str]:
+def find(item: Import, base: Path) -> tuple[Path, Content]:
     return gather(item, base=base, download=fetched, stage_tree=lambda name: base / name)
 
 
@@ -26,12 +36,12 @@ def fetched(url: str, sha256: str) -> tuple[Path, str]:
 
 def test_files_and_folders_beside_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"hello")
-    assert take(Import("f"), tmp_path) == (tmp_path / "f", SHA)
-    assert take(Import("f", sha256=SHA), tmp_path)[1] == SHA
+    assert find(Import("f"), tmp_path) == (tmp_path / "f", HELLO)
+    assert find(Import("f", sha256=SHA), tmp_path)[1] == HELLO
     with pytest.raises(DigestError, match=f"import f: sha256 is {SHA}, the recipe says 1111"):
-        take(Import("f", sha256="1" * 64), tmp_path)
+        find(Import("f", sha256="1" * 64), tmp_path)
     with pytest.raises(MissingError, match="import g does not exist"):
-        take(Import("g"), tmp_path)
+        find(Import("g"), tmp_path)
 
 
 def test_files_of_other_stages_never_lead_out_of_them(tmp_path: Path) -> None:
@@ -39,34 +49,66 @@ def test_files_of_other_stages_never_lead_out_of_them(tmp_path: Path) -> None:
     (tmp_path / "stage/usr/f").write_bytes(b"hello")
     (tmp_path / "stage/bin").symlink_to("/usr")
     (tmp_path / "stage/out").symlink_to("../../../../etc")
-    assert take(Import("stacker://stage/bin/f"), tmp_path) == (tmp_path / "stage/usr/f", SHA)
+    assert find(Import("stacker://stage/bin/f"), tmp_path) == (tmp_path / "stage/usr/f", HELLO)
     with pytest.raises(MissingError):
-        take(Import("stacker://stage/out/passwd"), tmp_path)
+        find(Import("stacker://stage/out/passwd"), tmp_path)
 
 
 def test_the_digest_of_a_folder_is_over_names_modes_and_contents(tmp_path: Path) -> None:
     folder = tmp_path / "d"
     (folder / "s").mkdir(parents=True)
     (folder / "s/f").write_text("x")
-    seen = {digest_of(folder)}
+    seen = {content_at(folder).digest}
     (folder / "s/f").write_text("y")
-    seen.add(digest_of(folder))
+    seen.add(content_at(folder).digest)
     (folder / "s/f").chmod(0o700)
-    seen.add(digest_of(folder))
+    seen.add(content_at(folder).digest)
     (folder / "s/f").rename(folder / "s/g")
-    seen.add(digest_of(folder))
+    seen.add(content_at(folder).digest)
     (folder / "l").symlink_to("s")
-    seen.add(digest_of(folder))
+    seen.add(content_at(folder).digest)
     assert len(seen) == 5
-    assert digest_of(folder) in seen
+    assert content_at(folder).digest in seen
     os.mkfifo(folder / "fifo")
     with pytest.raises(VerificationError, match="neither a file nor a folder"):
-        digest_of(folder)
+        content_at(folder)
+
+
+def test_what_is_of_another_mode_or_kind_is_something_else(tmp_path: Path) -> None:
+    """Or the cache gives what was imported before, and a pin holds for what it was not made for."""
+    link, folder, file = tmp_path / "l", tmp_path / "d", tmp_path / "f"
+    link.symlink_to("/etc/passwd")
+    folder.mkdir()
+    (folder / "a").write_text("q")
+    for text in ("link\0/etc/passwd", f"644 {hashlib.sha256(b'q').hexdigest()} a\0"):
+        file.write_text(text)
+        assert content_at(file).digest == hashlib.sha256(text.encode()).hexdigest()
+        assert content_at(file).digest not in {content_at(link).digest, content_at(folder).digest}
+    first = content_at(folder)
+    (folder / "a").unlink()
+    (folder / "a").symlink_to("q")
+    second = content_at(folder)
+    (folder / "a").unlink()
+    (folder / "a").write_text("link\0q")
+    (folder / "a").chmod(0o777)  # which links have
+    assert len({first.digest, second.digest, content_at(folder).digest}) == 3
+    before = content_at(file)
+    file.chmod(0o755)
+    assert (content_at(file).digest, str(content_at(file))) == (
+        before.digest,
+        str(before).replace("644", "755", 1),
+    )
 
 
 def test_files_of_the_web_are_somebody_elses_work(tmp_path: Path) -> None:
+    (tmp_path / "fetched").write_bytes(b"hello")
+
+    def fetched(_url: str, sha256: str) -> tuple[Path, str]:
+        return tmp_path / "fetched", sha256
+
     item = Import("https://host/f", sha256=SHA)
-    assert take(item, tmp_path) == (Path("https://host/f"), SHA)
+    found = gather(item, base=tmp_path, download=fetched, stage_tree=lambda _name: tmp_path)
+    assert found == (tmp_path / "fetched", HELLO)
 
 
 @pytest.mark.parametrize(
@@ -223,12 +265,12 @@ def test_what_is_not_in_the_recipes_folder_is_not_read(tmp_path: Path, path: str
     (base / "up").symlink_to(out)
     name = path.format(out=out)
     with pytest.raises(PolicyError, match="leads out of the recipe's folder, to ") as caught:
-        take(Import(name), base)
+        find(Import(name), base)
     assert caught.value.hint == f"if the recipe may read what is there: --allow-folder {out}"
     allowed = gather(
         Import(name), base=base, allowed=(out,), download=fetched, stage_tree=lambda name: base
     )
-    assert allowed[1] == SHA
+    assert allowed[1] == HELLO
 
 
 def test_paths_that_stay_in_the_recipes_folder_are_read(tmp_path: Path) -> None:
@@ -236,10 +278,10 @@ def test_paths_that_stay_in_the_recipes_folder_are_read(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"hello")
     (tmp_path / "a/link").symlink_to("../f")
     for name in ("a/../f", "a/link", str(tmp_path / "f")):
-        assert take(Import(name), tmp_path) == (tmp_path / "f", SHA)
+        assert find(Import(name), tmp_path) == (tmp_path / "f", HELLO)
     (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(MissingError, match="import circle does not exist"):
-        take(Import("circle"), tmp_path)
+        find(Import("circle"), tmp_path)
 
 
 def test_links_in_a_folder_are_taken_as_links(tmp_path: Path) -> None:
@@ -247,7 +289,28 @@ def test_links_in_a_folder_are_taken_as_links(tmp_path: Path) -> None:
     (tmp_path / "base/d").mkdir(parents=True)
     (tmp_path / "secret").write_bytes(b"hello")
     (tmp_path / "base/d/l").symlink_to("../../secret")
-    found, _ = take(Import("d"), tmp_path / "base")
+    found, _ = find(Import("d"), tmp_path / "base")
     ids = Ids(os.getuid(), os.getgid(), 1, 0)
     copy(found, tmp_path / "copied", epoch=5, ids=ids)
     assert (tmp_path / "copied/l").readlink() == Path("../../secret")
+
+
+@pytest.mark.parametrize("name", ["f", "d"])
+def test_what_changed_since_it_was_gathered_is_not_taken(tmp_path: Path, name: str) -> None:
+    (tmp_path / "d").mkdir()
+    for path in (tmp_path / "f", tmp_path / "d/f"):
+        path.write_bytes(b"hello")
+    path, content = find(Import(name), tmp_path)
+    ids = Ids(os.getuid(), os.getgid(), 1, 0)
+    take(path, content, tmp_path / "same", epoch=5, ids=ids)
+    assert content_at(tmp_path / "same") == content
+    for changed in (tmp_path / "f", tmp_path / "d/f"):
+        changed.write_bytes(b"other")
+    with pytest.raises(DigestError, match=f"/{name} changed while the recipe was built"):
+        take(path, content, tmp_path / "other", epoch=5, ids=ids)
+
+
+def test_a_stream_ends_well_only_when_it_is_what_was_gathered(tmp_path: Path) -> None:
+    assert b"".join(unchanged([b"he", b"llo"], SHA, tmp_path / "f")) == b"hello"
+    with pytest.raises(DigestError, match="/f changed while the recipe was built"):
+        list(unchanged([b"hell"], SHA, tmp_path / "f"))

@@ -72,7 +72,7 @@ def test_a_stage_for_another_architecture_is_not_built() -> None:
 
 def test_a_key_of_this_release_stays() -> None:
     """Who changes it makes every cache worthless: raise the format on purpose."""
-    assert key() == "bbefba81eec7c2da0b1257912ac927fcd385a443f72a2fe33cc4c1e2674893cb"
+    assert key() == "ba11cc728c10c129c8372d203b3bc1b7a27e9fd74432a1fdacdf74763fb93cd9"
 
 
 def test_an_image_from_nothing_has_a_path_and_no_more() -> None:
@@ -184,6 +184,15 @@ def test_files_of_archives_are_beside_the_recipe() -> None:
         "oci-archive:/b/a.tar": "oci-archive:/b/a.tar",
         "docker-daemon:web:2": "docker-daemon:web:2",
     }.items():
-        assert stageplan.image_url(url, lambda path: base / path) == seen
+        assert stageplan.image_url(url, lambda path: base / path, allow_engines=True) == seen
     with pytest.raises(DocumentError):
-        stageplan.image_url("docker-archive:", Path)
+        stageplan.image_url("docker-archive:", Path, allow_engines=True)
+
+
+@pytest.mark.parametrize("url", ["docker-daemon:secret:1", "containers-storage:secret"])
+def test_what_engines_hold_is_not_a_strangers_to_send_away(url: str) -> None:
+    with pytest.raises(PolicyError, match=f"^{url} is an image of this machine's") as caught:
+        stageplan.image_url(url, Path, allow_engines=False)
+    assert caught.value.hint == "if the recipe may read what they hold: --allow-engines"
+    for other in ("docker://host/name:v1", "docker-archive:a.tar"):
+        assert stageplan.image_url(other, Path, allow_engines=False) == other
