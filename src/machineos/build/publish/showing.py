@@ -89,16 +89,17 @@ def show(
         if made:
             target.mkdir(mode=0o755)
             undo.callback(target.rmdir)
-        say(f"show it at {target}")
         if way == "unpacked":
             undo.callback(_empty, target)
-            for copy, kind in zip(copies, kinds, strict=True):
-                _unpack(copy, kind, target)
-            _make_read_only(target)
+            private = _unpacked(copies, kinds, target)
+            say(f"show it at {target}")
+            _move_up(private, target)
         elif way == "fuse":
+            say(f"show it at {target}")
             perform(fuse.mount_command(copies[0].fileno(), target))
             undo.callback(_unmount, target, way)
         else:
+            say(f"show it at {target}")
             _mount(copies, kinds, target, cache)
             undo.callback(mount.unmount, target, lazy=True)
         status = target.stat()
@@ -205,20 +206,62 @@ def _escaped(path: Path) -> str:
     return text
 
 
-def _unpack(copy: IO[bytes], kind: str, target: Path) -> None:
-    tool = squashfs if kind == "squashfs" else erofs
-    perform(tool.view_command(_open_path(copy), target))
+def _unpacked(copies: list[IO[bytes]], kinds: tuple[str, ...], target: Path) -> Path:
+    """Unpack the layers, the first one lowest; return the folder in ``target`` that they are in,
+    each file harmless and read-only.
+
+    Nobody else can enter it: while root unpacks, programs have the owners and the set-user-id bits
+    of the image, and its devices are there.
+    """
+    private = Path(tempfile.mkdtemp(dir=target))
+    tree = private / "tree"
+    tree.mkdir()
+    for copy, kind in zip(copies, kinds, strict=True):
+        tool = squashfs if kind == "squashfs" else erofs
+        perform(tool.view_command(_open_path(copy), tree))
+    _make_read_only(tree)
+    return private
 
 
 def _make_read_only(tree: Path) -> None:
+    """Make all in a tree the caller's own and read-only, without devices."""
+    user, group = os.geteuid(), os.getegid()
     _open_folders(tree)
-    for folder, _, names in os.walk(tree, topdown=False):
-        for name in names:
+    for folder, folders, names in os.walk(tree, topdown=False):
+        for name in [*folders, *names]:
             path = Path(folder) / name
             mode = path.lstat().st_mode
+            if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
+                path.unlink()
+                continue
+            os.lchown(path, user, group)
             if stat.S_ISREG(mode):
                 path.chmod((mode | stat.S_IRUSR) & 0o555)
         Path(folder).chmod(0o555)
+
+
+def _move_up(private: Path, target: Path) -> None:
+    """Move what is in the tree of ``private`` into ``target``, and make that read-only.
+
+    A folder must be writable to be moved; who owns ``target`` may put something else in its place
+    meanwhile, so it is closed by a descriptor.
+    """
+    tree = private / "tree"
+    tree.chmod(0o700)
+    for child in sorted(tree.iterdir()):
+        if child.is_symlink() or not child.is_dir():
+            child.rename(target / child.name)
+            continue
+        child.chmod(0o755)
+        folder = os.open(child, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            child.rename(target / child.name)
+            os.fchmod(folder, 0o555)
+        finally:
+            os.close(folder)
+    tree.rmdir()
+    private.rmdir()
+    target.chmod(0o555)
 
 
 def _empty(tree: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from machineos.errors import (
     VerificationError,
 )
 from machineos.host.kernel.mount import is_mounted
+from machineos.host.pack.container import Ids
 from machineos.oci.layout.folder import LayoutRepository
 from machineos.oci.model.atomfs import FilesystemKind
 from unit.document.conftest import World
@@ -47,13 +50,15 @@ def fill(tree: Path, number: int) -> None:
     (tree / f"layer{number}").write_text(f"{number}")
 
 
-def store(world: World, tag: str, tmp_path: Path, *kinds: FilesystemKind) -> None:
+def store(
+    world: World, tag: str, tmp_path: Path, *kinds: FilesystemKind, ids: Ids | None = None
+) -> None:
     """Put an image with real layers where ``tag`` is."""
     layers = []
     for number, kind in enumerate(kinds):
         tree = tmp_path / f"{tag}{number}"
         fill(tree, number)
-        layers.append(make_layer(tree, tmp_path / f"{tag}.{number}", kind=kind, epoch=0))
+        layers.append(make_layer(tree, tmp_path / f"{tag}.{number}", kind=kind, epoch=0, ids=ids))
     config = ImageConfig(architecture="amd64", run={"Entrypoint": ["/bin/tool"]})
     body = config.to_bytes(*(layer.digest for layer in layers), epoch=0, created_by="test")
     repository = LayoutRepository(world.images, writable=True)
@@ -116,6 +121,45 @@ def test_what_is_shown_is_the_image_and_cannot_be_changed(
     assert not is_mounted(place)
     with pytest.raises(MissingError, match="nothing is shown"):
         hide(place, cache=cache)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["squashfs", "erofs"])
+def test_what_root_unpacks_is_without_owners_and_devices_and_never_harms(
+    world: World, tmp_path: Path, kind: FilesystemKind
+) -> None:
+    """While programs still have their owners and set-user-id bits, nobody else can reach them."""
+    tree = tmp_path / "zot0"
+    (tree / "own").mkdir(parents=True)
+    os.chown(tree / "own", 1000, 1000)
+    for name in ("own/tool", "tool"):
+        (tree / name).write_text("x")
+        os.chown(tree / name, 1000, 1000)
+        (tree / name).chmod(0o6755)
+    (tree / "own/link").symlink_to("/etc")
+    os.chown(tree / "own/link", 1000, 1000, follow_symlinks=False)
+    os.mknod(tree / "disk", 0o666 | stat.S_IFBLK, os.makedev(1, 0))
+    (tree / "own").chmod(0o775)
+    store(world, "zot", tmp_path, kind, ids=Ids(0, 0, 65536, 0))
+    registry, image = published(world, "zot")
+    place = tmp_path / "place"
+    open_to_all: list[Path] = []
+
+    def look(_line: str) -> None:
+        open_to_all.extend(
+            path
+            for path in place.rglob("*")
+            if path.lstat().st_mode & 0o6000 or path.is_block_device()
+            if not any(one.lstat().st_mode & 0o777 == 0o700 for one in path.parents)
+        )
+
+    show(registry, image, place, cache=tmp_path / "cache", wanted="unpacked", say=look)
+    assert open_to_all == []
+    assert names(place) == ["bin", "layer0", "link", "own", "shut", "tool"]
+    found = [place, *place.rglob("*")]
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in found} == {(0, 0)}
+    real = [path for path in found if not path.is_symlink()]
+    assert all(path.stat().st_mode & 0o7222 == 0 for path in real)
 
 
 @pytest.mark.parametrize("way", ["kernel", "unpacked"])
