@@ -45,13 +45,22 @@ _FLAGS = mount.Flag.RDONLY | mount.Flag.NOSUID | mount.Flag.NODEV
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """The record of what is shown at a folder, so that only that is taken away again; ``device``
-    and ``inode`` are those of the folder."""
+    """The record of what is shown at a folder, so that only that is taken away again.
+
+    ``device`` and ``inode`` are those of the folder. A file system gives an inode out again, so
+    ``changed`` is when the folder was last changed, in nanoseconds: it is made read-only last.
+    """
 
     path: str
     way: Way
     device: int
     inode: int
+    changed: int = 0  # in records of before: of no folder
+
+
+def _shown_at(target: Path, way: Way) -> Shown:
+    status = target.stat()
+    return Shown(str(target), way, status.st_dev, status.st_ino, status.st_ctime_ns)
 
 
 def facts() -> Facts:
@@ -102,8 +111,7 @@ def show(
             say(f"show it at {target}")
             _mount(copies, kinds, target, cache)
             undo.callback(mount.unmount, target, lazy=True)
-        status = target.stat()
-        shown = Shown(str(target), way, status.st_dev, status.st_ino)
+        shown = _shown_at(target, way)
         record.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(record, json.dumps(msgspec.to_builtins(shown)).encode())
         undo.pop_all()
@@ -113,18 +121,22 @@ def show(
 def hide(target: Path, *, cache: Path) -> Shown:
     """End what ``show`` shows at a folder, which is empty then; return what it was.
 
-    Raises: MissingError (nothing of ours is there), ToolError (in use).
+    Raises: MissingError (nothing of ours is there: nothing is removed, and a record of it is
+    forgotten), ToolError (in use).
     """
     target = target.absolute()
     record = _record_path(cache, target)
     try:
         shown = decode_json(read_bounded(record, _MAX_RECORD), Shown, name=str(record))
-        status = target.stat()
+        there = _shown_at(target, shown.way)
     except (MissingError, FileNotFoundError) as error:
         raise MissingError(f"nothing is shown at {target}") from error
-    if (status.st_dev, status.st_ino) != (shown.device, shown.inode):
+    if there != shown:
         record.unlink()
-        raise MissingError(f"what was shown at {target} is not there any more")
+        raise MissingError(
+            f"what was shown at {target} is not there any more, or somebody changed it",
+            hint="nothing was removed: look at what is there, and remove it yourself",
+        )
     if shown.way == "unpacked":
         _empty(target)
     else:

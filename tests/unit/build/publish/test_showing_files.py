@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +249,32 @@ def test_a_folder_that_was_replaced_meanwhile_is_not_emptied(world: World, tmp_p
     with pytest.raises(MissingError, match="not there any more"):
         hide(place, cache=cache)
     assert (place / "mine").read_text() == "x"
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_files_of_the_user_are_not_removed_whatever_inode_their_folder_has(
+    world: World, tmp_path: Path, again: bool
+) -> None:
+    """Some file systems give an inode out again at once; or the folder is still the same."""
+    store(world, "zot", tmp_path, "squashfs")
+    registry, image = published(world, "zot")
+    place, cache = tmp_path / "place", tmp_path / "cache"
+    show(registry, image, place, cache=cache, wanted="unpacked")
+    if again:
+        shutil.rmtree(place)
+        place.mkdir()
+        (record,) = (cache / "shown").iterdir()
+        shown = json.loads(record.read_text())
+        record.write_text(json.dumps({**shown, "inode": place.stat().st_ino}))
+    else:
+        place.chmod(0o755)
+    (place / "mine").write_text("x")
+    with pytest.raises(MissingError, match="or somebody changed it") as caught:
+        hide(place, cache=cache)
+    assert caught.value.hint.startswith("nothing was removed")
+    assert (place / "mine").read_text() == "x"
+    with pytest.raises(MissingError, match="nothing is shown"):
+        hide(place, cache=cache)
 
 
 class Interrupted:
