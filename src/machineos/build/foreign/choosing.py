@@ -45,11 +45,14 @@ def _meant(listed: Sequence[Named], selector: str) -> list[int]:
     places = range(len(listed))
     if selector.startswith("@"):
         return [at for at in places if at == int(selector[1:])]
-    if is_digest(selector):  # and no name, whatever the archive says
-        return [at for at in places if listed[at].identity == selector]
     if selector:
-        return [at for at in places if selector in (listed[at].identity, *listed[at].names)]
+        return [at for at in places if _is_called(listed[at], selector)]
     return [at for at in places if listed[at].names] or list(places)
+
+
+def _is_called(one: Named, selector: str) -> bool:
+    """A digest is no name, whatever the archive says."""
+    return selector == one.identity or (not is_digest(selector) and selector in one.names)
 
 
 def _known(listed: Sequence[Named]) -> str:

@@ -51,6 +51,7 @@ BESIDE = {
     "build/publish/lock.py:parse_lock": "hands on the faults of the rules with their lines",
     "build/publish/lock.py:require_fit": "a file of the builder, which is made anew",
     "build/publish/plan.py:_Resolver._manifest": "what is locked is not at its source",
+    "build/publish/plan.py:_exactly": "what is at the source is not what was asked for",
     "build/publish/plan.py:_check_hardware": "the bootkit is for something else",
     "build/publish/plan.py:_Resolver._read": "a defect of ours",
     "build/publish/plan.py:_version": "nothing says which version it is",
