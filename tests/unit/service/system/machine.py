@@ -180,6 +180,7 @@ def running_machine() -> Iterator[Machine]:
         ip("netns", "add", result.outside)
         ip("netns", "add", result.host)
         out, host = result.outside, result.host
+        result.sysctl(host, "ipv4/ip_forward", "0")  # a new namespace has what Docker switched on
         ip("-n", host, "link", "add", "up0", "type", "veth", "peer", "eth0", "netns", out)
         ip("-n", host, "link", "add", "mos0", "type", "bridge")
         for name in ("iptables", "ip6tables", "arptables"):
