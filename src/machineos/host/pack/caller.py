@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from machineos.host.pack.pipe import piped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from contextlib import AbstractContextManager
 
     from machineos.host.pack.container import Box, Ids
 
@@ -82,22 +82,36 @@ def run_boxed(
     Raises: MissingToolError, ToolTimeoutError, ToolError (it did not end well; with ``check``).
     """
     _require_program(box)
-    command = container.command(box, ids, _confine(), timeout=timeout)
-    result = perform(command, stdout=log, stderr=log, more=more)
+    with _told(box, ids) as plan:
+        command = container.command(_confine(), plan, timeout=timeout)
+        result = perform(command, stdout=log, stderr=log, more=more)
     result = Result(box.argv, result.status, result.stdout, result.stderr)
     if check and result.status != 0:
         raise ToolError(describe(result))
     return result
 
 
-def boxed_output(box: Box, ids: Ids, *, problem: str) -> AbstractContextManager[Iterator[bytes]]:
+@contextmanager
+def boxed_output(box: Box, ids: Ids, *, problem: str) -> Iterator[Iterator[bytes]]:
     """Yield what the program of ``box`` writes, as ``piped`` does.
 
     Raises: MissingToolError, and while iterating ArchiveError.
     """
     _require_program(box)
-    argv = container.command(box, ids, _confine(), timeout=0).argv
-    return piped(argv, problem=problem)
+    with _told(box, ids) as plan:
+        command = container.command(_confine(), plan, timeout=0)
+        with piped(command.argv, problem=problem, pass_fds=command.pass_fds) as chunks:
+            yield chunks
+
+
+@contextmanager
+def _told(box: Box, ids: Ids) -> Iterator[int]:
+    """Have what ``confine`` is told in a file that nobody else sees and nobody changes."""
+    with os.fdopen(os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b") as file:
+        file.write(container.plan(box, ids))
+        file.seek(0)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL)
+        yield file.fileno()
 
 
 def _confine() -> list[str]:

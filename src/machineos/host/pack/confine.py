@@ -4,10 +4,11 @@ Three processes. The first has the caller's rights (an ordinary user's are those
 makes the second, writes its id map, gives it a network. The second mounts what the plan names, lets
 go of the caller's root, and moves into namespaces of its own: users, processes, mounts, network,
 IPC, host name, cgroups. The third is process 1 in there, drops what it may not have, and becomes
-the program. Standard library only, because it runs as ``python -I -S confine.py JSON``.
+the program. Standard library only, because it runs as ``python -I -S confine.py DESCRIPTOR``: there
+is the plan, which has secrets, while an argument is everybody's to read.
 
 Invariant: the program's ids are subordinate ones, so that outside it is nobody; it sees no path of
-the host but those in the JSON, has no terminal and no key of the caller, and cannot make a user
+the host but those in the plan, has no terminal and no key of the caller, and cannot make a user
 namespace to get its capabilities back.
 """
 
@@ -120,9 +121,10 @@ def _keep_capabilities() -> None:
         _libc.prctl(_AMBIENT, _RAISE, capability, 0, 0)  # EINVAL above the kernel's last one
 
 
-def main(text: str) -> int:
-    """Do what the JSON object says and return the exit status of its program."""
-    plan: dict[str, Any] = json.loads(text)
+def main(descriptor: int) -> int:
+    """Do what the JSON object in the file says and return the exit status of its program."""
+    with os.fdopen(descriptor, "rb") as file:  # closed before anything else is started
+        plan: dict[str, Any] = json.load(file)
     if plan["enter"]:
         uids, gids = plan["enter"]
         if uids is None:
@@ -376,7 +378,7 @@ def _check(failed: int, what: str) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1]))
+        sys.exit(main(int(sys.argv[1])))
     except (OSError, subprocess.SubprocessError) as problem:
         sys.stderr.write(f"sandbox: {problem}\n")
         sys.exit(_FAILED)

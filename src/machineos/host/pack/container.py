@@ -91,12 +91,9 @@ def speaking(script: str) -> tuple[str, ...]:
     return ("sh", "-c", f"{{ {script}; }} 2>/tmp/said || {{ tail -c 200 /tmp/said >&2; exit 1; }}")
 
 
-def command(box: Box, ids: Ids, program: Sequence[str], *, timeout: float) -> Command:
-    """Return the command that runs the program of ``box``; ``program`` starts ``confine``.
-
-    Its exit status is that of the program, 125 when there could be no container; all are answers.
-    """
-    plan = {
+def plan(box: Box, ids: Ids) -> bytes:
+    """Return what ``confine`` reads about ``box``: JSON, with the values of its environment."""
+    told = {
         "enter": ids.enter,
         "ids": [ids.uid, ids.gid],
         "count": ids.count,
@@ -111,4 +108,13 @@ def command(box: Box, ids: Ids, program: Sequence[str], *, timeout: float) -> Co
         "scratch": box.scratch,
         "limits": dict(box.limits),
     }
-    return Command((*program, json.dumps(plan)), timeout, success=None)
+    return json.dumps(told).encode()
+
+
+def command(program: Sequence[str], descriptor: int, *, timeout: float) -> Command:
+    """Return the command that runs the program of the plan that is in the file ``descriptor``;
+    ``program`` starts ``confine``. No argument shows a value of an environment.
+
+    Its exit status is that of the program, 125 when there could be no container; all are answers.
+    """
+    return Command((*program, str(descriptor)), timeout, pass_fds=(descriptor,), success=None)

@@ -16,7 +16,9 @@ _CHUNK = 1 << 18
 
 
 @contextmanager
-def piped(argv: Sequence[str], *, problem: str) -> Iterator[Iterator[bytes]]:
+def piped(
+    argv: Sequence[str], *, problem: str, pass_fds: Sequence[int] = ()
+) -> Iterator[Iterator[bytes]]:
     """Yield the chunks that a program writes to its standard output; it ends with the block.
 
     ``problem`` says of what it reads that it is bad, when the program failed. Raises while
@@ -24,7 +26,7 @@ def piped(argv: Sequence[str], *, problem: str) -> Iterator[Iterator[bytes]]:
     """
     reader, writer = os.pipe()
     try:
-        process = spawn(argv, log=writer)
+        process = spawn(argv, log=writer, pass_fds=pass_fds)
     except BaseException:
         os.close(reader)
         raise

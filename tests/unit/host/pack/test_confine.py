@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,9 +18,9 @@ import pytest
 
 from machineos.core.run import run
 from machineos.errors import MissingToolError, ToolError, ToolTimeoutError
-from machineos.host.pack.caller import container_ids, run_boxed
+from machineos.host.pack.caller import boxed_output, container_ids, run_boxed
 from machineos.host.pack.container import PATH, Bind, Box
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,3 +245,41 @@ def test_the_environment_is_what_was_said() -> None:
     code = "import os; print(*sorted(os.environ))"
     assert set(inside(code).split()) <= {"LANG", "LC_CTYPE", "PATH", "TZ"}
     assert PATH.startswith("/usr/local/sbin")
+
+
+def test_no_argument_of_a_process_shows_its_environment(tmp_path: Path) -> None:
+    """What ps prints is for every user of the machine; and an argument ends at 128 KiB."""
+    secret = f"hush-{secrets.token_hex(8)}"
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    gate.chmod(0o666)
+    tmp_path.chmod(0o755)
+    large = tuple((f"LARGE_{number}", "x" * 100_000) for number in range(4))
+    box = Box(
+        ("sh", "-c", "cat /in/gate; echo $SECRET ${#LARGE_3}; ls /proc/self/fd | wc -l"),
+        binds=(Bind(tmp_path, "/in"),),
+        environment=(("PATH", PATH), ("SECRET", secret), *large),
+    )
+    opened: list[int] = []
+    with boxed_output(box, container_ids("a test"), problem="x") as chunks:
+        wait_for(lambda: enter_gate(gate, opened), what="it reads")
+        shown = b"".join(map(arguments, Path("/proc").glob("[0-9]*/cmdline")))
+        os.close(opened.pop())
+        said = b"".join(chunks).decode()
+    assert b"confine.py" in shown
+    assert secret.encode() not in shown
+    assert said.split() == [secret, "100000", "4"]  # its three, and the folder that ls reads
+
+
+def enter_gate(gate: Path, opened: list[int]) -> bool:
+    """Whether somebody reads from a pipe; then its other end is opened."""
+    with contextlib.suppress(OSError):
+        opened.append(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+    return bool(opened)
+
+
+def arguments(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""

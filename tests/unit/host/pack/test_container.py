@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from machineos.host.pack.container import Bind, Box, Ids, command, speaking
+from machineos.host.pack.container import Bind, Box, Ids, command, plan, speaking
 
 
 def test_the_plan_has_all_of_the_box() -> None:
@@ -21,9 +21,7 @@ def test_the_plan_has_all_of_the_box() -> None:
         limits=(("NPROC", 5),),
         inherit=("http_proxy",),
     )
-    made = command(box, Ids(7, 8, 9, 7, (1, 2)), ["python", "confine"], timeout=300.0)
-    assert (made.argv[:2], made.timeout, made.success) == (("python", "confine"), 300.0, None)
-    assert json.loads(made.argv[2]) == {
+    assert json.loads(plan(box, Ids(7, 8, 9, 7, (1, 2)))) == {
         "enter": [1, 2], "ids": [7, 8], "count": 9, "root": "/tree",
         "binds": [["/a b", "/in", False], ["/c", "/out", True]], "network": "user",
         "argv": ["make", "it"], "environment": {"A": "b"}, "inherit": ["http_proxy"],
@@ -33,10 +31,16 @@ def test_the_plan_has_all_of_the_box() -> None:
 
 
 def test_without_more_it_gets_nothing() -> None:
-    plan = json.loads(command(Box(("x",)), Ids(7, 8, 9, 7), [], timeout=300.0).argv[0])
-    assert (plan["root"], plan["network"], plan["binds"]) == ("", "none", [])
-    assert (plan["enter"], plan["resolver"], plan["scratch"]) == (None, "", None)
-    assert set(plan["environment"]) == {"PATH", "LANG", "TZ"}
+    told = json.loads(plan(Box(("x",)), Ids(7, 8, 9, 7)))
+    assert (told["root"], told["network"], told["binds"]) == ("", "none", [])
+    assert (told["enter"], told["resolver"], told["scratch"]) == (None, "", None)
+    assert set(told["environment"]) == {"PATH", "LANG", "TZ"}
+
+
+def test_no_argument_shows_the_plan() -> None:
+    made = command(["python", "confine"], 5, timeout=300.0)
+    assert (made.argv, made.pass_fds) == (("python", "confine", "5"), (5,))
+    assert (made.timeout, made.success) == (300.0, None)
 
 
 def test_a_capability_of_a_file_names_the_root_of_the_container() -> None:
