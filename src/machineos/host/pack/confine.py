@@ -1,11 +1,12 @@
 """The way into the build sandbox: run as a program, or ``enter`` called by one.
 
-Three processes. The first has the caller's rights (an ordinary user's are those of ``enter``): it
+Four processes. The first has the caller's rights (an ordinary user's are those of ``enter``): it
 makes the second, writes its id map, gives it a network. The second mounts what the plan names, lets
 go of the caller's root, and moves into namespaces of its own: users, processes, mounts, network,
-IPC, host name, cgroups. The third is process 1 in there, drops what it may not have, and becomes
-the program. Standard library only, because it runs as ``python -I -S confine.py DESCRIPTOR``: there
-is the plan, which has secrets, while an argument is everybody's to read.
+IPC, host name, cgroups. The third is process 1 in there, drops what it may not have, and waits for
+the fourth, which becomes the program: whatever ids that takes, with process 1 the kernel ends it.
+Standard library only, because it runs as ``python -I -S confine.py DESCRIPTOR``: there is the plan,
+which has secrets, while an argument is everybody's to read.
 
 Invariant: the program's ids are subordinate ones, so that outside it is nobody; it sees no path of
 the host but those in the plan, has no terminal and no key of the caller, and cannot make a user
@@ -40,7 +41,7 @@ _BIND, _PRIVATE, _RECURSIVE = 4096, 1 << 18, 16384
 _DETACH = 2
 _NEW_MOUNTS, _NEW_USERS, _NEW_PROCESSES, _NEW_NETWORK = 0x20000, 1 << 28, 1 << 29, 1 << 30
 _NEW_OTHERS = 0x02000000 | 0x04000000 | 0x08000000  # cgroups, host name, IPC
-_PDEATHSIG, _CAPBSET_DROP, _AMBIENT, _RAISE, _CLEAR_ALL = 1, 24, 47, 2, 4
+_PDEATHSIG, _DUMPABLE, _CAPBSET_DROP, _AMBIENT, _RAISE, _CLEAR_ALL = 1, 4, 24, 47, 2, 4
 _JOIN_SESSION_KEYRING = 1
 # chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_chroot,
 # audit_write, setfcap: what installing packages takes.
@@ -189,7 +190,7 @@ def _second(plan: dict[str, Any], ready: int, go: int) -> int:
     return _as_shell(status)
 
 
-def _third(plan: dict[str, Any], alive: int) -> NoReturn:
+def _third(plan: dict[str, Any], alive: int) -> int:
     with contextlib.suppress(PermissionError):  # where there is only one group anyway
         os.setgroups([])
     os.setresgid(0, 0, 0)
@@ -201,14 +202,27 @@ def _third(plan: dict[str, Any], alive: int) -> NoReturn:
     _call(_NUMBERS[platform.machine()][1], _JOIN_SESSION_KEYRING, None)
     _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
     _write("/proc/sys/user/max_user_namespaces", "0\n")
-    for name, value in plan["limits"].items():
-        number = getattr(resource, f"RLIMIT_{name}")
-        resource.setrlimit(number, (value, value))
     if plan["root"] != "host":
         for name in ("sys", "sysrq-trigger", "irq", "bus"):
             if os.path.exists(f"/proc/{name}"):  # noqa: PTH110 (no pathlib here)
                 _bind(f"/proc/{name}", f"/proc/{name}", writable=False)
         _drop_capabilities()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 is not ended by it from in there
+    _libc.prctl(_DUMPABLE, 0, 0, 0, 0)  # nor looked into, or stopped
+    program = os.fork()
+    if program == 0:
+        _fourth(plan)
+    while True:
+        ended, status = os.waitpid(-1, 0)  # also those that the program left behind
+        if ended == program:
+            return _as_shell(status)
+
+
+def _fourth(plan: dict[str, Any]) -> NoReturn:
+    os.setsid()
+    for name, value in plan["limits"].items():
+        number = getattr(resource, f"RLIMIT_{name}")
+        resource.setrlimit(number, (value, value))
     os.umask(0o022)
     os.chdir(plan["folder"])
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
