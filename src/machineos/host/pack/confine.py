@@ -25,7 +25,10 @@ import select
 import signal
 import subprocess  # noqa: TID251 (nothing of the package is there when this runs)
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEVICES = ("null", "zero", "full", "random", "urandom")
 _LINKS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
@@ -49,7 +52,9 @@ _KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31}
 _LAST_CAPABILITY = 63
 _PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _PATIENCE = 60
-_FAILED = 125
+FAILED = 125  # the exit status when there is no container, and how the words begin that say why
+SAYS = "sandbox: "
+NO_NAMESPACE = f"{SAYS}user namespace: "
 _CLOUD = "169.254.0.0/16"  # where a cloud tells its machines secrets
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -127,11 +132,8 @@ def main(descriptor: int) -> int:
     with os.fdopen(descriptor, "rb") as file:  # closed before anything else is started
         plan: dict[str, Any] = json.load(file)
     if plan["enter"]:
-        uids, gids = plan["enter"]
-        if uids is None:
-            _enter_alone()
-        else:
-            enter(uids, gids, plan["count"], plan["ids"][0])
+        with _naming():
+            _enter_as_told(plan)
     ready, go = os.pipe(), os.pipe()
     second = os.fork()
     if second == 0:
@@ -153,6 +155,23 @@ def main(descriptor: int) -> int:
     return _as_shell(status)
 
 
+def _enter_as_told(plan: dict[str, Any]) -> None:
+    uids, gids = plan["enter"]
+    if uids is None:
+        _enter_alone()
+    else:
+        enter(uids, gids, plan["count"], plan["ids"][0])
+
+
+@contextlib.contextmanager
+def _naming() -> Iterator[None]:
+    """Have an error be about the user namespace, which a machine may forbid."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{NO_NAMESPACE.removeprefix(SAYS)}{error.strerror or error}") from error
+
+
 def _as_shell(status: int) -> int:
     """What a shell makes of a status of waitpid(2)."""
     code = os.waitstatus_to_exitcode(status)
@@ -161,11 +180,11 @@ def _as_shell(status: int) -> int:
 
 def _guarded(function: Any, *arguments: Any) -> NoReturn:  # noqa: ANN401 (the two below)
     """End this process with what ``function`` returns; it never goes on in the caller's code."""
-    status = _FAILED
+    status = FAILED
     try:
         status = function(*arguments)
     except Exception as error:  # noqa: BLE001 (this is where the process ends)
-        sys.stderr.write(f"sandbox: {error}\n")
+        sys.stderr.write(f"{SAYS}{error}\n")
     finally:
         sys.stderr.flush()
         os._exit(status)
@@ -173,14 +192,16 @@ def _guarded(function: Any, *arguments: Any) -> NoReturn:  # noqa: ANN401 (the t
 
 def _second(plan: dict[str, Any], ready: int, go: int) -> int:
     _libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    _unshare(_NEW_MOUNTS)
+    with _naming():  # what AppArmor takes from who entered one, this needs first
+        _unshare(_NEW_MOUNTS)
     _mount("", "/", "", _PRIVATE | _RECURSIVE)
     _build(plan)
     flags = _NEW_USERS | _NEW_MOUNTS | _NEW_PROCESSES | _NEW_OTHERS
-    _unshare(flags if plan["network"] == "host" else flags | _NEW_NETWORK)
+    with _naming():
+        _unshare(flags if plan["network"] == "host" else flags | _NEW_NETWORK)
     os.write(ready, b"+")
     if not os.read(go, 1):
-        return _FAILED
+        return FAILED
     alive = os.pipe()
     third = os.fork()
     if third == 0:
@@ -394,5 +415,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(int(sys.argv[1])))
     except (OSError, subprocess.SubprocessError) as problem:
-        sys.stderr.write(f"sandbox: {problem}\n")
-        sys.exit(_FAILED)
+        sys.stderr.write(f"{SAYS}{problem}\n")
+        sys.exit(FAILED)

@@ -311,3 +311,38 @@ def arguments(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:  # it has ended meanwhile
         return b""
+
+
+def test_a_machine_that_forbids_containers_is_named_and_not_what_would_be_read() -> None:
+    """The limit is that of a user namespace: in one of its own, a process may set it to none."""
+    code = (
+        "from machineos.errors import MachineOSError\n"
+        "from machineos.host.pack.caller import boxed_output, ids_to_look, run_boxed\n"
+        "from machineos.host.pack.container import Box, Ids\n"
+        "box = Box(('true',))\n"
+        "def read(ids):\n"
+        "    with boxed_output(box, ids, problem='x is not whole') as chunks: list(chunks)\n"
+        "def start(ids): run_boxed(box, ids, timeout=60)\n"
+        "for does in (read, start):\n"
+        "    for ids in (ids_to_look(), Ids(0, 0, 1, 0)):\n"
+        "        try: does(ids)\n"
+        "        except MachineOSError as error: print(error.message, error.hint, sep='|')"
+    )
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    argv = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh", sys.executable]
+    said = run([*argv, "-c", code], timeout=PATIENCE).text.splitlines()
+    assert (
+        said
+        == [
+            "a container needs a user namespace: unshare: No space left on device|this machine "
+            "forbids it to ordinary users: sudo sysctl user.max_user_namespaces=15000"
+        ]
+        * 4
+    )
+
+
+def test_what_could_not_be_read_is_not_called_bad(tmp_path: Path) -> None:
+    box = Box(("true",), root=tmp_path / "none")
+    with pytest.raises(ToolError, match=r"exit status 125: sandbox: .*No such file"):
+        with boxed_output(box, container_ids("a test"), problem="x is not whole") as chunks:
+            list(chunks)
