@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from machineos.build.recipe.script import MOUNT_POINTS, RESOLVER, Script, require_good, script_box
 from machineos.core.printable import printable
 from machineos.errors import ArchiveError, UsageError
-from machineos.host.pack.caller import run_boxed
+from machineos.host.pack.caller import require_container, run_boxed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,7 +72,9 @@ def run_script(
             os.fchmod(file.fileno(), 0o664)
             more = proxies if script.network else None
             result = run_boxed(box, ids, timeout=script.timeout, log=file, more=more, check=False)
-    require_good(script, result.status, _tail(log), log)
+    tail = _tail(log)
+    require_container(result.status, tail)
+    require_good(script, result.status, tail, log)
 
 
 def _write_script(path: Path, text: str) -> None:

@@ -79,13 +79,15 @@ def run_boxed(
 
     ``more`` are variables that ``box`` may inherit, see ``run.perform``.
 
-    Raises: MissingToolError, ToolTimeoutError, ToolError (it did not end well; with ``check``).
+    Raises: MissingToolError, ToolTimeoutError, ToolError (it did not end well; with ``check``),
+    UsageError when this machine forbids containers (with ``log``: see ``require_container``).
     """
     _require_program(box)
     with _told(box, ids) as plan:
         command = container.command(_confine(), plan, timeout=timeout)
         result = perform(command, stdout=log, stderr=log, more=more)
     result = Result(box.argv, result.status, result.stdout, result.stderr)
+    require_container(result.status, result.complaint)
     if check and result.status != 0:
         raise ToolError(describe(result))
     return result
@@ -95,13 +97,30 @@ def run_boxed(
 def boxed_output(box: Box, ids: Ids, *, problem: str) -> Iterator[Iterator[bytes]]:
     """Yield what the program of ``box`` writes, as ``piped`` does.
 
-    Raises: MissingToolError, and while iterating ArchiveError.
+    Raises: MissingToolError, and while iterating ArchiveError; ToolError or UsageError when there
+    was no container for it, which says nothing about what it reads.
     """
     _require_program(box)
+
+    def require_run(status: int, said: str) -> None:
+        require_container(status, said)
+        if status == confine.FAILED:
+            raise ToolError(describe(Result(box.argv, status, b"", said.encode())))
+
     with _told(box, ids) as plan:
         command = container.command(_confine(), plan, timeout=0)
-        with piped(command.argv, problem=problem, pass_fds=command.pass_fds) as chunks:
+        with piped(
+            command.argv, problem=problem, pass_fds=command.pass_fds, require_run=require_run
+        ) as chunks:
             yield chunks
+
+
+def require_container(status: int, said: str) -> None:
+    """Raises: UsageError, which names the switch, if by its exit status and the end of what it said
+    a program had no container because this machine forbids user namespaces."""
+    _, found, problem = said.rpartition(confine.NO_NAMESPACE)
+    if status == confine.FAILED and found:
+        raise subids.refused(OSError(problem), _switches(), "a container")
 
 
 @contextmanager

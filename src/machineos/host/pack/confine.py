@@ -1,11 +1,12 @@
 """The way into the build sandbox: run as a program, or ``enter`` called by one.
 
-Three processes. The first has the caller's rights (an ordinary user's are those of ``enter``): it
+Four processes. The first has the caller's rights (an ordinary user's are those of ``enter``): it
 makes the second, writes its id map, gives it a network. The second mounts what the plan names, lets
 go of the caller's root, and moves into namespaces of its own: users, processes, mounts, network,
-IPC, host name, cgroups. The third is process 1 in there, drops what it may not have, and becomes
-the program. Standard library only, because it runs as ``python -I -S confine.py DESCRIPTOR``: there
-is the plan, which has secrets, while an argument is everybody's to read.
+IPC, host name, cgroups. The third is process 1 in there, drops what it may not have, and waits for
+the fourth, which becomes the program: whatever ids that takes, with process 1 the kernel ends it.
+Standard library only, because it runs as ``python -I -S confine.py DESCRIPTOR``: there is the plan,
+which has secrets, while an argument is everybody's to read.
 
 Invariant: the program's ids are subordinate ones, so that outside it is nobody; it sees no path of
 the host but those in the plan, has no terminal and no key of the caller, and cannot make a user
@@ -24,7 +25,10 @@ import select
 import signal
 import subprocess  # noqa: TID251 (nothing of the package is there when this runs)
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEVICES = ("null", "zero", "full", "random", "urandom")
 _LINKS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
@@ -40,7 +44,7 @@ _BIND, _PRIVATE, _RECURSIVE = 4096, 1 << 18, 16384
 _DETACH = 2
 _NEW_MOUNTS, _NEW_USERS, _NEW_PROCESSES, _NEW_NETWORK = 0x20000, 1 << 28, 1 << 29, 1 << 30
 _NEW_OTHERS = 0x02000000 | 0x04000000 | 0x08000000  # cgroups, host name, IPC
-_PDEATHSIG, _CAPBSET_DROP, _AMBIENT, _RAISE, _CLEAR_ALL = 1, 24, 47, 2, 4
+_PDEATHSIG, _DUMPABLE, _CAPBSET_DROP, _AMBIENT, _RAISE, _CLEAR_ALL = 1, 4, 24, 47, 2, 4
 _JOIN_SESSION_KEYRING = 1
 # chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, sys_chroot,
 # audit_write, setfcap: what installing packages takes.
@@ -48,7 +52,9 @@ _KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31}
 _LAST_CAPABILITY = 63
 _PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _PATIENCE = 60
-_FAILED = 125
+FAILED = 125  # the exit status when there is no container, and how the words begin that say why
+SAYS = "sandbox: "
+NO_NAMESPACE = f"{SAYS}user namespace: "
 _CLOUD = "169.254.0.0/16"  # where a cloud tells its machines secrets
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -126,11 +132,8 @@ def main(descriptor: int) -> int:
     with os.fdopen(descriptor, "rb") as file:  # closed before anything else is started
         plan: dict[str, Any] = json.load(file)
     if plan["enter"]:
-        uids, gids = plan["enter"]
-        if uids is None:
-            _enter_alone()
-        else:
-            enter(uids, gids, plan["count"], plan["ids"][0])
+        with _naming():
+            _enter_as_told(plan)
     ready, go = os.pipe(), os.pipe()
     second = os.fork()
     if second == 0:
@@ -152,6 +155,23 @@ def main(descriptor: int) -> int:
     return _as_shell(status)
 
 
+def _enter_as_told(plan: dict[str, Any]) -> None:
+    uids, gids = plan["enter"]
+    if uids is None:
+        _enter_alone()
+    else:
+        enter(uids, gids, plan["count"], plan["ids"][0])
+
+
+@contextlib.contextmanager
+def _naming() -> Iterator[None]:
+    """Have an error be about the user namespace, which a machine may forbid."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{NO_NAMESPACE.removeprefix(SAYS)}{error.strerror or error}") from error
+
+
 def _as_shell(status: int) -> int:
     """What a shell makes of a status of waitpid(2)."""
     code = os.waitstatus_to_exitcode(status)
@@ -160,11 +180,11 @@ def _as_shell(status: int) -> int:
 
 def _guarded(function: Any, *arguments: Any) -> NoReturn:  # noqa: ANN401 (the two below)
     """End this process with what ``function`` returns; it never goes on in the caller's code."""
-    status = _FAILED
+    status = FAILED
     try:
         status = function(*arguments)
     except Exception as error:  # noqa: BLE001 (this is where the process ends)
-        sys.stderr.write(f"sandbox: {error}\n")
+        sys.stderr.write(f"{SAYS}{error}\n")
     finally:
         sys.stderr.flush()
         os._exit(status)
@@ -172,14 +192,16 @@ def _guarded(function: Any, *arguments: Any) -> NoReturn:  # noqa: ANN401 (the t
 
 def _second(plan: dict[str, Any], ready: int, go: int) -> int:
     _libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    _unshare(_NEW_MOUNTS)
+    with _naming():  # what AppArmor takes from who entered one, this needs first
+        _unshare(_NEW_MOUNTS)
     _mount("", "/", "", _PRIVATE | _RECURSIVE)
     _build(plan)
     flags = _NEW_USERS | _NEW_MOUNTS | _NEW_PROCESSES | _NEW_OTHERS
-    _unshare(flags if plan["network"] == "host" else flags | _NEW_NETWORK)
+    with _naming():
+        _unshare(flags if plan["network"] == "host" else flags | _NEW_NETWORK)
     os.write(ready, b"+")
     if not os.read(go, 1):
-        return _FAILED
+        return FAILED
     alive = os.pipe()
     third = os.fork()
     if third == 0:
@@ -189,7 +211,7 @@ def _second(plan: dict[str, Any], ready: int, go: int) -> int:
     return _as_shell(status)
 
 
-def _third(plan: dict[str, Any], alive: int) -> NoReturn:
+def _third(plan: dict[str, Any], alive: int) -> int:
     with contextlib.suppress(PermissionError):  # where there is only one group anyway
         os.setgroups([])
     os.setresgid(0, 0, 0)
@@ -201,14 +223,27 @@ def _third(plan: dict[str, Any], alive: int) -> NoReturn:
     _call(_NUMBERS[platform.machine()][1], _JOIN_SESSION_KEYRING, None)
     _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
     _write("/proc/sys/user/max_user_namespaces", "0\n")
-    for name, value in plan["limits"].items():
-        number = getattr(resource, f"RLIMIT_{name}")
-        resource.setrlimit(number, (value, value))
     if plan["root"] != "host":
         for name in ("sys", "sysrq-trigger", "irq", "bus"):
             if os.path.exists(f"/proc/{name}"):  # noqa: PTH110 (no pathlib here)
                 _bind(f"/proc/{name}", f"/proc/{name}", writable=False)
         _drop_capabilities()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 is not ended by it from in there
+    _libc.prctl(_DUMPABLE, 0, 0, 0, 0)  # nor looked into, or stopped
+    program = os.fork()
+    if program == 0:
+        _fourth(plan)
+    while True:
+        ended, status = os.waitpid(-1, 0)  # also those that the program left behind
+        if ended == program:
+            return _as_shell(status)
+
+
+def _fourth(plan: dict[str, Any]) -> NoReturn:
+    os.setsid()
+    for name, value in plan["limits"].items():
+        number = getattr(resource, f"RLIMIT_{name}")
+        resource.setrlimit(number, (value, value))
     os.umask(0o022)
     os.chdir(plan["folder"])
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -380,5 +415,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(int(sys.argv[1])))
     except (OSError, subprocess.SubprocessError) as problem:
-        sys.stderr.write(f"sandbox: {problem}\n")
-        sys.exit(_FAILED)
+        sys.stderr.write(f"{SAYS}{problem}\n")
+        sys.exit(FAILED)

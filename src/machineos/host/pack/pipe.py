@@ -10,19 +10,24 @@ from machineos.core.run import spawn
 from machineos.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _CHUNK = 1 << 18
 
 
 @contextmanager
 def piped(
-    argv: Sequence[str], *, problem: str, pass_fds: Sequence[int] = ()
+    argv: Sequence[str],
+    *,
+    problem: str,
+    pass_fds: Sequence[int] = (),
+    require_run: Callable[[int, str], None] = lambda _status, _said: None,
 ) -> Iterator[Iterator[bytes]]:
     """Yield the chunks that a program writes to its standard output; it ends with the block.
 
-    ``problem`` says of what it reads that it is bad, when the program failed. Raises while
-    iterating: ArchiveError; and MissingToolError.
+    ``problem`` says of what it reads that it is bad, when the program failed; before that
+    ``require_run`` raises, by its exit status and what it said last, if it has read nothing. Raises
+    while iterating: ArchiveError; and MissingToolError.
     """
     reader, writer = os.pipe()
     try:
@@ -39,9 +44,11 @@ def piped(
             if held:
                 yield held
             held = chunk
-        if process.wait() != 0:
+        status = process.wait()
+        if status != 0:
             # What it complains about came down the same pipe, so it is the end of what we hold.
             reason = held[-200:].decode("utf-8", "replace").strip()
+            require_run(status, reason)
             raise ArchiveError(f"{problem}: {reason}")
         if held:
             yield held

@@ -207,7 +207,7 @@ def test_it_gets_no_capability_back() -> None:
 def test_nothing_else_of_the_machine_is_there() -> None:
     code = "import os; print(*sorted(os.listdir('/')), os.getpid(), os.uname().nodename != '')"
     programs = {"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
-    assert set(inside(code).split()) <= {*programs, "proc", "dev", "scratch", "tmp", "1", "True"}
+    assert set(inside(code).split()) <= {*programs, "proc", "dev", "scratch", "tmp", "2", "True"}
 
 
 def test_processes_are_counted() -> None:
@@ -229,12 +229,40 @@ def test_it_ends_with_the_time_that_it_has() -> None:
         run_boxed(Box(("sleep", "60")), container_ids("a test"), timeout=0.5)
 
 
+@pytest.mark.tool("setpriv")
+def test_a_program_that_takes_other_ids_ends_with_the_time_that_it_has() -> None:
+    """The kernel forgets then what a process wanted to be told about its parent (prctl(2))."""
+    nap = str(secrets.randbelow(10**9) + 10**9)
+    taken = "setpriv --reuid 7 --regid 8 --clear-groups"
+    box = Box(("sh", "-c", f"exec {taken} sleep {nap}"))
+    with pytest.raises(ToolTimeoutError):
+        run_boxed(box, container_ids("a test"), timeout=3)
+    wait_for(lambda: not sleeps(nap), what="the kernel ends what the program became", patience=20)
+
+
+def sleeps(nap: str) -> bool:
+    wanted = f"sleep\0{nap}\0".encode()
+    return wanted in map(arguments, Path("/proc").glob("[0-9]*/cmdline"))
+
+
+def test_who_ends_with_the_program_is_not_ended_by_it() -> None:
+    """Process 1 ends all others when it is gone, so nobody in there stops it or looks into it."""
+    code = (
+        "import os, signal\n"
+        "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP):\n"
+        "    os.kill(1, number)\n"
+        "try: open('/proc/1/mem', 'rb'); print('opened')\n"
+        "except OSError: print('refused')"
+    )
+    assert inside(code) == "refused"
+
+
 def test_how_it_ended_is_told() -> None:
     ids = container_ids("a test")
     with pytest.raises(ToolError, match="sh -c echo no >&2; exit 9: exit status 9: no"):
         run_boxed(Box(("sh", "-c", "echo no >&2; exit 9")), ids, timeout=PATIENCE)
     killed = run_boxed(Box(("sh", "-c", "kill -9 $$")), ids, timeout=PATIENCE, check=False)
-    assert killed.status in {0, 137}  # process 1 of a namespace is not killed by itself
+    assert killed.status == 137
     with pytest.raises(MissingToolError, match="no-such-program is not installed"):
         run_boxed(Box(("no-such-program",)), ids, timeout=PATIENCE)
     with pytest.raises(ToolError, match=r"exit status 125: sandbox: .*No such file"):
@@ -283,3 +311,38 @@ def arguments(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:  # it has ended meanwhile
         return b""
+
+
+def test_a_machine_that_forbids_containers_is_named_and_not_what_would_be_read() -> None:
+    """The limit is that of a user namespace: in one of its own, a process may set it to none."""
+    code = (
+        "from machineos.errors import MachineOSError\n"
+        "from machineos.host.pack.caller import boxed_output, ids_to_look, run_boxed\n"
+        "from machineos.host.pack.container import Box, Ids\n"
+        "box = Box(('true',))\n"
+        "def read(ids):\n"
+        "    with boxed_output(box, ids, problem='x is not whole') as chunks: list(chunks)\n"
+        "def start(ids): run_boxed(box, ids, timeout=60)\n"
+        "for does in (read, start):\n"
+        "    for ids in (ids_to_look(), Ids(0, 0, 1, 0)):\n"
+        "        try: does(ids)\n"
+        "        except MachineOSError as error: print(error.message, error.hint, sep='|')"
+    )
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    argv = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh", sys.executable]
+    said = run([*argv, "-c", code], timeout=PATIENCE).text.splitlines()
+    assert (
+        said
+        == [
+            "a container needs a user namespace: unshare: No space left on device|this machine "
+            "forbids it to ordinary users: sudo sysctl user.max_user_namespaces=15000"
+        ]
+        * 4
+    )
+
+
+def test_what_could_not_be_read_is_not_called_bad(tmp_path: Path) -> None:
+    box = Box(("true",), root=tmp_path / "none")
+    with pytest.raises(ToolError, match=r"exit status 125: sandbox: .*No such file"):
+        with boxed_output(box, container_ids("a test"), problem="x is not whole") as chunks:
+            list(chunks)
