@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -54,7 +54,14 @@ from machineos.build.recipe.stageplan import (
     script_environment,
     stage_key,
 )
-from machineos.build.recipe.stagetree import add_mount_points, clamp, programs
+from machineos.build.recipe.stagetree import (
+    add_mount_points,
+    clamp,
+    programs,
+    remove,
+    require_shallow,
+    sweep,
+)
 from machineos.core.digest import Digest
 from machineos.core.files import locked, read_bounded, write_atomic
 from machineos.core.run import run
@@ -84,6 +91,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 _CHUNK = 1 << 20
 _META_LIMIT = 1 << 20
 _COPY_TIMEOUT = 3600.0
+_WORK = "stage-"
 # Debian's own set-user-id programs stay: a recipe is its author's, unlike a foreign image.
 _OWN = Policy(setuid="keep")
 
@@ -130,6 +138,7 @@ def build(
     settings.cache.mkdir(parents=True, exist_ok=True)
     result: dict[str, Descriptor] = {}
     with locked(settings.cache / "lock", what=f"the build cache {settings.cache}", wait=True):
+        sweep(settings.cache, _WORK)
         builder = _Builder(recipe, settings, ids)
         for stage in chosen:
             folder = builder.stage(stage)
@@ -171,18 +180,25 @@ class _Builder:
         if (folder / "stage.json").is_file():
             self._say(stage, "unchanged")
             return folder
-        with tempfile.TemporaryDirectory(dir=self._settings.cache, prefix="stage-") as name:
-            work = Path(name)
+        with self._workplace() as work:
             base = source.make(work)
             self._fill(stage, work, gathered, base)
             meta = Meta(config=configure(stage, base))
             write_atomic(work / "stage.json", msgspec.json.encode(meta))
-            shutil.rmtree(work / "run", ignore_errors=True)
+            remove(work / "run")
             if folder.exists():
-                shutil.rmtree(folder)
+                remove(folder)
             work.rename(folder)
-            work.mkdir()  # for the context manager to remove
         return folder
+
+    @contextmanager
+    def _workplace(self) -> Iterator[Path]:
+        work = Path(tempfile.mkdtemp(dir=self._settings.cache, prefix=_WORK))
+        try:
+            yield work
+        finally:
+            if work.exists():  # else it has become the stage's folder
+                remove(work)
 
     @property
     def _allowed(self) -> tuple[Path, ...]:
@@ -265,6 +281,7 @@ class _Builder:
                 script, tree, seen,
                 environment=environment, proxies=proxies, log=log, ids=self._ids,
             )  # fmt: skip
+            require_shallow(tree, script.name)
         volumes = configure(stage, base).run.get("Volumes", {})
         add_mount_points(tree, volumes, epoch=epoch, ids=self._ids)
         clamp(tree, epoch)

@@ -149,6 +149,16 @@ def test_builds_stages_on_stages(base: Path) -> None:
     assert max(path.lstat().st_mtime for path in tree.rglob("*")) <= EPOCH
 
 
+def test_a_script_that_leaves_a_deep_tree_is_refused_and_leaves_nothing(base: Path) -> None:
+    (base.parent / "cache/stage-killed/tree").mkdir(parents=True)
+    deep = "for i in $(seq 1500); do mkdir b; mv a b/a; mv b a; done".replace("m", "busybox m")
+    deep = "busybox mkdir a; " + deep.replace("seq", "busybox seq")
+    text = RECIPE.split("child:")[0].replace("  build_only: true\n", "")
+    text += f"  run: |\n    #!/bin/busybox sh\n    PATH=/bin; cd /; {deep}\n"
+    with pytest.raises(ArchiveError, match=r"base: the script left .* than 128 folders deep"):
+        run_build(base, text)
+
+
 def test_imports_can_be_put_in_place(base: Path) -> None:
     text = 'a:\n  from: {type: scratch}\n  import: [{path: hello, dest: /etc/, mode: "0600"}]\n'
     built, _ = run_build(base, text)

@@ -236,7 +236,7 @@ def test_a_program_that_takes_other_ids_ends_with_the_time_that_it_has() -> None
     taken = "setpriv --reuid 7 --regid 8 --clear-groups"
     box = Box(("sh", "-c", f"exec {taken} sleep {nap}"))
     with pytest.raises(ToolTimeoutError):
-        run_boxed(box, container_ids("a test"), timeout=3)
+        run_boxed(box, container_ids("a test"), timeout=0.9)
     wait_for(lambda: not sleeps(nap), what="the kernel ends what the program became", patience=20)
 
 
