@@ -268,7 +268,7 @@ class _Builder:
                 importing.place(source, item, tree, epoch=epoch, ids=self._ids)
             else:
                 importing.show(source, item.name, seen, epoch=epoch, ids=self._ids)
-        shutil.rmtree(taken)
+        remove(taken)
         if stage.run:
             self._say(stage, "running its script")
             script = Script(
