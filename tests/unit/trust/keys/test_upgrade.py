@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fakes.randomness import FixedRandomness
 from machineos.core.secret import Secret
 from machineos.errors import MissingError, SignatureError, UsageError
 from machineos.trust.keys import x509 as issuing
-from machineos.trust.keys.contents import ROLES
+from machineos.trust.keys.contents import ROLES, Issued, cross_entry
 from machineos.trust.keys.keyset import Keyset, create_keyset
 from machineos.trust.keys.upgrade import close_keys, exposed_keys, issue_missing
 from vectors.clock import FixedClock
@@ -109,3 +109,25 @@ def test_a_protected_keyset(clock: FixedClock, tmp_path_factory: pytest.TempPath
     with pytest.raises(UsageError, match="passphrase"):
         issue_missing(made, clock=clock, passphrase=None)
     assert issue_missing(made, clock=clock, passphrase=Secret(b"open"))
+
+
+def test_a_key_that_is_elsewhere_is_exposed_to_nobody(public: Keyset) -> None:
+    """It may be on a token, or with somebody else."""
+    gone = public.key("uki-production").key_path
+    gone.unlink()
+    assert gone not in exposed_keys(public)
+    assert exposed_keys(public)
+
+
+def test_a_manifest_ca_of_another_kind_of_key_is_refused(public: Keyset) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "manifest CA")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 7)
+        .not_valid_before(START)
+        .not_valid_after(START.replace(year=2048))
+        .sign(key, hashes.SHA256())
+    )
+    uki = public.key("uki-production")
+    with pytest.raises(SignatureError, match="has no RSA key"):
+        cross_entry(made, Issued(uki.certificate(), uki.private_key(None)), START)
