@@ -11,6 +11,7 @@ from machineos.build.publish.plan import prepare
 from machineos.build.publish.together import each
 from machineos.build.recipe.use import Use
 from machineos.core.digest import Digest, is_digest
+from machineos.document.rules.storage import FOLDERS
 from machineos.errors import ArchiveError, DigestError, SeveralError, TransferError, UsageError
 from machineos.oci.model.documents import MANIFEST, Descriptor, Manifest
 from machineos.oci.model.repository import Below, Repository
@@ -25,6 +26,23 @@ class Refuses(AnyLayer):
 
     def inspect(self, repository: Repository, manifest: Manifest, use: Use) -> None:
         raise ArchiveError("holds a device", rule="member-kind")
+
+
+class Misses(AnyLayer):
+    """An inspector that finds that a folder for what is mounted is missing."""
+
+    def inspect(self, repository: Repository, manifest: Manifest, use: Use) -> None:
+        raise ArchiveError("there is no /proc", rule=FOLDERS.name)
+
+
+def test_what_lacks_a_folder_is_packed_again_where_that_can_be_done(
+    images: MemoryRepository,
+) -> None:
+    converter = Converter(images)
+    plan(images, inspector=Misses(), converter=converter)
+    assert len(converter.asked) == 1
+    with pytest.raises(ArchiveError, match="there is no /proc"):
+        plan(images, inspector=Misses())
 
 
 class Stranger(AnyLayer):
