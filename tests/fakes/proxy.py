@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from fakes.serving import served
 from waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -57,17 +58,8 @@ class FakeProxy(ThreadingHTTPServer):
 def fake_proxy(tls: ssl.SSLContext | None = None) -> Iterator[FakeProxy]:
     """Run a proxy for the length of the block."""
     server = FakeProxy()
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    try:
+    with served(server, tls):
         yield server
-    finally:
-        server.stopped.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from fakes.faults import INDEX, Faults
+from fakes.serving import served
 from waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -92,17 +93,9 @@ def fake_registry(tls: ssl.SSLContext | None = None) -> Iterator[FakeRegistry]:
     """Run a registry for the length of the block."""
     server = FakeRegistry()
     if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
         server.scheme = "https"
-    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    try:
+    with served(server, tls):
         yield server
-    finally:
-        server.stopped.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
